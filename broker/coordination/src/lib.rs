@@ -1,0 +1,3 @@
+//! (being built)
+#![no_std]
+extern crate alloc;

@@ -1,0 +1,2 @@
+//! The `tidelog-broker` binary.
+fn main() {}

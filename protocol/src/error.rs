@@ -1,0 +1,151 @@
+//! The one table of error codes: code, name, whether a retry can help, and who must act. Knows nothing of who raises them.
+
+use core::fmt;
+
+/// Who must act on an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Actor {
+    /// The client refreshes its metadata and tries again.
+    ClientRefreshes,
+    /// The client waits and tries again.
+    ClientBacksOff,
+    /// A person who runs the broker.
+    Operator,
+    /// A person who writes the program.
+    Programmer,
+}
+
+macro_rules! error_table {
+    ($($(#[$doc:meta])* $code:literal $name:ident $retriable:literal $actor:ident;)*) => {
+        /// What went wrong, as the wire says it. Codes are never reused.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u16)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name = $code,)*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code of this number; `None` for one this version does not know.
+            #[must_use]
+            pub const fn from_u16(code: u16) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)* _ => None }
+            }
+
+            /// Its name in the table.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// True where the same request may succeed later without anyone changing it.
+            #[must_use]
+            pub const fn is_retriable(self) -> bool {
+                match self { $(Self::$name => $retriable,)* }
+            }
+
+            /// Who must act.
+            #[must_use]
+            pub const fn actor(self) -> Actor {
+                match self { $(Self::$name => Actor::$actor,)* }
+            }
+        }
+    };
+}
+
+error_table! {
+    /// The broker met a state it did not expect; its log says more.
+    1 Internal true Operator;
+    /// The frame or message does not parse, or a field is out of its range.
+    2 Malformed false Programmer;
+    /// The protocol version or the API is not served here.
+    3 Unsupported false Programmer;
+    /// The frame, batch or answer is larger than a limit allows.
+    4 TooLarge false Programmer;
+    /// A checksum does not match: the bytes were damaged on the way.
+    5 Corrupt true ClientBacksOff;
+    /// The broker has more work than it accepts; try again after the suggested delay.
+    6 Overloaded true ClientBacksOff;
+    /// The deadline of the request passed before it was done. What became of it is unknown.
+    7 DeadlineExceeded true ClientBacksOff;
+    /// The broker is shutting down; connect to another or wait.
+    8 ShuttingDown true ClientRefreshes;
+    /// No topic of this name or id.
+    20 UnknownTopic true ClientRefreshes;
+    /// The topic has no partition of this index.
+    21 UnknownPartition true ClientRefreshes;
+    /// A topic of this name exists already.
+    22 TopicExists false Programmer;
+    /// The topic name breaks a rule.
+    23 InvalidName false Programmer;
+    /// A config key is unknown, or its value out of range.
+    24 InvalidConfig false Programmer;
+    /// The partition count is out of range or would shrink.
+    25 InvalidPartitions false Programmer;
+    /// The replication factor is out of range for the brokers there are.
+    26 InvalidReplication false Programmer;
+    /// The topic belongs to the broker itself.
+    27 InternalTopic false Programmer;
+    /// This broker does not lead the partition.
+    40 NotLeader true ClientRefreshes;
+    /// The leader epoch of the request is older than the partition's.
+    41 FencedEpoch true ClientRefreshes;
+    /// The leader epoch of the request is newer than this broker knows.
+    42 UnknownEpoch true ClientBacksOff;
+    /// Too few replicas are in sync for what the producer asked.
+    43 NotEnoughReplicas true ClientBacksOff;
+    /// A record batch breaks a rule of its format.
+    44 InvalidBatch false Programmer;
+    /// The expected log end offset is not the actual one; nothing was written.
+    45 OffsetMismatch false Programmer;
+    /// The offset is below the log start or above the log end.
+    60 OffsetOutOfRange false Programmer;
+    /// A stored range is damaged and no copy is left to repair it from.
+    61 CorruptLog false Operator;
+    /// The disk refused a write or is nearly full; free space and it heals by itself.
+    62 StorageFull true Operator;
+    /// The disk failed; this partition is out of service here until the broker restarts.
+    63 StorageFailed false Operator;
+    /// No stream of this id on the connection.
+    64 UnknownStream false Programmer;
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An error as a response carries it: a code for programs and a sentence for people.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct WireError {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people: what was wrong, and what to do.
+    pub message: String,
+    /// Milliseconds to wait before a retry; 0 where the client shall use its own backoff.
+    pub retry_after_ms: u32,
+}
+
+impl WireError {
+    /// An error without a suggested delay.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_ms: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_found_by_its_number() {
+        for code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_u16(*code as u16), Some(*code));
+        }
+        assert_eq!(ErrorCode::from_u16(0), None);
+    }
+}

@@ -1,0 +1,19 @@
+//! The wire of Tidelog, to the last byte. Knows nothing of sockets, files, threads or clocks.
+//!
+//! In the order a byte meets them:
+//! - `frame`: the preface, the fixed header, its checksum and its limits.
+//! - [`codec`]: how one field is written and read, bounded by the bytes that remain.
+//! - [`message`]: the macro that declares a message once, with the version that introduced each field.
+//! - [`api`]: the table of APIs; one row, one message file, one handler.
+//! - [`messages`]: one file per API.
+//! - [`records`]: Kafka record batches (magic 2), the payload that is never re-encoded.
+//! - [`ids`] and [`error`]: the words all of them share.
+//!
+//! `SPEC.md` beside this crate is the written form; a test holds the two together.
+
+pub mod error;
+pub mod ids;
+pub mod records;
+
+pub use error::{ErrorCode, WireError};
+pub use ids::*;

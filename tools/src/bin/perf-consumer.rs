@@ -1,0 +1,2 @@
+//! The `perf-consumer` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `perf-producer` binary.
+fn main() {}

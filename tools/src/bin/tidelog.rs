@@ -1,0 +1,2 @@
+//! The `tidelog` binary.
+fn main() {}
