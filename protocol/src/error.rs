@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::ids::Offset;
+
 /// Who must act on an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Actor {
@@ -128,12 +130,14 @@ pub struct WireError {
     pub message: String,
     /// Milliseconds to wait before a retry; 0 where the client shall use its own backoff.
     pub retry_after_ms: u32,
+    /// Log start and log end of the partition, where the request's offset did not fit them.
+    pub range: Option<(Offset, Offset)>,
 }
 
 impl WireError {
     /// An error without a suggested delay.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: 0 }
+        Self { code, message: message.into(), retry_after_ms: 0, range: None }
     }
 }
 

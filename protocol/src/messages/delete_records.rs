@@ -1,0 +1,24 @@
+//! DeleteRecords.
+
+use crate::ids::{Offset, PartitionId, TopicId};
+use crate::message;
+
+message! {
+    /// Deletes the records of a partition below an offset.
+    pub struct DeleteRecordsRequest {
+        /// The topic.
+        1 topic_id: TopicId,
+        /// The partition.
+        1 partition: PartitionId,
+        /// The first offset to keep; absent means the high watermark, which empties the partition.
+        1 before: Option<Offset>,
+    }
+}
+
+message! {
+    /// They are gone.
+    pub struct DeleteRecordsResponse {
+        /// First offset that can be read.
+        1 log_start: Offset,
+    }
+}
