@@ -1,3 +1,29 @@
-//! (being built)
+//! The rules of one partition, pure. Knows nothing of clocks, files, threads, sockets or random numbers: `no_std`, so that
+//! the compiler refuses them. The broker's partition owner feeds it with what happened and does what it answers.
+//!
+//! In the order an append meets them:
+//! - [`offsets`]: the offsets of a partition and the order they always stand in.
+//! - [`durability`]: which of a replica's two ends the high watermark counts.
+//! - [`refusal`]: why an append, a deletion or a follower's progress is not accepted.
+//! - [`leader`]: the machine of a partition that is led here.
+//! - [`replica_set`]: how far each replica is known to be, and what the in-sync ones have in common.
+//! - [`pending_acks`]: who waits for which offset.
+//! - [`effects`]: what the machine asks its driver to do.
 #![no_std]
 extern crate alloc;
+
+pub mod durability;
+pub mod effects;
+pub mod leader;
+pub mod offsets;
+pub mod pending_acks;
+pub mod refusal;
+pub mod replica_set;
+
+pub use durability::Durability;
+pub use effects::{AckFailure, Effects, Failed, Released};
+pub use leader::{AppendedRange, Leader, Leadership, ProduceTerms, ReplicaProgress};
+pub use offsets::{Ends, PartitionOffsets};
+pub use pending_acks::PendingAcks;
+pub use refusal::Refusal;
+pub use replica_set::{ReplicaEnds, ReplicaSet};

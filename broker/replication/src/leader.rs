@@ -1,0 +1,397 @@
+//! The machine of a partition that is led here: it admits appends, moves the high watermark and says which tickets are due.
+//! Knows nothing of files, sockets or the clock; the partition's owner tells it what happened and carries out its [`Effects`].
+//!
+//! Order of use per append: [`Leader::admit`], assign offsets from [`PartitionOffsets::log_end`], [`Leader::appended`], write,
+//! [`Leader::written`] (or [`Leader::append_abandoned`]), later [`Leader::flushed`]. Many appends may share one write.
+
+use alloc::vec::Vec;
+
+use tidelog_protocol::messages::{Acks, ProduceRequest};
+use tidelog_protocol::{BrokerId, LeaderEpoch, Offset};
+
+use crate::durability::Durability;
+use crate::effects::{AckFailure, Effects, Failed, Released};
+use crate::offsets::PartitionOffsets;
+use crate::pending_acks::PendingAcks;
+use crate::refusal::Refusal;
+use crate::replica_set::{ReplicaEnds, ReplicaSet};
+
+/// Who leads, since when, with whom, and what the topic promises.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leadership {
+    /// The broker that leads: this one.
+    pub leader: BrokerId,
+    /// The leadership.
+    pub epoch: LeaderEpoch,
+    /// All brokers that hold a replica, the leader included.
+    pub replicas: Vec<BrokerId>,
+    /// Those in sync, the leader included.
+    pub in_sync: Vec<BrokerId>,
+    /// The topic's `min.insync.replicas`.
+    pub min_in_sync: u16,
+    /// The topic's durability.
+    pub durability: Durability,
+}
+
+/// On which terms a producer wants to append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProduceTerms {
+    /// The leadership it knows; `None` is not checked.
+    pub leader_epoch: Option<LeaderEpoch>,
+    /// When it wants its answer.
+    pub acks: Acks,
+    /// Append only where this is the log end; `None` is not checked.
+    pub expected_log_end: Option<Offset>,
+}
+
+impl From<&ProduceRequest> for ProduceTerms {
+    fn from(request: &ProduceRequest) -> Self {
+        let ProduceRequest { leader_epoch, acks, expected_log_end, .. } = *request;
+        Self { leader_epoch, acks, expected_log_end }
+    }
+}
+
+/// The offsets that one append was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AppendedRange {
+    /// Offset of its first record; the log end before it.
+    pub base_offset: Offset,
+    /// Offset after its last record.
+    pub next_offset: Offset,
+    /// Bytes that its ticket keeps alive, for [`Leader::pending_bytes`].
+    pub bytes: usize,
+}
+
+/// How far a follower says it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplicaProgress {
+    /// The follower.
+    pub replica: BrokerId,
+    /// The leadership it follows.
+    pub epoch: LeaderEpoch,
+    /// How far it is.
+    pub ends: ReplicaEnds,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    base_offset: Offset,
+    ticket: T,
+}
+
+/// The leader of one partition during one leadership.
+///
+/// # Panics
+/// Where the driver breaks the order of use, or [`PartitionOffsets`] would: both are bugs of ours.
+#[derive(Debug)]
+pub struct Leader<T> {
+    leader: BrokerId,
+    epoch: LeaderEpoch,
+    epoch_start: Offset,
+    min_in_sync: u16,
+    durability: Durability,
+    offsets: PartitionOffsets,
+    replicas: ReplicaSet,
+    /// acks=Leader; released at the written end.
+    at_leader: PendingAcks<Waiting<T>>,
+    /// acks=All; released at the watermark.
+    at_watermark: PendingAcks<Waiting<T>>,
+    /// Below here records were appended under durability `flushed`: their tickets wait for the flush even where the topic has
+    /// changed to `written` since and the watermark ran ahead.
+    flushed_promise_end: Offset,
+    poisoned: bool,
+}
+
+impl<T> Leader<T> {
+    /// Leads from here on. Where the leader is the whole in-sync set the watermark moves at once: read [`Self::offsets`] after.
+    #[must_use]
+    pub fn new(offsets: PartitionOffsets, leadership: &Leadership) -> Self {
+        assert!(leadership.in_sync.contains(&leadership.leader), "a leader is in sync with itself: {leadership:?}");
+        assert!(
+            offsets.log_end() == offsets.written_end(),
+            "a leadership begins with nothing half written: {offsets:?}"
+        );
+        let mut leader = Self {
+            leader: leadership.leader,
+            epoch: leadership.epoch,
+            epoch_start: offsets.log_end(),
+            min_in_sync: leadership.min_in_sync,
+            durability: leadership.durability,
+            offsets,
+            replicas: ReplicaSet::new(&leadership.replicas, &leadership.in_sync),
+            at_leader: PendingAcks::new(),
+            at_watermark: PendingAcks::new(),
+            flushed_promise_end: Offset::ZERO,
+            poisoned: false,
+        };
+        leader.settle(&mut Effects::new());
+        leader
+    }
+
+    /// The partition's offsets as of the last input.
+    #[must_use]
+    pub const fn offsets(&self) -> PartitionOffsets {
+        self.offsets
+    }
+
+    /// The leadership.
+    #[must_use]
+    pub const fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// Where this leadership's records begin; a replica may join the in-sync set at or past it only.
+    #[must_use]
+    pub const fn epoch_start(&self) -> Offset {
+        self.epoch_start
+    }
+
+    /// What the watermark counts now.
+    #[must_use]
+    pub const fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// The replicas as this leader knows them.
+    #[must_use]
+    pub const fn replicas(&self) -> &ReplicaSet {
+        &self.replicas
+    }
+
+    /// True after [`Self::poisoned`].
+    #[must_use]
+    pub const fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// How many tickets wait.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.at_leader.len() + self.at_watermark.len()
+    }
+
+    /// How many bytes they keep alive.
+    #[must_use]
+    pub const fn pending_bytes(&self) -> usize {
+        self.at_leader.bytes() + self.at_watermark.bytes()
+    }
+
+    /// How far a flush here would have to reach for the watermark or a ticket to move on; `None` where no flush is waited for.
+    #[must_use]
+    pub fn flush_wanted(&self) -> Option<Offset> {
+        let offsets = self.offsets;
+        let wanted = match self.durability {
+            Durability::Flushed => offsets.written_end(),
+            // Nobody left to keep the old promise to: no flush for its sake.
+            Durability::Written if self.at_watermark.is_empty() => Offset::ZERO,
+            Durability::Written => self.flushed_promise_end.min(offsets.written_end()),
+        };
+        (wanted > offsets.flushed_end() && !self.poisoned).then_some(wanted)
+    }
+
+    /// May a producer append on these terms? Changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Poisoned`], [`Refusal::FencedEpoch`], [`Refusal::UnknownEpoch`], [`Refusal::NotEnoughReplicas`],
+    /// [`Refusal::OffsetMismatch`], in this order.
+    pub fn admit(&self, terms: &ProduceTerms) -> Result<(), Refusal> {
+        if self.poisoned {
+            return Err(Refusal::Poisoned);
+        }
+        if let Some(epoch) = terms.leader_epoch {
+            self.fence(epoch)?;
+        }
+        let in_sync = self.replicas.in_sync_count();
+        if terms.acks == Acks::All && in_sync < usize::from(self.min_in_sync) {
+            return Err(Refusal::NotEnoughReplicas { in_sync, min_in_sync: self.min_in_sync });
+        }
+        match terms.expected_log_end {
+            Some(expected) if expected != self.offsets.log_end() => Err(Refusal::OffsetMismatch {
+                expected,
+                log_start: self.offsets.log_start(),
+                log_end: self.offsets.log_end(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Is `epoch`, which somebody believes in, the one that holds?
+    ///
+    /// # Errors
+    /// [`Refusal::FencedEpoch`], [`Refusal::UnknownEpoch`].
+    pub const fn fence(&self, epoch: LeaderEpoch) -> Result<(), Refusal> {
+        if epoch.0 < self.epoch.0 {
+            return Err(Refusal::FencedEpoch { requested: epoch, current: self.epoch });
+        }
+        if epoch.0 > self.epoch.0 {
+            return Err(Refusal::UnknownEpoch { requested: epoch, current: self.epoch });
+        }
+        Ok(())
+    }
+
+    /// An admitted append was given its offsets and is about to be written. With acks=None nobody waits and the ticket is dropped.
+    pub fn appended(&mut self, range: AppendedRange, acks: Acks, ticket: T) {
+        assert!(!self.poisoned, "nothing is appended to a poisoned log");
+        assert!(range.base_offset == self.offsets.log_end(), "offsets have no gaps: {range:?} at {:?}", self.offsets);
+        self.offsets.assign(range.next_offset);
+        let waiting = Waiting { base_offset: range.base_offset, ticket };
+        match acks {
+            Acks::None => drop(waiting),
+            Acks::Leader => self.at_leader.park(range.next_offset, range.bytes, waiting),
+            Acks::All => self.at_watermark.park(range.next_offset, range.bytes, waiting),
+        }
+    }
+
+    /// The log here holds everything below `end`.
+    pub fn written(&mut self, end: Offset, effects: &mut Effects<T>) {
+        if self.poisoned {
+            return;
+        }
+        self.offsets.written(end);
+        self.settle(effects);
+    }
+
+    /// The write failed and left no trace (a full disk): what was not written fails, its offsets are free again.
+    pub fn append_abandoned(&mut self, cause: AckFailure, effects: &mut Effects<T>) {
+        self.offsets.unassign();
+        let end = self.offsets.written_end();
+        self.flushed_promise_end = self.flushed_promise_end.min(end);
+        effects.failed.extend(self.at_leader.drain_above(end).map(failed(cause)));
+        effects.failed.extend(self.at_watermark.drain_above(end).map(failed(cause)));
+    }
+
+    /// Everything below `end` is durable here. Ignored once poisoned: a flush that succeeds after one that failed proves nothing.
+    pub fn flushed(&mut self, end: Offset, effects: &mut Effects<T>) {
+        if self.poisoned {
+            return;
+        }
+        self.offsets.flushed(end);
+        self.settle(effects);
+    }
+
+    /// A follower is this far. What it reported before in this leadership is replaced, even by less: a follower that restarted
+    /// may have lost what it had not flushed.
+    ///
+    /// # Errors
+    /// [`Refusal::FencedEpoch`], [`Refusal::UnknownEpoch`], [`Refusal::NotAReplica`], [`Refusal::ImpossibleProgress`].
+    pub fn progress(&mut self, progress: ReplicaProgress, effects: &mut Effects<T>) -> Result<(), Refusal> {
+        if self.poisoned {
+            return Err(Refusal::Poisoned);
+        }
+        self.fence(progress.epoch)?;
+        let ReplicaProgress { replica, ends: ReplicaEnds { written_end, flushed_end }, .. } = progress;
+        if written_end > self.offsets.written_end() || flushed_end > written_end {
+            let log_end = self.offsets.log_end();
+            return Err(Refusal::ImpossibleProgress { replica, written_end, flushed_end, log_end });
+        }
+        if replica == self.leader || !self.replicas.record(replica, progress.ends) {
+            return Err(Refusal::NotAReplica { replica });
+        }
+        self.settle(effects);
+        Ok(())
+    }
+
+    /// Another in-sync set holds; see [`ReplicaSet::set_in_sync`] for which one to give while a change is pending.
+    pub fn in_sync_changed(&mut self, in_sync: &[BrokerId], effects: &mut Effects<T>) {
+        assert!(in_sync.contains(&self.leader), "a leader is in sync with itself: {in_sync:?}");
+        self.replicas.set_in_sync(in_sync);
+        self.settle(effects);
+    }
+
+    /// The topic's configuration changed. From `flushed` to `written` the watermark may jump ahead, but tickets of records
+    /// appended before keep the promise they were appended under, so the driver looks at [`Self::flush_wanted`] after.
+    pub fn promises_changed(&mut self, durability: Durability, min_in_sync: u16, effects: &mut Effects<T>) {
+        if self.durability == Durability::Flushed && durability == Durability::Written {
+            self.flushed_promise_end = self.offsets.log_end();
+        }
+        self.durability = durability;
+        self.min_in_sync = min_in_sync;
+        self.settle(effects);
+    }
+
+    /// Deletes records on request: everything below `before`, or below the high watermark where there is none. Gives the log
+    /// start that holds now; an offset already gone changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::AboveWatermark`], [`Refusal::Poisoned`].
+    pub fn delete_before(&mut self, before: Option<Offset>) -> Result<Offset, Refusal> {
+        if self.poisoned {
+            return Err(Refusal::Poisoned);
+        }
+        let high_watermark = self.offsets.high_watermark();
+        let requested = before.unwrap_or(high_watermark);
+        if requested > high_watermark {
+            return Err(Refusal::AboveWatermark { requested, log_start: self.offsets.log_start(), high_watermark });
+        }
+        self.offsets.raise_log_start(requested);
+        Ok(self.offsets.log_start())
+    }
+
+    /// Retention removed everything below `to`, which is at most the high watermark.
+    pub fn log_start_moved(&mut self, to: Offset) {
+        self.offsets.raise_log_start(to);
+    }
+
+    /// A write or flush failed. Every ticket fails, nothing is ever acknowledged from here again, whatever a later flush says.
+    pub fn poisoned(&mut self, effects: &mut Effects<T>) {
+        self.poisoned = true;
+        self.fail_all(AckFailure::StorageFailed, effects);
+    }
+
+    /// The leadership is over: every ticket fails and the machine is gone. Gives the offsets, for whatever role comes next.
+    pub fn resigned(mut self, effects: &mut Effects<T>) -> PartitionOffsets {
+        self.fail_all(AckFailure::NotLeader, effects);
+        self.offsets
+    }
+
+    fn fail_all(&mut self, cause: AckFailure, effects: &mut Effects<T>) {
+        effects.failed.extend(self.at_leader.drain_all().map(failed(cause)));
+        effects.failed.extend(self.at_watermark.drain_all().map(failed(cause)));
+    }
+
+    /// Moves the watermark as far as the in-sync replicas allow, then takes out the tickets that are due.
+    fn settle(&mut self, effects: &mut Effects<T>) {
+        if self.poisoned {
+            return;
+        }
+        let here = ReplicaEnds { written_end: self.offsets.written_end(), flushed_end: self.offsets.flushed_end() };
+        assert!(self.replicas.record(self.leader, here), "the leader holds a replica");
+        // Below min.insync.replicas the watermark stands still, whatever acks a producer asked for (KIP-966).
+        let enough = self.replicas.in_sync_count() >= usize::from(self.min_in_sync);
+        let common = self.replicas.common_end(self.durability);
+        if enough && common > self.offsets.high_watermark() {
+            self.offsets.raise_watermark(common);
+            effects.high_watermark = Some(common);
+        }
+        while let Some(due) = self.at_leader.release_next(self.offsets.written_end()) {
+            effects.released.push(self.released(due));
+        }
+        let promised = self.promised_end();
+        while let Some(due) = self.at_watermark.release_next(promised) {
+            effects.released.push(self.released(due));
+        }
+    }
+
+    /// Up to where acks=all is kept: the watermark, held back while records appended under `flushed` are not all flushed.
+    fn promised_end(&self) -> Offset {
+        let watermark = self.offsets.high_watermark();
+        let flushed = self.replicas.common_end(Durability::Flushed);
+        if flushed < self.flushed_promise_end { watermark.min(flushed) } else { watermark }
+    }
+
+    fn released(&self, (next_offset, waiting): (Offset, Waiting<T>)) -> Released<T> {
+        Released {
+            ticket: waiting.ticket,
+            base_offset: waiting.base_offset,
+            next_offset,
+            leader_epoch: self.epoch,
+            log_start: self.offsets.log_start(),
+            replicas_written: self.replicas.reached(next_offset, Durability::Written),
+            replicas_flushed: self.replicas.reached(next_offset, Durability::Flushed),
+        }
+    }
+}
+
+fn failed<T>(cause: AckFailure) -> impl Fn((Offset, Waiting<T>)) -> Failed<T> {
+    move |(next_offset, Waiting { base_offset, ticket })| Failed { ticket, base_offset, next_offset, cause }
+}

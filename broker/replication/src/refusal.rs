@@ -1,0 +1,129 @@
+//! Why an input from outside is not accepted, and how the wire says it. Knows nothing of what is accepted instead.
+
+use alloc::string::ToString;
+use core::fmt;
+
+use tidelog_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, WireError};
+
+/// Why an append, a deletion or a follower's progress is not accepted. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The sender knows an older leadership (KIP-320); it refreshes its metadata.
+    FencedEpoch {
+        /// What it knows.
+        requested: LeaderEpoch,
+        /// What holds.
+        current: LeaderEpoch,
+    },
+    /// The sender knows a newer leadership than this broker; it tries again shortly.
+    UnknownEpoch {
+        /// What it knows.
+        requested: LeaderEpoch,
+        /// What this broker knows.
+        current: LeaderEpoch,
+    },
+    /// Too few replicas are in sync for acks=all (KIP-966, strict min ISR).
+    NotEnoughReplicas {
+        /// How many are, the leader included.
+        in_sync: usize,
+        /// How many the topic asks for.
+        min_in_sync: u16,
+    },
+    /// A conditional append found another log end.
+    OffsetMismatch {
+        /// What the producer expected.
+        expected: Offset,
+        /// First offset that can be read.
+        log_start: Offset,
+        /// What the log end is.
+        log_end: Offset,
+    },
+    /// Records at or above the high watermark cannot be deleted, because replicas may still lack them.
+    AboveWatermark {
+        /// The offset asked for.
+        requested: Offset,
+        /// First offset that can be read.
+        log_start: Offset,
+        /// The largest offset that could have been asked for.
+        high_watermark: Offset,
+    },
+    /// The broker that reports progress holds no replica of this partition.
+    NotAReplica {
+        /// Who reported.
+        replica: BrokerId,
+    },
+    /// A follower claims more than the leader ever gave it, or more flushed than written: its log has diverged.
+    ImpossibleProgress {
+        /// Who reported.
+        replica: BrokerId,
+        /// What it claims to have written.
+        written_end: Offset,
+        /// What it claims to have flushed.
+        flushed_end: Offset,
+        /// The leader's log end.
+        log_end: Offset,
+    },
+    /// A write or flush failed here; the partition is out of service on this broker.
+    Poisoned,
+}
+
+impl Refusal {
+    /// How the wire says it.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::FencedEpoch { .. } => ErrorCode::FencedEpoch,
+            Self::UnknownEpoch { .. } => ErrorCode::UnknownEpoch,
+            Self::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
+            Self::OffsetMismatch { .. } => ErrorCode::OffsetMismatch,
+            Self::AboveWatermark { .. } | Self::ImpossibleProgress { .. } => ErrorCode::OffsetOutOfRange,
+            Self::NotAReplica { .. } => ErrorCode::UnknownPartition,
+            Self::Poisoned => ErrorCode::StorageFailed,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FencedEpoch { requested, current } => {
+                write!(f, "leader epoch {requested} is over, the partition is at {current}: refresh the metadata")
+            }
+            Self::UnknownEpoch { requested, current } => {
+                write!(f, "leader epoch {requested} is not known here yet, this broker is at {current}: try again")
+            }
+            Self::NotEnoughReplicas { in_sync, min_in_sync } => write!(
+                f,
+                "{in_sync} replicas are in sync and min.insync.replicas is {min_in_sync}: wait until more have caught up"
+            ),
+            Self::OffsetMismatch { expected, log_end, .. } => {
+                write!(f, "expected the log end at {expected}, it is at {log_end}; nothing was written")
+            }
+            Self::AboveWatermark { requested, log_start, high_watermark } => write!(
+                f,
+                "cannot delete up to offset {requested}: offsets {log_start} to {high_watermark} (the high watermark) are possible"
+            ),
+            Self::NotAReplica { replica } => write!(f, "broker {replica} holds no replica of this partition"),
+            Self::ImpossibleProgress { replica, written_end, flushed_end, log_end } => write!(
+                f,
+                "broker {replica} reports written end {written_end} and flushed end {flushed_end}, the leader's log ends at {log_end}"
+            ),
+            Self::Poisoned => f.write_str(
+                "a write or flush of this partition failed on this broker; it is out of service here until the broker restarts",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+impl From<Refusal> for WireError {
+    fn from(refusal: Refusal) -> Self {
+        let range = match refusal {
+            Refusal::OffsetMismatch { log_start, log_end, .. } => Some((log_start, log_end)),
+            Refusal::AboveWatermark { log_start, high_watermark, .. } => Some((log_start, high_watermark)),
+            _ => None,
+        };
+        Self { range, ..Self::new(refusal.code(), refusal.to_string()) }
+    }
+}
