@@ -1,4 +1,16 @@
-//! The names and codes of the codecs. Knows nothing of batches.
+//! The codecs of record batches and the cap on what they give back. Knows nothing of batches.
+//!
+//! A few kilobytes can decompress to gigabytes, so every codec stops at the limit it is given. Without the feature
+//! `compression` the codecs keep their names and codes, and say that they are not there.
+
+#[cfg(feature = "compression")]
+mod gzip;
+#[cfg(feature = "compression")]
+mod lz4;
+#[cfg(feature = "compression")]
+mod snappy;
+#[cfg(feature = "compression")]
+mod zstd;
 
 /// How the records of a batch are compressed; the header itself never is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -57,4 +69,112 @@ impl core::fmt::Display for Compression {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.name())
     }
+}
+
+impl core::str::FromStr for Compression {
+    type Err = UnknownCompression;
+
+    fn from_str(name: &str) -> Result<Self, UnknownCompression> {
+        Self::ALL.into_iter().find(|codec| codec.name() == name).ok_or(UnknownCompression)
+    }
+}
+
+/// The text names no codec.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unknown compression; known are none, gzip, snappy, lz4 and zstd")]
+pub struct UnknownCompression;
+
+/// Why compressed bytes gave nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecompressError {
+    /// They are more than the limit allows, or claim to be.
+    #[error("the records decompress to more than the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// They are not what the codec writes, end early, or go on after the end.
+    #[error("the compressed records are damaged: they are not a whole {codec} stream")]
+    Corrupt {
+        /// The codec that read them.
+        codec: Compression,
+    },
+    /// The codec was left out of this program.
+    #[error("this program was built without {codec} compression")]
+    Unavailable {
+        /// The codec that is missing.
+        codec: Compression,
+    },
+}
+
+/// The codec was left out of this program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("this program was built without {codec} compression")]
+pub struct CodecUnavailable {
+    /// The codec that is missing.
+    pub codec: Compression,
+}
+
+/// Replaces `out` by what `input` decompresses to, at most `limit` bytes.
+///
+/// # Errors
+/// [`DecompressError`]; what stands in `out` is then of no use. Memory stays near `limit` whatever `input` claims.
+pub fn decompress(codec: Compression, input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), DecompressError> {
+    out.clear();
+    #[cfg(feature = "compression")]
+    let failure = match codec {
+        Compression::None => stored(input, out, limit),
+        Compression::Gzip => gzip::decompress(input, out, limit),
+        Compression::Snappy => snappy::decompress(input, out, limit),
+        Compression::Lz4 => lz4::decompress(input, out, limit),
+        Compression::Zstd => zstd::decompress(input, out, limit),
+    };
+    #[cfg(not(feature = "compression"))]
+    let failure = match codec {
+        Compression::None => stored(input, out, limit),
+        codec => return Err(DecompressError::Unavailable { codec }),
+    };
+    failure.map_err(|failure| match failure {
+        Failure::TooLarge => DecompressError::TooLarge { limit },
+        #[cfg(feature = "compression")]
+        Failure::Corrupt => DecompressError::Corrupt { codec },
+    })
+}
+
+/// Appends `input`, compressed at the codec's usual level, to `out`.
+///
+/// # Errors
+/// [`CodecUnavailable`]; `out` is then unchanged.
+pub fn compress(codec: Compression, input: &[u8], out: &mut Vec<u8>) -> Result<(), CodecUnavailable> {
+    #[cfg(feature = "compression")]
+    match codec {
+        Compression::None => out.extend_from_slice(input),
+        Compression::Gzip => gzip::compress(input, out),
+        Compression::Snappy => snappy::compress(input, out),
+        Compression::Lz4 => lz4::compress(input, out),
+        Compression::Zstd => zstd::compress(input, out),
+    }
+    #[cfg(not(feature = "compression"))]
+    match codec {
+        Compression::None => out.extend_from_slice(input),
+        codec => return Err(CodecUnavailable { codec }),
+    }
+    Ok(())
+}
+
+/// What every codec can say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Failure {
+    TooLarge,
+    #[cfg(feature = "compression")]
+    Corrupt,
+}
+
+fn stored(input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
+    if input.len() > limit {
+        return Err(Failure::TooLarge);
+    }
+    out.extend_from_slice(input);
+    Ok(())
 }

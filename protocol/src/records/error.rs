@@ -1,6 +1,7 @@
 //! What can be wrong with a batch, said so that a person knows what to look at. Knows nothing of who answers it.
 
-use crate::ErrorCode;
+use super::compression::DecompressError;
+use crate::{ErrorCode, Offset, Timestamp};
 
 /// Why bytes are not a batch, or not one that is accepted here.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,6 +57,125 @@ pub enum BatchError {
         /// CRC32C of the bytes behind it.
         computed: u32,
     },
+    /// Nothing was sent.
+    #[error("no record batch was sent")]
+    NoBatch,
+    /// Larger than the topic allows.
+    #[error("the batch has {bytes} bytes, over the limit of {limit}; send smaller batches or raise the topic's limit")]
+    TooLarge {
+        /// Its bytes, header included.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A producer does not assign offsets.
+    #[error("a producer must send base offset 0, not {found}: the broker assigns offsets")]
+    BaseOffset {
+        /// The field as read.
+        found: Offset,
+    },
+    /// A client wrote a transaction marker.
+    #[error("control batches are written by the broker only")]
+    ControlFromClient,
+    /// A client claimed the broker's clock.
+    #[error("a producer must mark its timestamps as its own (create time), not as the broker's (log append time)")]
+    TimestampType,
+    /// The max timestamp field is not the largest timestamp of the records.
+    #[error("the header says the largest timestamp is {claimed}, the records say {found}")]
+    MaxTimestamp {
+        /// The field as read.
+        claimed: Timestamp,
+        /// The largest found.
+        found: Timestamp,
+    },
+    /// The records do not decompress.
+    #[error(transparent)]
+    Decompress(#[from] DecompressError),
+    /// Fewer records than counted.
+    #[error("the header counts {count} records, but their bytes end after {found}")]
+    MissingRecords {
+        /// The record count field.
+        count: u32,
+        /// Whole records found.
+        found: u32,
+    },
+    /// More bytes than the counted records take.
+    #[error("{bytes} bytes follow the last record that the header counts")]
+    TrailingBytes {
+        /// How many.
+        bytes: usize,
+    },
+    /// An offset delta is out of order or out of range.
+    #[error("record {index} of the batch has offset delta {found}, out of order or range")]
+    OffsetDelta {
+        /// Ordinal of the record in the batch, from 0.
+        index: u32,
+        /// The delta as read.
+        found: i32,
+    },
+    /// A record does not parse.
+    #[error("record {index} of the batch is malformed: {fault}")]
+    Record {
+        /// Ordinal of the record in the batch, from 0.
+        index: u32,
+        /// What is wrong with it.
+        fault: RecordFault,
+    },
+    /// The record of a control batch is not one.
+    #[error(
+        "the control record is malformed: its key must hold a version and a type, its value a version and an epoch"
+    )]
+    Control,
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordFault {
+    /// No byte is left where it should begin.
+    #[error("no bytes are left for it")]
+    Absent,
+    /// It ends where a field should go on.
+    #[error("its bytes end inside a field")]
+    EndsInField,
+    /// A variable-length number is wider than its type.
+    #[error("a variable-length number is wider than its field")]
+    Varint,
+    /// Its length is negative.
+    #[error("its length is negative")]
+    Length,
+    /// Its length reaches beyond the batch.
+    #[error("its length reaches beyond the batch")]
+    Overrun,
+    /// Its length is more than its fields take.
+    #[error("bytes are left over after its last field")]
+    Slack,
+    /// The key's length is below −1 or beyond the record.
+    #[error("the length of its key is out of range")]
+    KeyLength,
+    /// The value's length is below −1 or beyond the record.
+    #[error("the length of its value is out of range")]
+    ValueLength,
+    /// A negative number of headers.
+    #[error("its header count is negative")]
+    HeaderCount,
+    /// A header's name is null or reaches beyond the record.
+    #[error("the length of a header's name is out of range")]
+    HeaderKeyLength,
+    /// A header's value length is below −1 or beyond the record.
+    #[error("the length of a header's value is out of range")]
+    HeaderValueLength,
+}
+
+impl RecordFault {
+    /// The fault of the record at `index`, in a batch that counts `count`.
+    #[cold]
+    pub(super) const fn at(self, index: u32, count: u32) -> BatchError {
+        match self {
+            Self::Absent => BatchError::MissingRecords { count, found: index },
+            fault => BatchError::Record { index, fault },
+        }
+    }
 }
 
 impl BatchError {
@@ -64,6 +184,8 @@ impl BatchError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Crc { .. } => ErrorCode::Corrupt,
+            Self::TooLarge { .. } | Self::Decompress(DecompressError::TooLarge { .. }) => ErrorCode::TooLarge,
+            Self::Decompress(DecompressError::Unavailable { .. }) => ErrorCode::Unsupported,
             _ => ErrorCode::InvalidBatch,
         }
     }
