@@ -7,12 +7,13 @@
 //! - [`api`]: the table of APIs; one row, one message file, one handler.
 //! - [`messages`]: one file per API.
 //! - [`records`]: Kafka record batches (magic 2), the payload that is never re-encoded.
-//! - [`ids`] and [`error`]: the words all of them share.
+//! - [`ids`], [`error`] and [`durability`]: the words all of them share.
 //!
 //! `SPEC.md` beside this crate is the written form; a test holds the two together.
 
 pub mod api;
 pub mod codec;
+pub mod durability;
 pub mod error;
 pub mod frame;
 pub mod ids;
@@ -21,6 +22,7 @@ pub mod messages;
 pub mod records;
 pub mod version;
 
+pub use durability::Durability;
 pub use error::{ErrorCode, WireError};
 pub use ids::*;
 pub use message::Message;

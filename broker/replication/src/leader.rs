@@ -7,9 +7,8 @@
 use alloc::vec::Vec;
 
 use tidelog_protocol::messages::{Acks, ProduceRequest};
-use tidelog_protocol::{BrokerId, LeaderEpoch, Offset};
+use tidelog_protocol::{BrokerId, Durability, LeaderEpoch, Offset};
 
-use crate::durability::Durability;
 use crate::effects::{AckFailure, Effects, Failed, Released};
 use crate::offsets::PartitionOffsets;
 use crate::pending_acks::PendingAcks;

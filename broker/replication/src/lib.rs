@@ -3,7 +3,6 @@
 //!
 //! In the order an append meets them:
 //! - [`offsets`]: the offsets of a partition and the order they always stand in.
-//! - [`durability`]: which of a replica's two ends the high watermark counts.
 //! - [`refusal`]: why an append, a deletion or a follower's progress is not accepted.
 //! - [`leader`]: the machine of a partition that is led here.
 //! - [`replica_set`]: how far each replica is known to be, and what the in-sync ones have in common.
@@ -12,7 +11,6 @@
 #![no_std]
 extern crate alloc;
 
-pub mod durability;
 pub mod effects;
 pub mod leader;
 pub mod offsets;
@@ -20,10 +18,10 @@ pub mod pending_acks;
 pub mod refusal;
 pub mod replica_set;
 
-pub use durability::Durability;
 pub use effects::{AckFailure, Effects, Failed, Released};
 pub use leader::{AppendedRange, Leader, Leadership, ProduceTerms, ReplicaProgress};
 pub use offsets::{Ends, PartitionOffsets};
 pub use pending_acks::PendingAcks;
 pub use refusal::Refusal;
 pub use replica_set::{ReplicaEnds, ReplicaSet};
+pub use tidelog_protocol::Durability;

@@ -3,9 +3,7 @@
 
 use alloc::vec::Vec;
 
-use tidelog_protocol::{BrokerId, Offset};
-
-use crate::durability::Durability;
+use tidelog_protocol::{BrokerId, Durability, Offset};
 
 /// How far one replica is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
