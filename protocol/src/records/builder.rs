@@ -244,6 +244,8 @@ impl BatchBuilder {
             compression::compress(compression, &self.buffer[HEADER_BYTES..], &mut batch)
                 .map_err(|_| BuildError::Unavailable(compression))?;
             seal(&mut batch, header);
+            // The codecs take room for the worst case; the batch may wait long to be sent.
+            batch.shrink_to_fit();
             self.buffer.clear();
             batch.into()
         };

@@ -79,3 +79,37 @@ pub fn control_batch(marker: ControlRecord, id: ProducerId, epoch: ProducerEpoch
         builder.finish(Compression::None).expect("one record stands in the batch")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Offset;
+    use crate::records::Headers;
+
+    fn parse(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<ControlRecord, BatchError> {
+        let headers = Headers::default();
+        ControlRecord::parse(&Record { offset: Offset::ZERO, timestamp: Timestamp(0), key, value, headers })
+    }
+
+    #[test]
+    fn markers_of_later_versions_and_unknown_types_are_read() {
+        let value = [0, 5, 0, 0, 1, 0, 9, 9, 9];
+        assert_eq!(parse(Some(&[0, 5, 0, 1, 9]), Some(&value)), Ok(ControlRecord::Commit { coordinator_epoch: 256 }));
+        assert_eq!(parse(Some(&[0, 0, 0, 2]), None), Ok(ControlRecord::Unknown { kind: 2 }));
+    }
+
+    #[test]
+    fn malformed_markers_are_refused() {
+        let value = Some(&[0u8; 6][..]);
+        for (key, value) in [
+            (None, value),
+            (Some(&[0, 0, 0][..]), value),
+            (Some(&[0xff, 0xff, 0, 0][..]), value),
+            (Some(&[0, 0, 0, 0][..]), None),
+            (Some(&[0, 0, 0, 0][..]), Some(&[0; 5][..])),
+            (Some(&[0, 0, 0, 0][..]), Some(&[0xff, 0xff, 0, 0, 0, 0][..])),
+        ] {
+            assert_eq!(parse(key, value), Err(BatchError::Control), "{key:?} {value:?}");
+        }
+    }
+}

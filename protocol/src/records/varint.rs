@@ -3,46 +3,40 @@
 
 use super::RecordFault;
 
-/// Takes a 32-bit number off the front of `rest`.
+/// Takes a number of at most three bytes off the front of `rest`, zigzag left as it is; `None` for longer ones.
 #[inline(always)]
-pub(super) fn take_i32(rest: &mut &[u8]) -> Result<i32, RecordFault> {
-    let raw = match **rest {
+pub(super) fn take_short(rest: &mut &[u8]) -> Option<u32> {
+    match **rest {
         [a, ref tail @ ..] if a < 0x80 => {
             *rest = tail;
-            u32::from(a)
+            Some(u32::from(a))
         }
         [a, b, ref tail @ ..] if b < 0x80 => {
             *rest = tail;
-            u32::from(a & 0x7f) | u32::from(b) << 7
+            Some(u32::from(a & 0x7f) | u32::from(b) << 7)
         }
-        _ => {
-            let raw = take_long(rest)?;
-            u32::try_from(raw).map_err(|_| RecordFault::Varint)?
+        [a, b, c, ref tail @ ..] if c < 0x80 => {
+            *rest = tail;
+            Some(u32::from(a & 0x7f) | u32::from(b & 0x7f) << 7 | u32::from(c) << 14)
         }
-    };
+        _ => None,
+    }
+}
+
+/// Takes a 32-bit number off the front of `rest`.
+pub(super) fn take_i32(rest: &mut &[u8]) -> Result<i32, RecordFault> {
+    let raw = u32::try_from(take_raw(rest)?).map_err(|_| RecordFault::Varint)?;
     Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
 }
 
 /// Takes a 64-bit number off the front of `rest`.
-#[inline(always)]
 pub(super) fn take_i64(rest: &mut &[u8]) -> Result<i64, RecordFault> {
-    let raw = match **rest {
-        [a, ref tail @ ..] if a < 0x80 => {
-            *rest = tail;
-            u64::from(a)
-        }
-        [a, b, ref tail @ ..] if b < 0x80 => {
-            *rest = tail;
-            u64::from(a & 0x7f) | u64::from(b) << 7
-        }
-        _ => take_long(rest)?,
-    };
+    let raw = take_raw(rest)?;
     Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
 }
 
-/// Any length, out of the way of the short forms.
-#[inline(never)]
-fn take_long(rest: &mut &[u8]) -> Result<u64, RecordFault> {
+/// Takes a number of any length off the front of `rest`, zigzag left as it is.
+fn take_raw(rest: &mut &[u8]) -> Result<u64, RecordFault> {
     let mut raw = 0u64;
     for (index, byte) in rest.iter().take(10).enumerate() {
         let bits = u64::from(byte & 0x7f);
@@ -119,6 +113,21 @@ mod tests {
                 assert_eq!((take_i32(&mut rest), rest.len()), (Ok(value), 0));
             }
         }
+    }
+
+    #[test]
+    fn the_short_form_agrees_wherever_it_answers() {
+        for value in edges() {
+            let mut out = [0xff; 10];
+            let end = put(&mut out, 0, zigzag_i64(value));
+            let mut rest = &out[..];
+            match take_short(&mut rest) {
+                Some(raw) => assert_eq!((u64::from(raw), rest.len()), (zigzag_i64(value), 10 - end)),
+                None => assert!(end > 3, "{value}"),
+            }
+        }
+        assert_eq!(take_short(&mut &[][..]), None);
+        assert_eq!(take_short(&mut &[0x80, 0x80][..]), None);
     }
 
     #[test]
