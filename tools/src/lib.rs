@@ -1,1 +1,20 @@
-//! (being built)
+//! The command line of Tidelog and its load generators. Knows the client, the log's offline reader and the terminal; nothing of
+//! how a broker works. The binaries in `bin/` only parse their command line and call into here.
+//!
+//! What a user meets, in order:
+//! - [`exit`]: how every command ends.
+//! - [`start_position`], [`duration`], [`byte_size`], [`escape`]: what stands on a command line.
+//! - [`lines`], [`record_format`], [`base64`]: bytes in and bytes out.
+//! - [`output`]: tables and JSON.
+//! - [`perf`]: the load generators.
+
+pub mod base64;
+pub mod byte_size;
+pub mod duration;
+pub mod escape;
+pub mod exit;
+pub mod lines;
+pub mod output;
+pub mod perf;
+pub mod record_format;
+pub mod start_position;

@@ -1,0 +1,140 @@
+//! How a command ends: the table of exit codes, and the failure that carries one. Knows nothing of commands.
+//! Every binary of this package ends through [`Exit`], so that scripts can tell the cases apart.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// The exit codes. They are part of the interface: scripts rely on them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// It failed; the message says why.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The topic, partition, offset or file does not exist.
+    NotFound = 3,
+    /// The broker could not be reached, did not answer in time, or is overloaded: the same command may succeed later.
+    Unavailable = 4,
+    /// It exists already.
+    Exists = 5,
+    /// Stored bytes are damaged.
+    Damaged = 6,
+    /// Interrupted (Ctrl-C) before it was done.
+    Interrupted = 130,
+}
+
+/// The table of exit codes as `--help` shows it.
+pub const EXIT_CODES_HELP: &str = "\
+Exit codes:
+    0  done
+    1  failed; the message says why
+    2  the command line is wrong
+    3  the topic, partition, offset or file does not exist
+    4  the broker is unreachable, too slow or overloaded; the same command may succeed later
+    5  exists already
+    6  stored bytes are damaged
+  130  interrupted (Ctrl-C) before it was done";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked: an exit code for scripts, a sentence for people, and what to do next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure that ends with `exit`. The message starts in lower case and names what it is about.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// Adds what to do about it: a command, a flag, or a place to look.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// How the process ends.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// A failed operation on a file.
+    pub fn file(path: impl fmt::Display, error: &std::io::Error) -> Self {
+        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
+        Self::new(exit, format!("{path}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    /// `error: …`, and the hint on a line of its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reports the end of a command on standard error and turns it into the exit code of the process.
+#[must_use]
+pub fn conclude(result: Result<Exit, Failure>) -> ExitCode {
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit().into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_lists_every_exit_code() {
+        let codes = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::NotFound,
+            Exit::Unavailable,
+            Exit::Exists,
+            Exit::Damaged,
+            Exit::Interrupted,
+        ];
+        let listed: Vec<u8> = EXIT_CODES_HELP
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().next().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(listed, codes.map(|exit| exit as u8));
+    }
+
+    #[test]
+    fn a_missing_file_is_told_from_a_refused_one() {
+        let missing = Failure::file("x", &std::io::ErrorKind::NotFound.into());
+        assert_eq!(missing.exit(), Exit::NotFound);
+        assert_eq!(Failure::file("x", &std::io::ErrorKind::PermissionDenied.into()).exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn the_hint_stands_on_its_own_line() {
+        let failure = Failure::new(Exit::NotFound, "no topic 'logs'").hint("create it: tidelog topics create logs");
+        assert_eq!(failure.to_string(), "error: no topic 'logs'\n  hint: create it: tidelog topics create logs");
+    }
+}

@@ -1,0 +1,21 @@
+//! The load generators: what they send, when, what they measure and how they say it. Each file but the last four is free of sockets.
+//!
+//! In the order of a run:
+//! - [`options`]: the command line that `perf-producer` and `perf-consumer` share.
+//! - [`limits`]: what the machine itself can do, measured in the same run.
+//! - [`payload`]: the record that is sent, with its intended send time in front.
+//! - [`pacer`] and [`timer`]: when each record is due, and a wait that is precise enough for it.
+//! - [`latency`]: how long each took, in an HdrHistogram.
+//! - [`progress`]: how far the workers are, and the samples over time.
+//! - [`live_rate`]: the line on the terminal.
+//! - [`usage`]: CPU time and memory of this process.
+//! - [`summary`]: the figures of a run, as JSON and as text.
+//! - [`chart`] and [`report`]: the same as one HTML page.
+
+pub mod latency;
+pub mod limits;
+pub mod pacer;
+pub mod payload;
+pub mod progress;
+pub mod timer;
+pub mod usage;
