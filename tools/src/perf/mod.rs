@@ -1,7 +1,6 @@
-//! The load generators: what they send, when, what they measure and how they say it. Each file but the last four is free of sockets.
+//! The load generators: what they send, when, what they measure and how they say it.
 //!
 //! In the order of a run:
-//! - [`options`]: the command line that `perf-producer` and `perf-consumer` share.
 //! - [`limits`]: what the machine itself can do, measured in the same run.
 //! - [`payload`]: the record that is sent, with its intended send time in front.
 //! - [`pacer`] and [`timer`]: when each record is due, and a wait that is precise enough for it.
@@ -12,10 +11,14 @@
 //! - [`summary`]: the figures of a run, as JSON and as text.
 //! - [`chart`] and [`report`]: the same as one HTML page.
 
+pub mod chart;
 pub mod latency;
 pub mod limits;
+pub mod live_rate;
 pub mod pacer;
 pub mod payload;
 pub mod progress;
+pub mod report;
+pub mod summary;
 pub mod timer;
 pub mod usage;

@@ -1,5 +1,6 @@
 //! A wait with the precision of the kernel's clock. tokio's own timer counts in whole milliseconds, which would be the largest
-//! part of any latency measured here. Knows nothing of what is waited for.
+//! part of any latency measured here. Knows nothing of what is waited for. The one module of this package with `unsafe`.
+#![allow(unsafe_code)] // tokio wants a promise about the life of the descriptor it watches.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +25,8 @@ impl Timer {
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let descriptor = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { descriptor: AsyncFd::new(descriptor)? })
+        // SAFETY: the descriptor is open, owned by the `AsyncFd` alone until it is dropped, and no `&mut` to it is ever handed out.
+        Ok(Self { descriptor: unsafe { AsyncFd::register(descriptor)? } })
     }
 
     /// Waits this long.
