@@ -187,8 +187,10 @@ fn a_flush_that_succeeds_after_one_that_failed_acknowledges_nothing() {
     partition.leader.poisoned(&mut partition.effects);
     assert_eq!(partition.effects.failed[0].cause, AckFailure::StorageFailed);
     assert!(partition.flush().is_empty());
-    assert_eq!(partition.leader.offsets().high_watermark(), Offset(0));
+    let offsets = partition.leader.offsets();
+    assert_eq!((offsets.high_watermark(), offsets.flushed_end()), (Offset(0), Offset(0)));
     assert_eq!(partition.leader.admit(&ANY), Err(Refusal::Poisoned));
+    assert_eq!(partition.leader.flush_wanted(), None, "a failed flush is never tried again");
 }
 
 #[test]
@@ -200,6 +202,26 @@ fn a_change_from_flushed_to_written_keeps_the_promises_made_before() {
     assert!(partition.acks().is_empty());
     assert_eq!(partition.leader.flush_wanted(), Some(Offset(1)), "or the ticket would wait for ever");
     assert_eq!(partition.flush(), ["promised a flush"]);
+    partition.append(1, Acks::All, "promised a write");
+    assert_eq!(partition.write(), ["promised a write"]);
+}
+
+#[test]
+fn no_flush_is_wanted_for_a_promise_that_nobody_waits_for() {
+    let mut partition = Partition::led_with(&[ME], Durability::Flushed);
+    partition.append(1, Acks::Leader, "x");
+    partition.write();
+    assert_eq!(partition.leader.flush_wanted(), Some(Offset(1)));
+    partition.leader.promises_changed(Durability::Written, 1, &mut partition.effects);
+    assert_eq!(partition.leader.flush_wanted(), None);
+}
+
+#[test]
+fn offsets_given_out_again_carry_no_old_promise() {
+    let mut partition = Partition::led_with(&[ME], Durability::Flushed);
+    partition.append(1, Acks::All, "never written");
+    partition.leader.promises_changed(Durability::Written, 1, &mut partition.effects);
+    partition.leader.append_abandoned(AckFailure::StorageFull, &mut partition.effects);
     partition.append(1, Acks::All, "promised a write");
     assert_eq!(partition.write(), ["promised a write"]);
 }
