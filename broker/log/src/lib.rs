@@ -1,1 +1,50 @@
-//! (being built)
+//! One partition on disk: segments, indexes, recovery, retention, checkpoints, and the group-commit flusher. Knows nothing of sockets,
+//! replication or producers.
+//!
+//! In the order a batch meets them:
+//! - [`disk`]: the one door to the operating system; [`os_disk`] is the real one; `map` holds the only `unsafe`.
+//! - [`log`]: the writer: offsets, one write for all that waits, rolling.
+//! - `segment`, `segment_index`, `offset_index`, `time_index`, `segment_files`: one file of batches, its sparse indexes, its names.
+//! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
+//! - [`flusher`]: group commit and the upkeep thread; `upkeep`: grow ahead, prepare the next segment, checkpoint.
+//! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
+//! - [`recovery`], `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `small_file`: opening after a crash.
+//! - [`space`]: refuse before the disk is full.
+
+pub mod checkpoint;
+pub mod disk;
+pub mod flusher;
+pub mod hole;
+pub mod identity;
+pub mod leader_epochs;
+pub mod log;
+mod lookup;
+pub mod map;
+mod offset_index;
+pub mod os_disk;
+pub mod reader;
+pub mod recovery;
+mod scan;
+mod segment;
+mod segment_files;
+mod segment_index;
+mod small_file;
+pub mod space;
+mod state;
+mod storage_error;
+mod time_index;
+mod upkeep;
+mod verified;
+
+pub use disk::{Disk, DiskFile};
+pub use flusher::{FlushMetrics, Flusher, FlusherHandle, FlusherOptions};
+pub use hole::Hole;
+pub use identity::{Identity, IdentityError};
+pub use log::{AppendError, Appended, Group, Log, LogOptions};
+pub use os_disk::OsDisk;
+pub use reader::{Batches, LogReader, PendingRead, ReadError, ReadOutcome, SegmentSummary};
+pub use recovery::{OpenError, RecoveryReport};
+pub use segment::SegmentOptions;
+pub use space::SpaceGuard;
+pub use state::{LogListener, Unheard};
+pub use storage_error::StorageError;

@@ -1,0 +1,328 @@
+//! Group commit: one thread per data directory makes durable what was written, another tidies up behind the writers.
+//!
+//! A log is in the queue at most once, so the queue is bounded by the number of logs; everything written to it until its turn comes rides
+//! on one `fdatasync`. Logs whose owners never ask (durability `written`) are flushed in the background, by bytes and by time, so
+//! that dirty data does not pile up. Knows nothing of who waits: the log's listener does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::disk::is_full;
+use crate::segment::Segment;
+use crate::space::SpaceGuard;
+use crate::state::LogState;
+
+/// How often and how much is flushed without being asked.
+#[derive(Clone, Debug)]
+pub struct FlusherOptions {
+    /// Dirty bytes of one log that start a background flush.
+    pub background_bytes: u64,
+    /// Pause between two looks at dirty logs, free space and idle segments.
+    pub background_interval: Duration,
+    /// Flushed bytes of one log after which its checkpoint is renewed: what recovery may have to scan.
+    pub checkpoint_bytes: u64,
+    /// Looks after which the descriptor, map and index of an unread sealed segment are let go.
+    pub idle_looks: u32,
+    /// Free space of the data directory; without one there is always room.
+    pub space: Option<Arc<SpaceGuard>>,
+}
+
+impl Default for FlusherOptions {
+    /// 32 MiB, one second, 64 MiB, a minute.
+    fn default() -> Self {
+        Self {
+            background_bytes: 32 << 20,
+            background_interval: Duration::from_secs(1),
+            checkpoint_bytes: 64 << 20,
+            idle_looks: 60,
+            space: None,
+        }
+    }
+}
+
+/// The two threads. Dropping it stops them, after a last flush of everything that was asked for.
+#[derive(Debug)]
+pub struct Flusher {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What logs hold on to; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FlusherHandle {
+    shared: Option<Arc<Shared>>,
+}
+
+/// What a flusher has done since it started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlushMetrics {
+    /// Flushes that had something to do.
+    pub flushes: u64,
+    /// Bytes they made durable.
+    pub bytes: u64,
+    /// Time they took, in microseconds, summed.
+    pub micros: u64,
+    /// Flushes by time taken: bucket `i` counts those below 2^(i + 4) µs that the one before does not; the last is open.
+    pub buckets: [u64; 16],
+    /// Flushes that failed, each the end of one replica.
+    pub errors: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    flushes: AtomicU64,
+    bytes: AtomicU64,
+    micros: AtomicU64,
+    buckets: [AtomicU64; 16],
+    errors: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: FlusherOptions,
+    queue: Mutex<Queue>,
+    wake_flush: Condvar,
+    wake_upkeep: Condvar,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    to_flush: Vec<Arc<LogState>>,
+    to_tidy: Vec<Arc<LogState>>,
+    dirty: Vec<Arc<LogState>>,
+    all: Vec<Weak<LogState>>,
+    stopped: bool,
+}
+
+impl Flusher {
+    /// Starts both threads.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn start(options: FlusherOptions) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            options,
+            queue: Mutex::default(),
+            wake_flush: Condvar::new(),
+            wake_upkeep: Condvar::new(),
+            counters: Counters::default(),
+        });
+        let mut flusher = Self { shared: Arc::clone(&shared), threads: Vec::new() };
+        let flush = Arc::clone(&shared);
+        flusher.threads.push(thread::Builder::new().name("log-flush".into()).spawn(move || flush.flush_loop())?);
+        flusher.threads.push(thread::Builder::new().name("log-upkeep".into()).spawn(move || shared.upkeep_loop())?);
+        Ok(flusher)
+    }
+
+    /// The handle that logs are opened with.
+    #[must_use]
+    pub fn handle(&self) -> FlusherHandle {
+        FlusherHandle { shared: Some(Arc::clone(&self.shared)) }
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.shared.queue.lock().stopped = true;
+        self.shared.wake_flush.notify_all();
+        self.shared.wake_upkeep.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic there was reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl FlusherHandle {
+    /// A handle without threads: nothing is flushed but by [`crate::Log::flush`]. For tools and tests.
+    #[must_use]
+    pub fn detached() -> Self {
+        Self { shared: None }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn metrics(&self) -> FlushMetrics {
+        let Some(shared) = &self.shared else { return FlushMetrics::default() };
+        let counters = &shared.counters;
+        let mut buckets = [0; 16];
+        for (bucket, counter) in buckets.iter_mut().zip(&counters.buckets) {
+            *bucket = counter.load(Ordering::Relaxed);
+        }
+        FlushMetrics {
+            flushes: counters.flushes.load(Ordering::Relaxed),
+            bytes: counters.bytes.load(Ordering::Relaxed),
+            micros: counters.micros.load(Ordering::Relaxed),
+            buckets,
+            errors: counters.errors.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether appends may go on, as far as free space is concerned.
+    #[must_use]
+    pub fn has_space(&self) -> bool {
+        let space = self.shared.as_ref().and_then(|shared| shared.options.space.as_ref());
+        space.is_none_or(|space| space.has_room())
+    }
+
+    pub(crate) fn register(&self, state: &Arc<LogState>) {
+        if let Some(shared) = &self.shared {
+            shared.queue.lock().all.push(Arc::downgrade(state));
+        }
+    }
+
+    pub(crate) fn request_flush(&self, state: &Arc<LogState>) {
+        if let Some(shared) = &self.shared
+            && !state.flush_queued.swap(true, Ordering::AcqRel)
+        {
+            shared.queue.lock().to_flush.push(Arc::clone(state));
+            shared.wake_flush.notify_one();
+        }
+    }
+
+    pub(crate) fn request_upkeep(&self, state: &Arc<LogState>) {
+        if let Some(shared) = &self.shared
+            && !state.upkeep_queued.swap(true, Ordering::AcqRel)
+        {
+            shared.queue.lock().to_tidy.push(Arc::clone(state));
+            shared.wake_upkeep.notify_one();
+        }
+    }
+
+    /// The writer has published batches in `active`.
+    pub(crate) fn note_written(&self, state: &Arc<LogState>, active: &Segment) {
+        let Some(shared) = &self.shared else { return };
+        if !state.dirty_noted.load(Ordering::Relaxed) && !state.dirty_noted.swap(true, Ordering::AcqRel) {
+            shared.queue.lock().dirty.push(Arc::clone(state));
+        }
+        if active.dirty_bytes() > shared.options.background_bytes {
+            self.request_flush(state);
+        }
+        if active.wants_growth() || state.wants_next_segment(active) {
+            self.request_upkeep(state);
+        }
+    }
+}
+
+impl Shared {
+    fn flush_loop(&self) {
+        loop {
+            let logs = {
+                let mut queue = self.queue.lock();
+                while queue.to_flush.is_empty() && !queue.stopped {
+                    self.wake_flush.wait(&mut queue);
+                }
+                std::mem::take(&mut queue.to_flush)
+            };
+            if logs.is_empty() {
+                return;
+            }
+            for log in logs {
+                // First, so that what is written from here on asks again.
+                log.flush_queued.store(false, Ordering::Release);
+                self.flush(&log);
+            }
+        }
+    }
+
+    fn flush(&self, log: &Arc<LogState>) {
+        let began = Instant::now();
+        match log.flush() {
+            Ok(0) => {}
+            Ok(bytes) => self.counters.note(bytes, began.elapsed()),
+            // Nothing was lost: the bookkeeping in front of the flush found no room. The next look tries again.
+            Err(error) if is_full(&error.source) && log.poisoned().is_none() => {
+                if !log.dirty_noted.swap(true, Ordering::AcqRel) {
+                    self.queue.lock().dirty.push(Arc::clone(log));
+                }
+            }
+            Err(_) => {
+                self.counters.errors.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if log.flushed_bytes.load(Ordering::Relaxed) >= self.options.checkpoint_bytes {
+            self.queue_upkeep(log);
+        }
+    }
+
+    fn queue_upkeep(&self, log: &Arc<LogState>) {
+        if !log.upkeep_queued.swap(true, Ordering::AcqRel) {
+            self.queue.lock().to_tidy.push(Arc::clone(log));
+            self.wake_upkeep.notify_one();
+        }
+    }
+
+    fn upkeep_loop(&self) {
+        let mut next_look = Instant::now() + self.options.background_interval;
+        let mut looks = 0u32;
+        loop {
+            let logs = {
+                let mut queue = self.queue.lock();
+                while queue.to_tidy.is_empty() && !queue.stopped {
+                    if self.wake_upkeep.wait_until(&mut queue, next_look).timed_out() {
+                        break;
+                    }
+                }
+                if queue.stopped {
+                    return;
+                }
+                std::mem::take(&mut queue.to_tidy)
+            };
+            for log in logs {
+                log.upkeep_queued.store(false, Ordering::Release);
+                if let Err(error) = log.tidy(self.options.checkpoint_bytes) {
+                    // Nothing is lost by it: the next opening scans more. The next visit tries again.
+                    tracing::warn!(%error, dir = %log.place.dir.display(), "upkeep of a log failed");
+                }
+            }
+            if Instant::now() >= next_look {
+                looks = looks.wrapping_add(1);
+                self.look(looks);
+                next_look = Instant::now() + self.options.background_interval;
+            }
+        }
+    }
+
+    /// Background work by time.
+    fn look(&self, looks: u32) {
+        if let Some(space) = &self.options.space
+            && let Err(error) = space.refresh()
+        {
+            tracing::warn!(%error, "free space is unknown");
+        }
+        let dirty = std::mem::take(&mut self.queue.lock().dirty);
+        for log in dirty {
+            log.dirty_noted.store(false, Ordering::Release);
+            if log.written_end() != log.flushed_end() && !log.flush_queued.swap(true, Ordering::AcqRel) {
+                self.queue.lock().to_flush.push(log);
+                self.wake_flush.notify_one();
+            }
+        }
+        if looks.is_multiple_of(self.options.idle_looks.max(1)) {
+            let logs: Vec<_> = {
+                let mut queue = self.queue.lock();
+                queue.all.retain(|log| log.strong_count() > 0);
+                queue.all.iter().filter_map(Weak::upgrade).collect()
+            };
+            for log in logs {
+                log.rest_idle_segments();
+            }
+        }
+    }
+}
+
+impl Counters {
+    fn note(&self, bytes: u64, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = (64 - (micros >> 4).leading_zeros() as usize).min(self.buckets.len() - 1);
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+    }
+}

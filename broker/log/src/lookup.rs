@@ -1,0 +1,353 @@
+//! Finding batches in one segment: index, a few headers, and proof that the bytes are whole.
+//!
+//! Touches nothing beyond the index and the headers of one index interval at each end, so the cost does not depend on how much is
+//! read. Headers are read with system calls, not through the map: an unreadable page is then an error and a cold one is known before
+//! it is touched. Knows nothing of the log's ends; the caller has bounded what is wanted.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidelog_protocol::Offset;
+use tidelog_protocol::records::{BatchHeader, HEADER_BYTES};
+
+use crate::disk::{DiskFile, read_full_at};
+use crate::hole::{Hole, Holes};
+use crate::offset_index::OffsetEntry;
+use crate::reader::Batches;
+use crate::scan::{Next, Window, epoch_fits};
+use crate::segment::Segment;
+use crate::state::LogState;
+use crate::storage_error::{Context, StorageError};
+
+/// Headers are looked for in pieces of this size: about one index interval.
+const HOP_BYTES: usize = 4096;
+/// What this process appended lately is in the page cache; nobody needs to ask.
+const HOT_BYTES: u64 = 4 << 20;
+/// One probe of the page cache per this many bytes: read-ahead and eviction work in pieces at least so large.
+const PROBE_BYTES: u64 = 64 << 10;
+
+/// What a reader asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) from: Offset,
+    pub(crate) upper: Offset,
+    pub(crate) max_bytes: u32,
+}
+
+/// Whether the calling thread may wait for the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    Never,
+    Block,
+}
+
+/// Why nothing was found.
+#[derive(Debug)]
+pub(crate) enum Miss {
+    /// The disk is needed, and the caller must not wait.
+    Cold,
+    /// Damage that nobody knew; looking again takes it into account.
+    Damage(Hole),
+    Storage(StorageError),
+}
+
+/// One search.
+#[derive(Clone, Copy)]
+pub(crate) struct Lookup<'a> {
+    pub(crate) state: &'a Arc<LogState>,
+    pub(crate) segment: &'a Arc<Segment>,
+    pub(crate) holes: &'a Holes,
+    pub(crate) patience: Patience,
+}
+
+/// A place where a batch begins, with the offset it begins at.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    position: u64,
+    offset: Offset,
+}
+
+impl Lookup<'_> {
+    /// The batches wanted; `None` if even the first does not lie below `upper`.
+    pub(crate) fn read(&self, wanted: Wanted) -> Result<Option<Batches>, Miss> {
+        let segment = self.segment;
+        segment.touched.store(true, Ordering::Relaxed);
+        self.need_index()?;
+        let limit = segment.end_bytes();
+        let segment_end = segment.end_offset();
+        let file = self.file()?;
+        let mut hops =
+            Hops { file: &*file, limit, patience: self.patience, start: 0, filled: 0, buffer: [0; HOP_BYTES] };
+
+        let origin = self.origin(&mut hops, wanted.from)?;
+        let Some((first, header)) = self.find(&mut hops, origin, wanted.from)? else { return Err(self.lost(origin)) };
+        if header.next_offset() > wanted.upper {
+            return Ok(None);
+        }
+        let budget_end = first.position + u64::from(wanted.max_bytes);
+        let mut end = Place { position: first.position + header.total_bytes() as u64, offset: header.next_offset() };
+        if wanted.upper >= segment_end && limit <= budget_end && !self.crosses_hole(end.offset, segment_end) {
+            end = Place { position: limit, offset: segment_end };
+        } else {
+            end = self.last_within(&mut hops, end, wanted.upper, budget_end)?;
+        }
+        self.prove(origin, end)?;
+        let range = first.position..end.position;
+        if self.patience == Patience::Never && !self.is_warm(&*file, &range)? {
+            return Err(Miss::Cold);
+        }
+        let map = segment.map(end.position).map_err(|error| self.storage("map", error))?;
+        Ok(Some(Batches { bytes: map.slice(range), next: end.offset }))
+    }
+
+    /// Where the batch that holds `offset` begins, with its header.
+    pub(crate) fn batch_of(&self, offset: Offset) -> Result<Option<(u64, BatchHeader)>, Miss> {
+        self.need_index()?;
+        let file = self.file()?;
+        let limit = self.segment.end_bytes();
+        let mut hops =
+            Hops { file: &*file, limit, patience: self.patience, start: 0, filled: 0, buffer: [0; HOP_BYTES] };
+        let origin = self.origin(&mut hops, offset)?;
+        let Some((place, header)) = self.find(&mut hops, origin, offset)? else { return Err(self.lost(origin)) };
+        self.prove(
+            origin,
+            Place { position: place.position + header.total_bytes() as u64, offset: header.next_offset() },
+        )?;
+        Ok(Some((place.position, header)))
+    }
+
+    fn need_index(&self) -> Result<(), Miss> {
+        match self.patience {
+            _ if self.segment.is_indexed() => Ok(()),
+            Patience::Never => Err(Miss::Cold),
+            Patience::Block => {
+                self.state.index_segment(self.segment).map_err(|error| self.storage("read the index of", error))
+            }
+        }
+    }
+
+    fn file(&self) -> Result<Arc<dyn DiskFile>, Miss> {
+        match (self.segment.opened(), self.patience) {
+            (Some(file), _) => Ok(file),
+            (None, Patience::Never) => Err(Miss::Cold),
+            (None, Patience::Block) => self.segment.file().map_err(|error| self.storage("open", error)),
+        }
+    }
+
+    /// The last known batch at or before `offset`. An index entry that does not describe a batch is passed over: the log is right.
+    fn origin(&self, hops: &mut Hops<'_>, offset: Offset) -> Result<Place, Miss> {
+        let base = self.segment.base();
+        let mut count = self.segment.search(|index| index.offsets.count_up_to(offset.since(base))).ok_or(Miss::Cold)?;
+        loop {
+            let entry =
+                |index: usize| self.segment.search(|found| found.offsets.entries().get(index).copied()).flatten();
+            let Some(OffsetEntry { relative, position }) = count.checked_sub(1).and_then(entry) else {
+                return Ok(Place { position: 0, offset: base });
+            };
+            let header = hops.header(u64::from(position)).map_err(|miss| self.hop_miss(miss))?;
+            if let Some(header) = header.filter(|header| header.last_offset().since(base) == u64::from(relative)) {
+                return Ok(Place { position: u64::from(position), offset: header.base_offset });
+            }
+            count -= 1;
+        }
+    }
+
+    /// Hops from `place` to the batch that holds `offset`.
+    fn find(
+        &self,
+        hops: &mut Hops<'_>,
+        mut place: Place,
+        offset: Offset,
+    ) -> Result<Option<(Place, BatchHeader)>, Miss> {
+        loop {
+            if let Some(hole) = self.holes.starting_at(self.segment.base(), place.position) {
+                place = Place { position: hole.bytes.end, offset: hole.to };
+            }
+            let header = hops.header(place.position).map_err(|miss| self.hop_miss(miss))?;
+            let Some(header) = header.filter(|header| header.base_offset == place.offset) else { return Ok(None) };
+            if header.next_offset() > offset {
+                return Ok((header.base_offset <= offset).then_some((place, header)));
+            }
+            place = Place { position: place.position + header.total_bytes() as u64, offset: header.next_offset() };
+        }
+    }
+
+    /// The end of the last batch that lies below `upper` and ends at or before `budget_end`; at least `end`.
+    fn last_within(&self, hops: &mut Hops<'_>, mut end: Place, upper: Offset, budget_end: u64) -> Result<Place, Miss> {
+        let base = self.segment.base();
+        let entry = self.segment.search(|index| index.offsets.last_within(budget_end, upper.since(base))).flatten();
+        if let Some(entry) = entry.filter(|entry| u64::from(entry.position) > end.position) {
+            let position = u64::from(entry.position);
+            if let Some(header) = hops.header(position).map_err(|miss| self.hop_miss(miss))?
+                && header.last_offset().since(base) == u64::from(entry.relative)
+            {
+                end = Place { position, offset: header.base_offset };
+            }
+        }
+        while end.offset < upper && end.position < hops.limit {
+            let header = hops.header(end.position).map_err(|miss| self.hop_miss(miss))?;
+            let Some(header) = header.filter(|header| header.base_offset == end.offset) else { break };
+            let next = Place { position: end.position + header.total_bytes() as u64, offset: header.next_offset() };
+            if next.offset > upper || next.position > budget_end {
+                break;
+            }
+            end = next;
+        }
+        Ok(end)
+    }
+
+    fn crosses_hole(&self, from: Offset, to: Offset) -> bool {
+        self.holes.next_after(from).is_some_and(|hole| hole.from < to)
+    }
+
+    /// Makes sure that this process has seen every byte from `origin` to `end` to be whole.
+    fn prove(&self, origin: Place, end: Place) -> Result<(), Miss> {
+        let verified = &self.segment.verified;
+        if verified.covers(&(origin.position..end.position)) {
+            return Ok(());
+        }
+        if self.patience == Patience::Never {
+            return Err(Miss::Cold);
+        }
+        self.fault_in(origin.position..end.position)?;
+        let file = self.file()?;
+        let mut window = Window::new(file, self.segment.end_bytes());
+        let mut at = origin;
+        while at.position < end.position {
+            if let Some(hole) = self.holes.starting_at(self.segment.base(), at.position) {
+                verified.add(at.position..hole.bytes.end);
+                at = Place { position: hole.bytes.end, offset: hole.to };
+                continue;
+            }
+            let header = window.batch(at.position).map_err(|error| self.storage("read", error))?;
+            let fits = |header: &BatchHeader| epoch_fits(&self.state.epochs.lock(), header);
+            let Some(header) = header.filter(|header| header.base_offset == at.offset && fits(header)) else {
+                return Err(self.damage(&mut window, at));
+            };
+            let next = at.position + header.total_bytes() as u64;
+            verified.add(at.position..next);
+            at = Place { position: next, offset: header.next_offset() };
+        }
+        Ok(())
+    }
+
+    /// Brings the pages in while an error can still be an error.
+    fn fault_in(&self, range: std::ops::Range<u64>) -> Result<(), Miss> {
+        let map = self.segment.map(range.end).map_err(|error| self.storage("map", error))?;
+        match map.populate(range) {
+            // Old kernels: the verification reads every byte anyway, and says so if it cannot.
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(()),
+            populated => populated.map_err(|error| self.storage("read", error)),
+        }
+    }
+
+    /// The headers before the wanted batch do not lead to it: find out where they break.
+    fn lost(&self, origin: Place) -> Miss {
+        if self.patience == Patience::Never {
+            return Miss::Cold;
+        }
+        let end = Place { position: self.segment.end_bytes(), offset: self.segment.end_offset() };
+        let start = Place { position: 0, offset: self.segment.base() };
+        // From the entry first: it is near. From the start if that batch itself is what is damaged.
+        match self.prove(origin, end).and_then(|()| self.prove(start, end)) {
+            Err(miss) => miss,
+            Ok(()) => {
+                let error =
+                    std::io::Error::new(std::io::ErrorKind::InvalidData, "its index does not lead to its batches");
+                self.storage("search", error)
+            }
+        }
+    }
+
+    /// Measures damage at `at` and makes it a hole.
+    fn damage(&self, window: &mut Window, at: Place) -> Miss {
+        let epochs = self.state.epochs.lock().clone();
+        let fits = |header: &BatchHeader| epoch_fits(&epochs, header);
+        let next = match window.batch_after(at.position, at.offset, &fits) {
+            Ok(next) => next,
+            Err(error) => return self.storage("read", error),
+        };
+        let (position, to) = match next {
+            Next::Batch(position, header) => (position, header.base_offset),
+            Next::Zeros | Next::Garbage => (self.segment.end_bytes(), self.segment.end_offset()),
+        };
+        Miss::Damage(Hole { from: at.offset, to, segment: self.segment.base(), bytes: at.position..position })
+    }
+
+    /// Whether the page cache holds the range, as far as a few probes can tell.
+    fn is_warm(&self, file: &dyn DiskFile, range: &std::ops::Range<u64>) -> Result<bool, Miss> {
+        let hot_from = self.segment.end_bytes().saturating_sub(HOT_BYTES).max(self.segment.appended_from());
+        if range.start >= hot_from {
+            return Ok(true);
+        }
+        let mut byte = [0];
+        let mut position = range.start;
+        loop {
+            let cached = file.read_cached_at(&mut byte, position).map_err(|error| self.storage("read", error))?;
+            if cached.is_none() {
+                return Ok(false);
+            }
+            if position + 1 >= range.end {
+                return Ok(true);
+            }
+            position = (position + PROBE_BYTES).min(range.end - 1);
+        }
+    }
+
+    fn hop_miss(&self, error: HopError) -> Miss {
+        match error {
+            HopError::Cold => Miss::Cold,
+            HopError::Io(error) => self.storage("read", error),
+        }
+    }
+
+    fn storage(&self, operation: &'static str, error: std::io::Error) -> Miss {
+        match Err::<(), _>(error).context(operation, &self.segment.path()) {
+            Err(error) => Miss::Storage(error),
+            Ok(()) => Miss::Cold,
+        }
+    }
+}
+
+/// Reads headers here and there in a file.
+struct Hops<'a> {
+    file: &'a dyn DiskFile,
+    limit: u64,
+    patience: Patience,
+    start: u64,
+    filled: usize,
+    buffer: [u8; HOP_BYTES],
+}
+
+enum HopError {
+    Cold,
+    Io(std::io::Error),
+}
+
+impl Hops<'_> {
+    /// The header at `position`; `None` if there is none.
+    fn header(&mut self, position: u64) -> Result<Option<BatchHeader>, HopError> {
+        if position + HEADER_BYTES as u64 > self.limit {
+            return Ok(None);
+        }
+        let held = self.start <= position && position + HEADER_BYTES as u64 <= self.start + self.filled as u64;
+        if !held {
+            let wanted = HOP_BYTES.min((self.limit - position) as usize);
+            let buffer = &mut self.buffer[..wanted];
+            self.filled = match self.patience {
+                Patience::Block => read_full_at(self.file, buffer, position).map_err(HopError::Io)?,
+                Patience::Never => {
+                    self.file.read_cached_at(buffer, position).map_err(HopError::Io)?.ok_or(HopError::Cold)?
+                }
+            };
+            self.start = position;
+            if self.filled < HEADER_BYTES {
+                // Half a header in the cache, or (blocking) a file that ends before it should.
+                return if self.patience == Patience::Never { Err(HopError::Cold) } else { Ok(None) };
+            }
+        }
+        let from = (position - self.start) as usize;
+        let header = BatchHeader::parse_compacted(&self.buffer[from..self.filled]).ok();
+        Ok(header.filter(|header| header.total_bytes() as u64 <= self.limit - position))
+    }
+}

@@ -1,0 +1,100 @@
+//! A read-only map of a file, and slices of it that keep it alive.
+//!
+//! The one module of this crate with `unsafe`: mapping, advising, and looking at mapped bytes. Knows nothing of batches. Nothing
+//! is ever stored through a map: a store is evidence of nothing, `pwrite` reports its errors.
+#![allow(unsafe_code)] // mmap cannot be had without it; each block says why it holds.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A shared, read-only map. It may reach beyond the end of its file; only bytes below the published end are looked at.
+pub struct Map {
+    pages: memmap2::MmapRaw,
+}
+
+impl Map {
+    /// Maps the first `bytes` bytes of `file`.
+    ///
+    /// # Errors
+    /// Whatever `mmap` says; `InvalidInput` for zero bytes or more than the address space.
+    pub fn new(file: impl AsFd, bytes: u64) -> io::Result<Self> {
+        let length = usize::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let descriptor = file.as_fd().as_raw_fd();
+        let pages = memmap2::MmapOptions::new().len(length).map_raw_read_only(descriptor)?;
+        Ok(Self { pages })
+    }
+
+    /// Length of the map.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.pages.len() as u64
+    }
+
+    /// Reads the pages of `range` in from the disk and waits for them, so that looking at them cannot fault.
+    ///
+    /// # Errors
+    /// An unreadable page is an error here (`EFAULT`) where touching it would have killed the process. `Unsupported` before
+    /// Linux 5.14.
+    pub fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        self.check(&range);
+        let page = rustix::param::page_size() as u64;
+        let start = range.start / page * page;
+        let length = (range.end - start) as usize;
+        if range.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the range lies within the map, and MADV_POPULATE_READ changes no bytes.
+        let advised = unsafe {
+            let address = self.pages.as_ptr().add(start as usize).cast_mut().cast();
+            rustix::mm::madvise(address, length, rustix::mm::Advice::LinuxPopulateRead)
+        };
+        match advised {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::INVAL) => Err(io::ErrorKind::Unsupported.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The bytes of `range`, alive as long as the answer or any slice of it. The caller has made sure that `range` lies within
+    /// the file, and that those bytes are never written again.
+    #[must_use]
+    pub fn slice(self: &Arc<Self>, range: Range<u64>) -> Bytes {
+        self.check(&range);
+        Bytes::from_owner(Slice { map: Arc::clone(self), start: range.start as usize, end: range.end as usize })
+    }
+
+    fn check(&self, range: &Range<u64>) {
+        assert!(
+            range.start <= range.end && range.end <= self.bytes(),
+            "{range:?} is not within {} bytes",
+            self.bytes()
+        );
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map").field("bytes", &self.bytes()).finish()
+    }
+}
+
+struct Slice {
+    map: Arc<Map>,
+    start: usize,
+    end: usize,
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: start ≤ end ≤ length of the map was checked when the slice was made, and the map lives as long as `self`.
+        // The bytes below a segment's published end are never written again: truncation and recovery replace the file
+        // instead, so nobody changes what this shared slice sees.
+        unsafe { std::slice::from_raw_parts(self.map.pages.as_ptr().add(self.start), self.end - self.start) }
+    }
+}

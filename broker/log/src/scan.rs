@@ -1,0 +1,167 @@
+//! Walks the bytes of a segment and tells whole batches from everything else.
+//!
+//! Used where nothing may be taken for granted: recovery, scrub, a read of bytes that nobody has verified. It believes a batch when header,
+//! chain (it begins at the offset the one before ended) and CRC agree, and looks for the next believable one where they do not. Knows
+//! nothing of what is done about damage.
+
+use std::io;
+use std::sync::Arc;
+
+use tidelog_protocol::Offset;
+use tidelog_protocol::records::{BatchHeader, HEADER_BYTES, RawBatch};
+
+use crate::disk::{DiskFile, read_full_at};
+use crate::leader_epochs::LeaderEpochs;
+
+/// Bytes read at once; a batch that is larger is read as a whole.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Offsets of a segment lie within this distance of its base, as the indexes hold them in 31 bits.
+const RELATIVE_MAX: u64 = i32::MAX as u64;
+
+/// A moving window over the first `limit` bytes of a file.
+#[derive(Debug)]
+pub(crate) struct Window {
+    file: Arc<dyn DiskFile>,
+    limit: u64,
+    start: u64,
+    filled: Vec<u8>,
+    read_bytes: u64,
+}
+
+/// What follows the last believable batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// A batch that fits, at this position.
+    Batch(u64, BatchHeader),
+    /// Nothing but zeros: reserved space, never written.
+    Zeros,
+    /// Bytes, but no batch in them.
+    Garbage,
+}
+
+impl Window {
+    pub(crate) fn new(file: Arc<dyn DiskFile>, limit: u64) -> Self {
+        Self { file, limit, start: 0, filled: Vec::new(), read_bytes: 0 }
+    }
+
+    /// Bytes read from the file so far.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.read_bytes
+    }
+
+    /// The bytes from `position` on: `wanted` of them unless the file ends before.
+    pub(crate) fn bytes(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
+        let wanted = wanted.min(self.limit.saturating_sub(position) as usize);
+        let held = position >= self.start && position + wanted as u64 <= self.start + self.filled.len() as u64;
+        if !held {
+            let count = wanted.max(CHUNK_BYTES).min(self.limit.saturating_sub(position) as usize);
+            self.filled.resize(count, 0);
+            let filled = read_full_at(&*self.file, &mut self.filled, position)?;
+            self.filled.truncate(filled);
+            self.start = position;
+            self.read_bytes += filled as u64;
+        }
+        let from = (position - self.start) as usize;
+        let to = (from + wanted).min(self.filled.len());
+        Ok(&self.filled[from..to])
+    }
+
+    /// The batch at `position`, if it is whole and its CRC matches.
+    pub(crate) fn batch(&mut self, position: u64) -> io::Result<Option<BatchHeader>> {
+        let limit = self.limit;
+        let Ok(header) = BatchHeader::parse_compacted(self.bytes(position, HEADER_BYTES)?) else { return Ok(None) };
+        if header.total_bytes() as u64 > limit - position {
+            return Ok(None);
+        }
+        let bytes = self.bytes(position, header.total_bytes())?;
+        let whole = RawBatch::parse_compacted(bytes).is_ok_and(|batch| batch.verify_crc().is_ok());
+        Ok(whole.then_some(header))
+    }
+
+    /// The first believable batch after damage at `position`, where the offset `expected` should have begun.
+    ///
+    /// Where the damaged batch's own header is still in order, only a batch that continues its offsets is believed before its
+    /// end: what a producer put *into* a record may look like a batch, but the length may be what is damaged.
+    pub(crate) fn batch_after(
+        &mut self,
+        position: u64,
+        expected: Offset,
+        fits: &dyn Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Next> {
+        let claimed = BatchHeader::parse_compacted(self.bytes(position, HEADER_BYTES)?).ok();
+        let claimed = claimed.filter(|header| header.base_offset == expected);
+        let claimed_end = claimed.map_or(position, |header| position + header.total_bytes() as u64);
+        if claimed.is_some()
+            && claimed_end < self.limit
+            && let Some(next) = self.batch(claimed_end)?.filter(|next| next.base_offset > expected && fits(next))
+        {
+            return Ok(Next::Batch(claimed_end, next));
+        }
+        let mut rest = if claimed.is_some() { Next::Garbage } else { Next::Zeros };
+        let mut at = position;
+        while at < self.limit {
+            let Some(data) = self.file.next_data(at)?.filter(|&data| data < self.limit) else { break };
+            at = at.max(data);
+            let chunk = self.bytes(at, CHUNK_BYTES)?;
+            if chunk.is_empty() {
+                break;
+            }
+            if chunk.iter().any(|&byte| byte != 0) {
+                rest = Next::Garbage;
+            }
+            let usable = chunk.len().saturating_sub(HEADER_BYTES - 1).max(1);
+            let candidates = candidates(chunk, expected);
+            for candidate in candidates {
+                let found = at + candidate as u64;
+                let inside = found < claimed_end;
+                let chains =
+                    |next: &BatchHeader| !inside || claimed.is_some_and(|c| c.next_offset() == next.base_offset);
+                if let Some(header) = self.batch(found)?.filter(|header| chains(header) && fits(header)) {
+                    return Ok(Next::Batch(found, header));
+                }
+            }
+            at += usable as u64;
+        }
+        Ok(rest)
+    }
+}
+
+/// Positions in `chunk` where a later batch of this segment might begin, judged by its header alone.
+fn candidates(chunk: &[u8], expected: Offset) -> Vec<usize> {
+    let mut found = Vec::new();
+    for (position, window) in chunk.windows(HEADER_BYTES).enumerate() {
+        if window[16] == 2
+            && window[0] < 0x80
+            && let Ok(header) = BatchHeader::parse_compacted(window)
+            && header.base_offset > expected
+            && header.base_offset.since(expected) <= RELATIVE_MAX
+        {
+            found.push(position);
+        }
+    }
+    found
+}
+
+/// Whether the epoch that a batch carries agrees with the history: it lies outside the CRC, so a flipped bit in it shows only here.
+pub(crate) fn epoch_fits(epochs: &LeaderEpochs, header: &BatchHeader) -> bool {
+    let Some(epoch) = header.leader_epoch else { return false };
+    match epochs.epoch_at(header.base_offset) {
+        None => true,
+        // The file of the history may lag behind records that were never flushed.
+        Some(known) if Some(known) == epochs.latest() => epoch >= known,
+        Some(known) => epoch == known,
+    }
+}
+
+/// Whether nothing was ever written at or after `position`, found without reading reserved space.
+pub(crate) fn is_untouched(file: &dyn DiskFile, position: u64, length: u64) -> io::Result<bool> {
+    const BLOCK: u64 = 4096;
+    if position >= length {
+        return Ok(true);
+    }
+    let boundary = position.next_multiple_of(BLOCK).min(length);
+    let mut block = [0; BLOCK as usize];
+    let rest = &mut block[..(boundary - position) as usize];
+    read_full_at(file, rest, position)?;
+    Ok(rest.iter().all(|&byte| byte == 0) && file.next_data(boundary)?.is_none_or(|data| data >= length))
+}

@@ -1,0 +1,384 @@
+//! One file of batches, named by its first offset, with its indexes: what the writer appends to and every reader maps.
+//!
+//! Knows bytes, positions and where batches begin; knows nothing of flushing, retention or who reads. Its file is allocated in steps, always
+//! before bytes are written there, so that a write never runs out of space half way: born with the first step (temp name → allocate →
+//! fdatasync → rename → fsync of the folder), grown fourfold up to full size. A later step needs no flush of its own: the fdatasync
+//! that makes the bytes in it durable makes the length durable too.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tidelog_protocol::{Offset, records::BatchHeader};
+
+use crate::checkpoint::{Marks, SegmentEnd, SegmentRecord};
+use crate::disk::{Disk, DiskFile, PartialWrite, write_all_at};
+use crate::map::Map;
+use crate::segment_files::{INDEX, LOG, TIME_INDEX, file_name};
+use crate::segment_index::{SegmentIndex, extend_file};
+use crate::verified::Verified;
+use crate::{offset_index, time_index};
+
+/// How segments are cut and indexed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentOptions {
+    /// Largest size of a segment, in bytes (Kafka's `segment.bytes`). At least one batch must fit. At most 2³¹ − 1.
+    pub segment_bytes: u32,
+    /// Log bytes between two index entries (Kafka's `index.interval.bytes`).
+    pub index_interval_bytes: u32,
+    /// Bytes that the first segment of a partition reserves; it grows fourfold whenever it is half full.
+    pub first_allocation_bytes: u32,
+}
+
+impl Default for SegmentOptions {
+    /// 256 MiB segments, an entry each 4 KiB; an idle partition costs 64 KiB of disk.
+    fn default() -> Self {
+        Self { segment_bytes: 256 << 20, index_interval_bytes: 4096, first_allocation_bytes: 64 << 10 }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    base: Offset,
+    dir: Arc<Path>,
+    disk: Arc<dyn Disk>,
+    options: SegmentOptions,
+    /// Published copies of `contents.end`: offset first, so that whoever sees a position sees an offset that covers it.
+    end_offset: AtomicU64,
+    end_bytes: AtomicU64,
+    /// Bytes known to be durable.
+    synced_bytes: AtomicU64,
+    /// Bytes reserved on the disk.
+    allocated: AtomicU64,
+    growth: Mutex<()>,
+    contents: RwLock<Contents>,
+    open: RwLock<Open>,
+    pub(crate) verified: Verified,
+    /// Everything from here on was appended by this process.
+    appended_from: u64,
+    /// Read since the last look of the upkeep, which closes what nobody uses.
+    pub(crate) touched: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Contents {
+    end: SegmentEnd,
+    /// `None` while it rests in its files.
+    index: Option<SegmentIndex>,
+    marks: Marks,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    file: Option<Arc<dyn DiskFile>>,
+    map: Option<Arc<Map>>,
+}
+
+/// Where the files of a log live and how they are cut.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) dir: Arc<Path>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) options: SegmentOptions,
+}
+
+impl Place {
+    pub(crate) fn path(&self, base: Offset, extension: &str) -> PathBuf {
+        self.dir.join(file_name(base, extension))
+    }
+}
+
+impl Segment {
+    /// A segment that was born just now, without a batch.
+    pub(crate) fn born(place: &Place, base: Offset, file: Arc<dyn DiskFile>, allocated: u64) -> Self {
+        let record = SegmentRecord { base, end: SegmentEnd::empty(base), marks: Marks::default() };
+        let mut segment = Self::known(place, record, allocated);
+        segment.contents.get_mut().index = Some(SegmentIndex::default());
+        segment.open.get_mut().file = Some(file);
+        segment
+    }
+
+    /// A segment as a checkpoint describes it; nothing is opened before it is needed.
+    pub(crate) fn known(place: &Place, record: SegmentRecord, allocated: u64) -> Self {
+        let bytes = record.end.bytes;
+        Self {
+            base: record.base,
+            dir: Arc::clone(&place.dir),
+            disk: Arc::clone(&place.disk),
+            options: place.options,
+            end_offset: AtomicU64::new(record.end.offset.0),
+            end_bytes: AtomicU64::new(bytes),
+            synced_bytes: AtomicU64::new(bytes),
+            allocated: AtomicU64::new(allocated),
+            growth: Mutex::new(()),
+            contents: RwLock::new(Contents { end: record.end, index: None, marks: record.marks }),
+            open: RwLock::new(Open::default()),
+            verified: Verified::from(bytes),
+            appended_from: bytes,
+            touched: AtomicBool::new(false),
+        }
+    }
+
+    /// A segment as a scan found it, with the index that the scan made.
+    pub(crate) fn scanned(place: &Place, base: Offset, end: SegmentEnd, found: Scanned) -> Self {
+        let record = SegmentRecord { base, end, marks: found.marks };
+        let mut segment = Self::known(place, record, found.allocated);
+        segment.contents.get_mut().index = Some(found.index);
+        segment.open.get_mut().file = Some(found.file);
+        segment.verified = found.verified;
+        segment
+    }
+
+    pub(crate) fn base(&self) -> Offset {
+        self.base
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.named(LOG)
+    }
+
+    fn named(&self, extension: &str) -> PathBuf {
+        self.dir.join(file_name(self.base, extension))
+    }
+
+    /// Offset after the last record, at least as new as every position seen before the call.
+    pub(crate) fn end_offset(&self) -> Offset {
+        Offset(self.end_offset.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn end_bytes(&self) -> u64 {
+        self.end_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn allocated(&self) -> u64 {
+        self.allocated.load(Ordering::Acquire)
+    }
+
+    /// Recovery cut the file there.
+    pub(crate) fn set_allocated(&self, bytes: u64) {
+        self.allocated.store(bytes, Ordering::Release);
+    }
+
+    pub(crate) fn appended_from(&self) -> u64 {
+        self.appended_from
+    }
+
+    /// End and marks at one instant.
+    pub(crate) fn record(&self) -> SegmentRecord {
+        let contents = self.contents.read();
+        SegmentRecord { base: self.base, end: contents.end, marks: contents.marks }
+    }
+
+    /// Whether a batch of that many bytes and that last offset still fits.
+    pub(crate) fn has_room(&self, bytes: u64, next_offset: Offset) -> bool {
+        self.end_bytes() + bytes <= u64::from(self.options.segment_bytes)
+            && next_offset.since(self.base) <= u64::from(u32::MAX >> 1)
+    }
+
+    /// Makes sure that bytes up to `end` have blocks. Callers: the writer when it must, the upkeep ahead of it.
+    pub(crate) fn grow(&self, end: u64) -> io::Result<()> {
+        if end <= self.allocated() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.growth.lock();
+        let allocated = self.allocated();
+        if end <= allocated {
+            return Ok(());
+        }
+        let full = u64::from(self.options.segment_bytes).max(end);
+        let step = allocated.max(u64::from(self.options.first_allocation_bytes) / 4).saturating_mul(4);
+        let target = step.max(end).min(full);
+        let file = self.file()?;
+        match file.allocate(allocated..target) {
+            Ok(()) => self.allocated.store(target, Ordering::Release),
+            // On a nearly full disk exactly what is needed may still fit.
+            Err(_) if end < target => {
+                file.allocate(allocated..end)?;
+                self.allocated.store(end, Ordering::Release);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Whether the next step should be reserved now, while nobody waits for it.
+    pub(crate) fn wants_growth(&self) -> bool {
+        let allocated = self.allocated();
+        self.end_bytes() > allocated / 2 && allocated < u64::from(self.options.segment_bytes)
+    }
+
+    /// Writes at the end, without publishing. Blocks must have been reserved.
+    pub(crate) fn write(&self, parts: &mut [IoSlice<'_>]) -> Result<(), PartialWrite> {
+        let file = self.file().map_err(|error| PartialWrite { written: 0, error })?;
+        write_all_at(&*file, parts, self.end_bytes())
+    }
+
+    /// Zeros what a failed write left behind the end; no batch begins with zeros.
+    pub(crate) fn erase_unpublished(&self, written: u64) -> io::Result<()> {
+        let zeros = [0; 4096];
+        let (mut position, end) = (self.end_bytes(), self.end_bytes() + written);
+        let file = self.file()?;
+        while position < end {
+            let count = zeros.len().min((end - position) as usize);
+            write_all_at(&*file, &mut [IoSlice::new(&zeros[..count])], position).map_err(|partial| partial.error)?;
+            position += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Publishes batches that were written at the end.
+    pub(crate) fn publish<'h>(&self, headers: impl Iterator<Item = BatchHeader> + 'h) {
+        let mut contents = self.contents.write();
+        let Contents { end, index, .. } = &mut *contents;
+        let index = index.as_mut().expect("the writer loads the index before it appends");
+        for header in headers {
+            index.note(self.base, end, &header, self.options.index_interval_bytes);
+        }
+        self.end_offset.store(end.offset.0, Ordering::Release);
+        self.end_bytes.store(end.bytes, Ordering::Release);
+    }
+
+    /// The one descriptor of this segment.
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.opened() {
+            return Ok(file);
+        }
+        let mut open = self.open.write();
+        if let Some(file) = &open.file {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.disk.open(&self.path())?;
+        open.file = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The descriptor, if it is open already.
+    pub(crate) fn opened(&self) -> Option<Arc<dyn DiskFile>> {
+        self.open.read().file.clone()
+    }
+
+    /// A map that reaches at least to `end`.
+    pub(crate) fn map(&self, end: u64) -> io::Result<Arc<Map>> {
+        if let Some(map) = &self.open.read().map
+            && map.bytes() >= end
+        {
+            return Ok(Arc::clone(map));
+        }
+        let file = self.file()?;
+        let mut open = self.open.write();
+        // Beyond the end of the file, for the file to grow into: one map serves the segment's whole life.
+        let map = Arc::new(file.map(end.max(u64::from(self.options.segment_bytes)))?);
+        open.map = Some(Arc::clone(&map));
+        Ok(map)
+    }
+
+    /// What `search` finds in the index; `None` while the index rests in its files.
+    pub(crate) fn search<T>(&self, search: impl FnOnce(&SegmentIndex) -> T) -> Option<T> {
+        self.contents.read().index.as_ref().map(search)
+    }
+
+    /// Whether [`Segment::search`] would find an index in memory.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.contents.read().index.is_some()
+    }
+
+    /// Brings the index back from its files. False where they are missing or damaged: it must be rebuilt.
+    pub(crate) fn load_index(&self) -> io::Result<bool> {
+        if self.is_indexed() {
+            return Ok(true);
+        }
+        let marks = self.contents.read().marks;
+        let loaded = SegmentIndex::load(&*self.disk, &self.named(INDEX), &self.named(TIME_INDEX), &marks)?;
+        let found = loaded.is_some();
+        let mut contents = self.contents.write();
+        if contents.index.is_none() {
+            contents.index = loaded;
+        }
+        Ok(found || contents.index.is_some())
+    }
+
+    /// Takes an index that was rebuilt from the log; its files are written anew at the next checkpoint.
+    pub(crate) fn adopt_index(&self, index: SegmentIndex) {
+        let mut contents = self.contents.write();
+        if contents.index.is_none() {
+            contents.index = Some(index);
+            contents.marks = Marks::default();
+        }
+    }
+
+    /// Writes to the index files, durably, what they lack of the segment as `as_of` describes it. One caller at a time.
+    pub(crate) fn save_index(&self, as_of: &SegmentRecord) -> io::Result<Marks> {
+        let (before, unwritten) = {
+            let contents = self.contents.read();
+            let Some(index) = &contents.index else { return Ok(contents.marks) };
+            (contents.marks, index.unwritten(&contents.marks, as_of))
+        };
+        let (offsets, times, marks) = unwritten;
+        if marks != before {
+            let disk = &*self.disk;
+            extend_file(disk, &self.named(INDEX), before.offsets, offset_index::ENTRY_BYTES, &offsets)?;
+            extend_file(disk, &self.named(TIME_INDEX), before.times, time_index::ENTRY_BYTES, &times)?;
+            self.contents.write().marks = marks;
+        }
+        Ok(marks)
+    }
+
+    /// Bytes that are not durable yet, as far as this process knows.
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.end_bytes().saturating_sub(self.synced_bytes.load(Ordering::Acquire))
+    }
+
+    /// Makes everything published so far durable; the answer is how many bytes that were.
+    pub(crate) fn sync(&self) -> io::Result<u64> {
+        let dirty = self.dirty_bytes();
+        if dirty > 0 {
+            let synced = self.end_bytes();
+            self.file()?.sync_data()?;
+            self.synced_bytes.fetch_max(synced, Ordering::AcqRel);
+        }
+        Ok(dirty)
+    }
+
+    /// Gives back reserved blocks behind the end, unless a map may be looking: another dump tool then sees batches only.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        let file = self.file()?;
+        let open = self.open.write();
+        let _no_growth = self.growth.lock();
+        let end = self.end_bytes();
+        if open.map.is_none() && end < self.allocated() {
+            file.set_bytes(end)?;
+            file.sync_data()?;
+            self.allocated.store(end, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Lets go of descriptor, map and index of a segment that is sealed, saved and unread.
+    pub(crate) fn rest(&self) {
+        if self.dirty_bytes() > 0 {
+            return;
+        }
+        *self.open.write() = Open::default();
+        let mut contents = self.contents.write();
+        let saved = contents.index.as_ref().is_some_and(|index| {
+            let Marks { offsets, times } = contents.marks;
+            index.offsets.entries().len() == offsets.entries as usize
+                && index.times.entries().len() == times.entries as usize
+        });
+        if saved {
+            contents.index = None;
+        }
+    }
+}
+
+/// What a scan of a segment's file found, beside its end.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) index: SegmentIndex,
+    pub(crate) marks: Marks,
+    pub(crate) verified: Verified,
+    pub(crate) allocated: u64,
+}

@@ -1,0 +1,136 @@
+//! Names of a partition's files, and how a segment's file is born and dies.
+//!
+//! Files are named by base offset in 20 digits, so that names sort as offsets do. Knows nothing of what is in them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use tidelog_protocol::Offset;
+
+use crate::disk::{Disk, DiskFile, EntryKind};
+use crate::segment::Place;
+use crate::small_file::TEMP_SUFFIX;
+use crate::storage_error::{Context, StorageError};
+
+/// Batches.
+pub(crate) const LOG: &str = "log";
+/// Offsets to positions.
+pub(crate) const INDEX: &str = "index";
+/// Timestamps to offsets.
+pub(crate) const TIME_INDEX: &str = "timeindex";
+/// The next segment, prepared ahead of the roll; it has no base offset yet.
+const PREPARED: &str = "next-segment.tmp";
+
+/// The name of one of a segment's files.
+pub(crate) fn file_name(base: Offset, extension: &str) -> String {
+    format!("{:020}.{extension}", base.0)
+}
+
+/// Base offset and extension, if this is a name that [`file_name`] gives.
+pub(crate) fn parse_name(name: &str) -> Option<(Offset, &str)> {
+    let (digits, extension) = name.split_once('.')?;
+    let in_form = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let base = digits.parse().ok().filter(|&base| in_form && base <= Offset::MAX.0)?;
+    Some((Offset(base), extension))
+}
+
+/// A segment's file under a temporary name: allocated and flushed, so that the roll is only a rename.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    file: Arc<dyn DiskFile>,
+    allocated: u64,
+}
+
+impl Prepared {
+    /// Makes one of `allocated` bytes. At most one exists per folder.
+    pub(crate) fn make(place: &Place, allocated: u64) -> Result<Self, StorageError> {
+        let path = place.dir.join(PREPARED);
+        remove_if_there(&*place.disk, &path)?;
+        let file = place.disk.create(&path).context("create", &path)?;
+        let reserved = file.allocate(0..allocated).and_then(|()| file.sync_data());
+        if let Err(error) = reserved {
+            // A half reserved file would hold on to the little space there is.
+            let _ = place.disk.remove_file(&path);
+            return Err(error).context("allocate", &path);
+        }
+        Ok(Self { file, allocated })
+    }
+
+    /// Gives it its name. Durable after the next fsync of the folder, which must come before the first ack from it.
+    pub(crate) fn name(self, place: &Place, base: Offset) -> Result<(Arc<dyn DiskFile>, u64), StorageError> {
+        let path = place.path(base, LOG);
+        place.disk.rename(&place.dir.join(PREPARED), &path).context("rename", &path)?;
+        Ok((self.file, self.allocated))
+    }
+
+    /// Gives its space back.
+    pub(crate) fn discard(self, place: &Place) -> Result<(), StorageError> {
+        remove_if_there(&*place.disk, &place.dir.join(PREPARED))
+    }
+}
+
+/// Names in a partition folder, sorted out.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Base offsets of the `.log` files, in order.
+    pub(crate) logs: Vec<Offset>,
+    /// Index files whose segment is gone, and temporary files: leftovers.
+    pub(crate) leftovers: Vec<String>,
+}
+
+/// Looks at a partition folder.
+pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, StorageError> {
+    let mut listing = Listing::default();
+    let mut indexes = Vec::new();
+    for entry in disk.list(dir).context("list", dir)? {
+        if entry.kind == EntryKind::Dir {
+            continue;
+        }
+        if entry.name.ends_with(TEMP_SUFFIX) {
+            listing.leftovers.push(entry.name);
+            continue;
+        }
+        match parse_name(&entry.name) {
+            Some((base, LOG)) => listing.logs.push(base),
+            Some((base, INDEX | TIME_INDEX)) => indexes.push((base, entry.name)),
+            _ => {}
+        }
+    }
+    listing.logs.sort_unstable();
+    let orphans = indexes.into_iter().filter(|(base, _)| listing.logs.binary_search(base).is_err());
+    listing.leftovers.extend(orphans.map(|(_, name)| name));
+    Ok(listing)
+}
+
+/// Unlinks a segment: the log first, since index files without one are leftovers.
+pub(crate) fn remove(place: &Place, base: Offset) -> Result<(), StorageError> {
+    for extension in [LOG, INDEX, TIME_INDEX] {
+        remove_if_there(&*place.disk, &place.path(base, extension))?;
+    }
+    Ok(())
+}
+
+/// Unlinks a file that may not exist.
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove", path),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_as_offsets_do_and_parse_back() {
+        assert_eq!(file_name(Offset(42), LOG), "00000000000000000042.log");
+        assert_eq!(parse_name("00000000000000000042.timeindex"), Some((Offset(42), "timeindex")));
+        for name in
+            ["42.log", "0000000000000000004x.log", "99999999999999999999.log", "00000000000000000042", "checkpoint"]
+        {
+            assert_eq!(parse_name(name), None, "{name}");
+        }
+    }
+}

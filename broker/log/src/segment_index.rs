@@ -1,0 +1,119 @@
+//! Both sparse indexes of one segment, in memory while they are used, and their files.
+//!
+//! The memory is what a reader searches; the files exist so that a restart need not scan, and are written off the append path. A file
+//! counts only as far as its checkpointed mark (entries and CRC32C) confirms it; otherwise the index is rebuilt from the log.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+use tidelog_protocol::{Offset, records::BatchHeader};
+
+use crate::checkpoint::{FileMark, Marks, SegmentEnd, SegmentRecord};
+use crate::disk::{Disk, read_full_at, write_all_at};
+use crate::offset_index::{self, OffsetEntry, OffsetIndex};
+use crate::time_index::{self, TimeEntry, TimeIndex};
+
+/// The indexes of a segment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SegmentIndex {
+    pub(crate) offsets: OffsetIndex,
+    pub(crate) times: TimeIndex,
+    /// Where the log stood when the last entry was made.
+    indexed_to: u64,
+}
+
+impl SegmentIndex {
+    /// Takes note of the batch that begins at `end.bytes`, and moves `end` behind it.
+    pub(crate) fn note(&mut self, base: Offset, end: &mut SegmentEnd, header: &BatchHeader, interval: u32) {
+        let position = end.bytes;
+        let relative = header.last_offset().since(base) as u32;
+        advance(end, header);
+        if position >= self.indexed_to + u64::from(interval) {
+            self.offsets.push(OffsetEntry { relative, position: position as u32 });
+            self.times.push(TimeEntry { timestamp: end.largest, relative: end.largest_at.since(base) as u32 });
+            self.indexed_to = position;
+        }
+    }
+
+    /// Reads both files back as far as `marks` vouch for them; `None` where they do not agree.
+    pub(crate) fn load(disk: &dyn Disk, offsets: &Path, times: &Path, marks: &Marks) -> io::Result<Option<Self>> {
+        let Some(offsets) = read_marked(disk, offsets, marks.offsets, offset_index::ENTRY_BYTES)? else {
+            return Ok(None);
+        };
+        let Some(times) = read_marked(disk, times, marks.times, time_index::ENTRY_BYTES)? else { return Ok(None) };
+        let (Some(offsets), Some(times)) = (OffsetIndex::decode(&offsets), TimeIndex::decode(&times)) else {
+            return Ok(None);
+        };
+        let indexed_to = offsets.entries().last().map_or(0, |entry| u64::from(entry.position));
+        Ok(Some(Self { offsets, times, indexed_to }))
+    }
+
+    /// The entries after `marks` that the segment had as `as_of` describes it, as file bytes, with the marks they lead to.
+    pub(crate) fn unwritten(&self, marks: &Marks, as_of: &SegmentRecord) -> (Vec<u8>, Vec<u8>, Marks) {
+        let mut offsets = Vec::new();
+        for entry in self.offsets.entries().iter().skip(marks.offsets.entries as usize) {
+            if u64::from(entry.position) < as_of.end.bytes {
+                offsets.extend(entry.encode());
+            }
+        }
+        let mut times = Vec::new();
+        for entry in self.times.entries().iter().skip(marks.times.entries as usize) {
+            if as_of.base.plus(u64::from(entry.relative)) < as_of.end.offset {
+                times.extend(entry.encode());
+            }
+        }
+        let next = Marks {
+            offsets: marks.offsets.after(&offsets, offset_index::ENTRY_BYTES),
+            times: marks.times.after(&times, time_index::ENTRY_BYTES),
+        };
+        (offsets, times, next)
+    }
+}
+
+/// Moves the end of a segment behind the batch.
+pub(crate) fn advance(end: &mut SegmentEnd, header: &BatchHeader) {
+    end.bytes += header.total_bytes() as u64;
+    end.offset = header.next_offset();
+    if header.max_timestamp > end.largest {
+        end.largest = header.max_timestamp;
+        end.largest_at = header.last_offset();
+    }
+}
+
+/// Writes `bytes` behind the `mark`ed prefix of an index file, durably.
+pub(crate) fn extend_file(
+    disk: &dyn Disk,
+    path: &Path,
+    mark: FileMark,
+    entry_bytes: usize,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let file = match disk.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path)?,
+        opened => opened?,
+    };
+    let position = u64::from(mark.entries) * entry_bytes as u64;
+    write_all_at(&*file, &mut [IoSlice::new(bytes)], position).map_err(|partial| partial.error)?;
+    // What an earlier life wrote behind would look like entries to a dump. Index files are never mapped.
+    file.set_bytes(position + bytes.len() as u64)?;
+    file.sync_data()
+}
+
+impl FileMark {
+    fn after(self, bytes: &[u8], entry_bytes: usize) -> Self {
+        Self { entries: self.entries + (bytes.len() / entry_bytes) as u32, crc: crc32c::crc32c_append(self.crc, bytes) }
+    }
+}
+
+fn read_marked(disk: &dyn Disk, path: &Path, mark: FileMark, entry_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+    if mark.entries == 0 {
+        return Ok(Some(Vec::new()));
+    }
+    let file = match disk.open_read_only(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = vec![0; mark.entries as usize * entry_bytes];
+    let whole = read_full_at(&*file, &mut bytes, 0)? == bytes.len();
+    Ok((whole && crc32c::crc32c(&bytes) == mark.crc).then_some(bytes))
+}

@@ -1,0 +1,263 @@
+//! What the writer publishes about one log and everybody else reads: ends, segments, holes, poison.
+//!
+//! Offsets are published with release and read with acquire; below them nothing changes any more, so readers need no lock of the
+//! writer's. Knows how a log is flushed and poisoned; knows nothing of how it is appended to (see [`crate::log`]) or searched (see
+//! [`crate::reader`]).
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+use tidelog_protocol::Offset;
+
+use crate::flusher::FlusherHandle;
+use crate::hole::{Hole, Holes};
+use crate::identity::Identity;
+use crate::leader_epochs::{Change, LeaderEpochs};
+use crate::segment::{Place, Segment};
+use crate::segment_files::Prepared;
+use crate::storage_error::{Context, StorageError};
+
+/// Told what happens to a log, from the flusher's thread (or the writer's): it must not block and must not call back into the writer.
+pub trait LogListener: Send + Sync {
+    /// Every record below `end` is durable. Ends never go down between two truncations.
+    fn flushed(&self, end: Offset);
+
+    /// A write or a flush failed, which is final: nothing is served, appended or acked from this log any more. Told once.
+    fn poisoned(&self, error: &Arc<StorageError>);
+}
+
+/// Listens to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unheard;
+
+impl LogListener for Unheard {
+    fn flushed(&self, _end: Offset) {}
+    fn poisoned(&self, _error: &Arc<StorageError>) {}
+}
+
+/// One log as its readers, the flusher and the upkeep see it.
+pub(crate) struct LogState {
+    pub(crate) place: Place,
+    pub(crate) identity: Identity,
+    pub(crate) flusher: FlusherHandle,
+    listener: Arc<dyn LogListener>,
+    /// Invariant: log start ≤ flushed end ≤ written end, but for the instant of a truncation.
+    log_start: AtomicU64,
+    flushed_end: AtomicU64,
+    written_end: AtomicU64,
+    /// Oldest first, never empty; replaced as a whole.
+    segments: RwLock<Arc<[Arc<Segment>]>>,
+    holes: RwLock<Arc<Holes>>,
+    poison: OnceLock<Arc<StorageError>>,
+    pub(crate) epochs: Mutex<LeaderEpochs>,
+    /// The history has entries that its file lacks. Taken before the flush that would make their records durable.
+    pub(crate) epochs_dirty: AtomicBool,
+    /// A segment got its name since the last fsync of the folder.
+    pub(crate) folder_dirty: AtomicBool,
+    /// Held while the ends are moved by anything but an append: a flush, a truncation.
+    pub(crate) flushing: Mutex<()>,
+    /// Held while files other than the active segment's are changed: checkpoint, deletion, truncation.
+    pub(crate) upkeep: Mutex<Upkeep>,
+    pub(crate) prepared: Mutex<Option<Prepared>>,
+    pub(crate) flush_queued: AtomicBool,
+    pub(crate) upkeep_queued: AtomicBool,
+    pub(crate) dirty_noted: AtomicBool,
+    /// Bytes flushed since the last checkpoint.
+    pub(crate) flushed_bytes: AtomicU64,
+}
+
+/// What the upkeep remembers between two visits.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    /// The recovery point of the checkpoint on disk, if this process knows it.
+    pub(crate) recovery_point: Option<Offset>,
+}
+
+/// The ends a log opens with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) log_start: Offset,
+    pub(crate) end: Offset,
+}
+
+/// Everything a state is made of.
+pub(crate) struct Parts {
+    pub(crate) place: Place,
+    pub(crate) identity: Identity,
+    pub(crate) flusher: FlusherHandle,
+    pub(crate) listener: Arc<dyn LogListener>,
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) holes: Holes,
+    pub(crate) epochs: LeaderEpochs,
+}
+
+impl LogState {
+    pub(crate) fn new(parts: Parts, ends: Ends) -> Self {
+        assert!(ends.log_start <= ends.end && !parts.segments.is_empty(), "{ends:?}");
+        Self {
+            place: parts.place,
+            identity: parts.identity,
+            flusher: parts.flusher,
+            listener: parts.listener,
+            log_start: AtomicU64::new(ends.log_start.0),
+            flushed_end: AtomicU64::new(ends.end.0),
+            written_end: AtomicU64::new(ends.end.0),
+            segments: RwLock::new(parts.segments.into()),
+            holes: RwLock::new(Arc::new(parts.holes)),
+            poison: OnceLock::new(),
+            epochs: Mutex::new(parts.epochs),
+            epochs_dirty: AtomicBool::new(false),
+            folder_dirty: AtomicBool::new(false),
+            flushing: Mutex::new(()),
+            upkeep: Mutex::new(Upkeep::default()),
+            prepared: Mutex::new(None),
+            flush_queued: AtomicBool::new(false),
+            upkeep_queued: AtomicBool::new(false),
+            dirty_noted: AtomicBool::new(false),
+            flushed_bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn log_start(&self) -> Offset {
+        Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn flushed_end(&self) -> Offset {
+        Offset(self.flushed_end.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn written_end(&self) -> Offset {
+        Offset(self.written_end.load(Ordering::Acquire))
+    }
+
+    /// By the writer only.
+    pub(crate) fn publish_written(&self, end: Offset) {
+        self.written_end.store(end.0, Ordering::Release);
+    }
+
+    /// By the holder of `flushing` only, when the log was cut at `end`.
+    pub(crate) fn publish_truncated(&self, end: Offset) {
+        self.written_end.store(end.0, Ordering::Release);
+        self.flushed_end.store(end.0, Ordering::Release);
+        self.log_start.fetch_min(end.0, Ordering::AcqRel);
+    }
+
+    pub(crate) fn publish_log_start(&self, start: Offset) {
+        self.log_start.fetch_max(start.0, Ordering::AcqRel);
+    }
+
+    pub(crate) fn segments(&self) -> Arc<[Arc<Segment>]> {
+        Arc::clone(&self.segments.read())
+    }
+
+    pub(crate) fn active(&self) -> Arc<Segment> {
+        Arc::clone(self.segments.read().last().expect("a log has a segment from its opening on"))
+    }
+
+    /// The segment that `offset` would lie in: the last whose base is at or below it.
+    pub(crate) fn segment_of(&self, offset: Offset) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|segment| segment.base() <= offset);
+        after.checked_sub(1).map(|index| Arc::clone(&segments[index]))
+    }
+
+    /// Replaces the list by what `change` makes of it.
+    pub(crate) fn change_segments(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
+        let mut segments = self.segments.write();
+        let mut list = segments.to_vec();
+        change(&mut list);
+        assert!(!list.is_empty(), "a log has a segment from its opening on");
+        *segments = list.into();
+    }
+
+    pub(crate) fn holes(&self) -> Arc<Holes> {
+        Arc::clone(&self.holes.read())
+    }
+
+    /// Remembers damage that was found while the log is open.
+    pub(crate) fn add_hole(&self, hole: Hole) {
+        let mut holes = self.holes.write();
+        *holes = Arc::new(holes.with(hole));
+    }
+
+    pub(crate) fn drop_holes_outside(&self, range: std::ops::Range<Offset>) {
+        let mut holes = self.holes.write();
+        *holes = Arc::new(holes.within(range));
+    }
+
+    pub(crate) fn poisoned(&self) -> Option<Arc<StorageError>> {
+        self.poison.get().cloned()
+    }
+
+    /// Ends the life of this replica, once.
+    pub(crate) fn poison(&self, error: StorageError) -> Arc<StorageError> {
+        let error = Arc::new(error);
+        let first = self.poison.get_or_init(|| Arc::clone(&error));
+        if Arc::ptr_eq(first, &error) {
+            self.listener.poisoned(&error);
+        }
+        Arc::clone(first)
+    }
+
+    pub(crate) fn note_epoch_change(&self, change: Change) {
+        if change == Change::Some {
+            self.epochs_dirty.store(true, Ordering::Release);
+        }
+    }
+
+    /// Makes everything written before the call durable, and tells the listener. The answer is the bytes that took.
+    ///
+    /// Any error poisons the log: the kernel forgets a failed write-back once it was reported, so trying again would
+    /// succeed and mean nothing.
+    pub(crate) fn flush(&self) -> Result<u64, Arc<StorageError>> {
+        let _one_at_a_time = self.flushing.lock();
+        if let Some(error) = self.poisoned() {
+            return Err(error);
+        }
+        let end = self.written_end();
+        if end == self.flushed_end() {
+            return Ok(0);
+        }
+        let bytes = self.sync_dirty().map_err(|error| self.poison(error))?;
+        self.flushed_end.store(end.0, Ordering::Release);
+        self.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.listener.flushed(end);
+        Ok(bytes)
+    }
+
+    /// Records last: an epoch and a name must be durable before the first record they are needed for.
+    fn sync_dirty(&self) -> Result<u64, StorageError> {
+        let Place { disk, dir, .. } = &self.place;
+        if self.epochs_dirty.swap(false, Ordering::AcqRel) {
+            let epochs = self.epochs.lock().clone();
+            epochs.write(&**disk, dir)?;
+        }
+        if self.folder_dirty.swap(false, Ordering::AcqRel) {
+            disk.sync_dir(dir).context("flush", dir)?;
+        }
+        let mut bytes = 0;
+        for segment in self.segments().iter().rev() {
+            let dirty = segment.sync().context("flush", &segment.path())?;
+            // Segments fill one after the other: before a clean one that was written to, all are clean.
+            if dirty == 0 && segment.end_bytes() > 0 {
+                break;
+            }
+            bytes += dirty;
+        }
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for LogState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.place.dir)
+            .field("identity", &self.identity)
+            .field("log_start", &self.log_start())
+            .field("flushed_end", &self.flushed_end())
+            .field("written_end", &self.written_end())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,27 @@
+//! What the disk refused, with the words a person needs: which operation, which file, why.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An operation on a file or folder that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}: {source}", path.display())]
+pub struct StorageError {
+    /// What was tried, as a verb: "flush", "write", "rename".
+    pub operation: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// Attaches operation and path to an error of the operating system.
+pub(crate) trait Context<T> {
+    fn context(self, operation: &'static str, path: &Path) -> Result<T, StorageError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, operation: &'static str, path: &Path) -> Result<T, StorageError> {
+        self.map_err(|source| StorageError { operation, path: path.to_owned(), source })
+    }
+}

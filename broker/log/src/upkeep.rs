@@ -1,0 +1,116 @@
+//! What a log needs done off the append path: grow ahead, prepare the next segment, checkpoint, let go of what nobody reads.
+//!
+//! Runs on the flusher's second thread (or in [`crate::Log::close`]); everything here may fail without harm but a slower restart, and is
+//! tried again at the next visit. Knows nothing of appends.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::checkpoint::{Checkpoint, SegmentRecord, Shutdown};
+use crate::disk::is_full;
+use crate::recovery::rebuild_index;
+use crate::segment::Segment;
+use crate::segment_files::Prepared;
+use crate::state::{LogState, Upkeep};
+use crate::storage_error::{Context, StorageError};
+
+impl LogState {
+    /// Whether the upkeep should prepare the next segment now.
+    pub(crate) fn wants_next_segment(&self, active: &Segment) -> bool {
+        active.end_bytes() > u64::from(self.place.options.segment_bytes) / 2
+            && self.prepared.try_lock().is_some_and(|prepared| prepared.is_none())
+    }
+
+    /// One visit of the upkeep.
+    pub(crate) fn tidy(&self, checkpoint_bytes: u64) -> Result<(), StorageError> {
+        if self.poisoned().is_some() {
+            return Ok(());
+        }
+        let active = self.active();
+        if active.wants_growth() && self.flusher.has_space() {
+            let grown = active.grow(active.allocated() + 1);
+            grown
+                .or_else(|error| if is_full(&error) { Ok(()) } else { Err(error) })
+                .context("allocate", &active.path())?;
+        }
+        if self.wants_next_segment(&active) && self.flusher.has_space() {
+            self.prepare_next()?;
+        }
+        let mut upkeep = self.upkeep.lock();
+        let sealed_since = upkeep.recovery_point.is_none_or(|point| point < active.base());
+        if sealed_since || self.flushed_bytes.load(Ordering::Relaxed) >= checkpoint_bytes {
+            self.checkpoint(&mut upkeep, Shutdown::Running)?;
+        }
+        Ok(())
+    }
+
+    fn prepare_next(&self) -> Result<(), StorageError> {
+        // The slot stays taken meanwhile: a writer that comes too early waits for this one instead of making a second.
+        let Some(mut slot) = self.prepared.try_lock() else { return Ok(()) };
+        match Prepared::make(&self.place, u64::from(self.place.options.segment_bytes)) {
+            Ok(prepared) => *slot = Some(prepared),
+            Err(error) if is_full(&error.source) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Writes where recovery may begin: everything published now, once it is durable.
+    pub(crate) fn checkpoint(&self, upkeep: &mut Upkeep, shutdown: Shutdown) -> Result<(), StorageError> {
+        let segments = self.segments();
+        let log_start = self.log_start();
+        let records: Vec<SegmentRecord> = segments.iter().map(|segment| segment.record()).collect();
+        self.flushed_bytes.store(0, Ordering::Relaxed);
+        if let Err(error) = self.flush() {
+            // Poisoned logs keep their last honest checkpoint.
+            let source = io::Error::new(error.source.kind(), error.to_string());
+            return Err(StorageError { operation: "flush before checkpoint", path: error.path.clone(), source });
+        }
+        let mut saved = Vec::with_capacity(records.len());
+        for (segment, record) in segments.iter().zip(records) {
+            let marks = segment.save_index(&record).context("write the index of", &segment.path())?;
+            saved.push(SegmentRecord { marks, ..record });
+        }
+        let recovery_point = saved.last().map_or(log_start, |record| record.end.offset);
+        let holes = self.holes().within(log_start..recovery_point).all().to_vec();
+        let checkpoint =
+            Checkpoint { log_start, recovery_point: recovery_point.max(log_start), shutdown, segments: saved, holes };
+        checkpoint.write(&*self.place.disk, &self.place.dir)?;
+        upkeep.recovery_point = Some(recovery_point);
+        Ok(())
+    }
+
+    /// The last act of a log that was flushed.
+    pub(crate) fn close(&self) -> Result<(), StorageError> {
+        let mut upkeep = self.upkeep.lock();
+        self.checkpoint(&mut upkeep, Shutdown::Clean)?;
+        if let Some(prepared) = self.prepared.lock().take() {
+            prepared.discard(&self.place)?;
+        }
+        let active = self.active();
+        active.trim().context("trim", &active.path())
+    }
+
+    /// Makes sure that a segment's index is in memory, from its files or else from the log itself.
+    pub(crate) fn index_segment(&self, segment: &Arc<Segment>) -> io::Result<()> {
+        if segment.load_index()? {
+            return Ok(());
+        }
+        let holes = self.holes();
+        let interval = self.place.options.index_interval_bytes;
+        segment.adopt_index(rebuild_index(segment.file()?, segment.base(), segment.end_bytes(), &holes, interval)?);
+        Ok(())
+    }
+
+    /// Closes sealed segments that nobody has read since the last call.
+    pub(crate) fn rest_idle_segments(&self) {
+        let segments = self.segments();
+        let _no_checkpoint = self.upkeep.lock();
+        for segment in segments.iter().rev().skip(1) {
+            if !segment.touched.swap(false, Ordering::Relaxed) {
+                segment.rest();
+            }
+        }
+    }
+}
