@@ -1,1 +1,59 @@
-//! (being built)
+//! The Tidelog client. Knows nothing of how a broker works; it speaks the protocol and keeps its promises.
+//!
+//! In the order a program meets them:
+//! - [`Client`]: a cheap handle on a cluster; it connects, reconnects and knows where partitions live.
+//! - [`Admin`]: topics, offsets, state.
+//! - [`Producer`]: records become batches, batches become deliveries.
+//! - [`Consumer`]: a stream of records, or of borrowed batches.
+//! - [`ClientError`], [`SendError`], [`ConsumeError`]: what can go wrong, split by who must act.
+//!
+//! Underneath: `cluster` (metadata and the connection pool), `net` (one connection: frames in and out), `backoff`.
+//!
+//! ```no_run
+//! use tidelog_client::{Client, NewTopic, Start};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("127.0.0.1:9092").await?;
+//! client.admin().create_topic(&NewTopic::named("logs").partitions(3)).await?;
+//!
+//! let producer = client.producer().build()?;
+//! let logs = producer.topic("logs").await?;
+//! let delivery = logs.send(Some(b"host-7"), b"started").await?;
+//! println!("written at {}", delivery.await?.offset.unwrap_or_default());
+//!
+//! let mut consumer = client.consumer().topic("logs").start(Start::Beginning).until_end().build().await?;
+//! while let Some(record) = consumer.next().await {
+//!     println!("{:?}", record?.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod address;
+mod admin;
+mod backoff;
+mod client;
+mod cluster;
+pub mod consumer;
+mod error;
+mod net;
+pub mod producer;
+
+pub use address::{Address, Addresses, InvalidAddress};
+pub use admin::{Admin, NewTopic};
+pub use backoff::Backoff;
+pub use client::{Client, ClientBuilder};
+pub use consumer::{
+    BatchRecords, BatchView, ConsumeError, Consumer, ConsumerBuilder, ConsumerRecord, OutOfRange, Start, TopicPartition,
+};
+pub use error::ClientError;
+pub use producer::{
+    Delivery, Partitioner, Producer, ProducerBuilder, Receipt, Record, RecordRef, SendError, TopicProducer,
+};
+
+/// The words of the protocol that this crate's own signatures use.
+pub use tidelog_protocol::{
+    ErrorCode, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError,
+    messages::{Acks, Isolation, Position, PositionKind},
+    records::Compression,
+};

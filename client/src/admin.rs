@@ -1,0 +1,229 @@
+//! Topics, offsets and state: each call one request. Knows nothing of records.
+
+use std::sync::Arc;
+
+use tidelog_protocol::api::Request;
+use tidelog_protocol::messages::*;
+use tidelog_protocol::{Offset, PartitionId, Timestamp, TopicName};
+
+use crate::ClientError;
+use crate::cluster::Cluster;
+
+/// What manages a cluster. Every call waits for its answer within the client's request timeout. A call whose outcome became
+/// unknown on the way ([`ClientError::outcome_is_unknown`]) is not repeated; look before you do.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    cluster: Arc<Cluster>,
+}
+
+impl Admin {
+    pub(crate) const fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    /// Creates a topic; returns its identity and how many partitions it has.
+    ///
+    /// # Errors
+    /// [`ClientError::Broker`] with `TopicExists`, `InvalidName`, `InvalidConfig`, `InvalidPartitions` or `InvalidReplication`;
+    /// else as any call.
+    pub async fn create_topic(&self, topic: &NewTopic) -> Result<CreateTopicResponse, ClientError> {
+        self.cluster.call(&topic.request).await
+    }
+
+    /// Deletes a topic and its data.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`]; `InternalTopic` from the broker; else as any call.
+    pub async fn delete_topic(&self, name: &str) -> Result<DeleteTopicResponse, ClientError> {
+        self.about(name, &DeleteTopicRequest { name: name.into() }).await
+    }
+
+    /// Sets configuration values of a topic and puts others back to their default, all or nothing. Returns what then
+    /// differs from the defaults.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`]; `InvalidConfig` from the broker; else as any call.
+    pub async fn alter_topic(
+        &self,
+        name: &str,
+        set: &[(&str, &str)],
+        reset: &[&str],
+    ) -> Result<Vec<ConfigEntry>, ClientError> {
+        let request = AlterTopicRequest {
+            name: name.into(),
+            set: set.iter().map(|(key, value)| ConfigEntry { key: (*key).into(), value: (*value).into() }).collect(),
+            reset: reset.iter().map(|key| (*key).into()).collect(),
+        };
+        Ok(self.about(name, &request).await?.configs)
+    }
+
+    /// Raises the number of partitions of a topic to `total`. Keys may then hash to other partitions than before.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`]; `InvalidPartitions` from the broker; else as any call.
+    pub async fn create_partitions(&self, name: &str, total: u32) -> Result<u32, ClientError> {
+        let answer = self.about(name, &CreatePartitionsRequest { name: name.into(), total }).await?;
+        // What is known of the topic here is old now.
+        self.cluster.metadata(Some(vec![topic_name(name)?])).await?;
+        Ok(answer.total)
+    }
+
+    /// Configuration and state of the topics named, in the broker's order.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`] for the first that does not exist; else as any call.
+    pub async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, ClientError> {
+        let topics = names.iter().map(|name| topic_name(name)).collect::<Result<_, _>>()?;
+        let answer = self.cluster.call(&DescribeTopicsRequest { topics: Some(topics) }).await?;
+        match answer.unknown.first() {
+            Some(name) => Err(ClientError::UnknownTopic { topic: name.to_string() }),
+            None => Ok(answer.topics),
+        }
+    }
+
+    /// Configuration and state of every topic, the broker's own included.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn describe_all_topics(&self) -> Result<Vec<TopicDescription>, ClientError> {
+        Ok(self.cluster.call(&DescribeTopicsRequest { topics: None }).await?.topics)
+    }
+
+    /// Brokers, topics, partitions and their leaders, of the whole cluster.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn metadata(&self) -> Result<MetadataResponse, ClientError> {
+        self.cluster.metadata(None).await
+    }
+
+    /// Offsets of one topic by position or time, in the order of the queries. A query that a partition could not answer carries
+    /// its own fault.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`], [`ClientError::NoLeader`]; else as any call.
+    ///
+    /// ```no_run
+    /// # use tidelog_client::{Client, PartitionId, Position};
+    /// # async fn example(client: Client) -> Result<(), tidelog_client::ClientError> {
+    /// let answers = client.admin().list_offsets("logs", &[(PartitionId(0), Position::LATEST)]).await?;
+    /// println!("{:?}", answers[0].offset);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn list_offsets(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, Position)],
+    ) -> Result<Vec<OffsetAnswer>, ClientError> {
+        self.cluster.list_offsets(topic, queries).await
+    }
+
+    /// Deletes the records of a partition below `before`, or all of them where there is none. Returns the first offset that can
+    /// then be read.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`], [`ClientError::NoLeader`]; `OffsetOutOfRange` from the
+    /// broker; else as any call.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        before: Option<Offset>,
+    ) -> Result<Offset, ClientError> {
+        self.cluster
+            .with_leader(topic, partition, async |image, connection| {
+                connection.call(&DeleteRecordsRequest { topic_id: image.id, partition, before }).await
+            })
+            .await
+            .map(|answer| answer.log_start)
+    }
+
+    /// What the broker process uses, of any broker.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn describe_broker(&self) -> Result<DescribeBrokerResponse, ClientError> {
+        self.cluster.call(&DescribeBrokerRequest {}).await
+    }
+
+    /// What a broker said of itself as it was connected to: identity, software, limits.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn broker(&self) -> Result<HelloResponse, ClientError> {
+        Ok(self.cluster.any().await?.hello().clone())
+    }
+
+    /// Asks any broker for its clock.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn ping(&self) -> Result<Timestamp, ClientError> {
+        Ok(self.cluster.call(&PingRequest {}).await?.broker_time)
+    }
+
+    /// A call about one topic, whose absence gets the client's own error.
+    async fn about<R: Request>(&self, name: &str, request: &R) -> Result<R::Response, ClientError> {
+        match self.cluster.call(request).await {
+            Err(error) if error.code() == Some(crate::ErrorCode::UnknownTopic) => {
+                Err(ClientError::UnknownTopic { topic: name.into() })
+            }
+            result => result,
+        }
+    }
+}
+
+fn topic_name(name: &str) -> Result<TopicName, ClientError> {
+    TopicName::new(name).map_err(|error| ClientError::Argument(format!("topic {name:?}: {error}")))
+}
+
+/// A topic to be created.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewTopic {
+    request: CreateTopicRequest,
+}
+
+impl NewTopic {
+    /// A topic of this name with the broker's defaults.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            request: CreateTopicRequest {
+                name: name.into(),
+                partitions: None,
+                replication_factor: None,
+                configs: Vec::new(),
+                validate_only: false,
+            },
+        }
+    }
+
+    /// With this many partitions.
+    #[must_use]
+    pub const fn partitions(mut self, partitions: u32) -> Self {
+        self.request.partitions = Some(partitions);
+        self
+    }
+
+    /// With this many replicas of each partition.
+    #[must_use]
+    pub const fn replication_factor(mut self, replicas: u16) -> Self {
+        self.request.replication_factor = Some(replicas);
+        self
+    }
+
+    /// With this configuration value, such as `("retention.ms", "3600000")`.
+    #[must_use]
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.request.configs.push(ConfigEntry { key: key.into(), value: value.into() });
+        self
+    }
+
+    /// Only checked: nothing is created.
+    #[must_use]
+    pub const fn validate_only(mut self) -> Self {
+        self.request.validate_only = true;
+        self
+    }
+}

@@ -1,0 +1,64 @@
+//! A topic as the cluster described it at one moment. Knows nothing of connections.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidelog_protocol::messages::TopicMetadata;
+use tidelog_protocol::{BrokerId, LeaderEpoch, PartitionId, TopicId};
+
+use crate::ClientError;
+use crate::address::Address;
+
+/// A topic.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicImage {
+    pub(crate) id: TopicId,
+    pub(crate) name: Arc<str>,
+    pub(crate) batch_bytes_max: u32,
+    pub(crate) partitions: Vec<Place>,
+    /// When this was heard.
+    pub(crate) as_of: Instant,
+}
+
+/// Where a partition lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) leader: Option<BrokerId>,
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
+/// Who leads a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Leader {
+    pub(crate) address: Address,
+    pub(crate) epoch: LeaderEpoch,
+}
+
+impl TopicImage {
+    pub(crate) fn new(topic: &TopicMetadata, as_of: Instant) -> Self {
+        let mut partitions: Vec<Place> = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            // They come in order of their index; a gap would be the broker's mistake, and then none is better than a wrong one.
+            if partition.partition.0 as usize != partitions.len() {
+                break;
+            }
+            partitions.push(Place { leader: partition.leader, leader_epoch: partition.leader_epoch });
+        }
+        Self {
+            id: topic.topic_id,
+            name: topic.name.as_str().into(),
+            batch_bytes_max: topic.batch_bytes_max,
+            partitions,
+            as_of,
+        }
+    }
+
+    /// The partition of this index.
+    pub(crate) fn partition(&self, partition: PartitionId) -> Result<&Place, ClientError> {
+        self.partitions.get(partition.0 as usize).ok_or_else(|| ClientError::UnknownPartition {
+            topic: self.name.to_string(),
+            partition,
+            partitions: self.partitions.len() as u32,
+        })
+    }
+}

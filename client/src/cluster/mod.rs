@@ -1,0 +1,197 @@
+//! What the client knows of the cluster: where partitions live, and a connection to each broker it needs. Knows nothing of
+//! records.
+
+mod image;
+mod leader;
+mod pool;
+
+pub(crate) use image::{Leader, TopicImage};
+pub(crate) use pool::Purpose;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::{HashMap, HashMapExt};
+use parking_lot::RwLock;
+use tidelog_protocol::api::Request;
+use tidelog_protocol::messages::{MetadataRequest, MetadataResponse};
+use tidelog_protocol::{BrokerId, PartitionId, TopicName};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+
+use crate::ClientError;
+use crate::address::{Address, Addresses};
+use crate::backoff::Backoff;
+use crate::client::ClientBuilder;
+use crate::net::{Connection, Greeting};
+use pool::Pool;
+
+/// The state behind every handle.
+pub(crate) struct Cluster {
+    pub(crate) options: ClientBuilder,
+    /// Where the client's tasks run.
+    pub(crate) runtime: Handle,
+    bootstrap: Addresses,
+    pool: Pool,
+    known: RwLock<Known>,
+    /// Held while metadata are fetched, so that a hundred who miss the same topic ask once.
+    fetching: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    brokers: HashMap<BrokerId, Address>,
+    topics: HashMap<TopicName, Arc<TopicImage>>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cluster({:?})", self.bootstrap)
+    }
+}
+
+impl Cluster {
+    /// Connects to one broker and learns of the others.
+    pub(crate) async fn open(options: ClientBuilder, bootstrap: Addresses) -> Result<Arc<Self>, ClientError> {
+        let greeting = Greeting {
+            client_id: options.client_id.clone(),
+            connect_timeout: options.connect_timeout,
+            request_timeout: options.request_timeout,
+            keepalive: options.keepalive,
+        };
+        let cluster = Arc::new(Self {
+            options,
+            runtime: Handle::current(),
+            bootstrap,
+            pool: Pool::new(greeting),
+            known: RwLock::new(Known { brokers: HashMap::new(), topics: HashMap::new() }),
+            fetching: Mutex::new(()),
+        });
+        cluster.metadata(Some(Vec::new())).await?;
+        Ok(cluster)
+    }
+
+    pub(crate) const fn backoff(&self) -> Backoff {
+        self.options.backoff
+    }
+
+    /// A connection to any broker: those known, then those given at the start.
+    pub(crate) async fn any(&self) -> Result<Connection, ClientError> {
+        let mut addresses: Vec<Address> = self.known.read().brokers.values().cloned().collect();
+        // The ones that worked last are the likeliest to work.
+        addresses.sort_unstable_by_key(|address| !self.pool.is_connected(address, Purpose::Requests));
+        for address in self.bootstrap.as_slice() {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        let mut last = ClientError::Closed;
+        for address in addresses {
+            match self.pool.connection(&address, Purpose::Requests).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The connection to a broker of this address.
+    pub(crate) async fn connection(&self, address: &Address, purpose: Purpose) -> Result<Connection, ClientError> {
+        self.pool.connection(address, purpose).await
+    }
+
+    /// Asks any broker, and again with backoff within the request timeout where the failure can pass by itself and
+    /// nothing was carried out.
+    pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
+        self.with_retries(async || self.any().await?.call(request).await).await
+    }
+
+    /// Tries until it works, fails for good, or the request timeout has passed. A failure of unknown outcome is final: only the
+    /// caller knows whether a second try would do harm.
+    pub(crate) async fn with_retries<T>(
+        &self,
+        attempt: impl AsyncFn() -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let started = Instant::now();
+        let mut failures = 0;
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            failures += 1;
+            let wait = self.backoff().draw(failures, error.retry_after_ms());
+            let worthwhile = error.is_retriable() && !error.outcome_is_unknown();
+            if !worthwhile || started.elapsed() + wait >= self.options.request_timeout {
+                return Err(error);
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Fetches metadata and keeps what they say. `None` asks for all topics.
+    pub(crate) async fn metadata(&self, topics: Option<Vec<TopicName>>) -> Result<MetadataResponse, ClientError> {
+        // Asking twice does no harm, so here even an unknown outcome is tried again, once.
+        let request = MetadataRequest { topics };
+        let response = match self.any().await?.call(&request).await {
+            Err(error) if error.is_retriable() => self.any().await?.call(&request).await?,
+            result => result?,
+        };
+        let now = Instant::now();
+        let mut known = self.known.write();
+        known.brokers = response
+            .brokers
+            .iter()
+            .map(|broker| (broker.broker_id, Address { host: broker.host.clone(), port: broker.port }))
+            .collect();
+        for name in &response.unknown {
+            known.topics.remove(name.as_str());
+        }
+        for topic in &response.topics {
+            known.topics.insert(topic.name.clone(), Arc::new(TopicImage::new(topic, now)));
+        }
+        Ok(response)
+    }
+
+    /// What is known of a topic; asks where nothing is, or what is has grown old.
+    pub(crate) async fn topic(&self, name: &str) -> Result<Arc<TopicImage>, ClientError> {
+        let known = self.known_topic(name);
+        match known {
+            Some(image) if image.as_of.elapsed() < self.options.metadata_max_age => Ok(image),
+            Some(image) => self.refreshed(name, image.as_of).await,
+            None => self.with_retries(async || self.fetch(name, None).await).await,
+        }
+    }
+
+    /// What is known of a topic without asking.
+    pub(crate) fn known_topic(&self, name: &str) -> Option<Arc<TopicImage>> {
+        self.known.read().topics.get(name).cloned()
+    }
+
+    /// What the cluster says of a topic now, unless somebody asked after `stale` already.
+    pub(crate) async fn refreshed(&self, name: &str, stale: Instant) -> Result<Arc<TopicImage>, ClientError> {
+        self.fetch(name, Some(stale)).await
+    }
+
+    async fn fetch(&self, name: &str, stale: Option<Instant>) -> Result<Arc<TopicImage>, ClientError> {
+        let topic = TopicName::new(name).map_err(|error| ClientError::Argument(format!("topic {name:?}: {error}")))?;
+        let _one_at_a_time = self.fetching.lock().await;
+        if let Some(image) = self.known_topic(name)
+            && stale.is_none_or(|stale| image.as_of > stale)
+        {
+            return Ok(image);
+        }
+        self.metadata(Some(vec![topic])).await?;
+        self.known_topic(name).ok_or_else(|| ClientError::UnknownTopic { topic: name.into() })
+    }
+
+    /// Who leads a partition, as far as is known.
+    pub(crate) fn leader(&self, topic: &TopicImage, partition: PartitionId) -> Result<Leader, ClientError> {
+        let place = topic.partition(partition)?;
+        let known = self.known.read();
+        match place.leader.and_then(|leader| known.brokers.get(&leader)) {
+            Some(address) => Ok(Leader { address: address.clone(), epoch: place.leader_epoch }),
+            None => Err(ClientError::NoLeader { topic: topic.name.to_string(), partition }),
+        }
+    }
+}

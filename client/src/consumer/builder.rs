@@ -1,0 +1,175 @@
+//! What a consumer reads and where it starts, checked once. Knows nothing of streams.
+
+use std::sync::Arc;
+
+use tidelog_protocol::messages::{Isolation, Position};
+use tidelog_protocol::{Offset, PartitionId, Timestamp};
+
+use super::Consumer;
+use crate::ClientError;
+use crate::cluster::Cluster;
+
+/// Where to start in a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// At the first record there is.
+    Beginning,
+    /// At the next record that becomes readable.
+    End,
+    /// At this offset. One that does not exist is an error, see [`ConsumerBuilder::out_of_range`].
+    Offset(Offset),
+    /// At the first record whose timestamp (milliseconds since 1970) is this or later; at the end where there is none.
+    Timestamp(Timestamp),
+}
+
+impl Start {
+    pub(super) const fn position(self) -> Position {
+        match self {
+            Self::Beginning => Position::EARLIEST,
+            Self::End => Position::LATEST,
+            Self::Offset(offset) => Position::offset(offset),
+            Self::Timestamp(timestamp) => Position::timestamp(timestamp),
+        }
+    }
+}
+
+/// What to do where the next offset is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OutOfRange {
+    /// Tell the program, which decides.
+    #[default]
+    Fail,
+    /// Go on at the first record there is. What was deleted in between is skipped without a word.
+    Earliest,
+    /// Go on at the end. What lies in between is skipped without a word.
+    Latest,
+}
+
+/// The settings that the parts of a consumer read.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) isolation: Isolation,
+    pub(super) out_of_range: OutOfRange,
+    pub(super) prefetch_bytes: u32,
+    pub(super) item_bytes: u32,
+    pub(super) decompressed_bytes_max: usize,
+    pub(super) until_end: bool,
+}
+
+/// Partitions of a topic and where to start in them.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    pub(super) topic: String,
+    /// `None`: all of them.
+    pub(super) partitions: Option<Vec<PartitionId>>,
+    /// `None`: as the builder says for all.
+    pub(super) start: Option<Start>,
+}
+
+/// Describes a consumer. Made by [`Client::consumer`](crate::Client::consumer).
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before `build`"]
+pub struct ConsumerBuilder {
+    cluster: Arc<Cluster>,
+    selections: Vec<Selection>,
+    start: Start,
+    settings: Settings,
+}
+
+impl ConsumerBuilder {
+    pub(crate) const fn new(cluster: Arc<Cluster>) -> Self {
+        let settings = Settings {
+            isolation: Isolation::ReadUncommitted,
+            out_of_range: OutOfRange::Fail,
+            prefetch_bytes: 4 << 20,
+            item_bytes: 256 << 10,
+            decompressed_bytes_max: tidelog_protocol::records::DEFAULT_DECOMPRESSED_BYTES_MAX,
+            until_end: false,
+        };
+        Self { cluster, selections: Vec::new(), start: Start::End, settings }
+    }
+
+    /// Reads all partitions that the topic has as the consumer is built.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.selections.push(Selection { topic: topic.into(), partitions: None, start: None });
+        self
+    }
+
+    /// Reads these partitions of a topic.
+    pub fn partitions(mut self, topic: impl Into<String>, partitions: impl IntoIterator<Item = PartitionId>) -> Self {
+        let partitions = Some(partitions.into_iter().collect());
+        self.selections.push(Selection { topic: topic.into(), partitions, start: None });
+        self
+    }
+
+    /// Reads one partition of a topic from a place of its own.
+    pub fn partition_from(mut self, topic: impl Into<String>, partition: PartitionId, start: Start) -> Self {
+        self.selections.push(Selection {
+            topic: topic.into(),
+            partitions: Some(vec![partition]),
+            start: Some(start),
+        });
+        self
+    }
+
+    /// Where to start in every partition that has no place of its own. Default: [`Start::End`].
+    pub const fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Which records are seen. Default: [`Isolation::ReadUncommitted`].
+    pub const fn isolation(mut self, isolation: Isolation) -> Self {
+        self.settings.isolation = isolation;
+        self
+    }
+
+    /// What to do where the next offset is not there. Default: [`OutOfRange::Fail`].
+    pub const fn out_of_range(mut self, policy: OutOfRange) -> Self {
+        self.settings.out_of_range = policy;
+        self
+    }
+
+    /// Bytes of batches, per partition, that the broker may push ahead of the program. Default: 4 MiB.
+    pub const fn prefetch_bytes(mut self, bytes: u32) -> Self {
+        self.settings.prefetch_bytes = bytes;
+        self
+    }
+
+    /// Bytes of batches that the broker puts into one push; a larger batch still comes whole. Default: 256 KiB.
+    pub const fn item_bytes(mut self, bytes: u32) -> Self {
+        self.settings.item_bytes = bytes;
+        self
+    }
+
+    /// What one compressed batch may become, in bytes; a larger one is an error. Default: 64 MiB.
+    pub const fn decompressed_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.decompressed_bytes_max = bytes;
+        self
+    }
+
+    /// Ends each partition at the high watermark that it has as the consumer is built, and the consumer with the last of them.
+    pub const fn until_end(mut self) -> Self {
+        self.settings.until_end = true;
+        self
+    }
+
+    /// The consumer, its start positions found. Streams then open in the background.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`]; [`ClientError::Argument`] for a setting out of its range, no
+    /// topic at all, or a partition named twice; those of asking the cluster.
+    pub async fn build(self) -> Result<Consumer, ClientError> {
+        let s = &self.settings;
+        let refuse = |text: String| Err(ClientError::Argument(text));
+        if self.selections.is_empty() {
+            return refuse("a consumer needs a topic or a partition to read".into());
+        }
+        for (name, bytes) in [("prefetch_bytes", s.prefetch_bytes), ("item_bytes", s.item_bytes)] {
+            if !(1 << 10..=1 << 30).contains(&bytes) {
+                return refuse(format!("{name} of {bytes} is not within 1 KiB and 1 GiB"));
+            }
+        }
+        Consumer::open(self.cluster, self.selections, self.start, self.settings).await
+    }
+}

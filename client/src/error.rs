@@ -1,0 +1,148 @@
+//! What can go wrong between a program and the cluster, split by who must act. Knows nothing of producers and consumers, whose
+//! own errors carry these.
+
+use std::time::Duration;
+
+use tidelog_protocol::error::Actor;
+use tidelog_protocol::{ErrorCode, PartitionId, WireError};
+
+use crate::address::{Address, InvalidAddress};
+
+/// Why a request to the cluster failed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// An address does not parse. The program must change.
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
+    /// An argument is out of its range. The program must change.
+    #[error("{0}")]
+    Argument(String),
+    /// The cluster has no topic of this name. Create it, or correct the name.
+    #[error("there is no topic {topic:?}; create it first or correct the name")]
+    UnknownTopic {
+        /// The name.
+        topic: String,
+    },
+    /// The topic has no partition of this index.
+    #[error("topic {topic:?} has {partitions} partitions, so there is no partition {partition}")]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The index asked for.
+        partition: PartitionId,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The partition has no leader for now. Passes by itself once one is elected.
+    #[error("partition {partition} of topic {topic:?} has no leader at the moment")]
+    NoLeader {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// No connection came about. Nothing was sent.
+    #[error("cannot reach a broker at {address}: {reason}")]
+    Unreachable {
+        /// Where.
+        address: Address,
+        /// What the system said.
+        reason: String,
+    },
+    /// The connection broke before the answer came: whether the request was carried out is unknown.
+    #[error("the connection to {address} was lost: {reason}")]
+    Disconnected {
+        /// Where.
+        address: Address,
+        /// What happened.
+        reason: String,
+    },
+    /// No answer came in time: whether the request was carried out is unknown.
+    #[error("no answer to {request} from {address} within {after:?}")]
+    TimedOut {
+        /// Where.
+        address: Address,
+        /// Name of the API.
+        request: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The peer is no broker, or one that shares no protocol version with this client. Upgrade one of them.
+    #[error("{address} cannot be talked to: {reason}")]
+    Incompatible {
+        /// Where.
+        address: Address,
+        /// In what way.
+        reason: String,
+    },
+    /// The broker refused, or failed; see its code.
+    #[error(transparent)]
+    Broker(#[from] WireError),
+    /// The handle was closed by the program.
+    #[error("the client was closed")]
+    Closed,
+}
+
+impl ClientError {
+    /// True where the same request may succeed later without anyone changing it.
+    #[must_use]
+    pub const fn is_retriable(&self) -> bool {
+        match self {
+            Self::NoLeader { .. } | Self::Unreachable { .. } | Self::Disconnected { .. } | Self::TimedOut { .. } => true,
+            Self::Broker(error) => error.code.is_retriable(),
+            Self::Address(_)
+            | Self::Argument(_)
+            | Self::UnknownTopic { .. }
+            | Self::UnknownPartition { .. }
+            | Self::Incompatible { .. }
+            | Self::Closed => false,
+        }
+    }
+
+    /// Who must act.
+    #[must_use]
+    pub const fn actor(&self) -> Actor {
+        match self {
+            Self::NoLeader { .. } => Actor::ClientRefreshes,
+            Self::Disconnected { .. } | Self::TimedOut { .. } => Actor::ClientBacksOff,
+            Self::Unreachable { .. } | Self::Incompatible { .. } => Actor::Operator,
+            Self::Broker(error) => error.code.actor(),
+            Self::Address(_)
+            | Self::Argument(_)
+            | Self::UnknownTopic { .. }
+            | Self::UnknownPartition { .. }
+            | Self::Closed => Actor::Programmer,
+        }
+    }
+
+    /// The code of the error table that fits, where there is one.
+    #[must_use]
+    pub const fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Broker(error) => Some(error.code),
+            Self::UnknownTopic { .. } => Some(ErrorCode::UnknownTopic),
+            Self::UnknownPartition { .. } => Some(ErrorCode::UnknownPartition),
+            Self::NoLeader { .. } => Some(ErrorCode::NotLeader),
+            _ => None,
+        }
+    }
+
+    /// True where the request may have been carried out although no answer says so.
+    #[must_use]
+    pub const fn outcome_is_unknown(&self) -> bool {
+        match self {
+            Self::Disconnected { .. } | Self::TimedOut { .. } => true,
+            Self::Broker(error) => matches!(error.code, ErrorCode::DeadlineExceeded | ErrorCode::Internal),
+            _ => false,
+        }
+    }
+
+    /// Milliseconds that the broker asked to wait; 0 where it did not.
+    pub(crate) const fn retry_after_ms(&self) -> u32 {
+        match self {
+            Self::Broker(error) => error.retry_after_ms,
+            _ => 0,
+        }
+    }
+}

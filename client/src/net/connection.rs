@@ -1,0 +1,434 @@
+//! The handle on one connection: what is sent, and what waits for an answer. Knows correlation ids and deadlines; what an
+//! answer means is its handler's business.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use foldhash::HashMap;
+use foldhash::HashMapExt;
+use parking_lot::Mutex;
+use tidelog_protocol::api::{Api, OneWay, Request};
+use tidelog_protocol::frame::{Flags, FrameKind, HEADER_BYTES, Header};
+use tidelog_protocol::messages::{Fault, HelloResponse, StreamItemPush};
+use tidelog_protocol::{CorrelationId, Message, ProtocolVersion, WireError};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Greeting, monitor, reader, writer};
+use crate::ClientError;
+use crate::address::Address;
+
+/// A response as it came: still encoded, its payload a slice of the receive buffer.
+pub(crate) struct Reply<'a> {
+    pub(super) version: ProtocolVersion,
+    pub(super) flags: Flags,
+    pub(super) body: &'a [u8],
+    pub(super) address: &'a Address,
+}
+
+impl Reply<'_> {
+    /// The answer to an `R`, or the fault that stands in its place.
+    pub(crate) fn decode<R: Request>(&self) -> Result<R::Response, ClientError> {
+        let malformed = |error| ClientError::Incompatible {
+            address: self.address.clone(),
+            reason: format!("its answer to {} does not parse: {error}", R::API.name()),
+        };
+        if self.flags.contains(Flags::FAULT) {
+            let fault = Fault::from_body(self.body, self.version).map_err(malformed)?;
+            return Err(WireError::from(fault).into());
+        }
+        R::Response::from_body(self.body, self.version).map_err(malformed)
+    }
+}
+
+/// Called once with the answer, or with why there is none; on the reader's task, so it must be quick and must not block.
+pub(crate) type ReplyHandler = Box<dyn FnOnce(Result<Reply<'_>, ClientError>) + Send>;
+
+/// Called once when the last byte of a frame went to the socket, or when it never will.
+pub(crate) type WrittenHandler = Box<dyn FnOnce(Result<(), ClientError>) + Send>;
+
+/// Receives the items of one stream, in order, on the reader's task.
+pub(crate) trait StreamHandler: Send + Sync {
+    /// The next item; `payload` is a slice of the receive buffer.
+    fn item(&self, item: StreamItemPush, payload: Bytes);
+    /// The stream has ended; nothing follows.
+    fn ended(&self, error: ClientError);
+}
+
+/// What becomes of a frame that was sent.
+pub(crate) enum Ticket {
+    /// It is answered.
+    Answered(ReplyHandler),
+    /// It is not; this hears when it was written.
+    Written(WrittenHandler),
+}
+
+/// A frame on its way out.
+pub(super) struct Outgoing {
+    pub(super) head: Bytes,
+    pub(super) payload: Bytes,
+    pub(super) written: Option<WrittenHandler>,
+}
+
+impl Outgoing {
+    pub(super) fn bytes(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+}
+
+/// A request without its answer yet.
+pub(super) struct Pending {
+    pub(super) handler: ReplyHandler,
+    pub(super) api: Api,
+    pub(super) sent_at: Instant,
+    pub(super) timeout: Duration,
+}
+
+/// What the tasks and the handles share.
+pub(super) struct Wire {
+    pub(super) address: Address,
+    pub(super) stream: TcpStream,
+    pub(super) version: ProtocolVersion,
+    pub(super) started: Instant,
+    /// Milliseconds after `started` at which bytes came last.
+    pub(super) heard_ms: AtomicU64,
+    /// The broker asked to leave.
+    pub(super) draining: CancellationToken,
+    pub(super) state: Mutex<State>,
+    /// There is something to write.
+    pub(super) outgoing: Notify,
+    /// The queue fell below its limit.
+    pub(super) drained: Notify,
+    pub(super) ended: CancellationToken,
+    request_timeout: Duration,
+    hello: HelloResponse,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) queue: VecDeque<Outgoing>,
+    pub(super) queued_bytes: usize,
+    pub(super) pending: HashMap<u64, Pending>,
+    pub(super) streams: HashMap<u64, Arc<dyn StreamHandler>>,
+    next_correlation: u64,
+    closed: Option<ClientError>,
+}
+
+/// Bytes queued above which new requests wait. Produce frames do not: their producer's memory bounds them.
+pub(super) const QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// A handle on an open connection. The connection closes once the last handle is gone and nothing waits for an answer.
+#[derive(Clone)]
+pub(crate) struct Connection(Arc<LastHandle>);
+
+struct LastHandle(Arc<Wire>);
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.0.close(ClientError::Closed);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.wire().address)
+    }
+}
+
+impl Connection {
+    pub(super) fn start(
+        address: Address,
+        stream: TcpStream,
+        version: ProtocolVersion,
+        hello: HelloResponse,
+        greeting: &Greeting,
+    ) -> Self {
+        let wire = Arc::new(Wire {
+            address,
+            stream,
+            version,
+            started: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            draining: CancellationToken::new(),
+            state: Mutex::new(State { pending: HashMap::new(), next_correlation: 1, ..State::default() }),
+            outgoing: Notify::new(),
+            drained: Notify::new(),
+            ended: CancellationToken::new(),
+            request_timeout: greeting.request_timeout,
+            hello,
+        });
+        tokio::spawn(writer::run(Arc::clone(&wire)));
+        tokio::spawn(reader::run(Arc::clone(&wire)));
+        tokio::spawn(monitor::run(Arc::clone(&wire), greeting.keepalive));
+        Self(Arc::new(LastHandle(wire)))
+    }
+
+    fn wire(&self) -> &Arc<Wire> {
+        &self.0.0
+    }
+
+    /// What the broker said of itself.
+    pub(crate) fn hello(&self) -> &HelloResponse {
+        &self.wire().hello
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.wire().address
+    }
+
+    /// True where nothing new should be sent here: the connection ended, or the broker asked to leave.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.wire().draining.is_cancelled() || self.wire().ended.is_cancelled()
+    }
+
+    /// Resolves when the broker asked to leave.
+    pub(crate) async fn leaving(&self) {
+        self.wire().draining.cancelled().await;
+    }
+
+    /// Sends a request and waits for its answer within the request timeout of the client.
+    pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
+        let wire = self.wire();
+        wire.room().await?;
+        let (sender, receiver) = oneshot::channel();
+        let handler: ReplyHandler = Box::new(move |reply| {
+            // Nobody listens any more where the caller was dropped.
+            let _ = sender.send(reply.and_then(|reply| reply.decode::<R>()));
+        });
+        let correlation =
+            wire.submit(request, Bytes::new(), wire.request_timeout, Ticket::Answered(handler), None);
+        let _forget = Forget { wire, correlation };
+        match tokio::time::timeout(wire.request_timeout, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ClientError::Closed),
+            Err(_) => Err(wire.timed_out(R::API, wire.request_timeout)),
+        }
+    }
+
+    /// Sends a request with a payload; never waits. The ticket hears what becomes of it, even where the connection has ended.
+    pub(crate) fn submit<R: Request>(&self, request: &R, payload: Bytes, timeout: Duration, ticket: Ticket) {
+        self.wire().submit(request, payload, timeout, ticket, None);
+    }
+
+    /// Opens a stream; its id comes back with the answer to the request. Items may reach `handler` before the answer does.
+    pub(crate) async fn open_stream<R: Request>(
+        &self,
+        request: &R,
+        handler: Arc<dyn StreamHandler>,
+    ) -> Result<(CorrelationId, R::Response), ClientError> {
+        let wire = self.wire();
+        wire.room().await?;
+        let (sender, receiver) = oneshot::channel();
+        let ticket = Ticket::Answered(Box::new(move |reply| {
+            let _ = sender.send(reply.and_then(|reply| reply.decode::<R>()));
+        }));
+        let correlation = wire.submit(request, Bytes::new(), wire.request_timeout, ticket, Some(handler));
+        let forget = Forget { wire, correlation };
+        let unregister = StreamGuard { wire, correlation, armed: true };
+        let response = match tokio::time::timeout(wire.request_timeout, receiver).await {
+            Ok(Ok(answer)) => answer?,
+            Ok(Err(_)) => return Err(ClientError::Closed),
+            Err(_) => return Err(wire.timed_out(R::API, wire.request_timeout)),
+        };
+        drop(forget);
+        unregister.disarm();
+        Ok((CorrelationId(correlation), response))
+    }
+
+    /// Stops handing items of a stream to its handler.
+    pub(crate) fn forget_stream(&self, stream: CorrelationId) {
+        drop(self.wire().state.lock().streams.remove(&stream.0));
+    }
+
+    /// Sends a message that is never answered. Lost where the connection has ended.
+    pub(crate) fn signal<S: OneWay>(&self, signal: &S) {
+        debug_assert_eq!(S::KIND, FrameKind::Signal);
+        let wire = self.wire();
+        let head = wire.encode(FrameKind::Signal, S::API, CorrelationId(0), Duration::ZERO, signal, 0);
+        let mut state = wire.state.lock();
+        if state.closed.is_none() {
+            state.push(Outgoing { head, payload: Bytes::new(), written: None });
+            drop(state);
+            wire.outgoing.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn push(&mut self, frame: Outgoing) {
+        self.queued_bytes += frame.bytes();
+        self.queue.push_back(frame);
+    }
+}
+
+impl Wire {
+    pub(super) fn timed_out(&self, api: Api, after: Duration) -> ClientError {
+        ClientError::TimedOut { address: self.address.clone(), request: api.name(), after }
+    }
+
+    pub(super) fn disconnected(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::Disconnected { address: self.address.clone(), reason: reason.into() }
+    }
+
+    /// Waits until the queue has room.
+    async fn room(&self) -> Result<(), ClientError> {
+        loop {
+            let drained = self.drained.notified();
+            {
+                let state = self.state.lock();
+                if let Some(error) = &state.closed {
+                    return Err(error.clone());
+                }
+                if state.queued_bytes < QUEUE_BYTES_MAX {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                () = drained => {}
+                () = self.ended.cancelled() => {}
+            }
+        }
+    }
+
+    fn encode<M: Message>(
+        &self,
+        kind: FrameKind,
+        api: Api,
+        correlation: CorrelationId,
+        timeout: Duration,
+        message: &M,
+        payload_bytes: usize,
+    ) -> Bytes {
+        let mut head = BytesMut::with_capacity(HEADER_BYTES + 96);
+        head.extend_from_slice(&[0; HEADER_BYTES]);
+        message.encode(&mut head, self.version);
+        let (front, body) = head.split_at_mut(HEADER_BYTES);
+        let header = Header {
+            kind,
+            flags: Flags::default(),
+            api: api as u16,
+            correlation,
+            timeout_ms: timeout.as_millis().min(u32::MAX.into()) as u32,
+            body_bytes: body.len() as u32,
+            payload_bytes: payload_bytes as u32,
+        };
+        front.copy_from_slice(&header.encode(&[body]));
+        head.freeze()
+    }
+
+    fn submit<R: Request>(
+        &self,
+        request: &R,
+        payload: Bytes,
+        timeout: Duration,
+        ticket: Ticket,
+        stream: Option<Arc<dyn StreamHandler>>,
+    ) -> u64 {
+        let correlation = {
+            let mut state = self.state.lock();
+            state.next_correlation += 1;
+            state.next_correlation
+        };
+        let head =
+            self.encode(FrameKind::Request, R::API, CorrelationId(correlation), timeout, request, payload.len());
+        let mut state = self.state.lock();
+        if let Some(error) = state.closed.clone() {
+            drop(state);
+            // Never sent, whatever became of what was sent before it.
+            let error = ClientError::Unreachable { address: self.address.clone(), reason: error.to_string() };
+            match ticket {
+                Ticket::Answered(handler) => handler(Err(error)),
+                Ticket::Written(handler) => handler(Err(error)),
+            }
+            return correlation;
+        }
+        let written = match ticket {
+            Ticket::Answered(handler) => {
+                let pending = Pending { handler, api: R::API, sent_at: Instant::now(), timeout };
+                state.pending.insert(correlation, pending);
+                None
+            }
+            Ticket::Written(handler) => Some(handler),
+        };
+        if let Some(handler) = stream {
+            state.streams.insert(correlation, handler);
+        }
+        state.push(Outgoing { head, payload, written });
+        drop(state);
+        self.outgoing.notify_one();
+        correlation
+    }
+
+    /// Ends the connection, once: everyone who waits hears why.
+    pub(super) fn close(&self, reason: ClientError) {
+        let (pending, streams, queue) = {
+            let mut state = self.state.lock();
+            if state.closed.is_some() {
+                return;
+            }
+            state.closed = Some(reason.clone());
+            state.queued_bytes = 0;
+            (
+                std::mem::take(&mut state.pending),
+                std::mem::take(&mut state.streams),
+                std::mem::take(&mut state.queue),
+            )
+        };
+        self.ended.cancel();
+        self.drained.notify_waiters();
+        // In the order they were sent, so that what is sent again is sent in that order too.
+        let mut pending: Vec<(u64, Pending)> = pending.into_iter().collect();
+        pending.sort_unstable_by_key(|(correlation, _)| *correlation);
+        for (_, pending) in pending {
+            (pending.handler)(Err(reason.clone()));
+        }
+        for frame in queue {
+            if let Some(written) = frame.written {
+                written(Err(reason.clone()));
+            }
+        }
+        for (_, stream) in streams {
+            stream.ended(reason.clone());
+        }
+    }
+}
+
+/// Takes a request off the table where its caller went away before the answer came.
+struct Forget<'a> {
+    wire: &'a Wire,
+    correlation: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let forgotten = self.wire.state.lock().pending.remove(&self.correlation);
+        drop(forgotten);
+    }
+}
+
+/// Takes a stream off the table where it never came about.
+struct StreamGuard<'a> {
+    wire: &'a Wire,
+    correlation: u64,
+    armed: bool,
+}
+
+impl StreamGuard<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for StreamGuard<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let forgotten = self.wire.state.lock().streams.remove(&self.correlation);
+            drop(forgotten);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! One connection to one broker. Knows frames and correlation ids, and nothing of topics, batches or retries.
+//!
+//! - `handshake`: dial, preface, hello.
+//! - `connection`: the handle; requests, signals, streams, and what waits for an answer.
+//! - `writer`, `reader`: the two tasks, frames out and frames in.
+//! - `receive_buffer`: large buffers that are used again once nobody holds a slice of them.
+//! - `monitor`: deadlines and keepalive.
+
+mod connection;
+mod handshake;
+mod monitor;
+mod reader;
+mod receive_buffer;
+mod writer;
+
+pub(crate) use connection::{Connection, Reply, StreamHandler, Ticket};
+pub(crate) use handshake::{Greeting, connect};

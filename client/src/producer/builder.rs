@@ -1,0 +1,140 @@
+//! Settings of a producer, checked once. Knows nothing of how they are kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_protocol::messages::Acks;
+use tidelog_protocol::records::Compression;
+
+use super::partitioner::{Choice, Partitioner};
+use super::{Producer, dispatch};
+use crate::ClientError;
+use crate::cluster::Cluster;
+
+/// The settings that the parts of a producer read.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) acks: Acks,
+    pub(crate) compression: Compression,
+    pub(crate) batch_bytes: usize,
+    pub(crate) linger: Duration,
+    pub(crate) memory_bytes: usize,
+    pub(crate) max_in_flight: usize,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) choice: Choice,
+}
+
+/// Describes a producer. Made by [`Client::producer`](crate::Client::producer).
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before `build`"]
+pub struct ProducerBuilder {
+    cluster: Arc<Cluster>,
+    settings: Settings,
+}
+
+impl ProducerBuilder {
+    pub(crate) const fn new(cluster: Arc<Cluster>) -> Self {
+        let settings = Settings {
+            acks: Acks::All,
+            compression: Compression::None,
+            batch_bytes: 256 << 10,
+            linger: Duration::ZERO,
+            memory_bytes: 64 << 20,
+            max_in_flight: 5,
+            delivery_timeout: Duration::from_secs(120),
+            choice: Choice::ByKey,
+        };
+        Self { cluster, settings }
+    }
+
+    /// What must have happened before a record counts as delivered. With [`Acks::None`] a delivery resolves as the batch
+    /// goes to the socket, and a batch that the broker refuses is lost without a word. Default: [`Acks::All`].
+    pub const fn acks(mut self, acks: Acks) -> Self {
+        self.settings.acks = acks;
+        self
+    }
+
+    /// How batches are compressed, on the thread that fills or sends them. Default: [`Compression::None`].
+    pub const fn compression(mut self, compression: Compression) -> Self {
+        self.settings.compression = compression;
+        self
+    }
+
+    /// The largest batch, in bytes before compression; a topic's own limit holds too. A record too large for it travels in
+    /// a batch of its own. Default: 256 KiB.
+    pub const fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.settings.batch_bytes = bytes;
+        self
+    }
+
+    /// How long a batch that is not full waits for more records. With zero it leaves at once if nothing of its partition is
+    /// under way, and else collects records until the answer: batches then grow with the load by themselves. More than zero
+    /// pays where many partitions see few records each. Default: 0.
+    pub const fn linger(mut self, linger: Duration) -> Self {
+        self.settings.linger = linger;
+        self
+    }
+
+    /// Memory for records that are not acknowledged yet, in bytes, counted in whole batches of [`ProducerBuilder::batch_bytes`].
+    /// Where it is used up `send` waits and `try_send` refuses. Default: 64 MiB.
+    pub const fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.settings.memory_bytes = bytes;
+        self
+    }
+
+    /// Batches of one partition that may be unanswered at once, from 1.
+    ///
+    /// Batches are sent again in their order, and only once the fate of all that were under way with them is known. Without an
+    /// idempotent producer two things remain possible. A batch may stand twice, where its answer was lost. And where the
+    /// broker refuses one batch for a passing reason (overload, a full disk, too few replicas in sync) but accepts the next one
+    /// that was already under way, the refused one follows after it; with 1 that cannot happen. Default: 5.
+    pub const fn max_in_flight(mut self, batches: usize) -> Self {
+        self.settings.max_in_flight = batches;
+        self
+    }
+
+    /// How long a record is tried from `send` to its answer; then its delivery fails, with [`SendError::Expired`] where it
+    /// never left and [`SendError::Unknown`] where it did. Default: 120 s.
+    ///
+    /// [`SendError::Expired`]: super::SendError::Expired
+    /// [`SendError::Unknown`]: super::SendError::Unknown
+    pub const fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.delivery_timeout = timeout;
+        self
+    }
+
+    /// Ignores keys: every batch is filled in one partition before the next is chosen. Default: by the hash of the key, as
+    /// Kafka's clients do; records without key are sticky.
+    pub fn sticky(mut self) -> Self {
+        self.settings.choice = Choice::Sticky;
+        self
+    }
+
+    /// Chooses partitions as the program says.
+    pub fn partitioner(mut self, partitioner: impl Partitioner + 'static) -> Self {
+        self.settings.choice = Choice::Custom(Arc::new(partitioner));
+        self
+    }
+
+    /// The producer. Connections are opened as topics are first used.
+    ///
+    /// # Errors
+    /// [`ClientError::Argument`] names the setting that is out of its range.
+    pub fn build(self) -> Result<Producer, ClientError> {
+        let s = &self.settings;
+        let refuse = |text: String| Err(ClientError::Argument(text));
+        if !(1 << 10..=32 << 20).contains(&s.batch_bytes) {
+            return refuse(format!("batch_bytes of {} is not within 1 KiB and 32 MiB", s.batch_bytes));
+        }
+        if s.memory_bytes < s.batch_bytes || s.memory_bytes > u32::MAX as usize {
+            return refuse(format!("memory_bytes of {} is not within one batch and 4 GiB", s.memory_bytes));
+        }
+        if !(1..=1_000).contains(&s.max_in_flight) {
+            return refuse(format!("max_in_flight of {} is not within 1 and 1000", s.max_in_flight));
+        }
+        if s.linger >= s.delivery_timeout {
+            return refuse(format!("linger {:?} is not below the delivery timeout {:?}", s.linger, s.delivery_timeout));
+        }
+        Ok(Producer::new(dispatch::Dispatch::new(self.cluster, self.settings)))
+    }
+}

@@ -1,0 +1,115 @@
+//! From records to acknowledged batches.
+//!
+//! - [`Producer`], [`TopicProducer`]: where records come in.
+//! - `partitioner`, [`murmur2`]: which partition.
+//! - `lane`: the records of one partition, in order: the open batch, those that wait, those in flight. Pure.
+//! - `dispatch`: the lanes of all partitions and what they share: memory, buffers, connections, timers.
+//! - `delivery`: what a sender waits for.
+
+mod builder;
+mod delivery;
+mod dispatch;
+mod error;
+mod murmur2;
+mod partitioner;
+mod record;
+mod topic;
+
+pub(crate) use builder::Settings;
+pub use builder::ProducerBuilder;
+pub use delivery::{Delivery, Receipt};
+pub use error::SendError;
+pub use murmur2::murmur2;
+pub use partitioner::{Partitioner, by_key};
+pub use record::{HeaderRef, Record, RecordRef};
+pub use topic::TopicProducer;
+
+use std::sync::Arc;
+
+use crate::ClientError;
+use dispatch::Dispatch;
+
+/// Sends records. Clones are cheap and share everything; any number of tasks and threads may send at once.
+///
+/// Records of one partition are written in the order of their `send` calls (see [`ProducerBuilder::max_in_flight`] for what
+/// a failure may do to it). Dropping the last handle does not wait: what was sent is still delivered in the background as long as
+/// the runtime lives, but nobody hears of it. Call [`Producer::close`] or [`Producer::flush`] before the program ends.
+///
+/// ```no_run
+/// use tidelog_client::{Client, Record};
+///
+/// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let producer = client.producer().build()?;
+/// let delivery = producer.send(Record::to("orders").key("customer-7").value("one crate")).await?;
+/// let receipt = delivery.await?;
+/// println!("partition {} offset {:?}", receipt.partition, receipt.offset);
+/// producer.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Producer {
+    dispatch: Arc<Dispatch>,
+}
+
+impl Producer {
+    pub(crate) const fn new(dispatch: Arc<Dispatch>) -> Self {
+        Self { dispatch }
+    }
+
+    /// A handle for one topic: the fastest way to send many records to it, from borrowed bytes.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`]; those of asking the cluster.
+    pub async fn topic(&self, name: &str) -> Result<TopicProducer, ClientError> {
+        Ok(TopicProducer::new(Arc::clone(&self.dispatch), self.dispatch.topic(name).await?))
+    }
+
+    /// Takes a record into its batch. Waits only where the producer's memory is full, and at the first record of a topic, for what
+    /// the cluster says of it. The delivery tells what became of it.
+    ///
+    /// # Errors
+    /// [`SendError::TooLarge`], [`SendError::Closed`], [`SendError::Client`].
+    pub async fn send(&self, record: Record) -> Result<Delivery, SendError> {
+        let lanes = match self.dispatch.known_topic(&record.topic) {
+            Some(lanes) => lanes,
+            None => self.dispatch.topic(&record.topic).await?,
+        };
+        self.dispatch.send(&lanes, &record.lend(&record.header_refs())).await
+    }
+
+    /// As [`Producer::send`], but never waits; the record stays the caller's.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] where there is no memory; [`SendError::Client`] with
+    /// [`ClientError::UnknownTopic`] also for a topic that this producer has not used before: call [`Producer::topic`] first.
+    pub fn try_send(&self, record: &Record) -> Result<Delivery, SendError> {
+        let Some(lanes) = self.dispatch.known_topic(&record.topic) else {
+            return Err(ClientError::UnknownTopic { topic: record.topic.to_string() }.into());
+        };
+        self.dispatch.try_send(&lanes, &record.lend(&record.header_refs()))
+    }
+
+    /// Sends everything that was taken before the call, whatever `linger` says, and waits until its fate is known.
+    ///
+    /// # Errors
+    /// The first failure among those records, if any failed; each delivery tells its own.
+    pub async fn flush(&self) -> Result<(), SendError> {
+        self.dispatch.flush().await
+    }
+
+    /// Refuses new records, then flushes. Other clones of this handle are closed with it.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`].
+    pub async fn close(&self) -> Result<(), SendError> {
+        self.dispatch.close();
+        self.dispatch.flush().await
+    }
+
+    /// Bytes of memory in use for records that are not acknowledged yet, in whole batches.
+    #[must_use]
+    pub fn memory_in_use(&self) -> usize {
+        self.dispatch.memory_in_use()
+    }
+}
