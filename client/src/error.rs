@@ -89,7 +89,9 @@ impl ClientError {
     #[must_use]
     pub const fn is_retriable(&self) -> bool {
         match self {
-            Self::NoLeader { .. } | Self::Unreachable { .. } | Self::Disconnected { .. } | Self::TimedOut { .. } => true,
+            Self::NoLeader { .. } | Self::Unreachable { .. } | Self::Disconnected { .. } | Self::TimedOut { .. } => {
+                true
+            }
             Self::Broker(error) => error.code.is_retriable(),
             Self::Address(_)
             | Self::Argument(_)

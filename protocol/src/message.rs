@@ -22,7 +22,7 @@ pub struct FieldSpec {
 }
 
 /// A declared message.
-pub trait Message: Sized + core::fmt::Debug + Clone + PartialEq {
+pub trait Message: Sized + core::fmt::Debug + Clone + PartialEq + Send + Sync + 'static {
     /// Its name.
     const NAME: &'static str;
 

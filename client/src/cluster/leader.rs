@@ -43,7 +43,10 @@ impl Cluster {
         // Where even the refresh fails, the first error says more; but a topic that is gone is final.
         match self.refreshed(&image.name, image.as_of).await {
             Err(gone @ ClientError::UnknownTopic { .. }) => Err(gone),
-            Ok(news) if matches!(error, ClientError::UnknownPartition { .. }) && news.partitions.len() > image.partitions.len() => {
+            Ok(news)
+                if matches!(error, ClientError::UnknownPartition { .. })
+                    && news.partitions.len() > image.partitions.len() =>
+            {
                 Err(ClientError::Broker(WireError::new(
                     tidelog_protocol::ErrorCode::UnknownPartition,
                     "the topic has grown; asking again",

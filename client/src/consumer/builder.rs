@@ -104,11 +104,7 @@ impl ConsumerBuilder {
 
     /// Reads one partition of a topic from a place of its own.
     pub fn partition_from(mut self, topic: impl Into<String>, partition: PartitionId, start: Start) -> Self {
-        self.selections.push(Selection {
-            topic: topic.into(),
-            partitions: Some(vec![partition]),
-            start: Some(start),
-        });
+        self.selections.push(Selection { topic: topic.into(), partitions: Some(vec![partition]), start: Some(start) });
         self
     }
 

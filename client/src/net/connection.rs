@@ -200,8 +200,7 @@ impl Connection {
             // Nobody listens any more where the caller was dropped.
             let _ = sender.send(reply.and_then(|reply| reply.decode::<R>()));
         });
-        let correlation =
-            wire.submit(request, Bytes::new(), wire.request_timeout, Ticket::Answered(handler), None);
+        let correlation = wire.submit(request, Bytes::new(), wire.request_timeout, Ticket::Answered(handler), None);
         let _forget = Forget { wire, correlation };
         match tokio::time::timeout(wire.request_timeout, receiver).await {
             Ok(Ok(answer)) => answer,
@@ -321,7 +320,7 @@ impl Wire {
         head.freeze()
     }
 
-    fn submit<R: Request>(
+    pub(super) fn submit<R: Request>(
         &self,
         request: &R,
         payload: Bytes,
@@ -334,8 +333,7 @@ impl Wire {
             state.next_correlation += 1;
             state.next_correlation
         };
-        let head =
-            self.encode(FrameKind::Request, R::API, CorrelationId(correlation), timeout, request, payload.len());
+        let head = self.encode(FrameKind::Request, R::API, CorrelationId(correlation), timeout, request, payload.len());
         let mut state = self.state.lock();
         if let Some(error) = state.closed.clone() {
             drop(state);
@@ -373,11 +371,7 @@ impl Wire {
             }
             state.closed = Some(reason.clone());
             state.queued_bytes = 0;
-            (
-                std::mem::take(&mut state.pending),
-                std::mem::take(&mut state.streams),
-                std::mem::take(&mut state.queue),
-            )
+            (std::mem::take(&mut state.pending), std::mem::take(&mut state.streams), std::mem::take(&mut state.queue))
         };
         self.ended.cancel();
         self.drained.notify_waiters();

@@ -46,8 +46,7 @@ async fn introduce(
     mut stream: TcpStream,
     greeting: &Greeting,
 ) -> Result<(TcpStream, ProtocolVersion, HelloResponse), ClientError> {
-    let lost =
-        |error: std::io::Error| ClientError::Unreachable { address: address.clone(), reason: error.to_string() };
+    let lost = |error: std::io::Error| ClientError::Unreachable { address: address.clone(), reason: error.to_string() };
     let incompatible = |reason: String| ClientError::Incompatible { address: address.clone(), reason };
 
     let ours = Preface { version: ProtocolVersion::CURRENT, features: 0 };

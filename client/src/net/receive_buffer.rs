@@ -19,7 +19,7 @@ impl ReceiveBuffer {
     /// Below this much room a read would be too small to pay for its system call.
     const READ_BYTES_MIN: usize = 16 << 10;
 
-    pub(super) const fn new(piece_bytes: usize) -> Self {
+    pub(super) fn new(piece_bytes: usize) -> Self {
         Self { current: BytesMut::new(), retired: VecDeque::new(), piece_bytes }
     }
 

@@ -105,9 +105,7 @@ impl Delivery {
 
     fn of(&self, outcome: &Outcome) -> Result<Receipt, SendError> {
         match outcome {
-            Ok(first) => {
-                Ok(Receipt { offset: first.offset.map(|offset| offset.plus(self.index.into())), ..*first })
-            }
+            Ok(first) => Ok(Receipt { offset: first.offset.map(|offset| offset.plus(self.index.into())), ..*first }),
             Err(error) => Err(error.clone()),
         }
     }

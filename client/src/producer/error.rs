@@ -37,7 +37,9 @@ pub enum SendError {
     },
     /// It was sent, and no answer came within the delivery timeout: it may be written or not. To send it again may write
     /// it twice.
-    #[error("sent, but not acknowledged within {after:?}: whether it was written is unknown; the last failure was: {cause}")]
+    #[error(
+        "sent, but not acknowledged within {after:?}: whether it was written is unknown; the last failure was: {cause}"
+    )]
     Unknown {
         /// The delivery timeout.
         after: Duration,

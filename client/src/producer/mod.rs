@@ -15,8 +15,8 @@ mod partitioner;
 mod record;
 mod topic;
 
-pub(crate) use builder::Settings;
 pub use builder::ProducerBuilder;
+pub(crate) use builder::Settings;
 pub use delivery::{Delivery, Receipt};
 pub use error::SendError;
 pub use murmur2::murmur2;

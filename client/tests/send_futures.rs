@@ -1,0 +1,38 @@
+//! The futures of the public API can move between the threads of a runtime. Compiles or does not; nothing is run.
+
+use tidelog_client::*;
+
+fn send<T: Send>(_: T) {}
+
+#[allow(dead_code)]
+fn every_future_is_send(client: &Client, producer: &Producer, topic: &TopicProducer, consumer: &mut Consumer) {
+    let admin = client.admin();
+    send(Client::connect("a"));
+    send(admin.create_topic(&NewTopic::named("a")));
+    send(admin.delete_topic("a"));
+    send(admin.describe_topics(&["a"]));
+    send(admin.list_offsets("a", &[]));
+    send(admin.delete_records("a", PartitionId(0), None));
+    send(producer.topic("a"));
+    send(producer.send(Record::to("a")));
+    send(producer.flush());
+    send(topic.send(None, b""));
+    send(client.consumer().build());
+    send(consumer.seek("a", PartitionId(0), Start::End));
+    send(consumer.next_batch());
+    send(consumer.next());
+}
+
+#[allow(dead_code)]
+fn handles_are_shared_between_threads() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Client>();
+    check::<Admin>();
+    check::<Producer>();
+    check::<TopicProducer>();
+    check::<Consumer>();
+    check::<Delivery>();
+}
+
+#[test]
+fn the_futures_above_compile() {}
