@@ -7,7 +7,7 @@ use tidelog_protocol::messages::*;
 use tidelog_protocol::{Offset, PartitionId, Timestamp, TopicName};
 
 use crate::ClientError;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, TopicImage};
 
 /// What manages a cluster. Every call waits for its answer within the client's request timeout. A call whose outcome became
 /// unknown on the way ([`ClientError::outcome_is_unknown`]) is not repeated; look before you do.
@@ -131,12 +131,8 @@ impl Admin {
         partition: PartitionId,
         before: Option<Offset>,
     ) -> Result<Offset, ClientError> {
-        self.cluster
-            .with_leader(topic, partition, async |image, connection| {
-                connection.call(&DeleteRecordsRequest { topic_id: image.id, partition, before }).await
-            })
-            .await
-            .map(|answer| answer.log_start)
+        let request = |image: &TopicImage| DeleteRecordsRequest { topic_id: image.id, partition, before };
+        Ok(self.cluster.ask_leader(topic, partition, request).await?.log_start)
     }
 
     /// What the broker process uses, of any broker.

@@ -2,34 +2,38 @@
 //! of records.
 
 use foldhash::{HashMap, HashMapExt};
+use tidelog_protocol::api::Request;
 use tidelog_protocol::error::Actor;
 use tidelog_protocol::messages::{ListOffsetsRequest, OffsetAnswer, OffsetQuery, Position};
 use tidelog_protocol::{PartitionId, WireError};
 
-use super::{Cluster, Purpose, TopicImage};
+use super::{Cluster, Patience, Purpose, TopicImage};
 use crate::ClientError;
 use crate::address::Address;
-use crate::net::Connection;
 
 impl Cluster {
-    /// Runs `ask` with a connection to the leader of a partition; refreshes what is known and asks again where that was out of
-    /// date, as [`Cluster::with_retries`] does.
-    pub(crate) async fn with_leader<T>(
+    /// Asks the leader of a partition with the request that `request` makes of the topic; refreshes what is known and asks again
+    /// where that was out of date, as [`Patience`] allows.
+    pub(crate) async fn ask_leader<R: Request>(
         &self,
         topic: &str,
         partition: PartitionId,
-        ask: impl AsyncFn(&TopicImage, &Connection) -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
-        self.with_retries(async || {
+        request: impl Fn(&TopicImage) -> R + Send,
+    ) -> Result<R::Response, ClientError> {
+        let mut patience = Patience::new(&self.options);
+        loop {
             let image = self.topic(topic).await?;
+            let request = request(&image);
             let attempt = async {
                 let leader = self.leader(&image, partition)?;
-                let connection = self.connection(&leader.address, Purpose::Requests).await?;
-                ask(&image, &connection).await
+                self.connection(&leader.address, Purpose::Requests).await?.call(&request).await
             };
-            self.refreshing(&image, attempt.await).await
-        })
-        .await
+            let result = attempt.await;
+            match self.refreshing(&image, result).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => patience.after(error).await?,
+            }
+        }
     }
 
     /// Passes a result on; where it says that what is known of the topic is out of date, asks for news first.
@@ -62,12 +66,15 @@ impl Cluster {
         topic: &str,
         queries: &[(PartitionId, Position)],
     ) -> Result<Vec<OffsetAnswer>, ClientError> {
-        self.with_retries(async || {
+        let mut patience = Patience::new(&self.options);
+        loop {
             let image = self.topic(topic).await?;
             let answers = self.ask_offsets(&image, queries).await;
-            self.refreshing(&image, answers).await
-        })
-        .await
+            match self.refreshing(&image, answers).await {
+                Ok(answers) => return Ok(answers),
+                Err(error) => patience.after(error).await?,
+            }
+        }
     }
 
     async fn ask_offsets(

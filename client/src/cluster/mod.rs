@@ -3,9 +3,11 @@
 
 mod image;
 mod leader;
+mod patience;
 mod pool;
 
 pub(crate) use image::{Leader, TopicImage};
+pub(crate) use patience::Patience;
 pub(crate) use pool::Purpose;
 
 use std::sync::Arc;
@@ -100,32 +102,15 @@ impl Cluster {
         self.pool.connection(address, purpose).await
     }
 
-    /// Asks any broker, and again with backoff within the request timeout where the failure can pass by itself and
-    /// nothing was carried out.
+    /// Asks any broker, and again as [`Patience`] allows.
     pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
-        self.with_retries(async || self.any().await?.call(request).await).await
-    }
-
-    /// Tries until it works, fails for good, or the request timeout has passed. A failure of unknown outcome is final: only the
-    /// caller knows whether a second try would do harm.
-    pub(crate) async fn with_retries<T>(
-        &self,
-        attempt: impl AsyncFn() -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
-        let started = Instant::now();
-        let mut failures = 0;
+        let mut patience = Patience::new(&self.options);
         loop {
-            let error = match attempt().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            failures += 1;
-            let wait = self.backoff().draw(failures, error.retry_after_ms());
-            let worthwhile = error.is_retriable() && !error.outcome_is_unknown();
-            if !worthwhile || started.elapsed() + wait >= self.options.request_timeout {
-                return Err(error);
+            let attempt = async { self.any().await?.call(request).await };
+            match attempt.await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => patience.after(error).await?,
             }
-            tokio::time::sleep(wait).await;
         }
     }
 
@@ -159,7 +144,15 @@ impl Cluster {
         match known {
             Some(image) if image.as_of.elapsed() < self.options.metadata_max_age => Ok(image),
             Some(image) => self.refreshed(name, image.as_of).await,
-            None => self.with_retries(async || self.fetch(name, None).await).await,
+            None => {
+                let mut patience = Patience::new(&self.options);
+                loop {
+                    match self.fetch(name, None).await {
+                        Ok(image) => return Ok(image),
+                        Err(error) => patience.after(error).await?,
+                    }
+                }
+            }
         }
     }
 

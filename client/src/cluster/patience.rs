@@ -1,0 +1,34 @@
+//! How long one call is tried: until it works, fails for good, or the request timeout has passed. Knows nothing of what is tried.
+
+use std::time::{Duration, Instant};
+
+use crate::ClientError;
+use crate::backoff::Backoff;
+use crate::client::ClientBuilder;
+
+/// The tries of one call.
+pub(crate) struct Patience {
+    started: Instant,
+    limit: Duration,
+    backoff: Backoff,
+    failures: u32,
+}
+
+impl Patience {
+    pub(crate) fn new(options: &ClientBuilder) -> Self {
+        Self { started: Instant::now(), limit: options.request_timeout, backoff: options.backoff, failures: 0 }
+    }
+
+    /// Waits before the next try, or hands `error` back where there shall be none. A failure of unknown outcome is final: only the
+    /// caller knows whether a second try would do harm.
+    pub(crate) async fn after(&mut self, error: ClientError) -> Result<(), ClientError> {
+        self.failures += 1;
+        let wait = self.backoff.draw(self.failures, error.retry_after_ms());
+        let worthwhile = error.is_retriable() && !error.outcome_is_unknown();
+        if !worthwhile || self.started.elapsed() + wait >= self.limit {
+            return Err(error);
+        }
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
