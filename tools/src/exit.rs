@@ -65,10 +65,23 @@ impl Failure {
         self
     }
 
+    /// Says before the message what it is about.
+    #[must_use]
+    pub fn prefix(mut self, about: impl fmt::Display) -> Self {
+        self.message = format!("{about}: {}", self.message);
+        self
+    }
+
     /// How the process ends.
     #[must_use]
     pub const fn exit(&self) -> Exit {
         self.exit
+    }
+
+    /// Standard output cannot be written to.
+    #[must_use]
+    pub fn stdout(error: &std::io::Error) -> Self {
+        Self::new(Exit::Failed, format!("cannot write to standard output: {error}"))
     }
 
     /// A failed operation on a file.

@@ -6,15 +6,20 @@
 //! - [`start_position`], [`duration`], [`byte_size`], [`escape`]: what stands on a command line.
 //! - [`lines`], [`record_format`], [`base64`]: bytes in and bytes out.
 //! - [`output`]: tables and JSON.
+//! - [`connect`], [`producer_args`]: the way to the broker.
+//! - [`cli`]: the commands of `tidelog`.
 //! - [`perf`]: the load generators.
 
 pub mod base64;
 pub mod byte_size;
+pub mod cli;
+pub mod connect;
 pub mod duration;
 pub mod escape;
 pub mod exit;
 pub mod lines;
 pub mod output;
 pub mod perf;
+pub mod producer_args;
 pub mod record_format;
 pub mod start_position;

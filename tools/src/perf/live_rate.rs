@@ -1,7 +1,7 @@
 //! The line on the terminal that shows how a run is going. On standard error, and only where that is a terminal: in a pipe it
 //! is silent. Knows nothing of what is counted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -38,6 +38,53 @@ impl LiveRate {
     pub fn clear(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A line that counts records whose end is not known.
+#[derive(Debug)]
+pub struct LiveCount {
+    bar: ProgressBar,
+    start: Instant,
+}
+
+impl LiveCount {
+    /// A line headed by `what`; hidden in a pipe whatever `visible` says.
+    #[must_use]
+    pub fn new(what: &'static str, visible: Visible) -> Self {
+        let target = if visible == Visible::Yes { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        #[expect(clippy::expect_used, reason = "constant template")]
+        bar.set_style(ProgressStyle::with_template("{prefix}  {msg}").expect("the template is valid"));
+        bar.set_prefix(what);
+        Self { bar, start: Instant::now() }
+    }
+
+    /// Shows the count so far and its mean rate.
+    pub fn show(&self, records: u64) {
+        if !self.bar.is_hidden() {
+            let rate = records as f64 / self.start.elapsed().as_secs_f64().max(1e-3);
+            self.bar.set_message(format!(
+                "{} records, {} records/s",
+                display_count(records),
+                display_count(rate as u64)
+            ));
+            self.bar.set_position(records);
+        }
+    }
+
+    /// Takes the line away.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Whether a line is wanted at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Visible {
+    /// Where there is a terminal.
+    Yes,
+    /// Never.
+    No,
 }
 
 /// How often the line is drawn anew and a sample taken.

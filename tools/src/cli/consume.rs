@@ -1,0 +1,225 @@
+//! `tidelog consume`: records become lines on standard output. Output is buffered while records keep coming and flushed before
+//! every wait, so that following is prompt and reading a backlog is fast.
+
+use std::io::{self, BufWriter, Write};
+use std::pin::pin;
+use std::task::Poll;
+
+use clap::Args;
+use tidelog_client::{BatchView, ConsumeError, Start, TopicName};
+
+use super::Context;
+use super::offsets::chosen_partitions;
+use crate::byte_size::display_count;
+use crate::connect::failure;
+use crate::exit::{Exit, Failure};
+use crate::output::OutputFormat;
+use crate::record_format::{FORMAT_HELP, PrintedRecord, RecordFormat};
+use crate::start_position::StartPosition;
+
+/// Arguments of `consume`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Follows the topic until Ctrl-C, unless --until-end or --max says where to stop.
+
+Examples:
+  tidelog consume logs --from beginning --until-end
+  tidelog consume logs --from time:2026-01-31T12:00:00Z --max 100
+  tidelog consume logs --partition 0 --from offset:1000 --format '%o\\t%k\\t%v'
+  tidelog consume logs --from beginning --until-end --format json | jq .value")]
+pub struct ConsumeArgs {
+    /// The topic.
+    topic: TopicName,
+    /// Where to start: beginning, end, offset:N or time:RFC3339. If absent: 'beginning' with --until-end, else 'end'.
+    #[arg(long, value_name = "POSITION")]
+    from: Option<StartPosition>,
+    /// Stop at what was the end when the command started.
+    #[arg(long)]
+    until_end: bool,
+    /// Stop after this many records.
+    #[arg(short = 'n', long, value_name = "N")]
+    max: Option<u64>,
+    /// How a record is printed: value, json or a template such as '%k\t%v'. With --output json the default is json.
+    #[arg(short, long, value_name = "FORMAT", long_help = format!("How a record is printed: {FORMAT_HELP}"))]
+    format: Option<RecordFormat>,
+    /// Only this partition; may be given several times.
+    #[arg(short, long, value_name = "N")]
+    partition: Vec<u32>,
+}
+
+impl ConsumeArgs {
+    fn start(&self) -> StartPosition {
+        let default = if self.until_end { StartPosition::Beginning } else { StartPosition::End };
+        self.from.unwrap_or(default)
+    }
+
+    /// True where only an interrupt can end it, so that an interrupt is no failure.
+    const fn follows(&self) -> bool {
+        !self.until_end && self.max.is_none()
+    }
+}
+
+/// The same to the client.
+#[must_use]
+pub const fn client_start(position: StartPosition) -> Start {
+    match position {
+        StartPosition::Beginning => Start::Beginning,
+        StartPosition::End => Start::End,
+        StartPosition::Offset(offset) => Start::Offset(offset),
+        StartPosition::Time(time) => Start::Timestamp(time),
+    }
+}
+
+pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Failure> {
+    let client = context.connect.client("tidelog").await?;
+    let partitions = chosen_partitions(&client, &args.topic, &args.partition).await?;
+    let mut builder = client.consumer().partitions(args.topic.as_str(), partitions).start(client_start(args.start()));
+    if args.until_end {
+        builder = builder.until_end();
+    }
+    let mut consumer = builder.build().await.map_err(failure)?;
+    if args.follows() && args.start() == StartPosition::End {
+        context.verbosity.say("waiting for new records; Ctrl-C ends (--from beginning shows what is there already)");
+    }
+    let default = if context.output == OutputFormat::Json { RecordFormat::Json } else { RecordFormat::Value };
+    let mut printer = Printer {
+        format: args.format.clone().unwrap_or(default),
+        out: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
+        left: args.max.unwrap_or(u64::MAX),
+        printed: 0,
+    };
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let ended = loop {
+        if printer.left == 0 {
+            break Ok(Exit::Done);
+        }
+        let batch = {
+            let mut next = pin!(consumer.next_batch());
+            match std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await {
+                Poll::Ready(batch) => batch,
+                Poll::Pending => {
+                    if let Some(ended) = outcome(printer.out.flush()) {
+                        return ended;
+                    }
+                    tokio::select! {
+                        batch = next => batch,
+                        _ = &mut interrupt => break Ok(if args.follows() { Exit::Done } else { Exit::Interrupted }),
+                    }
+                }
+            }
+        };
+        match batch {
+            Ok(None) => break Ok(Exit::Done),
+            Ok(Some(batch)) => match printer.print(&batch) {
+                Ok(()) => {}
+                Err(PrintError::Output(error)) => {
+                    if let Some(ended) = outcome(Err(error)) {
+                        return ended;
+                    }
+                }
+                Err(PrintError::Batch(error)) => break Err(consume_failure(error)),
+            },
+            Err(error) => break Err(consume_failure(error)),
+        }
+    };
+    if let Some(ended) = outcome(printer.out.flush()) {
+        return ended;
+    }
+    context.verbosity.say(format!("{} records", display_count(printer.printed)));
+    ended
+}
+
+/// How a failed write ends the command: quietly where the reader closed the pipe.
+fn outcome(result: io::Result<()>) -> Option<Result<Exit, Failure>> {
+    match result {
+        Ok(()) => None,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Some(Ok(Exit::Done)),
+        Err(error) => Some(Err(Failure::stdout(&error))),
+    }
+}
+
+/// What a failed read means to a script.
+#[must_use]
+pub fn consume_failure(error: ConsumeError) -> Failure {
+    match error {
+        ConsumeError::OffsetOutOfRange { topic, partition, offset, log_start, log_end } => Failure::new(
+            Exit::NotFound,
+            format!("offset {offset} of partition {partition} of '{topic}' is not there: the log holds {log_start} up to, not including, {log_end}"),
+        )
+        .hint(format!("start with --from beginning, --from end or --from offset:{log_start}")),
+        ConsumeError::Corrupt { .. } => Failure::new(Exit::Damaged, error.to_string()),
+        ConsumeError::Partition { topic, partition, source } => {
+            failure(source).prefix(format!("partition {partition} of '{topic}'"))
+        }
+        ConsumeError::Client(error) => failure(error),
+        other => Failure::new(Exit::Failed, other.to_string()),
+    }
+}
+
+enum PrintError {
+    Output(io::Error),
+    Batch(ConsumeError),
+}
+
+/// Prints records until there are enough.
+struct Printer<W: Write> {
+    format: RecordFormat,
+    out: BufWriter<W>,
+    left: u64,
+    printed: u64,
+}
+
+impl<W: Write> Printer<W> {
+    fn print(&mut self, batch: &BatchView<'_>) -> Result<(), PrintError> {
+        for record in batch.records() {
+            if self.left == 0 {
+                break;
+            }
+            let record = record.map_err(PrintError::Batch)?;
+            let headers = if self.format.prints_headers() {
+                record.headers.map(|header| (header.key, header.value)).collect()
+            } else {
+                Vec::new()
+            };
+            let printed = PrintedRecord {
+                topic: batch.topic(),
+                partition: batch.partition(),
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key,
+                value: record.value,
+                headers,
+            };
+            self.format.write(&printed, &mut self.out).map_err(PrintError::Output)?;
+            self.left -= 1;
+            self.printed += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelog_client::{Offset, PartitionId};
+
+    #[test]
+    fn a_closed_pipe_ends_quietly() {
+        assert_eq!(outcome(Err(io::ErrorKind::BrokenPipe.into())), Some(Ok(Exit::Done)));
+        assert!(matches!(outcome(Err(io::ErrorKind::WriteZero.into())), Some(Err(_))));
+        assert_eq!(outcome(Ok(())), None);
+    }
+
+    #[test]
+    fn an_offset_that_is_gone_is_told_with_what_there_is() {
+        let refused = consume_failure(ConsumeError::OffsetOutOfRange {
+            topic: TopicName::new("logs").unwrap(),
+            partition: PartitionId(1),
+            offset: Offset(5),
+            log_start: Offset(10),
+            log_end: Offset(20),
+        });
+        assert_eq!(refused.exit(), Exit::NotFound);
+        assert!(refused.to_string().contains("--from offset:10"), "{refused}");
+    }
+}

@@ -1,0 +1,158 @@
+//! The grammar of `tidelog` and the way from a command to its file; one file per group of commands. Each file holds the
+//! arguments with their help and what is done with them. Knows nothing of frames or files.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::connect::ConnectArgs;
+use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
+use crate::output::OutputFormat;
+
+pub mod consume;
+pub mod offsets;
+pub mod ping;
+pub mod produce;
+pub mod records;
+pub mod topics;
+
+/// Talks to a Tidelog broker: manages topics, writes lines as records, reads records as lines.
+#[derive(Debug, Parser)]
+#[command(name = "tidelog", version, after_help = AFTER_HELP)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Where the broker is.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t, global = true, value_name = "FORMAT", help_heading = "Global options")]
+    pub output: OutputFormat,
+
+    /// Say on standard error what is being done, also where that is no terminal.
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "Exit codes, examples and units: tidelog --help";
+
+/// What stands below the long help; the exit codes follow.
+const AFTER_LONG_HELP: &str = "\
+Examples:
+  tidelog ping --wait 10s
+  tidelog topics create logs --partitions 3
+  tidelog produce logs < app.log
+  tidelog consume logs --from beginning --until-end
+  TIDELOG_SERVER=10.0.0.5:9092 tidelog topics list --output json
+
+Units:
+  durations   a number and its unit: 250ms, 10s, 5m, '1m 30s'
+  sizes       bytes, or with a unit: 256KiB, 1MiB (steps of 1024), 1MB (steps of 1000)
+  times       RFC 3339: 2026-01-31T12:00:00Z
+
+Results go to standard output, everything else to standard error.
+";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create, list, describe, alter and delete topics.
+    #[command(subcommand, visible_alias = "topic")]
+    Topics(topics::TopicsCommand),
+    /// Write lines as records.
+    Produce(produce::ProduceArgs),
+    /// Read records as lines.
+    Consume(consume::ConsumeArgs),
+    /// Show the offsets of a topic's partitions.
+    Offsets(offsets::OffsetsArgs),
+    /// Delete records.
+    #[command(subcommand)]
+    Records(records::RecordsCommand),
+    /// Ask the broker whether it is there.
+    Ping(ping::PingArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  tidelog completions bash > /etc/bash_completion.d/tidelog")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What every command needs to know besides its own arguments.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where the broker is.
+    pub connect: ConnectArgs,
+    /// How results are printed.
+    pub output: OutputFormat,
+    /// Whether to talk on standard error.
+    pub verbosity: Verbosity,
+}
+
+/// Whether a command talks on standard error beside its result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verbosity {
+    /// Only errors.
+    Quiet,
+    /// Progress and a closing line.
+    Talking,
+}
+
+impl Verbosity {
+    /// Talking on a terminal or where it was asked for; quiet in a pipe.
+    #[must_use]
+    pub fn chosen(asked_for: bool) -> Self {
+        if asked_for || std::io::IsTerminal::is_terminal(&std::io::stderr()) { Self::Talking } else { Self::Quiet }
+    }
+
+    /// Says a line, where talking.
+    pub fn say(self, line: impl std::fmt::Display) {
+        if self == Self::Talking {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// The grammar as clap has it, with the exit codes below the help.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command().after_long_help(format!("{AFTER_LONG_HELP}\n{EXIT_CODES_HELP}"))
+}
+
+/// Runs `tidelog` with the command line of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let cli = match <Cli as clap::FromArgMatches>::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.format(&mut command()).exit(),
+    };
+    conclude(run(cli))
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let context = Context { connect: cli.connect, output: cli.output, verbosity: Verbosity::chosen(cli.verbose) };
+    match cli.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command(), "tidelog", &mut script);
+            crate::output::print_text(&String::from_utf8_lossy(&script)).map_err(|error| Failure::stdout(&error))?;
+            Ok(Exit::Done)
+        }
+        command => crate::connect::block_on(async {
+            match command {
+                Command::Topics(command) => topics::run(command, &context).await,
+                Command::Produce(args) => produce::run(args, &context).await,
+                Command::Consume(args) => consume::run(args, &context).await,
+                Command::Offsets(args) => offsets::run(args, &context).await,
+                Command::Records(command) => records::run(command, &context).await,
+                Command::Ping(args) => ping::run(args, &context).await,
+                Command::Completions { .. } => unreachable!("handled without a broker above"),
+            }
+        }),
+    }
+}

@@ -1,0 +1,147 @@
+//! The way to the broker, shared by all binaries: its arguments, the runtime, and what a failed request means to a script.
+
+use std::time::Duration;
+
+use tidelog_client::{Addresses, Client, ClientError, ErrorCode, SendError, WireError};
+
+use crate::duration::parse_duration;
+use crate::exit::{Exit, Failure};
+
+/// Where the broker is and how long it may take.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct ConnectArgs {
+    /// Broker to connect to, or several separated by commas: the first that answers leads to all.
+    #[arg(long, global = true, env = "TIDELOG_SERVER", hide_env_values = true, value_name = "HOST:PORT")]
+    #[arg(default_value = "127.0.0.1:9092", value_parser = parse_server)]
+    pub server: String,
+
+    /// How long to wait for an answer, such as 500ms or 30s.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+fn parse_server(text: &str) -> Result<String, String> {
+    text.parse::<Addresses>().map(|_| text.to_string()).map_err(|error| error.to_string())
+}
+
+impl ConnectArgs {
+    /// Connects, under the name of the tool.
+    ///
+    /// # Errors
+    /// As [`failure`].
+    pub async fn client(&self, tool: &str) -> Result<Client, Failure> {
+        Client::builder()
+            .client_id(tool)
+            .connect_timeout(self.timeout.min(Duration::from_secs(5)))
+            .request_timeout(self.timeout)
+            .connect(&self.server)
+            .await
+            .map_err(failure)
+    }
+}
+
+/// Runs a command that talks to a broker. Tasks still waiting for input are abandoned at its end, not waited for.
+///
+/// # Errors
+/// Those of the command; or where the system gives no threads.
+pub fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}
+
+/// What a failed request means to a script, and what a person can do about it.
+#[must_use]
+pub fn failure(error: ClientError) -> Failure {
+    match error {
+        ClientError::Broker(error) => refusal(&error),
+        ClientError::UnknownTopic { topic } => unknown_topic(&topic),
+        ClientError::Unreachable { .. } => Failure::new(Exit::Unavailable, error.to_string()).hint(
+            "is a broker running there? Start one with 'tidelog-broker', or name another with --server HOST:PORT or TIDELOG_SERVER",
+        ),
+        ClientError::TimedOut { .. } => {
+            Failure::new(Exit::Unavailable, error.to_string()).hint("a longer wait may help: --timeout 60s")
+        }
+        ClientError::NoLeader { .. } | ClientError::Disconnected { .. } => {
+            Failure::new(Exit::Unavailable, error.to_string())
+        }
+        ClientError::UnknownPartition { .. } => Failure::new(Exit::NotFound, error.to_string()),
+        ClientError::Address(_) | ClientError::Argument(_) => Failure::new(Exit::Usage, error.to_string()),
+        other => Failure::new(Exit::Failed, other.to_string()),
+    }
+}
+
+/// What an undelivered record means to a script.
+#[must_use]
+pub fn send_failure(error: SendError) -> Failure {
+    match error {
+        SendError::Client(error) => failure(error),
+        SendError::Rejected(error) => refusal(&error),
+        error if error.is_retriable() => Failure::new(Exit::Unavailable, error.to_string()),
+        error => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+/// What the broker's refusal means to a script.
+#[must_use]
+pub fn refusal(error: &WireError) -> Failure {
+    use ErrorCode as Code;
+    let exit = match error.code {
+        Code::UnknownTopic | Code::UnknownPartition | Code::OffsetOutOfRange => Exit::NotFound,
+        Code::TopicExists => Exit::Exists,
+        Code::CorruptLog => Exit::Damaged,
+        Code::InvalidName | Code::InvalidConfig | Code::InvalidPartitions | Code::InvalidReplication => Exit::Usage,
+        Code::Internal => Exit::Failed,
+        code if code.is_retriable() => Exit::Unavailable,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, format!("{} ({})", error.message, error.code))
+}
+
+/// The topic is not there.
+#[must_use]
+pub fn unknown_topic(topic: &str) -> Failure {
+    Failure::new(Exit::NotFound, format!("there is no topic '{topic}'")).hint(format!(
+        "create it with 'tidelog topics create {topic}', or see what there is with 'tidelog topics list'"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_can_tell_the_cases_apart() {
+        for (code, exit) in [
+            (ErrorCode::UnknownTopic, Exit::NotFound),
+            (ErrorCode::TopicExists, Exit::Exists),
+            (ErrorCode::InvalidConfig, Exit::Usage),
+            (ErrorCode::Overloaded, Exit::Unavailable),
+            (ErrorCode::StorageFull, Exit::Unavailable),
+            (ErrorCode::CorruptLog, Exit::Damaged),
+            (ErrorCode::Internal, Exit::Failed),
+            (ErrorCode::InternalTopic, Exit::Failed),
+        ] {
+            assert_eq!(refusal(&WireError::new(code, "x")).exit(), exit, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_topic_names_the_command_that_creates_it() {
+        let failure = failure(ClientError::UnknownTopic { topic: "logs".into() });
+        assert_eq!(failure.exit(), Exit::NotFound);
+        assert!(failure.to_string().contains("tidelog topics create logs"));
+    }
+
+    #[test]
+    fn a_server_without_host_is_refused_on_the_command_line() {
+        assert!(parse_server(":9092").is_err());
+        assert!(parse_server("a:x").unwrap_err().contains("the port must be a number"));
+        assert_eq!(parse_server("b1:9092,b2").as_deref(), Ok("b1:9092,b2"));
+    }
+}
