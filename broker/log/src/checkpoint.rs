@@ -153,13 +153,7 @@ impl Checkpoint {
             holes.push(Hole { from, to, segment: Offset(fields.u64()?), bytes: fields.u64()?..fields.u64()? });
         }
         let in_order = segments.is_sorted_by(|a, b| a.base < b.base && a.end.offset <= b.base);
-        (fields.0.is_empty() && in_order && log_start <= recovery_point).then_some(Self {
-            log_start,
-            recovery_point,
-            shutdown,
-            segments,
-            holes,
-        })
+        (fields.0.is_empty() && in_order).then_some(Self { log_start, recovery_point, shutdown, segments, holes })
     }
 }
 

@@ -35,11 +35,6 @@ impl Holes {
         &self.0
     }
 
-    /// The hole that `offset` lies in.
-    pub(crate) fn covering(&self, offset: Offset) -> Option<&Hole> {
-        self.next_after(offset).filter(|hole| hole.from <= offset)
-    }
-
     /// The first hole that ends after `offset`.
     pub(crate) fn next_after(&self, offset: Offset) -> Option<&Hole> {
         self.0.get(self.0.partition_point(|hole| hole.to <= offset))
@@ -77,8 +72,7 @@ mod tests {
     fn an_offset_is_inside_a_hole_or_before_the_next_one() {
         let holes = Holes::default().with(hole(20, 25)).with(hole(5, 6)).with(hole(20, 25));
         assert_eq!(holes.all(), [hole(5, 6), hole(20, 25)]);
-        assert_eq!(holes.covering(Offset(5)), Some(&hole(5, 6)));
-        assert_eq!(holes.covering(Offset(6)), None);
+        assert_eq!(holes.next_after(Offset(5)), Some(&hole(5, 6)));
         assert_eq!(holes.next_after(Offset(6)), Some(&hole(20, 25)));
         assert_eq!(holes.next_after(Offset(25)), None);
         assert_eq!(holes.starting_at(Offset(0), 200), Some(&hole(20, 25)));

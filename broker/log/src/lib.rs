@@ -9,10 +9,14 @@
 //! - [`flusher`]: group commit and the upkeep thread; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
 //! - [`recovery`], `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `small_file`: opening after a crash.
-//! - [`space`]: refuse before the disk is full.
+//! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
+//! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
+//! - [`fault`]: the disk for tests that fails on command.
 
 pub mod checkpoint;
+pub mod data_dir;
 pub mod disk;
+pub mod fault;
 pub mod flusher;
 pub mod hole;
 pub mod identity;
@@ -24,6 +28,7 @@ mod offset_index;
 pub mod os_disk;
 pub mod reader;
 pub mod recovery;
+pub mod retention;
 mod scan;
 mod segment;
 mod segment_files;
@@ -33,9 +38,12 @@ pub mod space;
 mod state;
 mod storage_error;
 mod time_index;
+pub mod timestamps;
+mod truncate;
 mod upkeep;
 mod verified;
 
+pub use data_dir::{DataDir, DataDirError, Format, PartitionDir};
 pub use disk::{Disk, DiskFile};
 pub use flusher::{FlushMetrics, Flusher, FlusherHandle, FlusherOptions};
 pub use hole::Hole;
@@ -44,7 +52,9 @@ pub use log::{AppendError, Appended, Group, Log, LogOptions};
 pub use os_disk::OsDisk;
 pub use reader::{Batches, LogReader, PendingRead, ReadError, ReadOutcome, SegmentSummary};
 pub use recovery::{OpenError, RecoveryReport};
+pub use retention::{DeleteError, Deleted, Retention, RetentionLimits};
 pub use segment::SegmentOptions;
 pub use space::SpaceGuard;
 pub use state::{LogListener, Unheard};
 pub use storage_error::StorageError;
+pub use timestamps::TimedOffset;

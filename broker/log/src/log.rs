@@ -18,6 +18,7 @@ use crate::flusher::FlusherHandle;
 use crate::identity::Identity;
 use crate::reader::LogReader;
 use crate::recovery::{OpenError, RecoveryReport, recover};
+use crate::retention::Retention;
 use crate::segment::{Place, Segment, SegmentOptions};
 use crate::segment_files::Prepared;
 use crate::state::{LogListener, LogState, Parts};
@@ -265,6 +266,30 @@ impl Log {
         self.state.close().map_err(|error| {
             if is_full(&error.source) { AppendError::StorageFull } else { AppendError::Poisoned(Arc::new(error)) }
         })
+    }
+
+    /// Grows ahead, prepares the next segment and renews the checkpoint, here and now; the flusher's second thread does so by itself.
+    /// For tests and for logs with a detached flusher: it blocks.
+    ///
+    /// # Errors
+    /// As [`Log::close`]; nothing is lost, recovery would scan more.
+    pub fn tidy(&self) -> Result<(), AppendError> {
+        self.state.tidy(0).map_err(|error| {
+            if is_full(&error.source) { AppendError::StorageFull } else { AppendError::Poisoned(Arc::new(error)) }
+        })
+    }
+
+    /// Lets go of the files without a last word: the partition is about to be deleted.
+    pub fn discard(self) {
+        let _upkeep = self.state.upkeep.lock();
+        let _no_flush = self.state.flushing.lock();
+        self.state.retired.store(true, Ordering::Release);
+    }
+
+    /// A handle that moves the start of the log, for any thread that may block.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention { state: Arc::clone(&self.state) }
     }
 
     fn check(&self) -> Result<(), AppendError> {

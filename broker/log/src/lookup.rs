@@ -101,7 +101,7 @@ impl Lookup<'_> {
     }
 
     /// Where the batch that holds `offset` begins, with its header.
-    pub(crate) fn batch_of(&self, offset: Offset) -> Result<Option<(u64, BatchHeader)>, Miss> {
+    pub(crate) fn batch_of(&self, offset: Offset) -> Result<(u64, BatchHeader), Miss> {
         self.need_index()?;
         let file = self.file()?;
         let limit = self.segment.end_bytes();
@@ -113,7 +113,7 @@ impl Lookup<'_> {
             origin,
             Place { position: place.position + header.total_bytes() as u64, offset: header.next_offset() },
         )?;
-        Ok(Some((place.position, header)))
+        Ok((place.position, header))
     }
 
     fn need_index(&self) -> Result<(), Miss> {

@@ -344,7 +344,8 @@ impl Recovery<'_> {
             return Ok((index, record.marks));
         }
         let holes = Holes::new(self.holes.clone());
-        let index = rebuild_index(segment.file()?, base, start.bytes, &holes, self.place.options.index_interval_bytes)?;
+        let (index, _) =
+            rebuild_index(segment.file()?, base, start.bytes, &holes, self.place.options.index_interval_bytes)?;
         Ok((index, Marks::default()))
     }
 
@@ -434,14 +435,14 @@ impl Recovery<'_> {
     }
 }
 
-/// The index of the first `limit` bytes of a segment, from the batches alone.
+/// The index of the first `limit` bytes of a segment from the batches alone, and where they end.
 pub(crate) fn rebuild_index(
     file: Arc<dyn DiskFile>,
     base: Offset,
     limit: u64,
     holes: &Holes,
     interval: u32,
-) -> io::Result<SegmentIndex> {
+) -> io::Result<(SegmentIndex, SegmentEnd)> {
     let mut index = SegmentIndex::default();
     let mut end = SegmentEnd::empty(base);
     let mut window = Window::new(file, limit);
@@ -454,5 +455,5 @@ pub(crate) fn rebuild_index(
         let Some(header) = window.batch(end.bytes)? else { break };
         index.note(base, &mut end, &header, interval);
     }
-    Ok(index)
+    Ok((index, end))
 }

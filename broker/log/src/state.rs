@@ -63,6 +63,8 @@ pub(crate) struct LogState {
     pub(crate) prepared: Mutex<Option<Prepared>>,
     pub(crate) flush_queued: AtomicBool,
     pub(crate) upkeep_queued: AtomicBool,
+    /// Closed or discarded: the files are no longer this log's to change. Set under the upkeep lock.
+    pub(crate) retired: AtomicBool,
     pub(crate) dirty_noted: AtomicBool,
     /// Bytes flushed since the last checkpoint.
     pub(crate) flushed_bytes: AtomicU64,
@@ -115,6 +117,7 @@ impl LogState {
             prepared: Mutex::new(None),
             flush_queued: AtomicBool::new(false),
             upkeep_queued: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             dirty_noted: AtomicBool::new(false),
             flushed_bytes: AtomicU64::new(0),
         }
@@ -141,7 +144,13 @@ impl LogState {
     pub(crate) fn publish_truncated(&self, end: Offset) {
         self.written_end.store(end.0, Ordering::Release);
         self.flushed_end.store(end.0, Ordering::Release);
-        self.log_start.fetch_min(end.0, Ordering::AcqRel);
+    }
+
+    /// By the holder of `flushing` only, when the log begins anew at `start`.
+    pub(crate) fn publish_restarted(&self, start: Offset) {
+        for end in [&self.log_start, &self.flushed_end, &self.written_end] {
+            end.store(start.0, Ordering::Release);
+        }
     }
 
     pub(crate) fn publish_log_start(&self, start: Offset) {
@@ -217,7 +226,7 @@ impl LogState {
             return Err(error);
         }
         let end = self.written_end();
-        if end == self.flushed_end() {
+        if end == self.flushed_end() || self.retired.load(Ordering::Acquire) {
             return Ok(0);
         }
         let bytes = self.sync_dirty().map_err(|error| self.poison(error))?;

@@ -24,7 +24,7 @@ impl LogState {
 
     /// One visit of the upkeep.
     pub(crate) fn tidy(&self, checkpoint_bytes: u64) -> Result<(), StorageError> {
-        if self.poisoned().is_some() {
+        if self.poisoned().is_some() || self.retired.load(Ordering::Acquire) {
             return Ok(());
         }
         let active = self.active();
@@ -38,6 +38,9 @@ impl LogState {
             self.prepare_next()?;
         }
         let mut upkeep = self.upkeep.lock();
+        if self.retired.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let sealed_since = upkeep.recovery_point.is_none_or(|point| point < active.base());
         if sealed_since || self.flushed_bytes.load(Ordering::Relaxed) >= checkpoint_bytes {
             self.checkpoint(&mut upkeep, Shutdown::Running)?;
@@ -84,6 +87,7 @@ impl LogState {
     /// The last act of a log that was flushed.
     pub(crate) fn close(&self) -> Result<(), StorageError> {
         let mut upkeep = self.upkeep.lock();
+        self.retired.store(true, Ordering::Release);
         self.checkpoint(&mut upkeep, Shutdown::Clean)?;
         if let Some(prepared) = self.prepared.lock().take() {
             prepared.discard(&self.place)?;
@@ -99,7 +103,8 @@ impl LogState {
         }
         let holes = self.holes();
         let interval = self.place.options.index_interval_bytes;
-        segment.adopt_index(rebuild_index(segment.file()?, segment.base(), segment.end_bytes(), &holes, interval)?);
+        let (index, _) = rebuild_index(segment.file()?, segment.base(), segment.end_bytes(), &holes, interval)?;
+        segment.adopt_index(index);
         Ok(())
     }
 

@@ -32,14 +32,6 @@ impl Verified {
         after > 0 && below[after - 1].end >= range.end.min(tail_from)
     }
 
-    /// First byte at or after `position` that nobody has verified, if it lies before `end`.
-    pub(crate) fn first_unknown(&self, position: u64, end: u64) -> Option<u64> {
-        let below = self.below.lock();
-        let after = below.partition_point(|known| known.start <= position);
-        let known_to = if after > 0 { below[after - 1].end.max(position) } else { position };
-        (known_to < end.min(self.tail_from.load(Ordering::Acquire))).then_some(known_to)
-    }
-
     pub(crate) fn add(&self, range: Range<u64>) {
         let mut below = self.below.lock();
         let first = below.partition_point(|known| known.end < range.start);
@@ -69,10 +61,8 @@ mod tests {
         verified.add(100..200);
         verified.add(300..400);
         assert!(verified.covers(&(100..200)) && !verified.covers(&(100..201)) && !verified.covers(&(150..350)));
-        assert_eq!(verified.first_unknown(150, 390), Some(200));
         verified.add(200..300);
         assert!(verified.covers(&(100..400)));
-        assert_eq!(verified.first_unknown(150, 390), None);
         verified.add(350..1_000);
         assert!(verified.covers(&(100..9_000)));
         assert!(!verified.covers(&(0..101)));

@@ -47,7 +47,7 @@ fn a_read_ends_below_its_upper_bound_and_the_first_batch_may_exceed_the_size() {
                 ReadOutcome::Batches(found) => {
                     assert!(found.next.0 <= upper && found.next.0 % 2 == 0);
                     assert!(found.bytes.len() <= size.max(161) as usize);
-                    let room = (upper / 2).min(u64::from(size) / 161).max(1).min(4096 / 161);
+                    let room = (upper / 2).min(u64::from(size) / 161).clamp(1, 4096 / 161);
                     assert_eq!(found.bytes.len() as u64, 161 * room, "upper {upper} size {size}");
                 }
                 ReadOutcome::UpToDate => assert!(upper < 2),

@@ -1,5 +1,6 @@
 //! What the tests of a log share: batches of a known shape, a log in a temporary folder, reading all of it back.
 #![allow(dead_code)] // Each test file uses its part of it.
+#![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
 
 use std::path::Path;
 use std::sync::Arc;
