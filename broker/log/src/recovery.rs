@@ -273,6 +273,8 @@ impl Recovery<'_> {
             self.damage = Some(damage);
         }
         self.expected = base;
+        // A killed process may not have come to make its name durable.
+        self.folder_dirty = true;
         self.scan(base, SegmentEnd::empty(base), None)
     }
 

@@ -44,6 +44,12 @@ impl Log {
         }
         let segment = self.state.segment_of(offset).expect("an offset at or after the log start lies in a segment");
         let cut = self.find_cut(&segment, offset).map_err(|error| self.stop(error))?;
+        let log_start = self.state.log_start();
+        if cut.offset <= log_start {
+            // Inside the first batch, say: nothing that is served stays.
+            self.replace_all(log_start).map_err(|error| self.stop(error))?;
+            return Ok(log_start);
+        }
         let shortened = self.copy_front(&segment, cut);
         let shortened = shortened.map_err(|error| self.stop(error))?;
         self.swap(&segment, cut, shortened).map_err(|error| self.stop(error))?;
