@@ -1,1 +1,36 @@
-//! (being built)
+//! The Tidelog broker: the IO shell around the pure rules. In the order a request meets them:
+//!
+//! - [`config`], [`config_sources`]: how it is set, and from where.
+//! - [`broker`]: a broker's life; [`shutdown`](broker::Broker::shutdown) ends it.
+//! - `net`: sockets and frames.
+//! - [`session`], [`outbox`], [`streams`]: one client, what leaves for it, what it subscribed to.
+//! - `api`: one file per API.
+//! - [`partition`]: the partitions here: owners, tails, cursors.
+//! - [`quorum`]: metadata and the way to change it.
+//! - `housekeeping`, `readiness`, `admin_http`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
+//!
+//! The arrows go one way: `net → api → {partition, quorum} → concept crates`. See `ARCHITECTURE.md`.
+
+mod admin_http;
+mod api;
+pub mod broker;
+pub mod budget;
+pub mod clock;
+pub mod config;
+pub mod config_sources;
+mod housekeeping;
+pub mod logging;
+pub mod metrics;
+mod net;
+pub mod node;
+pub mod outbox;
+pub mod partition;
+pub mod process;
+pub mod quorum;
+mod readiness;
+pub mod session;
+mod shutdown;
+pub mod streams;
+
+pub use broker::{Broker, StartError};
+pub use config::Config;

@@ -1,2 +1,107 @@
-//! The `tidelog-broker` binary.
-fn main() {}
+//! The `tidelog-broker` binary: flags, signals, exit codes. Everything else is in the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidelog_broker::config_sources::layered;
+use tidelog_broker::{Broker, Config, logging, process};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Descriptors without which a broker is of no use.
+const FILES_MIN: u64 = 256;
+
+/// A Tidelog broker: a partitioned, durable log that listens on one port.
+///
+/// Without arguments it listens on 127.0.0.1:9092 and keeps its data in ./tidelog-data.
+/// Every setting is a key: in the config file, as TIDELOG_<KEY> in the environment, or here; later ones win.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 stopped on request, 1 failed while running or starting, 2 wrong usage or configuration."
+)]
+struct Flags {
+    /// Address of the port that clients connect to [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Address of the admin HTTP port [default: 127.0.0.1:9640]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
+    /// Folder that holds everything the broker keeps [default: ./tidelog-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Config file (TOML); --print-config shows every key
+    #[arg(long, value_name = "FILE", env = "TIDELOG_CONFIG")]
+    config: Option<PathBuf>,
+    /// Sets any key, such as --set connections_max=100; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Prints the configuration that would hold, annotated, and exits
+    #[arg(long)]
+    print_config: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.trim().into(), value.trim().into()))
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let named = [("listen", flags.listen), ("admin_listen", flags.admin_listen), ("data", flags.data)];
+    let mut settings: Vec<(String, String)> = flags.set;
+    settings.extend(named.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_string(), value))));
+    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let config = match layered(flags.config.as_deref(), environment, &settings) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("tidelog-broker: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if flags.print_config {
+        print!("{}", config.to_annotated_toml());
+        return ExitCode::SUCCESS;
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidelog-broker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    logging::start(&config)?;
+    let files = process::raise_file_limit()?;
+    if files < FILES_MIN {
+        anyhow::bail!(
+            "this process may open {files} files only, it needs {FILES_MIN} at least: raise the limit (ulimit -n, LimitNOFILE=)"
+        );
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.network_threads > 0 {
+        builder.worker_threads(config.network_threads as usize);
+    }
+    let runtime = builder.enable_all().thread_name("tidelog-net").build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let broker = Broker::start(config).await?;
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+        }
+        tokio::select! {
+            closed = broker.shutdown() => closed?,
+            _ = terminate.recv() => anyhow::bail!("a second signal: left without a clean shutdown; recovery runs at the next start"),
+            _ = interrupt.recv() => anyhow::bail!("a second signal: left without a clean shutdown; recovery runs at the next start"),
+        }
+        Ok(())
+    })
+}

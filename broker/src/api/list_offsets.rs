@@ -1,0 +1,88 @@
+//! ListOffsets. Look-ups by time read the log and may touch cold pages: they run on a blocking thread.
+
+use std::sync::Arc;
+
+use tidelog_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, Position, PositionKind};
+use tidelog_protocol::{ErrorCode, Offset, Timestamp, WireError};
+
+use super::Handle;
+use crate::node::Node;
+use crate::partition;
+use crate::session::Session;
+
+/// Most questions in one request.
+const QUERIES_MAX: usize = 10_000;
+
+impl Handle for ListOffsetsRequest {
+    async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<ListOffsetsResponse, WireError> {
+        if self.queries.len() > QUERIES_MAX {
+            let sentence =
+                format!("{} questions are over the limit of {QUERIES_MAX}; ask in parts", self.queries.len());
+            return Err(WireError::new(ErrorCode::TooLarge, sentence));
+        }
+        let mut answers = Vec::with_capacity(self.queries.len());
+        for query in self.queries {
+            let found = match node.registry.find(self.topic_id, query.partition) {
+                Ok((handle, _)) => {
+                    look_up(&handle, query.position).await.map(|found| (found, handle.tail().borrow().leader_epoch))
+                }
+                Err(error) => Err(error),
+            };
+            answers.push(match found {
+                Ok((found, leader_epoch)) => OffsetAnswer {
+                    partition: query.partition,
+                    offset: found.offset,
+                    timestamp: found.timestamp,
+                    leader_epoch,
+                    fault: None,
+                },
+                Err(error) => OffsetAnswer {
+                    partition: query.partition,
+                    offset: None,
+                    timestamp: Timestamp::NONE,
+                    leader_epoch: tidelog_protocol::LeaderEpoch(0),
+                    fault: Some(error.into()),
+                },
+            });
+        }
+        Ok(ListOffsetsResponse { answers })
+    }
+}
+
+/// What a look-up found.
+pub(super) struct Found {
+    pub(super) offset: Option<Offset>,
+    pub(super) timestamp: Timestamp,
+}
+
+/// Finds a position in a partition; never above its high watermark.
+pub(super) async fn look_up(handle: &partition::Handle, position: Position) -> Result<Found, WireError> {
+    let tail = handle.tail().borrow().clone();
+    if let Some(ended) = tail.ended {
+        return Err(ended);
+    }
+    let at_end = |offset| Ok(Found { offset: Some(offset), timestamp: Timestamp::NONE });
+    let by_time = match position.kind {
+        PositionKind::Earliest => return at_end(tail.log_start),
+        PositionKind::Latest => return at_end(tail.high_watermark),
+        PositionKind::Offset => {
+            let offset =
+                Offset::from_signed(position.value).filter(|o| (tail.log_start..=tail.high_watermark).contains(o));
+            return Ok(Found { offset, timestamp: Timestamp::NONE });
+        }
+        PositionKind::Timestamp => Some(Timestamp(position.value)),
+        PositionKind::MaxTimestamp => None,
+    };
+    let reader = handle.reader().clone();
+    let found = tokio::task::spawn_blocking(move || match by_time {
+        Some(timestamp) => reader.offset_for_timestamp(timestamp, tail.high_watermark),
+        None => reader.max_timestamp(),
+    })
+    .await
+    .map_err(|_| WireError::new(ErrorCode::Internal, "looking the offset up failed unexpectedly"))?
+    .map_err(|error| partition::refusals::of_read(&error))?;
+    Ok(match found.filter(|found| found.offset < tail.high_watermark) {
+        Some(found) => Found { offset: Some(found.offset), timestamp: found.timestamp },
+        None => Found { offset: None, timestamp: Timestamp::NONE },
+    })
+}

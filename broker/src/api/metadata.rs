@@ -1,0 +1,71 @@
+//! Metadata: the image as a client needs it. Unless an address is configured, a client is told the one that it dialled, so that a
+//! first run behind a port forward works.
+
+use std::sync::Arc;
+
+use tidelog_coordination::TopicImage;
+use tidelog_protocol::WireError;
+use tidelog_protocol::messages::{BrokerAddress, MetadataRequest, MetadataResponse, PartitionMetadata, TopicMetadata};
+
+use super::Handle;
+use crate::node::Node;
+use crate::session::Session;
+
+impl Handle for MetadataRequest {
+    async fn handle(self, node: &Arc<Node>, session: &Arc<Session>) -> Result<MetadataResponse, WireError> {
+        let image = node.controllers.image();
+        let mut unknown = Vec::new();
+        let topics = match self.topics {
+            None => image.topics().map(|topic| describe(topic)).collect(),
+            Some(names) => {
+                let mut found = Vec::with_capacity(names.len());
+                for name in names {
+                    match image.topic_named(name.as_str()) {
+                        Some(topic) => found.push(describe(topic)),
+                        None => unknown.push(name),
+                    }
+                }
+                found
+            }
+        };
+        let brokers = image
+            .brokers()
+            .map(|broker| {
+                let (host, port) = if broker.broker_id == node.broker_id && node.config.advertise.0.is_none() {
+                    (session.local.ip().to_string(), session.local.port())
+                } else {
+                    (broker.host.clone(), broker.port)
+                };
+                BrokerAddress { broker_id: broker.broker_id, host, port, rack: broker.rack.clone() }
+            })
+            .collect();
+        Ok(MetadataResponse {
+            cluster_id: node.cluster_id,
+            controller: node.controllers.leader(),
+            as_of: image.as_of(),
+            brokers,
+            topics,
+            unknown,
+        })
+    }
+}
+
+fn describe(topic: &TopicImage) -> TopicMetadata {
+    let partitions = topic
+        .partitions()
+        .map(|(partition, state)| PartitionMetadata {
+            partition,
+            leader: state.leader,
+            leader_epoch: state.leader_epoch,
+            replicas: state.replicas.clone(),
+            in_sync: state.in_sync.clone(),
+        })
+        .collect();
+    TopicMetadata {
+        topic_id: topic.id,
+        name: topic.name.clone(),
+        internal: topic.internal,
+        batch_bytes_max: topic.config.batch_bytes_max,
+        partitions,
+    }
+}

@@ -1,0 +1,146 @@
+//! One file per API: each turns a request into an operation of `partition` or `quorum`, and the outcome into an answer. The table
+//! in [`dispatch`] has a row for each. Rules live below; nothing here decides what is allowed.
+
+mod alter_topic;
+mod create_partitions;
+mod create_topic;
+mod credit;
+mod delete_records;
+mod delete_topic;
+mod describe_broker;
+mod describe_topics;
+mod faults;
+mod hello;
+mod list_offsets;
+mod metadata;
+mod ping;
+mod produce;
+mod subscribe;
+mod unsubscribe;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidelog_protocol::api::{Api, Request};
+use tidelog_protocol::frame::{Flags, FrameKind, Header, TRACE_BYTES};
+use tidelog_protocol::{ErrorCode, WireError};
+
+use crate::budget::Lent;
+use crate::node::Node;
+use crate::session::{Reply, Session};
+
+/// A whole frame from a client.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// Its header.
+    pub(crate) header: Header,
+    /// Its body, checksum verified.
+    pub(crate) body: Bytes,
+    /// Its payload, not looked at yet.
+    pub(crate) payload: Bytes,
+    /// The memory that it takes.
+    pub(crate) lent: Option<Lent>,
+}
+
+/// An API whose answer takes nothing but the request and the broker.
+trait Handle: Request + Send + 'static {
+    /// Does it.
+    fn handle(
+        self,
+        node: &Arc<Node>,
+        session: &Arc<Session>,
+    ) -> impl Future<Output = Result<Self::Response, WireError>> + Send;
+}
+
+/// Hands a frame to its handler.
+///
+/// # Errors
+/// Where the connection cannot go on, with the reason for the client.
+pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Input) -> Result<(), String> {
+    let arrived = Instant::now();
+    let header = input.header;
+    if header.flags.contains(Flags::TRACE) {
+        // The trace context is for whoever records traces; the message follows it.
+        input.body = input.body.slice(TRACE_BYTES..);
+    }
+    if !matches!(header.kind, FrameKind::Request | FrameKind::Signal) {
+        return Err(format!("clients send requests and signals, not frames of kind {:?}", header.kind));
+    }
+    let api = Api::from_u16(header.api);
+    if let Some(api) = api {
+        node.metrics.count_request(api);
+    }
+    if !session.introduced.load(Ordering::Relaxed) && api != Some(Api::Hello) {
+        return Err("the first request must be Hello".into());
+    }
+    if header.kind == FrameKind::Signal {
+        return match api {
+            Some(Api::Credit) => credit::handle(session, &input),
+            _ => Err(format!("API {} is no signal", header.api)),
+        };
+    }
+    let reply = session.reply_to(&header, arrived);
+    match api {
+        Some(Api::Hello) => hello::handle(node, session, &input, reply),
+        Some(Api::Produce) => produce::handle(node, input, reply),
+        Some(Api::Subscribe) => subscribe::handle(node, session, &input, reply),
+        Some(Api::Unsubscribe) => unsubscribe::handle(session, &input, reply),
+        Some(Api::Ping) => run::<tidelog_protocol::messages::PingRequest>(node, session, &input, reply),
+        Some(Api::Metadata) => run::<tidelog_protocol::messages::MetadataRequest>(node, session, &input, reply),
+        Some(Api::DescribeBroker) => {
+            run::<tidelog_protocol::messages::DescribeBrokerRequest>(node, session, &input, reply)
+        }
+        Some(Api::CreateTopic) => run::<tidelog_protocol::messages::CreateTopicRequest>(node, session, &input, reply),
+        Some(Api::DeleteTopic) => run::<tidelog_protocol::messages::DeleteTopicRequest>(node, session, &input, reply),
+        Some(Api::AlterTopic) => run::<tidelog_protocol::messages::AlterTopicRequest>(node, session, &input, reply),
+        Some(Api::DescribeTopics) => {
+            run::<tidelog_protocol::messages::DescribeTopicsRequest>(node, session, &input, reply)
+        }
+        Some(Api::CreatePartitions) => {
+            run::<tidelog_protocol::messages::CreatePartitionsRequest>(node, session, &input, reply)
+        }
+        Some(Api::ListOffsets) => run::<tidelog_protocol::messages::ListOffsetsRequest>(node, session, &input, reply),
+        Some(Api::DeleteRecords) => {
+            run::<tidelog_protocol::messages::DeleteRecordsRequest>(node, session, &input, reply)
+        }
+        Some(Api::Credit | Api::StreamItem | Api::GoAway) | None => {
+            reply.fail(WireError::new(
+                ErrorCode::Unsupported,
+                format!("this broker answers no requests of API {}; upgrade the older side", header.api),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Decodes a request; what does not decode is answered and dropped.
+fn decode<R: Request>(session: &Session, input: &Input, reply: Reply) -> Option<(R, Reply)> {
+    match R::from_body(&input.body, session.version) {
+        Ok(request) => Some((request, reply)),
+        Err(error) => {
+            reply.fail(WireError::new(ErrorCode::Malformed, format!("{} does not parse: {error}", R::NAME)));
+            None
+        }
+    }
+}
+
+/// Runs a handler in a task of its own, for no longer than the client waits.
+fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
+    let Some((request, reply)) = decode::<R>(session, input, reply) else { return };
+    let (node, session) = (node.clone(), session.clone());
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        let deadline = reply.deadline;
+        let work = request.handle(&node, &session);
+        let result = match deadline {
+            None => work.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
+                let sentence = "the deadline passed before this was done; it may still happen";
+                Err(WireError::new(ErrorCode::DeadlineExceeded, sentence))
+            }),
+        };
+        reply.finish::<R>(result);
+    });
+}

@@ -1,0 +1,132 @@
+//! Subscribe: opens a stream and pushes batches for as long as there is credit and room in the outbox.
+
+use std::sync::Arc;
+
+use tidelog_protocol::api::Api;
+use tidelog_protocol::frame::{Flags, FrameKind};
+use tidelog_protocol::messages::{Fault, PositionKind, StreamItemPush, SubscribeRequest, SubscribeResponse};
+use tidelog_protocol::{CorrelationId, ErrorCode, Offset, WireError};
+
+use super::{Input, decode, faults};
+use crate::node::Node;
+use crate::outbox::{FrameStamp, OutFrame, Outbox};
+use crate::partition::{Cursor, Fetched, Handle};
+use crate::session::{Reply, Session};
+use crate::streams::{OpenRefusal, StreamControl};
+
+/// Most payload bytes in one item; larger ones delay what else the connection has to say.
+const ITEM_BYTES_MAX: u32 = 4 << 20;
+/// Least payload bytes in one item; smaller ones would be all header.
+const ITEM_BYTES_MIN: u32 = 4 << 10;
+
+pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
+    let Some((request, reply)) = decode::<SubscribeRequest>(session, input, reply) else { return };
+    // Opened here, so that credit which follows the request finds its stream.
+    let control = match session.streams.open(reply.correlation(), request.credit_bytes, &session.closed) {
+        Ok(control) => control,
+        Err(OpenRefusal::Duplicate) => {
+            let sentence = format!("stream {} is open already", reply.correlation());
+            return reply.fail(WireError::new(ErrorCode::Malformed, sentence));
+        }
+        Err(OpenRefusal::TooMany) => {
+            let sentence = "this connection has too many streams open; close some";
+            return reply.fail(WireError::new(ErrorCode::Overloaded, sentence));
+        }
+    };
+    let (node, session) = (node.clone(), session.clone());
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        let stream = reply.correlation();
+        match open(&node, &request).await {
+            Ok((partition, cursor)) => {
+                let tail = cursor.tail();
+                reply.send(&SubscribeResponse {
+                    start_offset: cursor.next_offset(),
+                    high_watermark: tail.high_watermark,
+                    log_start: tail.log_start,
+                    leader_epoch: tail.leader_epoch,
+                });
+                let item_bytes = request.item_bytes_max.clamp(ITEM_BYTES_MIN, ITEM_BYTES_MAX) as usize;
+                let push = Push { session: &session, stream, control, partition, item_bytes };
+                tokio::select! {
+                    () = push.control.ended.cancelled() => {}
+                    error = push.run(cursor) => push.end(error),
+                }
+            }
+            Err(error) => reply.fail(error),
+        }
+        session.streams.close(stream);
+        // The connection looks after itself again once its last stream is gone.
+        session.outbox.poke();
+    });
+}
+
+async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor), WireError> {
+    let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
+    let tail = partition.tail().borrow().clone();
+    faults::check_epoch(request.leader_epoch, tail.leader_epoch)?;
+    let position = request.position.clone();
+    let start = match position.kind {
+        PositionKind::Earliest => tail.log_start,
+        PositionKind::Latest => tail.high_watermark,
+        PositionKind::Offset => Offset::from_signed(position.value)
+            .ok_or_else(|| WireError::new(ErrorCode::Malformed, "an offset is never negative"))?,
+        PositionKind::Timestamp | PositionKind::MaxTimestamp => {
+            let found = super::list_offsets::look_up(&partition, position).await?;
+            found.offset.unwrap_or(tail.high_watermark)
+        }
+    };
+    let cursor = Cursor::open(partition.clone(), start, request.isolation)?;
+    Ok((partition, cursor))
+}
+
+struct Push<'a> {
+    session: &'a Session,
+    stream: CorrelationId,
+    control: Arc<StreamControl>,
+    partition: Handle,
+    item_bytes: usize,
+}
+
+impl Push<'_> {
+    /// Pushes until something ends the stream.
+    async fn run(&self, mut cursor: Cursor) -> WireError {
+        loop {
+            let credit = self.control.credit().await;
+            self.session.outbox.room().await;
+            match cursor.next(credit.min(self.item_bytes)).await {
+                Ok(fetched) => {
+                    if !self.item(fetched) {
+                        return WireError::new(ErrorCode::UnknownStream, "the stream was closed");
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn item(&self, fetched: Fetched) -> bool {
+        let Fetched { bytes, next_offset, tail } = fetched;
+        let message = StreamItemPush {
+            next_offset,
+            high_watermark: tail.high_watermark,
+            last_stable: tail.last_stable,
+            log_start: tail.log_start,
+            leader_epoch: tail.leader_epoch,
+        };
+        let stamp = self.session.stamp(FrameKind::Push, Api::StreamItem as u16, self.stream);
+        let frame = OutFrame::encode(stamp, &message, vec![bytes]);
+        let bytes = frame.payload.iter().map(bytes::Bytes::len).sum::<usize>();
+        self.control.spend(bytes);
+        self.partition.metrics().bytes_out.inc_by(bytes as u64);
+        self.control.push(|| self.session.outbox.push(frame))
+    }
+
+    fn end(&self, error: WireError) {
+        let stamp = self.session.stamp(FrameKind::Push, Api::StreamItem as u16, self.stream);
+        let stamp = FrameStamp { flags: Flags::FAULT, ..stamp };
+        let frame = OutFrame::encode(stamp, &Fault::from(error), Vec::new());
+        let outbox: &Outbox = &self.session.outbox;
+        self.control.push(|| outbox.push(frame));
+    }
+}

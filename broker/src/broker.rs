@@ -1,0 +1,213 @@
+//! A broker's life: start, serve, drain, close. Everything it is made of is put together here. Knows nothing of flags and signals.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidelog_coordination::Command;
+use tidelog_coordination::command::RegisterBroker;
+use tidelog_log::data_dir::{DataDir, DataDirError};
+use tidelog_log::{Disk, Flusher, FlusherOptions, OsDisk, SpaceGuard, StorageError};
+use tidelog_protocol::{BrokerId, WireError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::budget::Budget;
+use crate::config::Config;
+use crate::housekeeping;
+use crate::metrics::Metrics;
+use crate::net::{self, Listener};
+use crate::node::{Node, SOFTWARE};
+use crate::partition::{Opening, Registry, RegistryOptions};
+use crate::quorum::{Controllers, Quorum, QuorumError};
+use crate::{admin_http, shutdown};
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken or not ours to bind.
+    #[error("cannot listen on {address}: {error}; set {key} to another address, or end what uses this one")]
+    Listen {
+        /// The config key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    /// The disk refuses.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Threads cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The metadata cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] QuorumError),
+    /// The metadata refuses this broker.
+    #[error("this broker cannot register: {0}")]
+    Register(WireError),
+}
+
+/// A broker that runs inside this process. Dropped without [`Broker::shutdown`] it stops as if killed: recovery runs at the next
+/// start, and nothing acknowledged is lost.
+#[derive(Debug)]
+pub struct Broker {
+    node: Arc<Node>,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    data: Arc<DataDir>,
+    flusher: Flusher,
+}
+
+/// What has to be done on a thread that may block.
+struct Storage {
+    data: Arc<DataDir>,
+    flusher: Flusher,
+    space: Arc<SpaceGuard>,
+    quorum: Quorum,
+}
+
+impl Broker {
+    /// Starts a broker and returns when it serves. Must be called within a multi-threaded tokio runtime with IO and time.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to do.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_on(config, Arc::new(OsDisk)).await
+    }
+
+    /// As [`Broker::start`], over another door to the operating system: tests inject faults there.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Self, StartError> {
+        let started = Instant::now();
+        // The ports first: a second broker started by mistake must not even look at the data folder.
+        let listener = bind("listen", config.listen)?;
+        let admin = bind("admin_listen", config.admin_listen)?;
+        let (address, admin_address) = (listener.address, admin.address);
+        let storage = open_storage(&config, disk).await?;
+        let node = assemble(config, started, &storage, address).await?;
+        let Storage { data, flusher, .. } = storage;
+        let broker = Self { node: node.clone(), address, admin_address, data, flusher };
+
+        tokio::spawn(housekeeping::follow_metadata(node.clone()));
+        tokio::spawn(housekeeping::run(node.clone()));
+        tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
+        tokio::spawn(net::serve(node.clone(), listener));
+        let (partitions, millis) = (node.registry.len(), started.elapsed().as_millis() as u64);
+        info!(%address, admin = %admin_address, data = %node.config.data, cluster = %node.cluster_id, partitions, millis, "{SOFTWARE} is ready");
+        Ok(broker)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the admin port is.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.node.metrics
+    }
+
+    /// Drains: accepts nothing new, tells clients to go, finishes what is under way (for `shutdown_timeout_ms` at most), flushes,
+    /// marks every log clean, and lets go of the data folder.
+    ///
+    /// # Errors
+    /// Where a log could not be closed cleanly; recovery then runs at the next start.
+    pub async fn shutdown(self) -> Result<(), WireError> {
+        let closed = shutdown::drain_and_close(&self.node).await;
+        let Self { flusher, data, .. } = self;
+        let released = tokio::task::spawn_blocking(move || {
+            // The flusher may still write; the folder is let go of after it.
+            drop(flusher);
+            drop(data);
+        });
+        if released.await.is_err() {
+            warn!("the flusher ended unexpectedly");
+        }
+        closed?;
+        info!("stopped cleanly");
+        Ok(())
+    }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<Listener, StartError> {
+    Listener::bind(address).map_err(|error| StartError::Listen { key, address, error })
+}
+
+async fn open_storage(config: &Config, disk: Arc<dyn Disk>) -> Result<Storage, StartError> {
+    let config = config.clone();
+    let open = move || {
+        let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, None)?);
+        let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?);
+        let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
+        let flusher = Flusher::start(options).map_err(StartError::Thread)?;
+        let quorum = Quorum::open(
+            &config.data.0,
+            disk.clone(),
+            flusher.handle(),
+            BrokerId(config.broker_id),
+            data.format().incarnation,
+        )?;
+        Ok(Storage { data, flusher, space, quorum })
+    };
+    match tokio::task::spawn_blocking(open).await {
+        Ok(storage) => storage,
+        Err(error) => Err(StartError::Thread(std::io::Error::other(error))),
+    }
+}
+
+async fn assemble(
+    config: Config,
+    started: Instant,
+    storage: &Storage,
+    address: SocketAddr,
+) -> Result<Arc<Node>, StartError> {
+    let broker_id = BrokerId(config.broker_id);
+    let controllers = Controllers::new(storage.quorum.clone());
+    let (host, port) = config.advertise.0.clone().unwrap_or((address.ip().to_string(), address.port()));
+    let register = RegisterBroker { broker_id, incarnation: storage.data.format().incarnation, host, port, rack: None };
+    controllers.submit(Command::RegisterBroker(register)).await.map_err(StartError::Register)?;
+
+    let metrics = Arc::new(Metrics::new());
+    let opening = Opening {
+        data: storage.data.clone(),
+        flusher: storage.flusher.handle(),
+        space: storage.space.clone(),
+        metrics: metrics.clone(),
+        queue_bytes_max: config.partition_queue_bytes_max,
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let registry = Registry::new(RegistryOptions { broker: broker_id, opening, metrics: metrics.clone() });
+    let node = Arc::new(Node {
+        budget: Budget::new(config.memory_budget_bytes),
+        cluster_id: storage.data.format().cluster,
+        broker_id,
+        metrics,
+        registry,
+        controllers,
+        started,
+        draining: CancellationToken::new(),
+        connections_close: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        config,
+    });
+    let opened = node.clone();
+    let open = move || opened.registry.apply(&opened.controllers.image());
+    tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
+    Ok(node)
+}

@@ -1,0 +1,102 @@
+//! What a broker does without being asked: follows the metadata, keeps retention, watches free space, scrubs. Knows nothing of
+//! how any of it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_log::retention::DeleteError;
+use tidelog_protocol::Timestamp;
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::node::Node;
+use crate::partition::{Command, Handle};
+
+/// Keeps the partitions in step with the metadata image until the broker drains.
+pub(crate) async fn follow_metadata(node: Arc<Node>) {
+    let mut images = node.controllers.images();
+    // What was proposed between the start and now is not to be missed; applying an image twice changes nothing.
+    images.mark_changed();
+    loop {
+        tokio::select! {
+            () = node.connections_close.cancelled() => return,
+            changed = images.changed() => if changed.is_err() { return },
+        }
+        let image = images.borrow_and_update().clone();
+        let applying = node.clone();
+        if tokio::task::spawn_blocking(move || applying.registry.apply(&image)).await.is_err() {
+            warn!("a change of metadata could not be applied; restart the broker");
+        }
+    }
+}
+
+/// Looks after everything, again and again, until the broker drains.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(node.config.housekeeping_interval_ms));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_full = false;
+    loop {
+        tokio::select! {
+            () = node.draining.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let working = node.clone();
+        if tokio::task::spawn_blocking(move || look_after(&working)).await.is_err() {
+            warn!("housekeeping failed unexpectedly; it goes on at the next tick");
+        }
+        was_full = report_space(&node, was_full);
+    }
+}
+
+fn look_after(node: &Node) {
+    if let Err(error) = node.registry.space().refresh() {
+        warn!(%error, "free space cannot be measured");
+    }
+    let now = clock::now();
+    for partition in node.registry.all() {
+        if node.draining.is_cancelled() {
+            return;
+        }
+        tidy(node, &partition, now);
+    }
+    let flushes = node.registry.flush_metrics();
+    let metrics = &node.metrics;
+    metrics.flushes.inc_by(flushes.flushes.saturating_sub(metrics.flushes.get()));
+    let seconds = flushes.micros as f64 / 1e6;
+    metrics.flush_seconds.inc_by((seconds - metrics.flush_seconds.get()).max(0.0));
+}
+
+fn tidy(node: &Node, partition: &Handle, now: Timestamp) {
+    let Ok((_, config)) = node.registry.find(partition.topic_id(), partition.partition()) else { return };
+    partition.submit(Command::RollIfDue { now });
+    match partition.apply_retention(now, &config) {
+        Ok(deleted) if deleted.segments > 0 => {
+            let (topic, index) = (partition.topic(), partition.partition());
+            debug!(%topic, partition = %index, segments = deleted.segments, bytes = deleted.bytes, "retention removed segments");
+            node.metrics.segments_deleted.inc_by(deleted.segments as u64);
+        }
+        Ok(_) | Err(DeleteError::Poisoned(_)) => {}
+        Err(error) => {
+            let (topic, index) = (partition.topic(), partition.partition());
+            warn!(%topic, partition = %index, %error, "retention failed; it is tried again");
+        }
+    }
+}
+
+fn report_space(node: &Node, was_full: bool) -> bool {
+    let space = node.registry.space();
+    let full = !space.has_room();
+    node.metrics.disk_free_bytes.set(i64::try_from(space.free_bytes()).unwrap_or(i64::MAX));
+    node.metrics.disk_full.set(i64::from(full));
+    if full && !was_full {
+        warn!(
+            free = space.free_bytes(),
+            least = space.low_water_bytes(),
+            "the disk is nearly full: produce is refused until space is freed"
+        );
+    } else if was_full && !full {
+        info!(free = space.free_bytes(), "there is space again: produce goes on");
+    }
+    full
+}

@@ -1,0 +1,36 @@
+//! Log lines on standard error, as text or JSON. Knows nothing of what is logged.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat};
+
+/// Why logging cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter does not parse.
+    #[error(
+        "config key 'log_level' cannot be '{value}': expected error, warn, info, debug, trace, or a list of target=level"
+    )]
+    Filter {
+        /// As configured.
+        value: String,
+    },
+}
+
+/// Starts logging for the whole process, once; an application that has set up its own keeps it.
+///
+/// # Errors
+/// [`LoggingError`].
+pub fn start(config: &Config) -> Result<(), LoggingError> {
+    let filter =
+        EnvFilter::try_new(&config.log_level).map_err(|_| LoggingError::Filter { value: config.log_level.clone() })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let started = match config.log_format {
+        LogFormat::Text => lines.with_ansi(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("logging was set up already");
+    }
+    Ok(())
+}

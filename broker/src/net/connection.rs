@@ -1,0 +1,334 @@
+//! One connection: one task that reads frames, hands them to `api`, and writes what is in the outbox. Reading stops while the
+//! client leaves its answers lying, has too much unanswered, or while the memory budget is used up; so a slow client slows
+//! only itself. Knows nothing of what a request means.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tidelog_protocol::ProtocolVersion;
+use tidelog_protocol::frame::{FrameError, FrameLimits, PREFACE_BYTES, Preface};
+use tidelog_protocol::messages::GoAwayPush;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::frame_writer::FrameWriter;
+use super::receive_buffer::{InFrame, ReceiveBuffer, Room};
+use crate::api;
+use crate::budget::Lent;
+use crate::node::Node;
+use crate::outbox::Outbox;
+use crate::session::Session;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("the client closed the connection")]
+    ByClient,
+    #[error("the client closed the connection within a frame")]
+    WithinFrame,
+    #[error("socket: {0}")]
+    Socket(io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Request(String),
+    #[error("the client did not introduce itself within {0:?}")]
+    Handshake(Duration),
+    #[error("a frame was not complete within {0:?}")]
+    SlowFrame(Duration),
+    #[error("the client took none of its answers for {0:?}")]
+    SlowReader(Duration),
+    #[error("no traffic for {0:?}")]
+    Idle(Duration),
+    #[error("the broker shuts down")]
+    Shutdown,
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Option<Lent>> + Send>>;
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> Ended {
+    let patience = Duration::from_millis(node.config.handshake_timeout_ms);
+    let version = match tokio::time::timeout(patience, exchange_prefaces(&mut socket)).await {
+        Ok(Ok(version)) => version,
+        Ok(Err(ended)) => return ended,
+        Err(_) => return Ended::Handshake(patience),
+    };
+    let closed = node.connections_close.child_token();
+    let session = Session::new(peer, local, version, closed.clone(), node.metrics.requests_under_way.clone());
+    let _end_streams = closed.drop_guard();
+    let mut connection = Connection {
+        node,
+        socket,
+        session,
+        buffer: ReceiveBuffer::new(FrameLimits::HANDSHAKE),
+        writer: FrameWriter::default(),
+        postponed: None,
+        waiting: None,
+        opened_at: Instant::now(),
+        read_at: Instant::now(),
+        frame_began_at: None,
+        write_blocked_at: None,
+        told_to_go: false,
+    };
+    let ended = connection.run().await;
+    connection.say_goodbye(&ended).await;
+    ended
+}
+
+async fn exchange_prefaces(socket: &mut TcpStream) -> Result<ProtocolVersion, Ended> {
+    let mut bytes = [0; PREFACE_BYTES];
+    match socket.read_exact(&mut bytes).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Ended::ByClient),
+        Err(error) => return Err(Ended::Socket(error)),
+    }
+    let theirs = Preface::decode(bytes)?.version;
+    let agreed = ProtocolVersion::agree(theirs);
+    let answer = Preface { version: agreed.unwrap_or(ProtocolVersion(0)), features: 0 };
+    socket.write_all(&answer.encode()).await.map_err(Ended::Socket)?;
+    agreed.ok_or_else(|| {
+        let (oldest, newest) = (ProtocolVersion::OLDEST.0, ProtocolVersion::CURRENT.0);
+        FrameError::Version { theirs: theirs.0, oldest, newest }.into()
+    })
+}
+
+struct Connection {
+    node: Arc<Node>,
+    socket: TcpStream,
+    session: Arc<Session>,
+    buffer: ReceiveBuffer,
+    writer: FrameWriter,
+    /// A whole frame that waits for memory to be worked on.
+    postponed: Option<InFrame>,
+    /// The wait for that memory, or for memory to read more into; what it is for is seen from `postponed`.
+    waiting: Option<(Waiting, usize)>,
+    opened_at: Instant,
+    read_at: Instant,
+    frame_began_at: Option<Instant>,
+    write_blocked_at: Option<Instant>,
+    told_to_go: bool,
+}
+
+impl Connection {
+    async fn run(&mut self) -> Ended {
+        let mut tick = tokio::time::interval(self.tick());
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if let Err(ended) = self.work_on_frames() {
+                return ended;
+            }
+            let all_out = match self.write() {
+                Ok(all_out) => all_out,
+                Err(error) => return Ended::Socket(error),
+            };
+            let reading = self.may_read();
+            if reading && self.waiting.is_none() {
+                match self.buffer.make_room(&self.node.budget.arriving) {
+                    Room::Ready => {}
+                    Room::Lend(bytes) => {
+                        self.waiting = Some((Box::pin(self.node.budget.arriving.lend(bytes)), bytes));
+                    }
+                }
+            }
+            let reading = reading && self.waiting.is_none();
+            tokio::select! {
+                biased;
+                () = self.session.closed.cancelled() => return Ended::Shutdown,
+                ready = self.socket.readable(), if reading => {
+                    let read = ready.and_then(|()| self.socket.try_read_buf(self.buffer.space()));
+                    if let Err(ended) = self.note_read(read) {
+                        return ended;
+                    }
+                }
+                ready = self.socket.writable(), if !all_out => {
+                    if let Err(error) = ready {
+                        return Ended::Socket(error);
+                    }
+                }
+                () = self.session.outbox.filled() => {}
+                lent = lent(&mut self.waiting), if self.waiting.is_some() => self.note_lent(lent),
+                () = self.node.draining.cancelled(), if !self.told_to_go => self.tell_to_go(),
+                _ = tick.tick() => {
+                    if let Err(ended) = self.check_times() {
+                        return ended;
+                    }
+                }
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.postponed.is_none()
+            && self.session.unanswered() < self.node.config.requests_in_flight_max as usize
+            && self.session.outbox.queued_bytes() < Outbox::READ_ROOM_BYTES
+    }
+
+    /// Hands whole frames over as long as there is room for their answers and memory for their work.
+    fn work_on_frames(&mut self) -> Result<(), Ended> {
+        while self.waiting.is_none() && self.may_read() {
+            match self.buffer.next_frame()? {
+                Some(frame) => self.admit(frame)?,
+                None => break,
+            }
+        }
+        if !self.buffer.is_within_frame() {
+            self.frame_began_at = None;
+        } else if self.frame_began_at.is_none() {
+            self.frame_began_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, frame: InFrame) -> Result<(), Ended> {
+        self.frame_began_at = None;
+        if frame.payload.is_empty() {
+            return self.hand_over(frame, None);
+        }
+        match self.node.budget.under_way.try_lend(frame.payload.len()) {
+            Some(lent) => self.hand_over(frame, Some(lent)),
+            None => {
+                let bytes = frame.payload.len();
+                self.waiting = Some((Box::pin(self.node.budget.under_way.lend(bytes)), bytes));
+                self.postponed = Some(frame);
+                Ok(())
+            }
+        }
+    }
+
+    fn hand_over(&mut self, frame: InFrame, lent: Option<Lent>) -> Result<(), Ended> {
+        let input = api::Input { header: frame.header, body: frame.body, payload: frame.payload, lent };
+        api::dispatch(&self.node, &self.session, input).map_err(Ended::Request)?;
+        if self.session.introduced.load(Ordering::Relaxed) {
+            let frame_bytes = self.node.config.frame_bytes_max;
+            let body_bytes = FrameLimits::DEFAULT.body_bytes.min(frame_bytes);
+            self.buffer.set_limits(FrameLimits { frame_bytes, body_bytes });
+        }
+        Ok(())
+    }
+
+    fn note_lent(&mut self, lent: Option<Lent>) {
+        let Some((_, bytes)) = self.waiting.take() else { return };
+        let Some(lent) = lent else { return };
+        match self.postponed.take() {
+            Some(frame) => {
+                // A frame that cannot be handed over ends the connection at its next step, through the cancelled session.
+                if self.hand_over(frame, Some(lent)).is_err() {
+                    self.session.closed.cancel();
+                }
+            }
+            None => self.buffer.grow(lent, bytes),
+        }
+    }
+
+    fn note_read(&mut self, read: io::Result<usize>) -> Result<(), Ended> {
+        match read {
+            Ok(0) if self.buffer.is_within_frame() => Err(Ended::WithinFrame),
+            Ok(0) => Err(Ended::ByClient),
+            Ok(count) => {
+                self.read_at = Instant::now();
+                self.node.metrics.bytes_received.inc_by(count as u64);
+                self.buffer.note_read(&self.node.budget.arriving);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(Ended::Socket(error)),
+        }
+    }
+
+    /// Writes what the socket takes; true where everything is out.
+    fn write(&mut self) -> io::Result<bool> {
+        let (count, all_out) = self.writer.flush(&self.socket, &self.session.outbox)?;
+        if count > 0 {
+            self.node.metrics.bytes_sent.inc_by(count as u64);
+        }
+        if all_out {
+            self.write_blocked_at = None;
+        } else if count > 0 || self.write_blocked_at.is_none() {
+            self.write_blocked_at = Some(Instant::now());
+        }
+        Ok(all_out)
+    }
+
+    /// How often times are checked: often enough for the shortest limit, seldom enough for ten thousand quiet connections.
+    fn tick(&self) -> Duration {
+        let config = &self.node.config;
+        let limits =
+            [config.handshake_timeout_ms, config.frame_timeout_ms, config.write_timeout_ms, config.idle_timeout_ms];
+        Duration::from_millis((limits.into_iter().min().unwrap_or(1_000) / 4).clamp(5, 10_000))
+    }
+
+    fn check_times(&mut self) -> Result<(), Ended> {
+        let config = &self.node.config;
+        let now = Instant::now();
+        let past = |since: Instant, limit_ms: u64| {
+            let limit = Duration::from_millis(limit_ms);
+            (now.saturating_duration_since(since) >= limit).then_some(limit)
+        };
+        if !self.session.introduced.load(Ordering::Relaxed)
+            && let Some(limit) = past(self.opened_at, config.handshake_timeout_ms)
+        {
+            return Err(Ended::Handshake(limit));
+        }
+        // A frame that waits for the broker's own memory is not the client's fault.
+        if self.waiting.is_none()
+            && let Some(limit) =
+                self.frame_began_at.filter(|_| self.may_read()).and_then(|at| past(at, config.frame_timeout_ms))
+        {
+            return Err(Ended::SlowFrame(limit));
+        }
+        if let Some(limit) = self.write_blocked_at.and_then(|at| past(at, config.write_timeout_ms)) {
+            return Err(Ended::SlowReader(limit));
+        }
+        if let Some(limit) = past(self.read_at, config.idle_timeout_ms)
+            && self.session.streams.is_empty()
+            && self.session.unanswered() == 0
+        {
+            return Err(Ended::Idle(limit));
+        }
+        if past(self.read_at, self.tick().as_millis() as u64 / 2).is_some() {
+            self.buffer.shrink();
+        }
+        Ok(())
+    }
+
+    fn tell_to_go(&mut self) {
+        self.told_to_go = true;
+        let closes_in_ms = u32::try_from(self.node.config.shutdown_timeout_ms).unwrap_or(u32::MAX);
+        self.session.push(&GoAwayPush { reason: "the broker shuts down".into(), closes_in_ms });
+    }
+
+    /// Tells the client why, as far as it still listens.
+    async fn say_goodbye(&mut self, ended: &Ended) {
+        if matches!(ended, Ended::ByClient | Ended::WithinFrame | Ended::Socket(_)) {
+            return;
+        }
+        if !matches!(ended, Ended::Shutdown) {
+            self.session.push(&GoAwayPush { reason: ended.to_string(), closes_in_ms: 0 });
+        }
+        let last_words = async {
+            while let Ok(false) = self.write() {
+                if self.socket.writable().await.is_err() {
+                    break;
+                }
+            }
+            // Closing with unread bytes in the socket would send a reset that overtakes the last words.
+            let _ = self.socket.shutdown().await;
+            let mut sink = [0; 4096];
+            while matches!(self.socket.read(&mut sink).await, Ok(count) if count > 0) {}
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(500), last_words).await;
+    }
+}
+
+async fn lent(waiting: &mut Option<(Waiting, usize)>) -> Option<Lent> {
+    match waiting {
+        Some((future, _)) => poll_fn(|context| future.as_mut().poll(context)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,194 @@
+//! Bytes that arrive on one connection, until they are whole frames. Memory grows with what has really arrived, and what exceeds
+//! a small start is lent by the budget. Knows nothing of sockets.
+
+use bytes::{Bytes, BytesMut};
+use tidelog_protocol::frame::{self, FrameError, FrameLimits, HEADER_BYTES, Header};
+
+use crate::budget::{Lent, Pool};
+
+/// What a quiet connection holds, in bytes.
+const START_BYTES: usize = 8 << 10;
+/// What a busy connection reads at once, in bytes.
+const BUSY_BYTES: usize = 256 << 10;
+
+/// A whole frame whose checksum holds.
+#[derive(Debug)]
+pub(super) struct InFrame {
+    pub(super) header: Header,
+    pub(super) body: Bytes,
+    pub(super) payload: Bytes,
+}
+
+/// What the buffer needs before more can be read into it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There is room.
+    Ready,
+    /// So many bytes must be lent first.
+    Lend(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct ReceiveBuffer {
+    bytes: BytesMut,
+    limits: FrameLimits,
+    /// For the busy size; kept until the connection falls quiet.
+    busy: Option<Lent>,
+    /// For the frame that is arriving; given back when it is whole.
+    growth: Vec<Lent>,
+    frame_bytes: Option<usize>,
+}
+
+impl ReceiveBuffer {
+    pub(super) fn new(limits: FrameLimits) -> Self {
+        Self { bytes: BytesMut::new(), limits, busy: None, growth: Vec::new(), frame_bytes: None }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: FrameLimits) {
+        self.limits = limits;
+    }
+
+    /// The next whole frame.
+    pub(super) fn next_frame(&mut self) -> Result<Option<InFrame>, FrameError> {
+        let Some(head) = self.bytes.first_chunk::<HEADER_BYTES>().copied() else {
+            return Ok(None);
+        };
+        let header = Header::decode(&head, self.limits)?;
+        let total = header.frame_bytes() as usize;
+        if self.bytes.len() < total {
+            self.frame_bytes = Some(total);
+            return Ok(None);
+        }
+        self.frame_bytes = None;
+        self.growth.clear();
+        let mut frame = self.bytes.split_to(total).freeze();
+        let mut rest = frame.split_off(HEADER_BYTES);
+        let payload = rest.split_off(header.body_bytes as usize);
+        frame::verify(&head, &rest)?;
+        Ok(Some(InFrame { header, body: rest, payload }))
+    }
+
+    /// True while a frame has begun and is not whole.
+    pub(super) fn is_within_frame(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
+    /// Makes room to read into, as far as that needs no memory of the budget.
+    pub(super) fn make_room(&mut self, pool: &Pool) -> Room {
+        let spare = self.bytes.capacity() - self.bytes.len();
+        let missing = self.frame_bytes.map_or(0, |total| total.saturating_sub(self.bytes.len()));
+        let base = if self.busy.is_some() { BUSY_BYTES } else { START_BYTES };
+        if spare >= missing.clamp(512, base) && spare > 0 {
+            return Room::Ready;
+        }
+        if self.bytes.len() + missing <= base {
+            self.bytes.reserve(base - self.bytes.len());
+            return Room::Ready;
+        }
+        if self.busy.is_none()
+            && let Some(lent) = pool.try_lend(BUSY_BYTES)
+        {
+            self.busy = Some(lent);
+            return self.make_room(pool);
+        }
+        // Never more than twice what the peer has really sent, so that a stated length alone costs nothing.
+        Room::Lend(missing.min((2 * self.bytes.len()).max(base)))
+    }
+
+    /// Grows by memory that was lent.
+    pub(super) fn grow(&mut self, lent: Lent, bytes: usize) {
+        self.growth.push(lent);
+        self.bytes.reserve(bytes);
+    }
+
+    /// Where to read into.
+    pub(super) fn space(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    /// After a read: a buffer that was filled to the brim belongs to a busy connection.
+    pub(super) fn note_read(&mut self, pool: &Pool) {
+        if self.busy.is_none() && self.bytes.len() == self.bytes.capacity() {
+            self.busy = pool.try_lend(BUSY_BYTES);
+        }
+    }
+
+    /// Gives back what a quiet connection does not need.
+    pub(super) fn shrink(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+            self.busy = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use tidelog_protocol::CorrelationId;
+    use tidelog_protocol::frame::{Flags, FrameKind};
+
+    fn frame(body: &[u8], payload: usize) -> Vec<u8> {
+        let header = Header {
+            kind: FrameKind::Request,
+            flags: Flags::default(),
+            api: 1,
+            correlation: CorrelationId(1),
+            timeout_ms: 0,
+            body_bytes: body.len() as u32,
+            payload_bytes: payload as u32,
+        };
+        let mut bytes = header.encode(&[body]).to_vec();
+        bytes.extend_from_slice(body);
+        bytes.resize(bytes.len() + payload, 7);
+        bytes
+    }
+
+    /// Feeds `bytes` in pieces of `step`, as a socket would.
+    fn feed(buffer: &mut ReceiveBuffer, pool: &Pool, mut bytes: &[u8], step: usize) -> Vec<InFrame> {
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
+            if let Room::Lend(count) = buffer.make_room(pool) {
+                buffer.grow(pool.try_lend(count).unwrap(), count);
+            }
+            let space = buffer.space();
+            let count = step.min(bytes.len()).min(space.capacity() - space.len());
+            assert!(count > 0);
+            space.extend_from_slice(&bytes[..count]);
+            bytes = &bytes[count..];
+            buffer.note_read(pool);
+            while let Some(frame) = buffer.next_frame().unwrap() {
+                frames.push(frame);
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_bytes_arrive() {
+        let mut bytes = frame(b"one", 0);
+        bytes.extend(frame(b"two", 3_000_000));
+        bytes.extend(frame(b"three", 5));
+        for step in [1 << 20, 70_001, 1_000] {
+            let pool = Budget::new(64 << 20).arriving;
+            let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
+            let frames = feed(&mut buffer, &pool, &bytes, step);
+            let shape: Vec<_> = frames.iter().map(|f| (f.body.to_vec(), f.payload.len())).collect();
+            assert_eq!(shape, [(b"one".to_vec(), 0), (b"two".to_vec(), 3_000_000), (b"three".to_vec(), 5)]);
+            buffer.shrink();
+            assert_eq!(pool.lent_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_stated_length_alone_costs_no_memory() {
+        let pool = Budget::new(64 << 20).arriving;
+        let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
+        let bytes = frame(b"", 50 << 20);
+        feed(&mut buffer, &pool, &bytes[..100], 100);
+        let _ = buffer.make_room(&pool);
+        assert!(buffer.space().capacity() <= BUSY_BYTES);
+        assert!(pool.lent_bytes() <= BUSY_BYTES as u64);
+    }
+}

@@ -1,0 +1,115 @@
+//! Reading a partition forward: waits on the published tail, never reads beyond it, and faults cold pages in on a blocking thread.
+//! Knows nothing of who reads.
+
+use bytes::Bytes;
+use tidelog_log::{LogReader, ReadOutcome};
+use tokio::task::spawn_blocking;
+
+use tidelog_protocol::messages::Isolation;
+use tidelog_protocol::{ErrorCode, Offset, WireError};
+use tokio::sync::watch;
+
+use super::handle::Handle;
+use super::refusals;
+use super::tail::Tail;
+
+/// Whole batches, as slices of the mapped log.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The bytes, back to back.
+    pub bytes: Bytes,
+    /// Offset after their last record.
+    pub next_offset: Offset,
+    /// What was published when they were read.
+    pub tail: Tail,
+}
+
+/// A place in a partition that moves forward.
+#[derive(Debug)]
+pub struct Cursor {
+    partition: Handle,
+    tail: watch::Receiver<Tail>,
+    next_offset: Offset,
+    isolation: Isolation,
+}
+
+impl Cursor {
+    /// Starts at `start`.
+    ///
+    /// # Errors
+    /// OffsetOutOfRange, with the range; or why the partition is not served.
+    pub fn open(partition: Handle, start: Offset, isolation: Isolation) -> Result<Self, WireError> {
+        let mut tail = partition.tail();
+        let now = tail.borrow_and_update().clone();
+        if let Some(ended) = now.ended {
+            return Err(ended);
+        }
+        if start < now.log_start || start > now.high_watermark {
+            return Err(refusals::out_of_range(start, now.log_start, now.high_watermark));
+        }
+        Ok(Self { partition, tail, next_offset: start, isolation })
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    /// What is published now.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        self.tail.borrow().clone()
+    }
+
+    /// The next batches, up to `bytes_max` but at least one, as soon as there are some.
+    ///
+    /// # Errors
+    /// OffsetOutOfRange where the records were deleted; CorruptLog; or why the partition is not served any more.
+    pub async fn next(&mut self, bytes_max: usize) -> Result<Fetched, WireError> {
+        loop {
+            let tail = self.tail.borrow_and_update().clone();
+            if let Some(ended) = tail.ended {
+                return Err(ended);
+            }
+            if self.next_offset < tail.log_start {
+                return Err(refusals::out_of_range(self.next_offset, tail.log_start, tail.high_watermark));
+            }
+            let upper = match self.isolation {
+                Isolation::ReadUncommitted => tail.high_watermark,
+                Isolation::ReadCommitted => tail.last_stable,
+            };
+            if self.next_offset < upper
+                && let Some(fetched) = self.read(upper, bytes_max, &tail).await?
+            {
+                return Ok(fetched);
+            }
+            if self.tail.changed().await.is_err() {
+                return Err(WireError::new(ErrorCode::ShuttingDown, "the partition is closed"));
+            }
+        }
+    }
+
+    async fn read(&mut self, upper: Offset, bytes_max: usize, tail: &Tail) -> Result<Option<Fetched>, WireError> {
+        let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+        let reader: &LogReader = self.partition.reader();
+        let mut outcome = reader.read(self.next_offset, upper, bytes_max).map_err(|error| refusals::of_read(&error))?;
+        loop {
+            match outcome {
+                ReadOutcome::Batches(batches) => {
+                    self.next_offset = batches.next;
+                    let fetched = Fetched { bytes: batches.bytes, next_offset: batches.next, tail: tail.clone() };
+                    return Ok(Some(fetched));
+                }
+                ReadOutcome::UpToDate => return Ok(None),
+                ReadOutcome::Cold(cold) => {
+                    // A page fault on a slow disk must not stall a network thread.
+                    let read = spawn_blocking(move || cold.complete()).await;
+                    outcome = read
+                        .map_err(|_| WireError::new(ErrorCode::Internal, "reading the log failed unexpectedly"))?
+                        .map_err(|error| refusals::of_read(&error))?;
+                }
+            }
+        }
+    }
+}

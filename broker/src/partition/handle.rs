@@ -1,0 +1,249 @@
+//! What the rest of the broker holds of a partition: a mailbox, the published tail, a reader of the log.
+//!
+//! The owner is run by combining: whoever puts a command into an idle mailbox runs the owner there and then, and takes along
+//! what others put in meanwhile; so exactly one thread at a time touches the owner, a lone request costs no hop, and many at once
+//! become one vectored write. Knows nothing of what the commands do.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidelog_coordination::TopicConfig;
+use tidelog_log::LogReader;
+use tidelog_log::retention::{DeleteError, Deleted, Retention, RetentionLimits};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError};
+use tokio::runtime;
+use tokio::sync::watch;
+
+use super::command::{Append, Command};
+use super::owner::Owner;
+use super::refusals;
+use super::tail::Tail;
+use crate::metrics::TopicMetrics;
+
+/// Rounds that one caller runs for others before the rest goes to a task of its own.
+const ROUNDS_MAX: usize = 16;
+
+/// A partition. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// What a handle is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) topic_id: TopicId,
+    pub(super) topic: TopicName,
+    pub(super) partition: PartitionId,
+    pub(super) owner: Owner,
+    pub(super) reader: LogReader,
+    pub(super) retention: Retention,
+    pub(super) tail: watch::Receiver<Tail>,
+    pub(super) metrics: TopicMetrics,
+    pub(super) queue_bytes_max: u64,
+    pub(super) runtime: runtime::Handle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    topic_id: TopicId,
+    topic: TopicName,
+    partition: PartitionId,
+    mailbox: Mutex<Mailbox>,
+    /// Locked by whoever set `running`, and by nobody else: never contended.
+    owner: Mutex<Owner>,
+    reader: LogReader,
+    retention: Retention,
+    tail: watch::Receiver<Tail>,
+    metrics: TopicMetrics,
+    queue_bytes_max: u64,
+    runtime: runtime::Handle,
+}
+
+#[derive(Debug, Default)]
+struct Mailbox {
+    commands: VecDeque<Command>,
+    bytes: u64,
+    running: bool,
+}
+
+impl Handle {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { topic_id, topic, partition, owner, reader, retention, tail, metrics, queue_bytes_max, runtime } =
+            parts;
+        let owner = Mutex::new(owner);
+        let mailbox = Mutex::default();
+        let shared = Shared {
+            topic_id,
+            topic,
+            partition,
+            mailbox,
+            owner,
+            reader,
+            retention,
+            tail,
+            metrics,
+            queue_bytes_max,
+            runtime,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The topic.
+    #[must_use]
+    pub fn topic_id(&self) -> TopicId {
+        self.shared.topic_id
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &TopicName {
+        &self.shared.topic
+    }
+
+    /// Which partition of it.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.shared.partition
+    }
+
+    /// The log, for reading.
+    #[must_use]
+    pub fn reader(&self) -> &LogReader {
+        &self.shared.reader
+    }
+
+    /// The published offsets, and the way to wait for their next change.
+    #[must_use]
+    pub fn tail(&self) -> watch::Receiver<Tail> {
+        self.shared.tail.clone()
+    }
+
+    /// The topic's counters.
+    #[must_use]
+    pub fn metrics(&self) -> &TopicMetrics {
+        &self.shared.metrics
+    }
+
+    /// Appends batches, unless too many bytes wait already.
+    pub fn append(&self, append: Append) {
+        let bytes = append.batches.payload().len() as u64;
+        let mut mailbox = self.shared.mailbox.lock();
+        if mailbox.bytes > 0 && mailbox.bytes + bytes > self.shared.queue_bytes_max {
+            drop(mailbox);
+            let sentence = format!("{}-{} has too much waiting to be written", self.topic(), self.partition());
+            let error = WireError { retry_after_ms: 50, ..WireError::new(ErrorCode::Overloaded, sentence) };
+            (append.ticket)(Err(error));
+            return;
+        }
+        mailbox.bytes += bytes;
+        mailbox.commands.push_back(Command::Append(append));
+        let idle = !std::mem::replace(&mut mailbox.running, true);
+        drop(mailbox);
+        if idle {
+            self.run();
+        }
+    }
+
+    /// Gives the owner a command, and runs it here if nobody else does.
+    pub fn submit(&self, command: Command) {
+        if self.enqueue(command) {
+            self.run();
+        }
+    }
+
+    /// Gives the owner a command from a thread that must not run it.
+    pub fn submit_elsewhere(&self, command: Command) {
+        if self.enqueue(command) {
+            self.run_elsewhere();
+        }
+    }
+
+    /// Gives the owner a command and waits for its result.
+    ///
+    /// # Errors
+    /// As the command says; Internal where the owner went away.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(super::command::Ticket<T>) -> Command,
+    ) -> Result<T, WireError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.submit(command(Box::new(move |result| {
+            // The asker may have stopped waiting.
+            let _ = sender.send(result);
+        })));
+        let gone =
+            || WireError::new(ErrorCode::Internal, "the partition went away; what became of the request is unknown");
+        receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Deletes what is below `before`, or everything readable.
+    ///
+    /// # Errors
+    /// OffsetOutOfRange above the high watermark; StorageFailed.
+    pub async fn delete_records(&self, before: Option<Offset>) -> Result<Offset, WireError> {
+        let log_start = self.ask(|ticket| Command::DeleteRecords { before, ticket }).await?;
+        let retention = self.shared.retention.clone();
+        let deleted = tokio::task::spawn_blocking(move || retention.delete_records(log_start)).await;
+        deleted
+            .map_err(|_| WireError::new(ErrorCode::Internal, "deleting records failed unexpectedly"))?
+            .map_err(|error| refusals::of_deletion(&error))
+    }
+
+    /// Removes what the topic's retention no longer keeps. Blocks.
+    ///
+    /// # Errors
+    /// [`DeleteError`]; trying again is safe.
+    pub fn apply_retention(&self, now: Timestamp, config: &TopicConfig) -> Result<Deleted, DeleteError> {
+        let limits = RetentionLimits {
+            bytes: config.retention_bytes,
+            age: config.retention_ms.map(Duration::from_millis),
+            below: self.shared.tail.borrow().high_watermark,
+        };
+        let deleted = self.shared.retention.apply(now, &limits)?;
+        if deleted.segments > 0 {
+            self.submit(Command::LogStartMoved(self.shared.reader.log_start()));
+        }
+        Ok(deleted)
+    }
+
+    /// True where the caller shall run the owner.
+    fn enqueue(&self, command: Command) -> bool {
+        let mut mailbox = self.shared.mailbox.lock();
+        mailbox.bytes += command.bytes();
+        mailbox.commands.push_back(command);
+        !std::mem::replace(&mut mailbox.running, true)
+    }
+
+    fn run(&self) {
+        let mut owner = self.shared.owner.lock();
+        let mut round = VecDeque::new();
+        for _ in 0..ROUNDS_MAX {
+            {
+                let mut mailbox = self.shared.mailbox.lock();
+                if mailbox.commands.is_empty() {
+                    // Under the lock: a command that comes now finds the mailbox idle and runs the owner itself.
+                    mailbox.running = false;
+                    // Keep the larger of the two buffers for next time.
+                    if round.capacity() > mailbox.commands.capacity() {
+                        std::mem::swap(&mut round, &mut mailbox.commands);
+                    }
+                    drop(owner);
+                    return;
+                }
+                std::mem::swap(&mut round, &mut mailbox.commands);
+                mailbox.bytes = 0;
+            }
+            owner.step(&mut round);
+        }
+        drop(owner);
+        self.run_elsewhere();
+    }
+
+    fn run_elsewhere(&self) {
+        let handle = self.clone();
+        self.shared.runtime.spawn(async move { handle.run() });
+    }
+}

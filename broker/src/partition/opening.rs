@@ -1,0 +1,176 @@
+//! From a folder on disk to a running owner, and back to nothing. Blocks on the disk. Knows nothing of which partitions there
+//! should be.
+
+use std::sync::{Arc, OnceLock};
+
+use tidelog_coordination::{TopicConfig, TopicImage};
+use tidelog_log::data_dir::{DataDir, DataDirError};
+use tidelog_log::{
+    FlusherHandle, Identity, Log, LogListener, LogOptions, OpenError, SegmentOptions, SpaceGuard, StorageError,
+};
+use tidelog_protocol::{BrokerId, Offset, PartitionId, TopicName};
+use tidelog_replication::{Leadership, PartitionOffsets};
+use tokio::runtime;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::command::Command;
+use super::handle::{self, Handle};
+use super::owner::{self, Owner};
+use crate::metrics::Metrics;
+
+/// Name of the file that [`Opening::probe_disk`] writes.
+const PROBE: &str = "probe";
+
+/// Why a partition cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpeningError {
+    /// Its folder cannot be had.
+    #[error(transparent)]
+    Folder(#[from] DataDirError),
+    /// Its log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+}
+
+/// Everything that opening a partition takes.
+pub struct Opening {
+    /// The data folder.
+    pub data: Arc<DataDir>,
+    /// The group commit.
+    pub flusher: FlusherHandle,
+    /// Free space.
+    pub space: Arc<SpaceGuard>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Bytes that may wait for one partition.
+    pub queue_bytes_max: u64,
+    /// Where an owner runs that nobody else runs.
+    pub runtime: runtime::Handle,
+}
+
+/// Tells the owner what the flusher did. The flusher's thread must not run the owner, which may wait for the flusher.
+struct Listener {
+    handle: Arc<OnceLock<Handle>>,
+}
+
+impl LogListener for Listener {
+    fn flushed(&self, end: Offset) {
+        if let Some(handle) = self.handle.get() {
+            handle.submit_elsewhere(Command::Flushed(end));
+        }
+    }
+
+    fn poisoned(&self, error: &Arc<StorageError>) {
+        if let Some(handle) = self.handle.get() {
+            handle.submit_elsewhere(Command::Poisoned(error.to_string()));
+        }
+    }
+}
+
+impl Opening {
+    /// The guard of free space.
+    #[must_use]
+    pub fn space(&self) -> &SpaceGuard {
+        &self.space
+    }
+
+    /// Opens a partition that `broker` leads; creates its folder where it is missing.
+    ///
+    /// # Errors
+    /// [`OpeningError`]; the folder is left as it is.
+    pub fn open(&self, topic: &TopicImage, partition: PartitionId, broker: BrokerId) -> Result<Handle, OpeningError> {
+        let name = format!("{}-{partition}", topic.name);
+        let cell = Arc::new(OnceLock::new());
+        let (log, report) = Log::open(LogOptions {
+            dir: self.data.partition_path(&topic.name, partition)?,
+            disk: self.data.disk(),
+            identity: Identity { topic: topic.id, partition, incarnation: self.data.format().incarnation },
+            segment: segment_options(&topic.config),
+            flusher: self.flusher.clone(),
+            listener: Arc::new(Listener { handle: cell.clone() }),
+        })?;
+        if report.scanned_bytes > 0 || report.torn_bytes > 0 {
+            let (scanned, torn) = (report.scanned_bytes, report.torn_bytes);
+            info!(partition = %name, scanned_bytes = scanned, torn_bytes = torn, end = %log.end(), "recovered after an unclean shutdown");
+        }
+        if let Some(why) = &report.distrusted {
+            warn!(partition = %name, why, "bookkeeping was not trusted; it was rebuilt from the log");
+        }
+        for hole in &report.holes {
+            warn!(partition = %name, from = %hole.from, to = %hole.to, "damaged: this range is lost here, the rest is served");
+        }
+        if !report.holes.is_empty() {
+            self.metrics.partitions_corrupt.inc();
+        }
+        let (reader, retention) = (log.reader(), log.retention());
+        let state = &topic.partitions[partition.0 as usize];
+        let leadership = Leadership {
+            leader: broker,
+            epoch: state.leader_epoch,
+            replicas: state.replicas.clone(),
+            in_sync: state.in_sync.clone(),
+            min_in_sync: topic.config.min_in_sync_replicas,
+            durability: topic.config.durability,
+        };
+        // What recovery found was flushed by it, and a single replica has nobody to wait for.
+        let offsets = PartitionOffsets::recovered(reader.log_start(), log.end(), reader.flushed_end(), log.end());
+        let (sender, tail) = watch::channel(Owner::first_tail(state.leader_epoch));
+        let topic_metrics = self.metrics.topic(topic.name.as_str());
+        let parts = owner::Parts {
+            name,
+            log,
+            leadership,
+            config: topic.config,
+            tail: sender,
+            space: self.space.clone(),
+            topic_metrics: topic_metrics.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let handle = Handle::new(handle::Parts {
+            topic_id: topic.id,
+            topic: topic.name.clone(),
+            partition,
+            owner: Owner::new(parts, offsets),
+            reader,
+            retention,
+            tail,
+            metrics: topic_metrics,
+            queue_bytes_max: self.queue_bytes_max,
+            runtime: self.runtime.clone(),
+        });
+        // The cell is new: nobody has set it.
+        let _ = cell.set(handle.clone());
+        Ok(handle)
+    }
+
+    /// Removes the folder of a deleted partition.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn remove(&self, topic: &TopicName, partition: PartitionId) -> Result<(), DataDirError> {
+        self.data.delete_partition(topic, partition)
+    }
+
+    /// Writes, flushes and removes a small file in the data folder.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn probe_disk(&self) -> std::io::Result<()> {
+        let (disk, path) = (self.data.disk(), self.data.root().join(PROBE));
+        match disk.remove_file(&path) {
+            // The leftover of a probe that was killed.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(&path)?;
+        let probed = file.write_at(&[std::io::IoSlice::new(b"probe")], 0).and_then(|_| file.sync_data());
+        disk.remove_file(&path)?;
+        probed
+    }
+}
+
+/// What of a topic's configuration concerns its segments.
+fn segment_options(config: &TopicConfig) -> SegmentOptions {
+    SegmentOptions { segment_bytes: config.segment_bytes, ..SegmentOptions::default() }
+}

@@ -1,0 +1,75 @@
+//! Failures of the lower rooms as the wire says them. Knows nothing of who asked.
+
+use tidelog_log::ReadError;
+use tidelog_log::retention::DeleteError;
+use tidelog_protocol::{ErrorCode, Offset, WireError};
+use tidelog_replication::AckFailure;
+
+/// Why a ticket was not honoured; `detail` is what the storage said.
+pub(super) fn of_ack(cause: AckFailure, detail: &str) -> WireError {
+    let code = cause.code();
+    match cause {
+        AckFailure::StorageFull => storage_full(detail),
+        AckFailure::StorageFailed => WireError::new(
+            code,
+            format!(
+                "a write or flush failed, whether the records survive is unknown: {detail}; restart the broker once the disk is well"
+            ),
+        ),
+        AckFailure::NotLeader => WireError::new(
+            code,
+            "another leadership began; whether the records survive is unknown: refresh the metadata",
+        ),
+    }
+}
+
+/// The disk is full.
+pub(super) fn storage_full(detail: &str) -> WireError {
+    let sentence =
+        format!("the disk is full, nothing was written ({detail}); free space and produce goes on by itself");
+    WireError { retry_after_ms: 500, ..WireError::new(ErrorCode::StorageFull, sentence) }
+}
+
+/// The partition is out of service.
+pub(super) fn poisoned(detail: &str) -> WireError {
+    let sentence =
+        format!("a write or flush of this partition failed ({detail}); it is out of service until the broker restarts");
+    WireError::new(ErrorCode::StorageFailed, sentence)
+}
+
+/// The partition is being closed.
+pub(super) fn closed() -> WireError {
+    WireError::new(ErrorCode::ShuttingDown, "the broker shuts down; connect elsewhere or try again")
+}
+
+/// The partition was deleted.
+pub(super) fn deleted() -> WireError {
+    WireError::new(ErrorCode::UnknownTopic, "the topic was deleted")
+}
+
+/// The offset is not there.
+pub(super) fn out_of_range(offset: Offset, log_start: Offset, end: Offset) -> WireError {
+    let sentence = format!("offset {offset} is not there; offsets {log_start} to {end} are");
+    WireError { range: Some((log_start, end)), ..WireError::new(ErrorCode::OffsetOutOfRange, sentence) }
+}
+
+/// A read that gave nothing.
+pub(crate) fn of_read(error: &ReadError) -> WireError {
+    match error {
+        ReadError::OutOfRange { from, log_start, end } => out_of_range(*from, *log_start, *end),
+        ReadError::Corrupt { from, to } => {
+            WireError { range: Some((*from, *to)), ..WireError::new(ErrorCode::CorruptLog, error.to_string()) }
+        }
+        ReadError::Poisoned(cause) => poisoned(&cause.to_string()),
+        ReadError::Storage(_) => WireError::new(ErrorCode::StorageFailed, error.to_string()),
+    }
+}
+
+/// A deletion that was not done.
+pub(super) fn of_deletion(error: &DeleteError) -> WireError {
+    match error {
+        DeleteError::OutOfRange { before, end } => out_of_range(*before, Offset::ZERO, *end),
+        DeleteError::Poisoned(cause) => poisoned(&cause.to_string()),
+        DeleteError::Storage(_) => WireError::new(ErrorCode::StorageFailed, error.to_string()),
+    }
+}

@@ -1,0 +1,21 @@
+//! The offsets that an owner publishes. A reader that has seen a tail may read everything below its ends. Knows nothing of who
+//! waits.
+
+use tidelog_protocol::{LeaderEpoch, Offset, WireError};
+
+/// What is published of a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tail {
+    /// First offset that can be read.
+    pub log_start: Offset,
+    /// First offset of the oldest open transaction, capped by the high watermark.
+    pub last_stable: Offset,
+    /// First offset that consumers cannot read yet.
+    pub high_watermark: Offset,
+    /// Next offset to be written.
+    pub log_end: Offset,
+    /// The leadership.
+    pub leader_epoch: LeaderEpoch,
+    /// Why nothing is served any more.
+    pub ended: Option<WireError>,
+}

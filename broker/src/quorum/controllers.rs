@@ -1,0 +1,75 @@
+//! Drives the pure controller: one command at a time, decided on the newest image, done when its records hold. Knows nothing of
+//! how they come to hold.
+
+use std::sync::Arc;
+
+use tidelog_coordination::{ClusterImage, Command, Controller, Reply};
+use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
+use tokio::sync::{Mutex, watch};
+
+use super::local::{Quorum, Role};
+use crate::clock;
+
+/// The way to read and change metadata.
+#[derive(Debug)]
+pub struct Controllers {
+    quorum: Quorum,
+    /// A decision must see the records of the one before it.
+    one_at_a_time: Mutex<()>,
+}
+
+impl Controllers {
+    /// Over a quorum.
+    #[must_use]
+    pub fn new(quorum: Quorum) -> Self {
+        Self { quorum, one_at_a_time: Mutex::new(()) }
+    }
+
+    /// The newest image.
+    #[must_use]
+    pub fn image(&self) -> Arc<ClusterImage> {
+        self.quorum.image().borrow().clone()
+    }
+
+    /// The image and its changes.
+    #[must_use]
+    pub fn images(&self) -> watch::Receiver<Arc<ClusterImage>> {
+        self.quorum.image()
+    }
+
+    /// The broker that runs the controller, if it is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<BrokerId> {
+        match self.quorum.role() {
+            Role::Leader { broker } => Some(broker),
+        }
+    }
+
+    /// Does what the command says. Gives the answer and the metadata index as of which it holds.
+    ///
+    /// # Errors
+    /// What the controller's rules say; StorageFull or StorageFailed where the metadata log cannot be written.
+    pub async fn submit(&self, command: Command) -> Result<(Reply, MetadataIndex), WireError> {
+        let _turn = self.one_at_a_time.lock().await;
+        let image = self.image();
+        let decision = Controller::new((*image).clone()).handle(&command, clock::now())?;
+        let index = if decision.records.is_empty() {
+            image.as_of()
+        } else {
+            self.quorum.propose(decision.records).await.map_err(|error| {
+                let code = if error.is_full() { ErrorCode::StorageFull } else { ErrorCode::StorageFailed };
+                WireError::new(code, error.to_string())
+            })?
+        };
+        Ok((decision.reply, index))
+    }
+
+    /// Flushes and closes the metadata log.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub async fn close(&self) -> Result<(), super::QuorumError> {
+        let _turn = self.one_at_a_time.lock().await;
+        self.quorum.close().await
+    }
+}

@@ -1,0 +1,40 @@
+//! Is everything there that a client needs? Looks, rather than remembers. Knows nothing of HTTP.
+
+use std::sync::Arc;
+
+use crate::node::Node;
+
+/// One thing that was looked at.
+#[derive(Debug)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// What is wrong with it.
+    pub fault: Option<String>,
+}
+
+/// Looks at everything.
+pub async fn check(node: &Arc<Node>) -> Vec<Check> {
+    let drained = node.draining.is_cancelled().then(|| "shutting down".to_string());
+    let probe = node.clone();
+    let written = tokio::task::spawn_blocking(move || probe.registry.probe_disk()).await;
+    let disk = match written {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error),
+        Err(_) => Some("the probe failed unexpectedly".into()),
+    };
+    let space = node.registry.space();
+    let full = (!space.has_room()).then(|| {
+        let (free, least) = (space.free_bytes(), space.low_water_bytes());
+        format!("{free} bytes are free, disk_free_min_bytes is {least}: produce is refused until space is freed")
+    });
+    let poisoned = node.metrics.partitions_poisoned.get();
+    let poisoned =
+        (poisoned > 0).then(|| format!("{poisoned} partitions are out of service after a failed write or flush"));
+    vec![
+        Check { name: "accepting", fault: drained },
+        Check { name: "log-writable", fault: disk },
+        Check { name: "disk-space", fault: full },
+        Check { name: "partitions", fault: poisoned },
+    ]
+}

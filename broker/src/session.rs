@@ -1,0 +1,157 @@
+//! One client as the handlers see it: where it is, what it said, how to answer it, which streams it has. Knows nothing of
+//! sockets; the connection drains the outbox.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use tidelog_protocol::api::{Api, OneWay, Request};
+use tidelog_protocol::frame::{Flags, FrameKind, Header};
+use tidelog_protocol::messages::Fault;
+use tidelog_protocol::{CorrelationId, ErrorCode, Message, ProtocolVersion, WireError};
+use tokio_util::sync::CancellationToken;
+
+use crate::outbox::{FrameStamp, OutFrame, Outbox};
+use crate::streams::Streams;
+
+/// One client.
+#[derive(Debug)]
+pub struct Session {
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The address that it dialled.
+    pub local: SocketAddr,
+    /// The version it speaks.
+    pub version: ProtocolVersion,
+    /// What leaves for it.
+    pub outbox: Arc<Outbox>,
+    /// Its streams.
+    pub streams: Streams,
+    /// Ends with the connection.
+    pub closed: CancellationToken,
+    /// True once it said hello.
+    pub introduced: AtomicBool,
+    /// Its name for itself.
+    pub client_id: Mutex<String>,
+    unanswered: AtomicUsize,
+    under_way: Gauge,
+}
+
+impl Session {
+    /// A client that has not said hello yet.
+    #[must_use]
+    pub fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        version: ProtocolVersion,
+        closed: CancellationToken,
+        under_way: Gauge,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            local,
+            version,
+            outbox: Arc::default(),
+            streams: Streams::default(),
+            closed,
+            introduced: AtomicBool::new(false),
+            client_id: Mutex::default(),
+            unanswered: AtomicUsize::new(0),
+            under_way,
+        })
+    }
+
+    /// Requests not answered yet.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Acquire)
+    }
+
+    /// Pushes a message that nobody asked for.
+    pub fn push<M: OneWay>(&self, message: &M) {
+        let stamp = self.stamp(FrameKind::Push, M::API as u16, CorrelationId(0));
+        self.outbox.push(OutFrame::encode(stamp, message, Vec::new()));
+    }
+
+    /// The stamp of a frame to this client, without flags.
+    #[must_use]
+    pub fn stamp(&self, kind: FrameKind, api: u16, correlation: CorrelationId) -> FrameStamp {
+        FrameStamp { kind, flags: Flags::default(), api, correlation, version: self.version }
+    }
+
+    /// The duty to answer a request that has just arrived.
+    #[must_use]
+    pub fn reply_to(self: &Arc<Self>, header: &Header, arrived: Instant) -> Reply {
+        self.unanswered.fetch_add(1, Ordering::AcqRel);
+        self.under_way.inc();
+        let deadline = (header.timeout_ms > 0).then(|| arrived + Duration::from_millis(u64::from(header.timeout_ms)));
+        Reply { session: self.clone(), api: header.api, correlation: header.correlation, deadline, answered: false }
+    }
+}
+
+/// The duty to answer one request. Dropped without an answer it says Internal, so that no client waits for nothing.
+#[derive(Debug)]
+#[must_use]
+pub struct Reply {
+    /// Who asked.
+    pub session: Arc<Session>,
+    /// When nobody waits for the answer any more.
+    pub deadline: Option<Instant>,
+    api: u16,
+    correlation: CorrelationId,
+    answered: bool,
+}
+
+impl Reply {
+    /// Answers.
+    pub fn send<M: Message>(mut self, message: &M) {
+        self.answer(Flags::default(), message);
+    }
+
+    /// Answers with a result.
+    pub fn finish<R: Request>(self, result: Result<R::Response, WireError>) {
+        match result {
+            Ok(response) => self.send(&response),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Answers that it went wrong.
+    pub fn fail(mut self, error: WireError) {
+        self.answer(Flags::FAULT, &Fault::from(error));
+    }
+
+    /// Ends the duty of a request that wants no answer.
+    pub fn stay_silent(mut self) {
+        self.answered = true;
+    }
+
+    /// The request's correlation id, which names the stream that it opens.
+    #[must_use]
+    pub fn correlation(&self) -> CorrelationId {
+        self.correlation
+    }
+
+    fn answer<M: Message>(&mut self, flags: Flags, message: &M) {
+        self.answered = true;
+        let stamp = FrameStamp { flags, ..self.session.stamp(FrameKind::Response, self.api, self.correlation) };
+        self.session.outbox.push(OutFrame::encode(stamp, message, Vec::new()));
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.answered {
+            let api = Api::from_u16(self.api).map_or("?", Api::name);
+            let sentence =
+                format!("the broker dropped a {api} request without an answer; what became of it is unknown");
+            self.answer(Flags::FAULT, &Fault::from(WireError::new(ErrorCode::Internal, sentence)));
+        }
+        self.session.under_way.dec();
+        self.session.unanswered.fetch_sub(1, Ordering::AcqRel);
+        self.session.outbox.poke();
+    }
+}

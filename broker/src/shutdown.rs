@@ -1,0 +1,72 @@
+//! The end of a broker's life: drain, close the connections, close the logs. Knows nothing of signals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_protocol::{ErrorCode, WireError};
+use tracing::{error, info, warn};
+
+use crate::node::Node;
+use crate::partition::Command;
+
+/// Does all of it; the first log that cannot be closed cleanly is the error, the others are closed all the same.
+pub(crate) async fn drain_and_close(node: &Arc<Node>) -> Result<(), WireError> {
+    let patience = Duration::from_millis(node.config.shutdown_timeout_ms);
+    node.draining.cancel();
+    if tokio::time::timeout(patience, drained(node)).await.is_err() {
+        warn!(
+            connections = node.metrics.connections.get(),
+            "clients did not leave in time; their connections are closed"
+        );
+    }
+    node.connections_close.cancel();
+    node.tasks.close();
+    if tokio::time::timeout(patience.max(Duration::from_secs(1)), node.tasks.wait()).await.is_err() {
+        warn!("some connections did not end in time");
+    }
+    close_logs(node).await
+}
+
+/// Waits until no connection is left, or none has anything under way. Clients leave by themselves once they are told to.
+async fn drained(node: &Arc<Node>) {
+    let mut look = tokio::time::interval(Duration::from_millis(10));
+    while node.metrics.connections.get() > 0 && node.metrics.requests_under_way.get() > 0 {
+        look.tick().await;
+    }
+}
+
+async fn close_logs(node: &Arc<Node>) -> Result<(), WireError> {
+    let closing = node.clone();
+    let closed = tokio::task::spawn_blocking(move || close_partitions(&closing)).await;
+    let mut result =
+        closed.unwrap_or_else(|_| Err(WireError::new(ErrorCode::Internal, "closing the logs failed unexpectedly")));
+    if let Err(error) = node.controllers.close().await {
+        error!(%error, "the metadata log was not closed cleanly");
+        result = result.and(Err(WireError::new(ErrorCode::StorageFailed, error.to_string())));
+    }
+    result
+}
+
+fn close_partitions(node: &Node) -> Result<(), WireError> {
+    let partitions = node.registry.all();
+    info!(partitions = partitions.len(), "closing the logs");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for partition in &partitions {
+        let (sender, name) = (sender.clone(), format!("{}-{}", partition.topic(), partition.partition()));
+        partition.submit(Command::Close {
+            ticket: Box::new(move |result| {
+                // The receiver outlives every sender.
+                let _ = sender.send((name, result));
+            }),
+        });
+    }
+    drop(sender);
+    let mut first = Ok(());
+    for (name, result) in receiver {
+        if let Err(error) = result {
+            error!(partition = %name, %error, "not closed cleanly; recovery runs at the next start");
+            first = first.and(Err(error));
+        }
+    }
+    first
+}
