@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidelog_protocol::messages::{Isolation, Position};
 use tidelog_protocol::{Offset, PartitionId, Timestamp};
 
-use super::Consumer;
+use super::{Consumer, opening};
 use crate::ClientError;
 use crate::cluster::Cluster;
 
@@ -166,6 +166,6 @@ impl ConsumerBuilder {
                 return refuse(format!("{name} of {bytes} is not within 1 KiB and 1 GiB"));
             }
         }
-        Consumer::open(self.cluster, self.selections, self.start, self.settings).await
+        opening::open(self.cluster, self.selections, self.start, self.settings).await
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! - [`ConsumerBuilder`]: what is read, and where it starts.
 //! - [`Consumer`]: the reading end.
+//! - `opening`: how it comes about; `subscription`: keeps the stream of one partition open; `inbox`: what was pushed.
 //! - [`BatchView`]: a batch without a copy; [`ConsumerRecord`]: a record that can be kept.
 
 mod batch_view;
 mod builder;
 mod error;
+mod inbox;
+mod opening;
 mod reading;
 mod record;
+mod subscription;
 
 pub use batch_view::{BatchRecords, BatchView};
 pub use builder::{ConsumerBuilder, OutOfRange, Start};

@@ -1,24 +1,30 @@
-//! The reading end: batches that were pushed become views or records.
+//! The reading end: batches that were pushed become views or records. Knows offsets and batches; streams are the
+//! subscriptions' business.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_core::Stream;
+use tidelog_protocol::records::{BatchError, OwnedBatch, OwnedRecords, RawBatch, Scratch};
 use tidelog_protocol::{Offset, PartitionId};
+use tokio_util::sync::DropGuard;
 
-use super::builder::{Selection, Settings};
+use super::builder::Settings;
+use super::inbox::{Event, Inbox, Slot};
 use super::{BatchView, ConsumeError, ConsumerRecord, Start, TopicPartition};
-use crate::ClientError;
 use crate::cluster::Cluster;
 
 /// Reads records of partitions, each in order. Batches are pushed ahead of the program as far as
 /// [`ConsumerBuilder::prefetch_bytes`](super::ConsumerBuilder::prefetch_bytes) reaches, and no further.
 ///
 /// A lost connection is opened again by itself, and reading goes on at the next offset: no record is lost or comes twice. What cannot
-/// heal by itself is an error of one partition; the others go on.
+/// heal by itself is an error of one partition, told once; the others go on.
 ///
-/// It is a [`Stream`] of owned records; [`Consumer::next_batch`] is several times faster where each record is only looked at.
+/// It is a [`Stream`] of owned records; [`Consumer::next_batch`] is several times faster where each record is only looked at. Both may
+/// be mixed.
 ///
 /// ```no_run
 /// use tidelog_client::{Client, Start};
@@ -36,27 +42,61 @@ use crate::cluster::Cluster;
 /// ```
 #[derive(Debug)]
 pub struct Consumer {
-    cluster: Arc<Cluster>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) settings: Settings,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) partitions: Vec<Partition>,
+    /// Partitions that have not reached their end.
+    pub(super) unfinished: usize,
+    /// The item being consumed.
+    pub(super) item: Option<Item>,
+    /// The batch at hand could not be looked into; the rest of its item goes with it.
+    pub(super) broken: bool,
+    pub(super) scratch: Scratch,
+    /// Ends the subscriptions with the consumer.
+    pub(super) _subscriptions: DropGuard,
+}
+
+/// One partition as the consumer sees it.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) source: Arc<TopicPartition>,
+    /// Offset of the next record to be handed out.
+    pub(super) position: Offset,
+    /// Records from here on are not handed out.
+    pub(super) until: Offset,
+    /// It has reached its end.
+    pub(super) finished: bool,
+}
+
+/// A pushed item, as far as it was not consumed.
+#[derive(Debug)]
+pub(super) struct Item {
+    slot: Slot,
+    /// Batches not looked at.
+    rest: Bytes,
+    /// Bytes of the whole item, to be given back as credit.
+    bytes: u32,
+    next_offset: Offset,
+    /// The batch at hand.
+    batch: Option<OwnedBatch>,
+    /// Its records, where they are handed out one by one.
+    records: Option<OwnedRecords>,
 }
 
 impl Consumer {
-    pub(super) async fn open(
-        cluster: Arc<Cluster>,
-        selections: Vec<Selection>,
-        start: Start,
-        settings: Settings,
-    ) -> Result<Self, ClientError> {
-        let _ = (selections, start, settings);
-        Ok(Self { cluster })
-    }
-
     /// The next batch of any partition; `None` where [`until_end`](super::ConsumerBuilder::until_end) was asked for and every
-    /// partition has reached its end. Its records count as consumed with the next call on the consumer.
+    /// partition has reached its end. Its records count as handed out.
     ///
     /// # Errors
     /// [`ConsumeError`], each of one partition; the call after it goes on with the others.
     pub async fn next_batch(&mut self) -> Result<Option<BatchView<'_>>, ConsumeError> {
-        Err(ClientError::Closed.into())
+        // A batch of which some records were handed out one by one gives the rest of them.
+        let resumed = self.item.as_mut().is_some_and(|item| item.records.take().is_some() && item.batch.is_some());
+        if !resumed && !poll_fn(|cx| self.poll_batch(cx)).await? {
+            return Ok(None);
+        }
+        self.view().map(Some)
     }
 
     /// The next record of any partition, to be kept or sent elsewhere; `None` as in [`Consumer::next_batch`].
@@ -64,13 +104,13 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::next_batch`].
     pub async fn next(&mut self) -> Option<Result<ConsumerRecord, ConsumeError>> {
-        None
+        poll_fn(|cx| self.poll_record(cx)).await
     }
 
     /// The partitions that it reads.
     #[must_use]
     pub fn assignment(&self) -> Vec<TopicPartition> {
-        Vec::new()
+        self.partitions.iter().map(|partition| TopicPartition::clone(&partition.source)).collect()
     }
 
     /// The offset of the next record that will be handed out.
@@ -78,7 +118,7 @@ impl Consumer {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn position(&self, topic: &str, partition: PartitionId) -> Result<Offset, ConsumeError> {
-        Err(ConsumeError::NotAssigned { topic: topic.into(), partition })
+        self.slot(topic, partition).map(|slot| self.partitions[slot].position)
     }
 
     /// The first offset that could not be read yet, as the broker said last.
@@ -86,10 +126,10 @@ impl Consumer {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn high_watermark(&self, topic: &str, partition: PartitionId) -> Result<Offset, ConsumeError> {
-        Err(ConsumeError::NotAssigned { topic: topic.into(), partition })
+        self.slot(topic, partition).map(|slot| self.inbox.high_watermark(slot))
     }
 
-    /// How many records lie between the position and the high watermark.
+    /// How many offsets lie between the position and the high watermark.
     ///
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
@@ -97,12 +137,14 @@ impl Consumer {
         Ok(self.high_watermark(topic, partition)?.since(self.position(topic, partition)?))
     }
 
-    /// Hands out nothing more of a partition until [`Consumer::resume`]. What was prefetched stays.
+    /// Hands out nothing more of a partition until [`Consumer::resume`], but what is left of the item at hand (see
+    /// [`item_bytes`](super::ConsumerBuilder::item_bytes)). What was prefetched stays.
     ///
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn pause(&mut self, topic: &str, partition: PartitionId) -> Result<(), ConsumeError> {
-        Err(ConsumeError::NotAssigned { topic: topic.into(), partition })
+        self.inbox.pause(self.slot(topic, partition)?);
+        Ok(())
     }
 
     /// Goes on with a paused partition.
@@ -110,7 +152,8 @@ impl Consumer {
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn resume(&mut self, topic: &str, partition: PartitionId) -> Result<(), ConsumeError> {
-        Err(ConsumeError::NotAssigned { topic: topic.into(), partition })
+        self.inbox.resume(self.slot(topic, partition)?);
+        Ok(())
     }
 
     /// Goes on elsewhere in a partition; also where an error stopped it. What was prefetched of it is dropped.
@@ -118,15 +161,197 @@ impl Consumer {
     /// # Errors
     /// [`ConsumeError::NotAssigned`]; [`ConsumeError::Client`] where the place cannot be found.
     pub async fn seek(&mut self, topic: &str, partition: PartitionId, to: Start) -> Result<(), ConsumeError> {
-        let _ = (to, &self.cluster);
-        Err(ConsumeError::NotAssigned { topic: topic.into(), partition })
+        let slot = self.slot(topic, partition)?;
+        let (position, offset) = super::opening::resolve(&self.cluster, topic, partition, to).await?;
+        if self.item.as_ref().is_some_and(|item| item.slot == slot) {
+            self.item = None;
+        }
+        self.partitions[slot].position = offset;
+        let finished = offset >= self.partitions[slot].until;
+        self.finish(slot, finished);
+        self.inbox.seek(slot, position);
+        if finished {
+            self.inbox.halt(slot);
+        }
+        Ok(())
+    }
+
+    fn slot(&self, topic: &str, partition: PartitionId) -> Result<Slot, ConsumeError> {
+        let found = self
+            .partitions
+            .iter()
+            .position(|known| known.source.partition == partition && known.source.topic.as_str() == topic);
+        found.ok_or_else(|| ConsumeError::NotAssigned { topic: topic.into(), partition })
+    }
+
+    /// Notes whether a partition has reached its end.
+    fn finish(&mut self, slot: Slot, finished: bool) {
+        let partition = &mut self.partitions[slot];
+        match (partition.finished, finished) {
+            (false, true) => self.unfinished -= 1,
+            (true, false) => self.unfinished += 1,
+            _ => {}
+        }
+        partition.finished = finished;
+    }
+
+    /// Puts the next batch at hand; false at the end.
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ConsumeError>> {
+        if std::mem::take(&mut self.broken) {
+            self.item = None;
+        }
+        loop {
+            if let Some(found) = self.next_of_item() {
+                return Poll::Ready(found.map(|()| true));
+            }
+            if self.unfinished == 0 {
+                return Poll::Ready(Ok(false));
+            }
+            let (slot, event) = ready!(self.inbox.poll_next(cx));
+            match event {
+                Event::Failed(error) => return Poll::Ready(Err(error)),
+                Event::Batches { payload, next_offset } => {
+                    let bytes = payload.len() as u32;
+                    self.item = Some(Item { slot, rest: payload, bytes, next_offset, batch: None, records: None });
+                }
+            }
+        }
+    }
+
+    /// Puts the next batch of the item at hand in place. Without one left it settles the item.
+    fn next_of_item(&mut self) -> Option<Result<(), ConsumeError>> {
+        loop {
+            let item = self.item.as_mut()?;
+            let partition = &mut self.partitions[item.slot];
+            if let Some(batch) = item.batch.take() {
+                partition.position = partition.position.max(batch.header().next_offset());
+            }
+            if item.rest.is_empty() || partition.position >= partition.until {
+                partition.position = partition.position.max(item.next_offset.min(partition.until));
+                self.settle_item();
+                continue;
+            }
+            let batch = match OwnedBatch::split_from(&mut item.rest) {
+                Ok(batch) => batch,
+                Err(error) => return Some(Err(self.corrupt(error))),
+            };
+            let header = batch.header();
+            // The first batch of a stream may begin before the place asked for, or lie there altogether.
+            if header.next_offset() <= partition.position {
+                continue;
+            }
+            if header.base_offset >= partition.until {
+                partition.position = partition.until;
+                continue;
+            }
+            if let Err(error) = batch.verify_crc() {
+                return Some(Err(self.corrupt(error)));
+            }
+            let control = header.attributes.is_control();
+            item.batch = Some(batch);
+            if !control {
+                return Some(Ok(()));
+            }
+        }
+    }
+
+    /// The item at hand is consumed: its bytes go back as credit, and its partition may have reached its end.
+    fn settle_item(&mut self) {
+        let Some(item) = self.item.take() else { return };
+        let partition = &self.partitions[item.slot];
+        if item.bytes > 0 {
+            self.inbox.consumed(item.slot, item.bytes);
+        }
+        if partition.position >= partition.until {
+            self.finish(item.slot, true);
+            self.inbox.halt(item.slot);
+        }
+    }
+
+    /// Stops the partition of the item at hand where it stands.
+    fn corrupt(&mut self, source: BatchError) -> ConsumeError {
+        let item = self.item.take();
+        let slot = item.map_or(0, |item| item.slot);
+        let partition = &self.partitions[slot];
+        self.inbox.halt(slot);
+        ConsumeError::Corrupt {
+            topic: partition.source.topic.clone(),
+            partition: partition.source.partition,
+            offset: partition.position,
+            source,
+        }
+    }
+
+    /// The batch at hand, borrowed; its records count as handed out.
+    fn view(&mut self) -> Result<BatchView<'_>, ConsumeError> {
+        let Self { item, partitions, scratch, settings, inbox, broken, .. } = self;
+        #[expect(clippy::expect_used, reason = "both callers have just put it there")]
+        let (item, batch) = item
+            .as_ref()
+            .and_then(|item| item.batch.as_ref().map(|batch| (item, batch)))
+            .expect("a batch is at hand whenever a view of it is asked for");
+        let partition = &mut partitions[item.slot];
+        let from = partition.position;
+        scratch.set_limit(settings.decompressed_bytes_max);
+        let records = RawBatch::parse_compacted(batch.bytes()).and_then(|raw| raw.records(scratch));
+        let records = records.map_err(|source| {
+            inbox.halt(item.slot);
+            *broken = true;
+            ConsumeError::Corrupt {
+                topic: partition.source.topic.clone(),
+                partition: partition.source.partition,
+                offset: from,
+                source,
+            }
+        })?;
+        partition.position = from.max(batch.header().next_offset().min(partition.until));
+        Ok(BatchView {
+            source: &partition.source,
+            header: batch.header(),
+            bytes: batch.bytes().len(),
+            records,
+            from,
+            until: partition.until,
+        })
+    }
+
+    fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecord, ConsumeError>>> {
+        loop {
+            while let Some(item) = &mut self.item
+                && let Some(records) = &mut item.records
+            {
+                let partition = &mut self.partitions[item.slot];
+                match records.next() {
+                    Some(Ok(record)) if record.offset < partition.position => {}
+                    Some(Ok(record)) if record.offset < partition.until => {
+                        partition.position = record.offset.plus(1);
+                        let record = ConsumerRecord::new(Arc::clone(&partition.source), record);
+                        return Poll::Ready(Some(Ok(record)));
+                    }
+                    Some(Ok(_)) | None => item.records = None,
+                    Some(Err(error)) => return Poll::Ready(Some(Err(self.corrupt(error)))),
+                }
+            }
+            match ready!(self.poll_batch(cx)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            let limit = self.settings.decompressed_bytes_max;
+            let Some(item) = &mut self.item else { continue };
+            let Some(batch) = &item.batch else { continue };
+            match batch.records(limit) {
+                Ok(records) => item.records = Some(records),
+                Err(error) => return Poll::Ready(Some(Err(self.corrupt(error)))),
+            }
+        }
     }
 }
 
 impl Stream for Consumer {
     type Item = Result<ConsumerRecord, ConsumeError>;
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(None)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_record(cx)
     }
 }

@@ -13,5 +13,5 @@ mod reader;
 mod receive_buffer;
 mod writer;
 
-pub(crate) use connection::{Connection, Reply, StreamHandler, Ticket};
+pub(crate) use connection::{Connection, StreamHandler, Ticket};
 pub(crate) use handshake::{Greeting, connect};

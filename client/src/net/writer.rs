@@ -85,7 +85,9 @@ fn advance(wire: &Wire, frames: &mut VecDeque<Outgoing>, mut written: usize) {
             return;
         }
         written -= frame.bytes();
-        if let Some(Outgoing { written: Some(handler), .. }) = frames.pop_front() {
+        if let Some(Outgoing { written: Some(handler), payload, .. }) = frames.pop_front() {
+            // Its buffer may be used again by whoever hears of it.
+            drop(payload);
             handler(Ok(()));
         }
     }

@@ -1,53 +1,329 @@
-//! (being built)
+//! Where records find their lane. Knows topics, partitions and memory; what becomes of a batch is its lane's business.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use foldhash::{HashMap, HashMapExt};
+use parking_lot::RwLock;
+use tidelog_protocol::records::BatchBuilder;
+use tidelog_protocol::{PartitionId, Timestamp};
+
+use super::delivery::Completion;
+use super::lane::NoRoom;
+use super::memory::{Buffers, Memory, Reservation};
+use super::partition::{Partition, Shared, State};
 use super::{Delivery, RecordRef, SendError, Settings};
 use crate::ClientError;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, TopicImage};
 
-/// The lanes of all partitions.
-#[derive(Debug)]
+/// The lanes of all topics that a producer has used.
 pub(super) struct Dispatch {
-    cluster: Arc<Cluster>,
-    settings: Settings,
+    shared: Arc<Shared>,
+    topics: RwLock<HashMap<Arc<str>, Arc<TopicLanes>>>,
+    closed: AtomicBool,
 }
 
-/// The lanes of a topic.
-pub(super) struct TopicLanes {}
+/// The lanes of one topic, as many as it had partitions when they were made.
+pub(super) struct TopicLanes {
+    name: Arc<str>,
+    batch_bytes_max: usize,
+    partitions: Vec<Arc<Partition>>,
+    /// Where records without a choice of their own go.
+    sticky: AtomicU32,
+    /// The topic has grown: these are used now.
+    newer: OnceLock<Arc<TopicLanes>>,
+}
 
 impl TopicLanes {
     pub(super) fn name(&self) -> &str {
-        ""
+        &self.name
     }
+
     pub(super) fn partitions(&self) -> u32 {
-        0
+        self.current().partitions.len() as u32
     }
+
+    #[inline]
+    fn current(&self) -> &Self {
+        let mut lanes = self;
+        while let Some(newer) = lanes.newer.get() {
+            lanes = newer;
+        }
+        lanes
+    }
+
+    fn limits(&self, shared: &Shared) -> Limits {
+        let record_bytes = self.batch_bytes_max.min(shared.memory.limit());
+        Limits { batch_bytes: shared.settings.batch_bytes.min(record_bytes), record_bytes }
+    }
+
+    /// Where records without a choice of their own go from now on, instead of `from`.
+    fn move_sticky(&self, from: u32) -> u32 {
+        let next = (from + 1) % self.partitions.len().max(1) as u32;
+        // Somebody else may have moved it already; theirs is as good.
+        match self.sticky.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => next,
+            Err(theirs) => theirs,
+        }
+    }
+}
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dispatch({:?})", self.shared.settings)
+    }
+}
+
+/// How large batches may be, in bytes.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Usually.
+    batch_bytes: usize,
+    /// Where one record needs a batch of its own.
+    record_bytes: usize,
+}
+
+/// Why a record was not taken.
+enum Refused {
+    /// This much memory is needed.
+    Memory(usize),
+    /// For good.
+    For(SendError),
 }
 
 impl Dispatch {
     pub(super) fn new(cluster: Arc<Cluster>, settings: Settings) -> Arc<Self> {
-        Arc::new(Self { cluster, settings })
+        let memory = Memory::new(settings.memory_bytes);
+        let buffers = Buffers::new(settings.batch_bytes, settings.memory_bytes);
+        let shared = Arc::new(Shared { cluster, settings, memory, buffers });
+        Arc::new(Self { shared, topics: RwLock::new(HashMap::new()), closed: AtomicBool::new(false) })
     }
+
+    /// The lanes of a topic that was used before.
+    pub(super) fn known_topic(&self, name: &str) -> Option<Arc<TopicLanes>> {
+        self.topics.read().get(name).cloned()
+    }
+
+    /// The lanes of a topic; asks the cluster where it is new or what is known has grown old.
     pub(super) async fn topic(&self, name: &str) -> Result<Arc<TopicLanes>, ClientError> {
-        self.cluster.topic(name).await?;
-        Err(ClientError::Closed)
+        let image = self.shared.cluster.topic(name).await?;
+        if image.partitions.is_empty() {
+            return Err(ClientError::NoLeader { topic: name.into(), partition: PartitionId(0) });
+        }
+        let mut topics = self.topics.write();
+        let known = topics.get(name);
+        if let Some(lanes) = known.filter(|lanes| lanes.partitions.len() >= image.partitions.len()) {
+            return Ok(Arc::clone(lanes));
+        }
+        let lanes = Arc::new(self.lanes(&image, known.map(Arc::as_ref)));
+        if let Some(older) = topics.insert(Arc::clone(&image.name), Arc::clone(&lanes)) {
+            // Set once: only whoever replaces it in the map does, under the lock.
+            let _ = older.newer.set(Arc::clone(&lanes));
+        }
+        Ok(lanes)
     }
-    pub(super) fn known_topic(&self, _: &str) -> Option<Arc<TopicLanes>> {
-        None
+
+    fn lanes(&self, image: &TopicImage, older: Option<&TopicLanes>) -> TopicLanes {
+        let mut partitions: Vec<Arc<Partition>> = older.map(|older| older.partitions.clone()).unwrap_or_default();
+        for id in partitions.len()..image.partitions.len() {
+            partitions.push(Partition::new(Arc::clone(&self.shared), Arc::clone(&image.name), PartitionId(id as u32)));
+        }
+        TopicLanes {
+            name: Arc::clone(&image.name),
+            batch_bytes_max: image.batch_bytes_max as usize,
+            // Many producers that start together shall not all start with the first.
+            sticky: AtomicU32::new(fastrand::u32(..partitions.len().max(1) as u32)),
+            partitions,
+            newer: OnceLock::new(),
+        }
     }
-    pub(super) async fn send(&self, _: &TopicLanes, _: &RecordRef<'_>) -> Result<Delivery, SendError> {
-        Err(SendError::Closed)
+
+    #[inline]
+    pub(super) async fn send(&self, lanes: &TopicLanes, record: &RecordRef<'_>) -> Result<Delivery, SendError> {
+        match self.append(lanes, record, &mut None) {
+            Ok(delivery) => Ok(delivery),
+            Err(Refused::For(error)) => Err(error),
+            // On the heap, so that the usual way through here does not carry the size of this one.
+            Err(Refused::Memory(bytes)) => Box::pin(self.wait_and_send(lanes, record, bytes)).await,
+        }
     }
-    pub(super) fn try_send(&self, _: &TopicLanes, _: &RecordRef<'_>) -> Result<Delivery, SendError> {
-        let _ = &self.settings;
-        Err(SendError::Closed)
+
+    async fn wait_and_send(
+        &self,
+        lanes: &TopicLanes,
+        record: &RecordRef<'_>,
+        mut bytes: usize,
+    ) -> Result<Delivery, SendError> {
+        loop {
+            if !self.shared.settings.linger.is_zero() {
+                // Batches that wait for company hold the memory that others wait for.
+                self.let_all_leave();
+            }
+            let mut reserved = self.shared.memory.reserve(bytes).await;
+            match self.append(lanes, record, &mut reserved) {
+                Ok(delivery) => return Ok(delivery),
+                Err(Refused::For(error)) => return Err(error),
+                Err(Refused::Memory(more)) => bytes = more,
+            }
+        }
     }
+
+    #[inline]
+    pub(super) fn try_send(&self, lanes: &TopicLanes, record: &RecordRef<'_>) -> Result<Delivery, SendError> {
+        self.append(lanes, record, &mut None).map_err(|refused| match refused {
+            Refused::For(error) => error,
+            Refused::Memory(_) => SendError::Full,
+        })
+    }
+
+    /// Takes a record into its batch; opens one where need be, from `reserved` where that suffices.
+    #[inline]
+    fn append(
+        &self,
+        lanes: &TopicLanes,
+        record: &RecordRef<'_>,
+        reserved: &mut Option<Reservation>,
+    ) -> Result<Delivery, Refused> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Refused::For(SendError::Closed));
+        }
+        let lanes = lanes.current();
+        let timestamp = record.timestamp.unwrap_or_else(now);
+        let count = lanes.partitions.len() as u32;
+        let chosen = record.partition.or_else(|| self.shared.settings.choice.partition(&lanes.name, record.key, count));
+        let index = chosen.map_or_else(|| lanes.sticky.load(Ordering::Relaxed), |chosen| chosen.0);
+        let Some(partition) = lanes.partitions.get(index as usize) else {
+            return Err(Refused::For(self.unknown_partition(lanes, PartitionId(index))));
+        };
+        let mut state = partition.lock();
+        let appended = match state.lane.append(timestamp, record) {
+            Ok(appended) => Ok(appended),
+            Err(_) if chosen.is_none() && self.moves_on(&mut state) => {
+                let drive = state.lane.begin_drive();
+                drop(state);
+                if drive {
+                    partition.drive();
+                }
+                // Explicit now, so this is tried once.
+                let record = RecordRef { partition: Some(PartitionId(lanes.move_sticky(index))), ..*record };
+                return self.append(lanes, &record, reserved);
+            }
+            Err(_) => {
+                self.append_to_new(partition, &mut state, lanes.limits(&self.shared), (timestamp, record), reserved)
+            }
+        };
+        let drive = state.lane.begin_drive();
+        drop(state);
+        if drive {
+            partition.drive();
+        }
+        appended.map(|(batch, index)| Delivery::new(batch, index))
+    }
+
+    /// Closes the open batch; true where the partition had its share of records that may go anywhere.
+    #[cold]
+    fn moves_on(&self, state: &mut State) -> bool {
+        state.lane.close_open();
+        state.lane.had_its_share(self.shared.settings.batch_bytes)
+    }
+
+    /// Opens a batch in which the record finds room and appends it there.
+    #[cold]
+    fn append_to_new(
+        &self,
+        partition: &Arc<Partition>,
+        state: &mut State,
+        limits: Limits,
+        (timestamp, record): (Timestamp, &RecordRef<'_>),
+        reserved: &mut Option<Reservation>,
+    ) -> Result<(Arc<Completion>, u32), Refused> {
+        let mut bytes = limits.batch_bytes;
+        loop {
+            // What is open is as full as it gets; it may leave even where the new one has to wait for memory.
+            state.lane.close_open();
+            let usable = reserved.take().filter(|reservation| reservation.bytes() >= bytes);
+            let Some(memory) = usable.or_else(|| self.shared.memory.try_reserve(bytes)) else {
+                return Err(Refused::Memory(bytes));
+            };
+            let builder = BatchBuilder::with_buffer(self.shared.buffers.take(), bytes);
+            let id = state.lane.open(builder, memory, Instant::now());
+            match state.lane.append(timestamp, record) {
+                Ok(appended) => {
+                    self.let_leave_in_time(partition, id);
+                    return Ok(appended);
+                }
+                Err(NoRoom::Batch { bytes: alone }) if alone > bytes && alone <= limits.record_bytes => bytes = alone,
+                Err(NoRoom::Batch { bytes: alone }) => {
+                    state.lane.close_open();
+                    return Err(Refused::For(SendError::TooLarge { bytes: alone, limit: limits.record_bytes }));
+                }
+                Err(NoRoom::Never(error)) => {
+                    state.lane.close_open();
+                    return Err(Refused::For(ClientError::Argument(error.to_string()).into()));
+                }
+            }
+        }
+    }
+
+    /// A batch that does not fill up leaves when its linger time is over.
+    fn let_leave_in_time(&self, partition: &Arc<Partition>, id: u64) {
+        let linger = self.shared.settings.linger;
+        if linger.is_zero() {
+            return;
+        }
+        let partition = Arc::clone(partition);
+        self.shared.cluster.runtime.spawn(async move {
+            tokio::time::sleep(linger).await;
+            partition.let_leave(Some(id));
+        });
+    }
+
+    fn let_all_leave(&self) {
+        for partition in self.all_partitions() {
+            partition.let_leave(None);
+        }
+    }
+
+    fn all_partitions(&self) -> Vec<Arc<Partition>> {
+        self.topics.read().values().flat_map(|lanes| lanes.partitions.iter().cloned()).collect()
+    }
+
+    /// Sends what was taken so far and waits for its fate; the first failure, if any.
     pub(super) async fn flush(&self) -> Result<(), SendError> {
-        Ok(())
+        let mut unsettled = Vec::new();
+        for partition in self.all_partitions() {
+            unsettled.extend(partition.lock().lane.unsettled());
+            partition.let_leave(None);
+        }
+        let mut result = Ok(());
+        for completion in unsettled {
+            let outcome = completion.settled().await;
+            result = result.and(outcome.map(|_| ()));
+        }
+        result
     }
-    pub(super) fn close(&self) {}
+
+    /// Takes no more records.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
     pub(super) fn memory_in_use(&self) -> usize {
-        0
+        self.shared.memory.in_use()
     }
+
+    #[cold]
+    fn unknown_partition(&self, lanes: &TopicLanes, partition: PartitionId) -> SendError {
+        let (topic, partitions) = (lanes.name.to_string(), lanes.partitions.len() as u32);
+        ClientError::UnknownPartition { topic, partition, partitions }.into()
+    }
+}
+
+/// The clock that stamps records: milliseconds since 1970.
+#[inline]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as i64)
 }

@@ -2,17 +2,22 @@
 //!
 //! - [`Producer`], [`TopicProducer`]: where records come in.
 //! - `partitioner`, [`murmur2`]: which partition.
+//! - `dispatch`: the record finds its lane, and memory for its batch (`memory`).
 //! - `lane`: the records of one partition, in order: the open batch, those that wait, those in flight. Pure.
-//! - `dispatch`: the lanes of all partitions and what they share: memory, buffers, connections, timers.
+//! - `partition`: drives a lane: finishes batches, sends them, brings answers back; `recovery` finds its leader.
 //! - `delivery`: what a sender waits for.
 
 mod builder;
 mod delivery;
 mod dispatch;
 mod error;
+mod lane;
+mod memory;
 mod murmur2;
+mod partition;
 mod partitioner;
 mod record;
+mod recovery;
 mod topic;
 
 pub use builder::ProducerBuilder;
@@ -53,7 +58,7 @@ pub struct Producer {
 }
 
 impl Producer {
-    pub(crate) const fn new(dispatch: Arc<Dispatch>) -> Self {
+    const fn new(dispatch: Arc<Dispatch>) -> Self {
         Self { dispatch }
     }
 

@@ -1,0 +1,321 @@
+//! What was pushed and not consumed yet, partition by partition. Between three parties: the readers of connections put items
+//! in, the consumer takes them out, subscriptions learn where to go on. Knows nothing of records.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidelog_protocol::messages::{CreditSignal, Position, StreamItemPush};
+use tidelog_protocol::{CorrelationId, Offset};
+use tokio::sync::Notify;
+
+use super::ConsumeError;
+use crate::ClientError;
+use crate::net::{Connection, StreamHandler};
+
+/// Index of a partition among those of one consumer.
+pub(super) type Slot = usize;
+
+/// What a partition has for the consumer.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Batches, back to back; the partition goes on at `next_offset`.
+    Batches { payload: Bytes, next_offset: Offset },
+    /// It stands still until the program seeks.
+    Failed(ConsumeError),
+}
+
+/// Where the stream of a partition starts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Bearing {
+    /// Which stream it is for; items of an older one are stale.
+    pub(super) generation: u64,
+    pub(super) position: Position,
+    pub(super) credit_bytes: u32,
+    /// There shall be no stream until the program seeks.
+    pub(super) halted: bool,
+}
+
+/// The inbox of a consumer.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    prefetch_bytes: u32,
+    /// One per partition: its subscription has something to look at.
+    pub(super) changed: Vec<Notify>,
+}
+
+#[derive(Debug)]
+struct State {
+    partitions: Vec<Partition>,
+    /// Partitions with an event to hand out, in turn.
+    ready: VecDeque<Slot>,
+    consumer: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Partition {
+    generation: u64,
+    position: Position,
+    queue: VecDeque<Event>,
+    /// It stands in `ready`.
+    listed: bool,
+    paused: bool,
+    /// It stands still until the program seeks.
+    halted: bool,
+    /// Bytes pushed and not consumed.
+    held_bytes: u32,
+    /// Bytes consumed and not given back as credit.
+    owed_bytes: u32,
+    stream: Option<(Connection, CorrelationId)>,
+    /// Why the stream of this generation ended.
+    ended: Option<ClientError>,
+    high_watermark: Offset,
+}
+
+impl Inbox {
+    /// An inbox of partitions that start at these positions.
+    pub(super) fn new(positions: Vec<(Position, Offset)>, prefetch_bytes: u32) -> Arc<Self> {
+        let changed = positions.iter().map(|_| Notify::new()).collect();
+        let partitions = positions.into_iter().map(|(position, high_watermark)| Partition {
+            generation: 0,
+            position,
+            queue: VecDeque::new(),
+            listed: false,
+            paused: false,
+            halted: false,
+            held_bytes: 0,
+            owed_bytes: 0,
+            stream: None,
+            ended: None,
+            high_watermark,
+        });
+        let state = State { partitions: partitions.collect(), ready: VecDeque::new(), consumer: None };
+        Arc::new(Self { state: Mutex::new(state), prefetch_bytes, changed })
+    }
+
+    /// The next event of any partition that is not paused, in turn; or the consumer is woken once there is one.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(Slot, Event)> {
+        let mut state = self.state.lock();
+        while let Some(slot) = state.ready.pop_front() {
+            let partition = &mut state.partitions[slot];
+            partition.listed = false;
+            if partition.paused {
+                continue;
+            }
+            if let Some(event) = partition.queue.pop_front() {
+                state.list(slot);
+                return Poll::Ready((slot, event));
+            }
+        }
+        match &mut state.consumer {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => state.consumer = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// The consumer is done with `bytes` of a partition: the broker may push as many more.
+    pub(super) fn consumed(&self, slot: Slot, bytes: u32) {
+        let mut state = self.state.lock();
+        let partition = &mut state.partitions[slot];
+        partition.held_bytes = partition.held_bytes.saturating_sub(bytes);
+        partition.owed_bytes += bytes;
+        // In a few large steps, not with every item; but at once where the broker may have run dry.
+        if partition.owed_bytes < self.prefetch_bytes / 4 && partition.held_bytes > 0 {
+            return;
+        }
+        let owed = partition.owed_bytes;
+        let Some((connection, stream)) = partition.stream.clone() else { return };
+        partition.owed_bytes = 0;
+        drop(state);
+        connection.signal(&CreditSignal { stream, bytes: owed });
+    }
+
+    /// Goes on elsewhere in a partition: what was pushed so far is dropped, with what is under way.
+    pub(super) fn seek(&self, slot: Slot, position: Position) {
+        let dropped = {
+            let mut state = self.state.lock();
+            let partition = &mut state.partitions[slot];
+            partition.generation += 1;
+            partition.position = position;
+            partition.halted = false;
+            partition.held_bytes = 0;
+            partition.owed_bytes = 0;
+            partition.ended = None;
+            std::mem::take(&mut partition.queue)
+        };
+        drop(dropped);
+        self.changed[slot].notify_one();
+    }
+
+    /// Stops a partition where it stands, until the program seeks: what comes of it is dropped.
+    pub(super) fn halt(&self, slot: Slot) {
+        let dropped = {
+            let mut state = self.state.lock();
+            let partition = &mut state.partitions[slot];
+            partition.generation += 1;
+            partition.halted = true;
+            partition.held_bytes = 0;
+            partition.owed_bytes = 0;
+            partition.ended = None;
+            std::mem::take(&mut partition.queue)
+        };
+        drop(dropped);
+        self.changed[slot].notify_one();
+    }
+
+    pub(super) fn pause(&self, slot: Slot) {
+        self.state.lock().partitions[slot].paused = true;
+    }
+
+    pub(super) fn resume(&self, slot: Slot) {
+        let mut state = self.state.lock();
+        state.partitions[slot].paused = false;
+        state.list(slot);
+        wake(state);
+    }
+
+    pub(super) fn high_watermark(&self, slot: Slot) -> Offset {
+        self.state.lock().partitions[slot].high_watermark
+    }
+
+    /// Where a new stream of the partition shall start. What still comes of an older one is stale from now on.
+    pub(super) fn bearing(&self, slot: Slot) -> Bearing {
+        let mut state = self.state.lock();
+        let partition = &mut state.partitions[slot];
+        partition.generation += 1;
+        partition.ended = None;
+        // Whatever is owed is part of the credit that the new stream starts with.
+        partition.owed_bytes = 0;
+        Bearing {
+            generation: partition.generation,
+            position: partition.position.clone(),
+            credit_bytes: self.prefetch_bytes.saturating_sub(partition.held_bytes),
+            halted: partition.halted,
+        }
+    }
+
+    /// A stream was opened; false where it is stale already.
+    pub(super) fn opened(
+        &self,
+        slot: Slot,
+        generation: u64,
+        stream: (Connection, CorrelationId),
+        watermark: Offset,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let partition = &mut state.partitions[slot];
+        if partition.generation != generation {
+            return false;
+        }
+        partition.high_watermark = partition.high_watermark.max(watermark);
+        // What was consumed since the credit was counted.
+        let owed = std::mem::take(&mut partition.owed_bytes);
+        partition.stream = Some(stream.clone());
+        drop(state);
+        if owed > 0 {
+            stream.0.signal(&CreditSignal { stream: stream.1, bytes: owed });
+        }
+        true
+    }
+
+    /// The partition has no stream any more.
+    pub(super) fn closed(&self, slot: Slot) {
+        let mut state = self.state.lock();
+        let partition = &mut state.partitions[slot];
+        let stream = partition.stream.take();
+        drop(state);
+        drop(stream);
+    }
+
+    /// True where a stream of this generation is to be given up: it ended (then why), or the program has sought elsewhere.
+    pub(super) fn verdict(&self, slot: Slot, generation: u64) -> Option<Option<ClientError>> {
+        let mut state = self.state.lock();
+        let partition = &mut state.partitions[slot];
+        if partition.generation != generation {
+            return Some(None);
+        }
+        partition.ended.take().map(Some)
+    }
+
+    /// Tells the consumer that a partition stands still.
+    pub(super) fn fail(&self, slot: Slot, generation: u64, error: ConsumeError) {
+        let mut state = self.state.lock();
+        if state.partitions[slot].generation == generation {
+            state.partitions[slot].halted = true;
+            state.partitions[slot].queue.push_back(Event::Failed(error));
+            state.list(slot);
+            wake(state);
+        }
+    }
+
+    /// Lets a partition start elsewhere without dropping what was pushed, as the out-of-range policy says.
+    pub(super) fn reposition(&self, slot: Slot, generation: u64, position: Position) {
+        let mut state = self.state.lock();
+        let partition = &mut state.partitions[slot];
+        if partition.generation == generation {
+            partition.position = position;
+        }
+    }
+}
+
+impl State {
+    /// Puts a partition in line where it has something to hand out.
+    fn list(&mut self, slot: Slot) {
+        let partition = &mut self.partitions[slot];
+        if !partition.listed && !partition.paused && !partition.queue.is_empty() {
+            partition.listed = true;
+            self.ready.push_back(slot);
+        }
+    }
+}
+
+/// Wakes the consumer, after the lock is gone.
+fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
+    let waker = if state.ready.is_empty() { None } else { state.consumer.take() };
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Puts the items of one stream into the inbox.
+pub(super) struct Intake {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) slot: Slot,
+    pub(super) generation: u64,
+}
+
+impl StreamHandler for Intake {
+    fn item(&self, item: StreamItemPush, payload: Bytes) {
+        let mut state = self.inbox.state.lock();
+        let partition = &mut state.partitions[self.slot];
+        if partition.generation != self.generation {
+            return;
+        }
+        partition.high_watermark = item.high_watermark;
+        let next = Position::offset(item.next_offset);
+        if payload.is_empty() && partition.position == next {
+            return;
+        }
+        partition.position = next;
+        partition.held_bytes += payload.len() as u32;
+        partition.queue.push_back(Event::Batches { payload, next_offset: item.next_offset });
+        state.list(self.slot);
+        wake(state);
+    }
+
+    fn ended(&self, error: ClientError) {
+        let mut state = self.inbox.state.lock();
+        let partition = &mut state.partitions[self.slot];
+        if partition.generation != self.generation {
+            return;
+        }
+        partition.ended = Some(error);
+        drop(state);
+        self.inbox.changed[self.slot].notify_one();
+    }
+}

@@ -1,0 +1,151 @@
+//! How a consumer comes about: partitions named, places found, subscriptions started. Knows nothing of batches.
+
+use std::sync::Arc;
+
+use tidelog_protocol::messages::Position;
+use tidelog_protocol::records::Scratch;
+use tidelog_protocol::{Offset, PartitionId, TopicName, WireError};
+use tokio_util::sync::CancellationToken;
+
+use super::builder::{Selection, Settings};
+use super::inbox::Inbox;
+use super::reading::{Consumer, Partition};
+use super::subscription::Subscription;
+use super::{Start, TopicPartition};
+use crate::ClientError;
+use crate::cluster::Cluster;
+
+/// A partition and where it starts.
+struct Opening {
+    source: Arc<TopicPartition>,
+    /// What the first subscription asks for.
+    position: Position,
+    offset: Offset,
+    high_watermark: Offset,
+}
+
+/// Opens a consumer.
+pub(super) async fn open(
+    cluster: Arc<Cluster>,
+    selections: Vec<Selection>,
+    start: Start,
+    settings: Settings,
+) -> Result<Consumer, ClientError> {
+    let mut openings: Vec<Opening> = Vec::new();
+    for selection in selections {
+        for opening in select(&cluster, &selection, start).await? {
+            if openings.iter().any(|known| known.source == opening.source) {
+                let TopicPartition { topic, partition } = &*opening.source;
+                return Err(ClientError::Argument(format!("partition {topic}/{partition} is named twice")));
+            }
+            openings.push(opening);
+        }
+    }
+    let places = openings.iter().map(|opening| (opening.position.clone(), opening.high_watermark)).collect();
+    let inbox = Inbox::new(places, settings.prefetch_bytes);
+    let partitions: Vec<Partition> = openings.iter().map(|opening| opening.partition(&settings)).collect();
+
+    let ended = CancellationToken::new();
+    for (slot, partition) in partitions.iter().enumerate() {
+        if partition.finished {
+            inbox.halt(slot);
+        }
+        let subscription = Subscription {
+            cluster: Arc::clone(&cluster),
+            inbox: Arc::clone(&inbox),
+            slot,
+            source: Arc::clone(&partition.source),
+            settings: settings.clone(),
+        };
+        cluster.runtime.spawn(ended.clone().run_until_cancelled_owned(subscription.run()));
+    }
+    Ok(Consumer {
+        unfinished: partitions.iter().filter(|partition| !partition.finished).count(),
+        cluster,
+        settings,
+        inbox,
+        partitions,
+        item: None,
+        broken: false,
+        scratch: Scratch::new(),
+        _subscriptions: ended.drop_guard(),
+    })
+}
+
+impl Opening {
+    fn partition(&self, settings: &Settings) -> Partition {
+        let until = if settings.until_end { self.high_watermark } else { Offset::MAX };
+        Partition { source: Arc::clone(&self.source), position: self.offset, until, finished: self.offset >= until }
+    }
+}
+
+/// The partitions of a selection and their places.
+async fn select(cluster: &Cluster, selection: &Selection, start: Start) -> Result<Vec<Opening>, ClientError> {
+    let image = cluster.topic(&selection.topic).await?;
+    let name = TopicName::new(&image.name)
+        .map_err(|error| ClientError::Argument(format!("topic {:?}: {error}", selection.topic)))?;
+    let partitions = match &selection.partitions {
+        Some(partitions) => partitions.clone(),
+        None => (0..image.partitions.len() as u32).map(PartitionId).collect(),
+    };
+    let start = selection.start.unwrap_or(start);
+    // One question for all: the place itself, and the end.
+    let queries: Vec<_> = partitions
+        .iter()
+        .flat_map(|partition| [(*partition, question(start)), (*partition, Position::LATEST)])
+        .collect();
+    let answers = cluster.list_offsets(&selection.topic, &queries).await?;
+    let mut openings = Vec::with_capacity(partitions.len());
+    for (partition, answers) in partitions.iter().zip(answers.chunks_exact(2)) {
+        for answer in answers {
+            if let Some(fault) = &answer.fault {
+                return Err(WireError::from(fault.clone()).into());
+            }
+        }
+        let high_watermark = answers[1].offset.unwrap_or_default();
+        let (position, offset) = place(start, answers[0].offset.unwrap_or(high_watermark));
+        let source = Arc::new(TopicPartition { topic: name.clone(), partition: *partition });
+        openings.push(Opening { source, position, offset, high_watermark });
+    }
+    Ok(openings)
+}
+
+/// What to ask the broker to find a place. An offset needs no question, but the same question for all keeps this simple.
+fn question(start: Start) -> Position {
+    match start {
+        Start::Offset(_) => Position::EARLIEST,
+        start => start.position(),
+    }
+}
+
+/// What to subscribe with, and the offset it stands for, given what the broker `found`.
+fn place(start: Start, found: Offset) -> (Position, Offset) {
+    match start {
+        // Retention may move the beginning before the subscription comes: then the new one is meant.
+        Start::Beginning => (Position::EARLIEST, found),
+        Start::Offset(offset) => (Position::offset(offset), offset),
+        // From here on nothing may be missed, so the end is the one of now.
+        Start::End | Start::Timestamp(_) => (Position::offset(found), found),
+    }
+}
+
+/// Finds one place.
+pub(super) async fn resolve(
+    cluster: &Cluster,
+    topic: &str,
+    partition: PartitionId,
+    to: Start,
+) -> Result<(Position, Offset), ClientError> {
+    if let Start::Offset(offset) = to {
+        return Ok(place(to, offset));
+    }
+    let queries = [(partition, to.position()), (partition, Position::LATEST)];
+    let mut found = None;
+    for answer in cluster.list_offsets(topic, &queries).await? {
+        if let Some(fault) = answer.fault {
+            return Err(WireError::from(fault).into());
+        }
+        found = found.or(answer.offset);
+    }
+    Ok(place(to, found.unwrap_or_default()))
+}

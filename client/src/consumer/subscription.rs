@@ -1,0 +1,175 @@
+//! Keeps the stream of one partition open: finds the leader, subscribes, and does so again where it ended. Knows offsets, nothing
+//! of records.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidelog_protocol::messages::{Position, SubscribeRequest, UnsubscribeRequest};
+use tidelog_protocol::{CorrelationId, ErrorCode, Offset};
+
+use super::builder::{OutOfRange, Settings};
+use super::inbox::{Bearing, Inbox, Intake, Slot};
+use super::{ConsumeError, TopicPartition};
+use crate::ClientError;
+use crate::cluster::{Cluster, Purpose};
+use crate::net::{Connection, Ticket};
+
+/// One partition's subscription.
+pub(super) struct Subscription {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) slot: Slot,
+    pub(super) source: Arc<TopicPartition>,
+    pub(super) settings: Settings,
+}
+
+/// How long the broker may take over the end of a stream.
+const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Subscription {
+    /// Runs until its consumer is gone.
+    pub(super) async fn run(self) {
+        let mut failures = 0;
+        let mut failed_at = None;
+        let mut wait = Duration::ZERO;
+        loop {
+            tokio::time::sleep(wait).await;
+            let bearing = self.bearing().await;
+            let generation = bearing.generation;
+            let error = match self.open(bearing, failed_at).await {
+                Ok((connection, stream)) => {
+                    failures = 0;
+                    let ended = self.attend(&connection, stream, generation).await;
+                    self.inbox.closed(self.slot);
+                    match ended {
+                        Some(error) => error,
+                        None => {
+                            (wait, failed_at) = (Duration::ZERO, None);
+                            continue;
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            failures += 1;
+            failed_at = Some(Instant::now());
+            wait = self.cluster.backoff().draw(failures, error.retry_after_ms());
+            self.react(generation, error);
+        }
+    }
+
+    /// Where to start; waits while the partition stands still.
+    async fn bearing(&self) -> Bearing {
+        loop {
+            let bearing = self.inbox.bearing(self.slot);
+            if !bearing.halted {
+                return bearing;
+            }
+            self.inbox.changed[self.slot].notified().await;
+        }
+    }
+
+    async fn open(
+        &self,
+        bearing: Bearing,
+        failed_at: Option<Instant>,
+    ) -> Result<(Connection, CorrelationId), ClientError> {
+        let topic = self.source.topic.as_str();
+        let image = match failed_at {
+            Some(failed_at) => self.cluster.refreshed(topic, failed_at).await?,
+            None => self.cluster.topic(topic).await?,
+        };
+        let leader = self.cluster.leader(&image, self.source.partition)?;
+        let connection = self.cluster.connection(&leader.address, Purpose::Streams).await?;
+        let intake = Intake { inbox: Arc::clone(&self.inbox), slot: self.slot, generation: bearing.generation };
+        let request = SubscribeRequest {
+            topic_id: image.id,
+            partition: self.source.partition,
+            position: bearing.position,
+            leader_epoch: Some(leader.epoch),
+            isolation: self.settings.isolation.clone(),
+            credit_bytes: bearing.credit_bytes,
+            item_bytes_max: self.settings.item_bytes,
+        };
+        let (stream, answer) = connection.open_stream(&request, Arc::new(intake)).await?;
+        if !self.inbox.opened(self.slot, bearing.generation, (connection.clone(), stream), answer.high_watermark) {
+            end(&connection, stream);
+        }
+        Ok((connection, stream))
+    }
+
+    /// Waits until the stream is over; `None` where another shall be opened at once.
+    async fn attend(&self, connection: &Connection, stream: CorrelationId, generation: u64) -> Option<ClientError> {
+        let guard = EndsStream { connection, stream };
+        loop {
+            if let Some(verdict) = self.inbox.verdict(self.slot, generation) {
+                return verdict;
+            }
+            tokio::select! {
+                () = self.inbox.changed[self.slot].notified() => {}
+                () = connection.leaving() => {
+                    // The broker asked to leave: wherever the partition is led next, the stream goes on there.
+                    drop(guard);
+                    let reason = "the broker is shutting down".into();
+                    let address = connection.address().clone();
+                    return Some(ClientError::Disconnected { address, reason });
+                }
+            }
+        }
+    }
+
+    /// Lets the next try start where it shall; where none can help the program is told.
+    fn react(&self, generation: u64, error: ClientError) {
+        let failure = match error {
+            ClientError::Broker(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
+                let position = match self.settings.out_of_range {
+                    OutOfRange::Earliest => Position::EARLIEST,
+                    OutOfRange::Latest => Position::LATEST,
+                    OutOfRange::Fail => {
+                        let (log_start, log_end) = refusal.range.unwrap_or_default();
+                        let asked = self.inbox.bearing(self.slot).position.value;
+                        let failure = ConsumeError::OffsetOutOfRange {
+                            topic: self.source.topic.clone(),
+                            partition: self.source.partition,
+                            offset: Offset::from_signed(asked).unwrap_or_default(),
+                            log_start,
+                            log_end,
+                        };
+                        return self.inbox.fail(self.slot, generation, failure);
+                    }
+                };
+                tracing::warn!(topic = %self.source.topic, partition = %self.source.partition, error = %refusal,
+                    "goes on elsewhere, as the out-of-range policy says");
+                return self.inbox.reposition(self.slot, generation, position);
+            }
+            error if error.is_retriable() => {
+                tracing::debug!(topic = %self.source.topic, partition = %self.source.partition, %error, "stream ended");
+                return;
+            }
+            source => {
+                ConsumeError::Partition { topic: self.source.topic.clone(), partition: self.source.partition, source }
+            }
+        };
+        self.inbox.fail(self.slot, generation, failure);
+    }
+}
+
+/// Ends a stream that its subscription turned away from, also where the consumer was dropped.
+struct EndsStream<'a> {
+    connection: &'a Connection,
+    stream: CorrelationId,
+}
+
+impl Drop for EndsStream<'_> {
+    fn drop(&mut self) {
+        end(self.connection, self.stream);
+    }
+}
+
+/// Nobody waits for the answer: items that still come find no handler.
+fn end(connection: &Connection, stream: CorrelationId) {
+    connection.forget_stream(stream);
+    let ignore = Ticket::Answered(Box::new(|_| {}));
+    connection.submit(&UnsubscribeRequest { stream }, Bytes::new(), UNSUBSCRIBE_TIMEOUT, ignore);
+}

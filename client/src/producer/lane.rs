@@ -1,0 +1,398 @@
+//! The records of one partition on their way, in order: the batch being filled, batches that wait, batches in flight. Pure: it
+//! is told the time and what happened, and says what to do. Knows nothing of connections, tasks or locks.
+//!
+//! Order is kept by two rules. Batches leave one after the other (whoever drives the lane is alone, see [`Lane::begin_drive`]).
+//! And once one has failed in a way that can pass, nothing leaves until the fate of all in flight is known; what failed then
+//! goes back to the front, in its order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidelog_protocol::Timestamp;
+use tidelog_protocol::records::{BatchBuilder, BuildError};
+
+use super::delivery::{Completion, Outcome};
+use super::memory::Reservation;
+use super::{Receipt, RecordRef, SendError};
+use crate::ClientError;
+
+/// What rules a lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Batches in flight at once.
+    pub(super) max_in_flight: usize,
+    /// A batch that is not full leaves only after this time; with zero, as soon as nothing is in flight.
+    pub(super) linger: Duration,
+    /// From the first record of a batch to the end of all tries.
+    pub(super) delivery_timeout: Duration,
+}
+
+/// Records that travel together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) id: u64,
+    pub(super) completion: Arc<Completion>,
+    memory: Reservation,
+    opened: Instant,
+    content: Content,
+    /// It left at least once and no answer tells what became of it.
+    maybe_written: bool,
+}
+
+/// Where the bytes of a batch are.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Here, record by record.
+    Filling(Box<BatchBuilder>),
+    /// Here, finished.
+    Sealed(Bytes),
+    /// In flight: who sent them has them.
+    Away,
+    /// They came back.
+    Failed(Bytes),
+}
+
+/// The state of a lane with respect to its leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// No leader has been looked for, or none is needed at the moment.
+    Unlinked,
+    /// Batches may leave.
+    Linked,
+    /// Something failed: nothing leaves until the fate of all in flight is known.
+    Draining,
+    /// Somebody looks for the leader.
+    Recovering,
+}
+
+/// One partition's records.
+#[derive(Debug)]
+pub(super) struct Lane {
+    rules: Rules,
+    mode: Mode,
+    driven: bool,
+    /// After a failure one batch goes alone until one succeeds.
+    careful: bool,
+    failures: u32,
+    last_error: Option<ClientError>,
+    failed_at: Option<Instant>,
+    next_id: u64,
+    open: Option<Batch>,
+    /// The open batch shall leave although it is not full.
+    leave: bool,
+    /// Bytes of the batches closed since [`Lane::had_its_share`] said so last.
+    closed_bytes: usize,
+    waiting: VecDeque<Batch>,
+    in_flight: VecDeque<Batch>,
+}
+
+/// Why a record was not appended.
+#[derive(Debug)]
+pub(super) enum NoRoom {
+    /// A new batch is needed, with room for this many bytes at least.
+    Batch {
+        /// Bytes of the batch that holds the record alone.
+        bytes: usize,
+    },
+    /// No batch can hold the record.
+    Never(BuildError),
+}
+
+/// What whoever drives a lane does next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing; the lane is not driven any more.
+    Idle,
+    /// Look for the leader, see [`Lane::recovery`]; the lane is not driven any more.
+    Recover,
+    /// Send this batch, then ask again.
+    Send {
+        /// Which, for the answer.
+        id: u64,
+        /// Its bytes, finished or not.
+        content: Content,
+        /// How long it may take.
+        within: Duration,
+    },
+}
+
+/// A batch whose fate is known, to be told outside of the lock.
+#[derive(Debug)]
+#[must_use = "nobody hears of the outcome until it is told"]
+pub(super) struct Settled {
+    pub(super) batch: Batch,
+    pub(super) outcome: Outcome,
+}
+
+impl Settled {
+    /// Gives the memory back, tells those who wait, and returns the bytes that were sent, for another use.
+    pub(super) fn tell(self) -> Option<Bytes> {
+        let Batch { completion, memory, content, .. } = self.batch;
+        drop(memory);
+        completion.settle(self.outcome);
+        match content {
+            Content::Sealed(bytes) | Content::Failed(bytes) => Some(bytes),
+            Content::Filling(_) | Content::Away => None,
+        }
+    }
+}
+
+impl Lane {
+    pub(super) const fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            mode: Mode::Unlinked,
+            driven: false,
+            careful: false,
+            failures: 0,
+            last_error: None,
+            failed_at: None,
+            next_id: 0,
+            open: None,
+            leave: false,
+            closed_bytes: 0,
+            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
+        }
+    }
+
+    /// Adds a record to the open batch; gives the batch's completion and the record's place.
+    #[inline]
+    pub(super) fn append(
+        &mut self,
+        timestamp: Timestamp,
+        record: &RecordRef<'_>,
+    ) -> Result<(Arc<Completion>, u32), NoRoom> {
+        let Some(Batch { content: Content::Filling(builder), completion, .. }) = &mut self.open else {
+            return Err(NoRoom::Batch { bytes: 0 });
+        };
+        match builder.append(timestamp, record.key, record.value, record.headers.iter().copied()) {
+            Ok(index) => Ok((Arc::clone(completion), index)),
+            Err(BuildError::RecordTooLarge { bytes, .. }) => Err(NoRoom::Batch { bytes }),
+            Err(BuildError::Full { .. }) => Err(NoRoom::Batch { bytes: 0 }),
+            Err(error) => Err(NoRoom::Never(error)),
+        }
+    }
+
+    /// Closes the open batch, where there is one, and opens another. Returns its id.
+    pub(super) fn open(&mut self, builder: BatchBuilder, memory: Reservation, now: Instant) -> u64 {
+        self.close_open();
+        let id = self.next_id;
+        self.next_id += 1;
+        self.open = Some(Batch {
+            id,
+            completion: Arc::default(),
+            memory,
+            opened: now,
+            content: Content::Filling(Box::new(builder)),
+            maybe_written: false,
+        });
+        id
+    }
+
+    /// The open batch is as full as it gets; where it is empty, nobody has seen it.
+    pub(super) fn close_open(&mut self) {
+        self.leave = false;
+        if let Some(batch) = self.open.take()
+            && let Content::Filling(builder) = &batch.content
+            && !builder.is_empty()
+        {
+            self.closed_bytes += builder.bytes();
+            self.waiting.push_back(batch);
+        }
+    }
+
+    /// True once `share` bytes were closed here since it was true last: time for records that may go anywhere to go elsewhere.
+    pub(super) const fn had_its_share(&mut self, share: usize) -> bool {
+        let had = self.closed_bytes >= share;
+        if had {
+            self.closed_bytes = 0;
+        }
+        had
+    }
+
+    /// The open batch shall leave as soon as it may, if it is still `id` (or whichever it is).
+    pub(super) fn let_leave(&mut self, id: Option<u64>) {
+        self.leave |= self.open.as_ref().is_some_and(|open| id.is_none_or(|id| id == open.id));
+    }
+
+    /// The completions of everything that was taken and has no outcome yet, in order.
+    pub(super) fn unsettled(&self) -> Vec<Arc<Completion>> {
+        let batches = self.in_flight.iter().chain(&self.waiting).chain(&self.open);
+        batches.map(|batch| Arc::clone(&batch.completion)).collect()
+    }
+
+    /// True where the caller shall drive the lane now: call [`Lane::step`] until it says otherwise.
+    #[inline]
+    pub(super) fn begin_drive(&mut self) -> bool {
+        let begin = !self.driven && self.has_step();
+        self.driven |= begin;
+        begin
+    }
+
+    #[inline]
+    fn has_step(&self) -> bool {
+        match self.mode {
+            Mode::Unlinked => self.open.is_some() || !self.waiting.is_empty(),
+            Mode::Linked => self.may_send(),
+            Mode::Draining => self.in_flight.iter().all(|batch| matches!(batch.content, Content::Failed(_))),
+            Mode::Recovering => false,
+        }
+    }
+
+    #[inline]
+    fn may_send(&self) -> bool {
+        let limit = if self.careful { 1 } else { self.rules.max_in_flight };
+        if self.in_flight.len() >= limit {
+            return false;
+        }
+        if !self.waiting.is_empty() {
+            return true;
+        }
+        self.open.is_some() && (self.leave || (self.rules.linger.is_zero() && self.in_flight.is_empty()))
+    }
+
+    /// What to do next.
+    pub(super) fn step(&mut self, now: Instant) -> Step {
+        debug_assert!(self.driven);
+        if !self.has_step() {
+            self.driven = false;
+            return Step::Idle;
+        }
+        if self.mode != Mode::Linked {
+            self.mode = Mode::Recovering;
+            self.driven = false;
+            // What came back goes out again first, in its order.
+            while let Some(mut batch) = self.in_flight.pop_back() {
+                if let Content::Failed(bytes) = batch.content {
+                    batch.content = Content::Sealed(bytes);
+                }
+                self.waiting.push_front(batch);
+            }
+            return Step::Recover;
+        }
+        if self.waiting.is_empty() {
+            self.close_open();
+        }
+        let Some(mut batch) = self.waiting.pop_front() else {
+            self.driven = false;
+            return Step::Idle;
+        };
+        let content = std::mem::replace(&mut batch.content, Content::Away);
+        let left = (batch.opened + self.rules.delivery_timeout).saturating_duration_since(now);
+        let id = batch.id;
+        self.in_flight.push_back(batch);
+        Step::Send { id, content, within: left.max(Duration::from_millis(1)) }
+    }
+
+    /// The leader cannot be used any more, or does not want to be.
+    pub(super) fn unlink(&mut self) {
+        if self.mode == Mode::Linked {
+            self.mode = Mode::Draining;
+        }
+    }
+
+    /// A leader was found: batches may leave.
+    pub(super) fn link(&mut self) {
+        debug_assert_eq!(self.mode, Mode::Recovering);
+        self.mode = Mode::Linked;
+    }
+
+    /// The broker answered, or did not. `payload` are the bytes that were sent.
+    pub(super) fn answered(
+        &mut self,
+        id: u64,
+        answer: Result<Receipt, ClientError>,
+        payload: Bytes,
+        now: Instant,
+    ) -> Option<Settled> {
+        let at = self.in_flight.iter().position(|batch| batch.id == id)?;
+        let error = match answer {
+            Ok(receipt) => {
+                self.careful = false;
+                self.failures = 0;
+                let mut batch = self.in_flight.remove(at)?;
+                batch.content = Content::Sealed(payload);
+                return Some(Settled { batch, outcome: Ok(receipt) });
+            }
+            Err(error) => error,
+        };
+        if let ClientError::Broker(refusal) = &error
+            && !refusal.code.is_retriable()
+        {
+            let mut batch = self.in_flight.remove(at)?;
+            batch.content = Content::Sealed(payload);
+            let outcome = Err(SendError::Rejected(refusal.clone()));
+            return Some(Settled { batch, outcome });
+        }
+        if let Some(batch) = self.in_flight.get_mut(at) {
+            batch.maybe_written |= error.outcome_is_unknown();
+            batch.content = Content::Failed(payload);
+        }
+        // Many batches fail with one connection, and that is one failure.
+        if self.mode == Mode::Linked {
+            self.failed(error, now);
+            self.careful = true;
+            self.mode = Mode::Draining;
+        }
+        None
+    }
+
+    /// A try to reach the leader failed.
+    pub(super) fn failed(&mut self, error: ClientError, now: Instant) {
+        self.failures += 1;
+        self.last_error = Some(error);
+        self.failed_at = Some(now);
+    }
+
+    /// How often in a row, why and when it last failed.
+    pub(super) fn recovery(&self) -> (u32, Option<&ClientError>, Option<Instant>) {
+        (self.failures, self.last_error.as_ref(), self.failed_at)
+    }
+
+    /// While recovering: takes the batches whose time is over. Says when the next one's is; `None` where nothing is left to
+    /// recover for, and the lane rests.
+    pub(super) fn expire(&mut self, now: Instant) -> (Vec<Settled>, Option<Instant>) {
+        debug_assert_eq!(self.mode, Mode::Recovering);
+        let timeout = self.rules.delivery_timeout;
+        let mut settled = Vec::new();
+        if self.open.as_ref().is_some_and(|open| open.opened + timeout <= now) {
+            self.close_open();
+        }
+        while let Some(batch) = self.waiting.pop_front_if(|batch| batch.opened + timeout <= now) {
+            let cause = Box::new(self.last_error.clone().unwrap_or(ClientError::Closed));
+            let outcome = Err(match batch.maybe_written {
+                true => SendError::Unknown { after: timeout, cause },
+                false => SendError::Expired { after: timeout, cause },
+            });
+            settled.push(Settled { batch, outcome });
+        }
+        let next = self.waiting.front().or(self.open.as_ref()).map(|batch| batch.opened + timeout);
+        if next.is_none() {
+            self.mode = Mode::Unlinked;
+            self.failures = 0;
+        }
+        (settled, next)
+    }
+
+    /// While recovering: gives up everything, as the topic is gone.
+    pub(super) fn give_up(&mut self, error: &ClientError) -> Vec<Settled> {
+        debug_assert_eq!(self.mode, Mode::Recovering);
+        self.close_open();
+        self.mode = Mode::Unlinked;
+        self.failures = 0;
+        let waiting = std::mem::take(&mut self.waiting);
+        let timeout = self.rules.delivery_timeout;
+        let settle = |batch: Batch| {
+            let outcome = if batch.maybe_written {
+                Err(SendError::Unknown { after: timeout, cause: Box::new(error.clone()) })
+            } else {
+                Err(SendError::Client(error.clone()))
+            };
+            Settled { batch, outcome }
+        };
+        waiting.into_iter().map(settle).collect()
+    }
+}

@@ -1,0 +1,208 @@
+//! The driver of one lane: takes what the lane says to send, finishes it outside of the lock, sends it, and brings the
+//! answer back. Knows connections; the rules are the lane's.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use tidelog_protocol::messages::{Acks, ProduceRequest};
+use tidelog_protocol::{LeaderEpoch, PartitionId, Timestamp, TopicId};
+
+use super::lane::{Content, Lane, Rules, Settled, Step};
+use super::memory::{Buffers, Memory};
+use super::{Receipt, Settings};
+use crate::ClientError;
+use crate::cluster::Cluster;
+use crate::net::{Connection, Ticket};
+
+/// What all lanes of a producer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) settings: Settings,
+    pub(super) memory: Arc<Memory>,
+    pub(super) buffers: Buffers,
+}
+
+/// The leader of a partition, as it was found.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) topic_id: TopicId,
+    pub(super) leader_epoch: LeaderEpoch,
+}
+
+/// The lane of one partition and its way to the leader.
+pub(super) struct Partition {
+    pub(super) shared: Arc<Shared>,
+    pub(super) topic: Arc<str>,
+    pub(super) id: PartitionId,
+    state: Mutex<State>,
+}
+
+/// Behind the lock.
+pub(super) struct State {
+    pub(super) lane: Lane,
+    link: Option<Link>,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Partition({}/{})", self.topic, self.id)
+    }
+}
+
+impl Partition {
+    pub(super) fn new(shared: Arc<Shared>, topic: Arc<str>, id: PartitionId) -> Arc<Self> {
+        let rules = Rules {
+            max_in_flight: shared.settings.max_in_flight,
+            linger: shared.settings.linger,
+            delivery_timeout: shared.settings.delivery_timeout,
+        };
+        Arc::new(Self { shared, topic, id, state: Mutex::new(State { lane: Lane::new(rules), link: None }) })
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Sends all that may be sent. Only for whom [`Lane::begin_drive`] told to; never with the lock held.
+    pub(super) fn drive(self: &Arc<Self>) {
+        loop {
+            let mut state = self.state.lock();
+            if state.link.as_ref().is_some_and(|link| link.connection.is_leaving()) {
+                state.lane.unlink();
+            }
+            let step = state.lane.step(Instant::now());
+            match step {
+                Step::Idle => return,
+                Step::Recover => {
+                    state.link = None;
+                    drop(state);
+                    self.shared.cluster.runtime.spawn(super::recovery::run(Arc::clone(self)));
+                    return;
+                }
+                Step::Send { id, content, within } => {
+                    let link = state.link.clone();
+                    drop(state);
+                    self.send(id, content, within, link);
+                }
+            }
+        }
+    }
+
+    fn send(self: &Arc<Self>, id: u64, content: Content, within: Duration, link: Option<Link>) {
+        let payload = match self.finish(content) {
+            Ok(payload) => payload,
+            Err(error) => return self.answered(id, Err(error), Bytes::new()),
+        };
+        let Some(link) = link else {
+            return self.answered(id, Err(self.no_leader()), payload);
+        };
+        let request = ProduceRequest {
+            topic_id: link.topic_id,
+            partition: self.id,
+            leader_epoch: Some(link.leader_epoch),
+            acks: self.shared.settings.acks.clone(),
+            expected_log_end: None,
+        };
+        let this = Arc::clone(self);
+        let sent = payload.clone();
+        let ticket = if request.acks == Acks::None {
+            Ticket::Written(Box::new(move |written| {
+                let receipt = written.map(|()| this.receipt_without_answer());
+                this.answered(id, receipt, sent);
+            }))
+        } else {
+            Ticket::Answered(Box::new(move |reply| {
+                let answer = reply.and_then(|reply| reply.decode::<ProduceRequest>());
+                let receipt = answer.map(|answer| Receipt {
+                    partition: this.id,
+                    offset: Some(answer.base_offset),
+                    timestamp: answer.appended_at,
+                    leader_epoch: Some(answer.leader_epoch),
+                    replicas_written: answer.replicas_written,
+                    replicas_flushed: answer.replicas_flushed,
+                });
+                this.answered(id, receipt, sent);
+            }))
+        };
+        let timeout = within.min(self.shared.cluster.options.request_timeout);
+        link.connection.submit(&request, payload, timeout, ticket);
+    }
+
+    /// The bytes of a batch; compresses where it shall.
+    fn finish(&self, content: Content) -> Result<Bytes, ClientError> {
+        match content {
+            Content::Sealed(bytes) | Content::Failed(bytes) => Ok(bytes),
+            Content::Filling(mut builder) => {
+                let finished = builder.finish(self.shared.settings.compression);
+                // With compression the buffer stays with the builder.
+                self.shared.buffers.give(builder.into_buffer());
+                finished.map_err(|error| ClientError::Argument(error.to_string()))
+            }
+            Content::Away => Err(ClientError::Argument("a batch was sent twice at once".into())),
+        }
+    }
+
+    fn answered(self: &Arc<Self>, id: u64, answer: Result<Receipt, ClientError>, payload: Bytes) {
+        let mut state = self.state.lock();
+        let settled = state.lane.answered(id, answer, payload, Instant::now());
+        let drive = state.lane.begin_drive();
+        drop(state);
+        if let Some(settled) = settled {
+            self.tell(settled);
+        }
+        if drive {
+            self.drive();
+        }
+    }
+
+    /// Tells the outcome; the buffer and the memory are free again.
+    pub(super) fn tell(&self, settled: Settled) {
+        if let Some(bytes) = settled.tell() {
+            self.shared.buffers.give_back(bytes);
+        }
+    }
+
+    /// The open batch leaves as soon as it may, if it is still `id` (or whichever it is).
+    pub(super) fn let_leave(self: &Arc<Self>, id: Option<u64>) {
+        let mut state = self.state.lock();
+        state.lane.let_leave(id);
+        let drive = state.lane.begin_drive();
+        drop(state);
+        if drive {
+            self.drive();
+        }
+    }
+
+    /// A leader was found.
+    pub(super) fn link(self: &Arc<Self>, link: Link) {
+        let mut state = self.state.lock();
+        state.link = Some(link);
+        state.lane.link();
+        let drive = state.lane.begin_drive();
+        drop(state);
+        if drive {
+            self.drive();
+        }
+    }
+
+    pub(super) fn no_leader(&self) -> ClientError {
+        ClientError::NoLeader { topic: self.topic.to_string(), partition: self.id }
+    }
+
+    const fn receipt_without_answer(&self) -> Receipt {
+        Receipt {
+            partition: self.id,
+            offset: None,
+            timestamp: Timestamp::NONE,
+            leader_epoch: None,
+            replicas_written: 0,
+            replicas_flushed: 0,
+        }
+    }
+}
