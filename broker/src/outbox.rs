@@ -42,7 +42,7 @@ impl OutFrame {
 
     /// Bytes on the wire.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.head.len() + self.payload.iter().map(Bytes::len).sum::<usize>()
     }
 }
@@ -80,7 +80,7 @@ impl Outbox {
 
     /// Adds a frame and wakes the connection.
     pub fn push(&self, frame: OutFrame) {
-        self.queued_bytes.fetch_add(frame.len(), Ordering::Relaxed);
+        self.queued_bytes.fetch_add(frame.bytes(), Ordering::Relaxed);
         self.frames.lock().push_back(frame);
         self.filled.notify_one();
     }

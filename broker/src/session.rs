@@ -83,7 +83,6 @@ impl Session {
     }
 
     /// The duty to answer a request that has just arrived.
-    #[must_use]
     pub fn reply_to(self: &Arc<Self>, header: &Header, arrived: Instant) -> Reply {
         self.unanswered.fetch_add(1, Ordering::AcqRel);
         self.under_way.inc();

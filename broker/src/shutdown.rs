@@ -14,25 +14,20 @@ pub(crate) async fn drain_and_close(node: &Arc<Node>) -> Result<(), WireError> {
     let patience = Duration::from_millis(node.config.shutdown_timeout_ms);
     node.draining.cancel();
     if tokio::time::timeout(patience, drained(node)).await.is_err() {
-        warn!(
-            connections = node.metrics.connections.get(),
-            "clients did not leave in time; their connections are closed"
-        );
+        let (connections, under_way) = (node.metrics.connections.get(), node.metrics.requests_under_way.get());
+        warn!(connections, under_way, "some requests were not done in time; their connections are closed");
     }
     node.connections_close.cancel();
-    node.tasks.close();
-    if tokio::time::timeout(patience.max(Duration::from_secs(1)), node.tasks.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(5), node.tasks.wait()).await.is_err() {
         warn!("some connections did not end in time");
     }
     close_logs(node).await
 }
 
-/// Waits until no connection is left, or none has anything under way. Clients leave by themselves once they are told to.
+/// Waits until no connection is left: each ends once what it had under way is answered.
 async fn drained(node: &Arc<Node>) {
-    let mut look = tokio::time::interval(Duration::from_millis(10));
-    while node.metrics.connections.get() > 0 && node.metrics.requests_under_way.get() > 0 {
-        look.tick().await;
-    }
+    node.tasks.close();
+    node.tasks.wait().await;
 }
 
 async fn close_logs(node: &Arc<Node>) -> Result<(), WireError> {

@@ -127,6 +127,9 @@ impl Connection {
                 Ok(all_out) => all_out,
                 Err(error) => return Ended::Socket(error),
             };
+            if self.told_to_go && all_out && self.postponed.is_none() && self.session.unanswered() == 0 {
+                return Ended::Shutdown;
+            }
             let reading = self.may_read();
             if reading && self.waiting.is_none() {
                 match self.buffer.make_room(&self.node.budget.arriving) {
@@ -164,7 +167,9 @@ impl Connection {
     }
 
     fn may_read(&self) -> bool {
-        self.postponed.is_none()
+        // What arrives after the broker said that it goes is left unread: the client sends it again elsewhere.
+        !self.told_to_go
+            && self.postponed.is_none()
             && self.session.unanswered() < self.node.config.requests_in_flight_max as usize
             && self.session.outbox.queued_bytes() < Outbox::READ_ROOM_BYTES
     }

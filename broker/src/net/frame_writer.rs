@@ -65,9 +65,9 @@ impl FrameWriter {
     fn advance(&mut self, count: usize) {
         self.sent += count;
         while let Some(first) = self.frames.front()
-            && self.sent >= first.len()
+            && self.sent >= first.bytes()
         {
-            self.sent -= first.len();
+            self.sent -= first.bytes();
             self.frames.pop_front();
         }
     }

@@ -67,6 +67,24 @@ struct Mailbox {
     commands: VecDeque<Command>,
     bytes: u64,
     running: bool,
+    /// The owner met a state it did not expect: nothing is run any more, whoever asks is told so.
+    broken: bool,
+}
+
+/// Set while the owner runs. A bug that unwinds through it must not leave askers waiting for ever.
+struct Running<'a>(&'a Mutex<Mailbox>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut mailbox = self.0.lock();
+            mailbox.broken = true;
+            let waiting = std::mem::take(&mut mailbox.commands);
+            drop(mailbox);
+            // Dropped tickets answer that what became of them is unknown.
+            drop(waiting);
+        }
+    }
 }
 
 impl Handle {
@@ -136,6 +154,9 @@ impl Handle {
             let sentence = format!("{}-{} has too much waiting to be written", self.topic(), self.partition());
             let error = WireError { retry_after_ms: 50, ..WireError::new(ErrorCode::Overloaded, sentence) };
             (append.ticket)(Err(error));
+            return;
+        }
+        if mailbox.broken {
             return;
         }
         mailbox.bytes += bytes;
@@ -212,12 +233,16 @@ impl Handle {
     /// True where the caller shall run the owner.
     fn enqueue(&self, command: Command) -> bool {
         let mut mailbox = self.shared.mailbox.lock();
+        if mailbox.broken {
+            return false;
+        }
         mailbox.bytes += command.bytes();
         mailbox.commands.push_back(command);
         !std::mem::replace(&mut mailbox.running, true)
     }
 
     fn run(&self) {
+        let _running = Running(&self.shared.mailbox);
         let mut owner = self.shared.owner.lock();
         let mut round = VecDeque::new();
         for _ in 0..ROUNDS_MAX {

@@ -147,7 +147,7 @@ impl Owner {
             return;
         }
         let base_offset = self.leader.offsets().log_end();
-        let records = u64::from(append.batches.records());
+        let records = append.batches.records();
         let bytes = append.batches.payload().len();
         let range = AppendedRange { base_offset, next_offset: base_offset.plus(records), bytes: 0 };
         self.leader.appended(range, append.terms.acks, append.ticket);
