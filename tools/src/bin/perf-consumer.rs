@@ -1,2 +1,11 @@
-//! The `perf-consumer` binary.
-fn main() {}
+//! The `perf-consumer` binary. All of it is in the library.
+
+use std::process::ExitCode;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tidelog_tools::perf::consumer::main()
+}

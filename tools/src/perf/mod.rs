@@ -1,6 +1,9 @@
 //! The load generators: what they send, when, what they measure and how they say it.
 //!
 //! In the order of a run:
+//! - [`options`]: the command line that both share.
+//! - [`session`]: what surrounds the workers, from the topic to the report.
+//! - [`producer`], [`consumer`]: the workers of `perf-producer` and `perf-consumer`.
 //! - [`limits`]: what the machine itself can do, measured in the same run.
 //! - [`payload`]: the record that is sent, with its intended send time in front.
 //! - [`pacer`] and [`timer`]: when each record is due, and a wait that is precise enough for it.
@@ -12,13 +15,17 @@
 //! - [`chart`] and [`report`]: the same as one HTML page.
 
 pub mod chart;
+pub mod consumer;
 pub mod latency;
 pub mod limits;
 pub mod live_rate;
+pub mod options;
 pub mod pacer;
 pub mod payload;
+pub mod producer;
 pub mod progress;
 pub mod report;
+pub mod session;
 pub mod summary;
 pub mod timer;
 pub mod usage;

@@ -47,6 +47,12 @@ impl Payload {
         Self { pool, record_bytes, at: 0 }
     }
 
+    /// Bytes of each record.
+    #[must_use]
+    pub const fn record_bytes(&self) -> usize {
+        self.record_bytes
+    }
+
     /// The next record, due at `due`.
     pub fn next(&mut self, due: SendTime) -> &[u8] {
         if self.at + self.record_bytes > self.pool.len() {

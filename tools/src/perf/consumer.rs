@@ -1,0 +1,407 @@
+//! `perf-consumer`: reads records in borrowed batches and measures how fast they come.
+//!
+//! From the beginning it measures throughput from the page cache, and samples how old records are. From the end it follows a
+//! running `perf-producer`: the latency of every record counts from its intended send time to its arrival here.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use tidelog_client::{BatchView, Client, ConsumeError, Consumer, PartitionId};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::latency::Latencies;
+use super::options::{RunArgs, Throughput, parse_throughput};
+use super::pacer::Pacer;
+use super::payload::SendTime;
+use super::progress::Progress;
+use super::session::{Session, Stop};
+use super::summary::{LatencyOf, Measured};
+use super::timer::Timer;
+use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
+use crate::cli::consume::{client_start, consume_failure};
+use crate::connect::{block_on, failure};
+use crate::duration::{display_duration, parse_duration};
+use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
+use crate::start_position::StartPosition;
+
+/// Reads records as fast as they come, and reports throughput, latency, CPU and memory.
+#[derive(Debug, Parser)]
+#[command(name = "perf-consumer", version, after_help = EXAMPLES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+pub struct ConsumerCommand {
+    /// What both load generators take.
+    #[command(flatten)]
+    run: RunArgs,
+
+    /// Where to start: beginning, end, offset:N or time:RFC3339. From the end, the latency of each record is measured end
+    /// to end; from elsewhere, how old records are when they are read.
+    #[arg(long, value_name = "POSITION", default_value = "beginning")]
+    from: StartPosition,
+
+    /// How many consumers read at once, each over a connection of its own; the partitions are spread over them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    consumers: u16,
+
+    /// Records per second, all consumers together; -1 reads as fast as possible.
+    #[arg(long, value_name = "RATE", default_value = "-1", allow_negative_numbers = true, value_parser = parse_throughput)]
+    throughput: Throughput,
+
+    /// Records to read before, which are not counted. Reading then starts anew at the same place; from the end it goes on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warmup: u64,
+
+    /// Bytes of batches that the broker pushes at a time.
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = parse_small_byte_size)]
+    batch_size: u32,
+
+    /// Bytes of batches, per partition, that the broker may push ahead.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_small_byte_size)]
+    prefetch: u32,
+
+    /// Give up once no record has come for this long.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    idle_timeout: Duration,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  perf-consumer --records 1000000 --warmup 1000000
+  perf-consumer --consumers 2 --records 5000000 --limits --json
+  perf-consumer --from end --records 500000 --report latency.html &
+  perf-producer --throughput 50000 --records 500000";
+
+/// Runs `perf-consumer` with the command line of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = ConsumerCommand::parse();
+    conclude(block_on(run(command)))
+}
+
+async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
+    let workers = usize::from(command.consumers);
+    let session =
+        Session::open(command.run.clone(), "perf-consumer", command.batch_size as usize, workers as u32).await?;
+    if workers > session.partitions as usize {
+        let (topic, partitions) = (&session.args.topic, session.partitions);
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{workers} consumers share the {partitions} partitions of '{topic}', so some would have none"),
+        )
+        .hint(format!("read with --consumers {partitions}, or add partitions: tidelog topics add-partitions {topic} --total {workers}")));
+    }
+    let mut clients = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        clients.push(session.worker_client().await?);
+    }
+    let follows = command.from == StartPosition::End;
+    if command.warmup > 0 && !follows {
+        let plan = Plan { skip: 0, records: command.warmup, what: "warming up" };
+        if let (_, Some(failed)) = receive_all(&session, &command, plan, &clients).await? {
+            return Err(failed.prefix("during the warm-up"));
+        }
+    }
+    let before = session.usage().await;
+    let skip = if follows { command.warmup } else { 0 };
+    let plan = Plan { skip, records: session.args.records, what: "receiving" };
+    let (measured, failed) = receive_all(&session, &command, plan, &clients).await?;
+    let after = session.usage().await;
+    let warmup = command.warmup;
+    session.finish(command.settings(), &measured, [before, after], failed, warmup)
+}
+
+impl ConsumerCommand {
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("topic", self.run.topic.to_string()),
+            ("from", self.from.to_string()),
+            ("consumers", self.consumers.to_string()),
+            ("throughput", self.throughput.to_string()),
+            ("batch size", display_byte_size(self.batch_size.into())),
+            ("prefetch", display_byte_size(self.prefetch.into())),
+        ]
+    }
+
+    async fn consumer(&self, client: &Client, partitions: Vec<PartitionId>) -> Result<Consumer, Failure> {
+        let consumer = client.consumer().partitions(self.run.topic.as_str(), partitions);
+        let consumer = consumer.start(client_start(self.from)).item_bytes(self.batch_size);
+        consumer.prefetch_bytes(self.prefetch.max(self.batch_size)).build().await.map_err(failure)
+    }
+}
+
+/// What all workers together shall read.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Records that are not counted.
+    skip: u64,
+    /// Records that are counted, after those.
+    records: u64,
+    what: &'static str,
+}
+
+/// What the workers share: how many records are still wanted, and when counting began.
+struct Shared {
+    /// Records taken so far, those that are skipped included.
+    taken: AtomicU64,
+    plan: Plan,
+    started: OnceLock<Instant>,
+    done: watch::Sender<()>,
+    progress: Progress,
+    stop: Stop,
+    idle_timeout: Duration,
+    throughput: Throughput,
+    workers: usize,
+    /// Every record's latency is wanted, not one of each batch.
+    follows: bool,
+}
+
+/// How many records of a batch count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Claim {
+    /// So many at its front do not.
+    skip: usize,
+    /// So many after them do.
+    count: usize,
+}
+
+impl Claim {
+    /// The share of a batch of `records` that begins after `taken` others.
+    fn new(taken: u64, records: usize, plan: Plan) -> Self {
+        let skip = plan.skip.saturating_sub(taken).min(records as u64) as usize;
+        let end = (plan.skip + plan.records).saturating_sub(taken).min(records as u64) as usize;
+        Self { skip, count: end.saturating_sub(skip) }
+    }
+}
+
+/// What one worker did.
+struct Received {
+    latencies: Latencies,
+    records: u64,
+    bytes: u64,
+    failure: Option<Failure>,
+    ended: Instant,
+}
+
+/// Reads a plan's records with all workers at once.
+async fn receive_all(
+    session: &Session,
+    command: &ConsumerCommand,
+    plan: Plan,
+    clients: &[Client],
+) -> Result<(Measured, Option<Failure>), Failure> {
+    let workers = clients.len();
+    let follows = command.from == StartPosition::End;
+    let shared = Arc::new(Shared {
+        taken: AtomicU64::new(0),
+        plan,
+        started: OnceLock::new(),
+        done: watch::Sender::new(()),
+        progress: Progress::new(workers),
+        stop: session.stop.clone(),
+        idle_timeout: command.idle_timeout,
+        throughput: command.throughput,
+        workers,
+        follows,
+    });
+    if !follows {
+        // Reading a backlog starts with opening it. Following starts with the first record: before, there was nothing to do.
+        shared.started.get_or_init(Instant::now);
+    }
+    let mut consumers = Vec::with_capacity(workers);
+    for (worker, client) in clients.iter().enumerate() {
+        let partitions = (0..session.partitions).skip(worker).step_by(workers).map(PartitionId).collect();
+        consumers.push(command.consumer(client, partitions).await?);
+    }
+    if follows {
+        session.verbosity.say("following from the end; start the producer now");
+    }
+    let mut tasks = JoinSet::new();
+    for (worker, consumer) in consumers.into_iter().enumerate() {
+        tasks.spawn(receive(consumer, Arc::clone(&shared), worker));
+    }
+    let (joined, timeline) = session.watch(plan.what, plan.records, &shared.progress, tasks.join_all()).await;
+    let mut measured = Measured {
+        records: 0,
+        bytes: 0,
+        failed: 0,
+        elapsed: Duration::ZERO,
+        latencies: Latencies::new(),
+        latency_of: if follows { LatencyOf::EndToEnd } else { LatencyOf::RecordAge },
+        timeline,
+    };
+    let mut first_failure = None;
+    for received in joined {
+        measured.records += received.records;
+        measured.bytes += received.bytes;
+        measured.latencies.merge(&received.latencies);
+        if let Some(started) = shared.started.get().filter(|_| received.records > 0) {
+            measured.elapsed = measured.elapsed.max(received.ended.saturating_duration_since(*started));
+        }
+        first_failure = first_failure.or(received.failure);
+    }
+    let missing = plan.records - measured.records.min(plan.records);
+    let failed = first_failure.filter(|_| missing > 0).map(|failed| {
+        failed.prefix(format!("{} of {} records did not come", display_count(missing), display_count(plan.records)))
+    });
+    Ok((measured, failed))
+}
+
+/// One worker: reads its partitions until all workers together have enough.
+async fn receive(mut consumer: Consumer, shared: Arc<Shared>, worker: usize) -> Received {
+    let mut received =
+        Received { latencies: Latencies::new(), records: 0, bytes: 0, failure: None, ended: Instant::now() };
+    let mut done = shared.done.subscribe();
+    let mut idle = Idle { taken: 0, since: Instant::now() };
+    let mut throttle = Throttle::new(shared.throughput, shared.workers);
+    let target = shared.plan.skip + shared.plan.records;
+    while shared.taken.load(Ordering::Relaxed) < target && !shared.stop.is_wanted() {
+        let next = tokio::time::timeout(shared.idle_timeout.min(LOOK_UP), consumer.next_batch());
+        let batch = tokio::select! {
+            biased;
+            batch = next => batch,
+            _ = done.changed() => break,
+        };
+        match batch {
+            Ok(Ok(Some(batch))) => {
+                if let Err(error) = received.count(&batch, &shared, worker) {
+                    received.failure = Some(consume_failure(error));
+                    break;
+                }
+            }
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => {
+                received.failure = Some(consume_failure(error));
+                break;
+            }
+            // Each partition may rest; only where none of them brings anything the run is over.
+            Err(_) if idle.has_lasted(&shared) => {
+                let waited = display_duration(shared.idle_timeout);
+                received.failure = Some(Failure::new(Exit::Unavailable, format!("no record came for {waited}")));
+                break;
+            }
+            Err(_) => continue,
+        }
+        if let Err(error) = throttle.hold_back(received.records).await {
+            received.failure = Some(Failure::new(Exit::Failed, format!("the kernel gives no timer: {error}")));
+            break;
+        }
+    }
+    // Nobody listens where all have ended.
+    let _ = shared.done.send(());
+    received
+}
+
+/// How long nobody has taken a record.
+struct Idle {
+    taken: u64,
+    since: Instant,
+}
+
+impl Idle {
+    fn has_lasted(&mut self, shared: &Shared) -> bool {
+        let taken = shared.taken.load(Ordering::Relaxed);
+        if taken != self.taken {
+            *self = Self { taken, since: Instant::now() };
+        }
+        self.since.elapsed() >= shared.idle_timeout
+    }
+}
+
+/// How often a worker that waits looks up whether it shall stop.
+const LOOK_UP: Duration = Duration::from_millis(500);
+
+impl Received {
+    fn count(&mut self, batch: &BatchView<'_>, shared: &Shared, worker: usize) -> Result<(), ConsumeError> {
+        // A batch arrives as a whole: one look at the clock is the arrival of all its records.
+        let arrived = Instant::now();
+        let records = batch.records().size_hint().0;
+        let now = SendTime::now();
+        let taken = shared.taken.fetch_add(records as u64, Ordering::Relaxed);
+        let claim = Claim::new(taken, records, shared.plan);
+        let (mut counted, mut bytes) = (0, 0);
+        let first_counts_for = claim.count as u64;
+        for record in batch.records().skip(claim.skip).take(claim.count) {
+            let record = record?;
+            let value = record.value.unwrap_or_default();
+            bytes += (record.key.map_or(0, <[u8]>::len) + value.len()) as u64;
+            let sampled = if shared.follows {
+                1
+            } else if counted == 0 {
+                first_counts_for
+            } else {
+                0
+            };
+            if sampled > 0
+                && let Some(sent) = SendTime::of_record(value, now)
+            {
+                self.latencies.record(sent.age_at(now), sampled);
+            }
+            counted += 1;
+        }
+        // A batch may begin before the start; what of it is not ours is left to the others to find.
+        shared.taken.fetch_sub(claim.count as u64 - counted, Ordering::Relaxed);
+        if counted > 0 {
+            shared.started.get_or_init(|| arrived);
+            self.records += counted;
+            self.bytes += bytes;
+            self.ended = Instant::now();
+            shared.progress.counter(worker).add(counted, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Holds a worker back to its share of the rate.
+struct Throttle {
+    pacer: Option<(Pacer, Timer)>,
+    start: Instant,
+}
+
+impl Throttle {
+    fn new(throughput: Throughput, workers: usize) -> Self {
+        let pacer = match throughput {
+            Throughput::Unlimited => None,
+            Throughput::PerSecond(rate) => Timer::new().ok().map(|timer| (Pacer::new(rate / workers as f64), timer)),
+        };
+        Self { pacer, start: Instant::now() }
+    }
+
+    /// Waits until `records` are due.
+    async fn hold_back(&mut self, records: u64) -> std::io::Result<()> {
+        let Some((pacer, timer)) = &mut self.pacer else { return Ok(()) };
+        match pacer.due_at(records).checked_sub(self.start.elapsed()) {
+            Some(early) if !early.is_zero() => timer.sleep(early).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_the_records_asked_for_count() {
+        let plan = Plan { skip: 100, records: 1000, what: "" };
+        let mut taken = 0;
+        let mut counted = 0;
+        for records in [30, 300, 700, 200, 50] {
+            counted += Claim::new(taken, records, plan).count;
+            taken += records as u64;
+        }
+        assert_eq!(counted, 1000);
+        assert_eq!(Claim::new(0, 30, plan), Claim { skip: 30, count: 0 });
+        assert_eq!(Claim::new(90, 30, plan), Claim { skip: 10, count: 20 });
+        assert_eq!(Claim::new(1090, 30, plan), Claim { skip: 0, count: 10 });
+        assert_eq!(Claim::new(1200, 30, plan), Claim { skip: 0, count: 0 });
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        use clap::CommandFactory;
+        ConsumerCommand::command().debug_assert();
+    }
+}

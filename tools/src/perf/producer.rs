@@ -1,0 +1,461 @@
+//! `perf-producer`: sends records one by one and measures how fast they are acknowledged.
+//!
+//! Unlimited, the loop is closed: each worker sends as fast as its bound on unacknowledged bytes allows, and a latency counts from
+//! `send` to the ack. At a rate, the loop is open: each record is due at its own time, and its latency counts from there.
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use tidelog_client::{Delivery, RecordRef, SendError, TopicProducer};
+use tokio::task::JoinSet;
+
+use super::latency::Latencies;
+use super::options::{RunArgs, Throughput, parse_throughput, share};
+use super::pacer::Pacer;
+use super::payload::{Content, Payload, STAMP_BYTES, SendTime};
+use super::progress::Progress;
+use super::session::{Session, Stop};
+use super::summary::{LatencyOf, Measured};
+use super::timer::Timer;
+use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
+use crate::connect::{block_on, failure, send_failure};
+use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
+use crate::producer_args::{CompressionArg, ProducerArgs};
+
+/// Records between two looks at the clock, at the acks and at the wish to stop.
+const STRIDE: u64 = 64;
+
+/// The shortest wait of an open loop. Shorter ones cost more CPU than they gain in smoothness; the wait counts as latency.
+const WAIT_MIN: Duration = Duration::from_micros(50);
+
+/// Sends records as fast as possible or at a rate, and reports throughput, latency, CPU and memory.
+#[derive(Debug, Parser)]
+#[command(
+    name = "perf-producer",
+    version,
+    after_help = "\
+Examples:
+  perf-producer --records 5000000 --record-size 100 --warmup 5000000
+  perf-producer --throughput 50000 --records 500000 --report latency.html
+  perf-producer --producers 4 --record-size 1000 --limits --json"
+)]
+#[command(after_long_help = format!("\
+Examples:
+  perf-producer --records 5000000 --record-size 100 --warmup 5000000
+  perf-producer --throughput 50000 --records 500000 --report latency.html
+  perf-producer --producers 4 --record-size 1000 --limits --json
+
+Each record carries its intended send time in its first 8 bytes; perf-consumer tells the end-to-end latency from it.
+
+{EXIT_CODES_HELP}"))]
+pub struct ProducerCommand {
+    /// What both load generators take.
+    #[command(flatten)]
+    run: RunArgs,
+
+    /// Bytes of each record, 8 or more; the key is empty.
+    #[arg(long, value_name = "SIZE", default_value = "1000", value_parser = parse_record_size)]
+    record_size: u32,
+
+    /// How many producers send at once, each over a connection of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    producers: u16,
+
+    /// Records per second, all producers together; -1 sends as fast as possible.
+    #[arg(long, value_name = "RATE", default_value = "-1", allow_negative_numbers = true, value_parser = parse_throughput)]
+    throughput: Throughput,
+
+    /// Records to send before, which are not counted: the first touch of memory and disk is not what is measured.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warmup: u64,
+
+    /// Unacknowledged bytes that each producer may have.
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_small_byte_size)]
+    in_flight: u32,
+
+    /// Unacknowledged batches per partition that each producer may have.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    batches_in_flight: u16,
+
+    /// What the bytes of a record are: 'text' (log-like lines) if compressed, else 'random'.
+    #[arg(long, value_enum)]
+    content: Option<Content>,
+
+    /// Batching and acknowledgement.
+    #[command(flatten)]
+    producer: ProducerArgs,
+}
+
+fn parse_record_size(text: &str) -> Result<u32, String> {
+    match parse_small_byte_size(text)? {
+        size if (size as usize) < STAMP_BYTES => Err(format!("a record needs {STAMP_BYTES} bytes for its send time")),
+        size => Ok(size),
+    }
+}
+
+/// Runs `perf-producer` with the command line of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = ProducerCommand::parse();
+    conclude(block_on(run(command)))
+}
+
+async fn run(command: ProducerCommand) -> Result<Exit, Failure> {
+    let workers = usize::from(command.producers);
+    let block = command.producer.batch_size as usize;
+    let session = Session::open(command.run.clone(), "perf-producer", block, workers as u32).await?;
+    let mut senders = Vec::with_capacity(workers);
+    for worker in 0..workers {
+        let client = session.worker_client().await?;
+        let builder = command.producer.apply(client.producer());
+        let builder = builder
+            .memory_bytes(command.in_flight.max(command.producer.batch_size) as usize)
+            .max_in_flight(command.batches_in_flight.into());
+        let producer = builder.build().map_err(failure)?;
+        let topic = producer.topic(session.args.topic.as_str()).await.map_err(failure)?;
+        let payload = Payload::new(command.record_size as usize, command.content(), worker as u64);
+        senders.push(Sender { topic, payload, stop: session.stop.clone() });
+    }
+    if command.warmup > 0 {
+        let plan = Plan { records: command.warmup, throughput: Throughput::Unlimited, what: "warming up" };
+        let (warmed, returned) = send_all(&session, plan, senders).await?;
+        if let Some(failed) = warmed.1 {
+            return Err(failed.prefix("during the warm-up"));
+        }
+        senders = returned;
+    }
+    let before = session.usage().await;
+    let plan = Plan { records: session.args.records, throughput: command.throughput, what: "sending" };
+    let ((measured, failed), _) = send_all(&session, plan, senders).await?;
+    let after = session.usage().await;
+    let failed = failed.map(|failed| match measured.failed {
+        0 => failed,
+        count => failed.prefix(format!("{} records were not acknowledged", display_count(count))),
+    });
+    let warmup = command.warmup;
+    session.finish(command.settings(), &measured, [before, after], failed, warmup)
+}
+
+impl ProducerCommand {
+    fn content(&self) -> Content {
+        let compressed = self.producer.compression != CompressionArg::None;
+        self.content.unwrap_or(if compressed { Content::Text } else { Content::Random })
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("topic", self.run.topic.to_string()),
+            ("record size", format!("{} bytes", display_count(self.record_size.into()))),
+            ("content", format!("{:?}", self.content()).to_lowercase()),
+            ("producers", self.producers.to_string()),
+            ("throughput", self.throughput.to_string()),
+            ("acks", self.producer.acks.name().into()),
+            ("compression", self.producer.compression.compression().to_string()),
+            ("batch size", display_byte_size(self.producer.batch_size.into())),
+            ("linger", format!("{} ms", self.producer.linger.as_secs_f64() * 1e3)),
+            ("in flight", display_byte_size(self.in_flight.into())),
+            ("batches in flight", self.batches_in_flight.to_string()),
+        ]
+    }
+}
+
+/// What all workers together shall send.
+#[derive(Clone, Copy)]
+struct Plan {
+    records: u64,
+    throughput: Throughput,
+    what: &'static str,
+}
+
+/// One worker's means.
+struct Sender {
+    topic: TopicProducer,
+    payload: Payload,
+    stop: Stop,
+}
+
+/// What one worker did.
+struct Sent {
+    latencies: Latencies,
+    records: u64,
+    failed: u64,
+    failure: Option<Failure>,
+    ended: Instant,
+}
+
+/// Sends a plan's records with all workers at once; hands the workers back for the next plan.
+async fn send_all(
+    session: &Session,
+    plan: Plan,
+    senders: Vec<Sender>,
+) -> Result<((Measured, Option<Failure>), Vec<Sender>), Failure> {
+    let workers = senders.len();
+    let progress = Arc::new(Progress::new(workers));
+    let record_bytes = senders.first().map_or(0, |sender| sender.payload.record_bytes() as u64);
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (worker, mut sender) in senders.into_iter().enumerate() {
+        let records = share(plan.records, worker, workers);
+        let progress = Arc::clone(&progress);
+        let clock = Clock { start, wall: SendTime::now() };
+        let look_through = match plan.throughput {
+            Throughput::PerSecond(_) if session.partitions > 1 => LOOK_THROUGH,
+            _ => 1,
+        };
+        tasks.spawn(async move {
+            let mut flight = Flight::new(&progress, worker, record_bytes, look_through);
+            let failure = match plan.throughput {
+                Throughput::Unlimited => closed_loop(&mut sender, clock, records, &mut flight).await,
+                Throughput::PerSecond(rate) => {
+                    let pacer = Pacer::new(rate / workers as f64);
+                    open_loop(&mut sender, clock, (records, pacer), &mut flight).await
+                }
+            };
+            (sender, flight.settle(failure.err()).await)
+        });
+    }
+    let (joined, timeline) = session.watch(plan.what, plan.records, &progress, tasks.join_all()).await;
+    let latency_of = match plan.throughput {
+        Throughput::Unlimited => LatencyOf::AckClosedLoop,
+        Throughput::PerSecond(_) => LatencyOf::AckOpenLoop,
+    };
+    let mut measured = Measured {
+        records: 0,
+        bytes: 0,
+        failed: 0,
+        elapsed: Duration::ZERO,
+        latencies: Latencies::new(),
+        latency_of,
+        timeline,
+    };
+    let (mut senders, mut first_failure) = (Vec::with_capacity(workers), None);
+    for (sender, sent) in joined {
+        senders.push(sender);
+        measured.records += sent.records;
+        measured.bytes += sent.records * record_bytes;
+        measured.failed += sent.failed;
+        measured.latencies.merge(&sent.latencies);
+        measured.elapsed = measured.elapsed.max(sent.ended.duration_since(start));
+        first_failure = first_failure.or(sent.failure);
+    }
+    Ok(((measured, first_failure), senders))
+}
+
+/// The start of a run, on both clocks.
+#[derive(Clone, Copy)]
+struct Clock {
+    start: Instant,
+    wall: SendTime,
+}
+
+/// Sends as fast as the bound on unacknowledged bytes allows.
+async fn closed_loop(
+    sender: &mut Sender,
+    clock: Clock,
+    records: u64,
+    flight: &mut Flight<'_>,
+) -> Result<(), SendError> {
+    let mut sent = 0;
+    while sent < records && !sender.stop.is_wanted() && flight.is_sound() {
+        // One look at the clock for a stride of records: it lasts some microseconds, and the clock costs as much as a record.
+        let mut now = Instant::now();
+        let mut stamp = clock.wall.plus(now - clock.start);
+        for _ in 0..STRIDE.min(records - sent) {
+            let record = RecordRef::new(None, sender.payload.next(stamp));
+            let delivery = match sender.topic.try_send(&record) {
+                Err(SendError::Full) => {
+                    flight.drain(now);
+                    let delivery = sender.topic.send_record(&record).await?;
+                    flight.push(now, delivery);
+                    now = Instant::now();
+                    stamp = clock.wall.plus(now - clock.start);
+                    continue;
+                }
+                result => result?,
+            };
+            flight.push(now, delivery);
+        }
+        sent += STRIDE.min(records - sent);
+        flight.drain(Instant::now());
+    }
+    Ok(())
+}
+
+/// Sends each record when it is due, however the earlier ones fare.
+async fn open_loop(
+    sender: &mut Sender,
+    clock: Clock,
+    (records, pacer): (u64, Pacer),
+    flight: &mut Flight<'_>,
+) -> Result<(), SendError> {
+    let mut timer = Timer::new().map_err(timer_failed)?;
+    let mut sent = 0;
+    while sent < records && !sender.stop.is_wanted() && flight.is_sound() {
+        let due = pacer.due_by(clock.start.elapsed()).min(records);
+        for sequence in sent..due {
+            let intended = pacer.due_at(sequence);
+            let record = RecordRef::new(None, sender.payload.next(clock.wall.plus(intended)));
+            let delivery = sender.topic.send_record(&record).await?;
+            flight.push(clock.start + intended, delivery);
+        }
+        sent = due;
+        flight.drain(Instant::now());
+        let wait = pacer.due_at(sent).saturating_sub(clock.start.elapsed()).max(WAIT_MIN);
+        let mut wait = std::pin::pin!(timer.sleep(wait));
+        // Acks that come during the wait are looked at as they come: their time is what is measured.
+        loop {
+            tokio::select! {
+                biased;
+                () = flight.any_settled() => flight.drain(Instant::now()),
+                slept = &mut wait => break slept.map_err(timer_failed)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn timer_failed(error: std::io::Error) -> SendError {
+    SendError::Client(tidelog_client::ClientError::Argument(format!("the kernel gives no timer: {error}")))
+}
+
+/// How many unacknowledged records an open loop looks through for acks, where several partitions answer in any order. A closed
+/// loop looks at the oldest alone: it has far more, and its latencies are those of a full pipe anyway.
+const LOOK_THROUGH: usize = 1024;
+
+/// How many of those it can be woken by.
+const WOKEN_BY: usize = 64;
+
+/// Records that are not acknowledged yet, in the order they were sent, and what became of the others.
+struct Flight<'a> {
+    waiting: VecDeque<(Instant, Delivery)>,
+    /// How far from the oldest acks are looked for.
+    look_through: usize,
+    sent: Sent,
+    counted: u64,
+    progress: &'a Progress,
+    worker: usize,
+    record_bytes: u64,
+}
+
+impl<'a> Flight<'a> {
+    fn new(progress: &'a Progress, worker: usize, record_bytes: u64, look_through: usize) -> Self {
+        let sent = Sent { latencies: Latencies::new(), records: 0, failed: 0, failure: None, ended: Instant::now() };
+        Self { waiting: VecDeque::new(), look_through, sent, counted: 0, progress, worker, record_bytes }
+    }
+
+    #[inline]
+    fn push(&mut self, since: Instant, delivery: Delivery) {
+        self.waiting.push_back((since, delivery));
+    }
+
+    /// Takes the oldest records whose fate is known; `now` is when that was seen.
+    fn drain(&mut self, now: Instant) {
+        // Records of one stride share their time: they count into the histogram together.
+        let mut run: Option<(Instant, u64)> = None;
+        let mut at = 0;
+        while at < self.waiting.len().min(self.look_through) {
+            let (since, delivery) = &self.waiting[at];
+            let (since, Some(result)) = (*since, delivery.now()) else {
+                at += 1;
+                continue;
+            };
+            self.waiting.remove(at);
+            match (result, run) {
+                (Err(error), _) => self.fail(error),
+                (Ok(_), Some((start, count))) if start == since => run = Some((start, count + 1)),
+                (Ok(_), other) => {
+                    if let Some((start, count)) = other {
+                        self.count(start, now, count);
+                    }
+                    run = Some((since, 1));
+                }
+            }
+        }
+        if let Some((start, count)) = run {
+            self.count(start, now, count);
+        }
+        let new = self.sent.records - self.counted;
+        if new > 0 {
+            self.sent.ended = now;
+            self.counted = self.sent.records;
+            self.progress.counter(self.worker).add(new, new * self.record_bytes);
+        }
+    }
+
+    fn count(&mut self, since: Instant, now: Instant, records: u64) {
+        self.sent.latencies.record(now.saturating_duration_since(since), records);
+        self.sent.records += records;
+    }
+
+    fn fail(&mut self, error: SendError) {
+        self.sent.failed += 1;
+        self.sent.failure.get_or_insert_with(|| send_failure(error));
+    }
+
+    /// True while nothing has failed.
+    const fn is_sound(&self) -> bool {
+        self.sent.failure.is_none()
+    }
+
+    /// Waits until the fate of a record that is looked at is known; for ever where there is none.
+    async fn any_settled(&mut self) {
+        let window = self.look_through.min(WOKEN_BY);
+        std::future::poll_fn(|cx| {
+            let mut oldest = self.waiting.iter_mut().take(window);
+            // What became of it is told by `drain`, which comes next.
+            if oldest.any(|(_, delivery)| std::pin::Pin::new(delivery).poll(cx).is_ready()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Waits for everything that is under way.
+    async fn settle(mut self, failure: Option<SendError>) -> Sent {
+        while !self.waiting.is_empty() {
+            self.any_settled().await;
+            self.drain(Instant::now());
+        }
+        if let Some(error) = failure {
+            self.sent.failure.get_or_insert_with(|| send_failure(error));
+        }
+        self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        use clap::CommandFactory;
+        ProducerCommand::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rate_of_minus_one_and_a_size_too_small() {
+        let parsed = ProducerCommand::try_parse_from(["perf-producer", "--throughput", "-1"]).unwrap();
+        assert_eq!(parsed.throughput, Throughput::Unlimited);
+        let refused = ProducerCommand::try_parse_from(["perf-producer", "--record-size", "7"]).unwrap_err();
+        assert!(refused.to_string().contains("needs 8 bytes for its send time"));
+        let refused = ProducerCommand::try_parse_from(["perf-producer", "--recods", "7"]).unwrap_err();
+        assert!(refused.to_string().contains("--records"));
+    }
+
+    #[test]
+    fn compressed_runs_send_text_unless_told_otherwise() {
+        let content = |arguments: &[&str]| {
+            ProducerCommand::try_parse_from([&["perf-producer"], arguments].concat()).unwrap().content()
+        };
+        assert_eq!(content(&[]), Content::Random);
+        assert_eq!(content(&["--compression", "zstd"]), Content::Text);
+        assert_eq!(content(&["--compression", "zstd", "--content", "random"]), Content::Random);
+    }
+}

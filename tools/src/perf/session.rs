@@ -1,0 +1,212 @@
+//! What surrounds the workers of a run: the topic, the limits, both sides' usage before and after, samples while it runs, and
+//! the end: JSON, text, report. Knows nothing of what the workers do.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tidelog_client::{Admin, Client, ClientError, NewTopic};
+
+use super::limits::Limits;
+use super::live_rate::{LiveRate, SAMPLE_EVERY};
+use super::options::{CreateTopic, RunArgs, command_line};
+use super::progress::{Progress, Sample, Timeline};
+use super::report::report_html;
+use super::summary::{BrokerUsage, Measured, RunIdentity, Span, Summary};
+use super::usage::ProcessUsage;
+use crate::cli::Verbosity;
+use crate::connect::{failure, unknown_topic};
+use crate::exit::{Exit, Failure};
+use crate::output::{print_json, print_text};
+
+/// A run in the making: connected, its topic there, its limits measured.
+#[derive(Debug)]
+pub struct Session {
+    /// What was asked for.
+    pub args: RunArgs,
+    /// How many partitions the topic has.
+    pub partitions: u32,
+    /// Whether to talk on standard error.
+    pub verbosity: Verbosity,
+    /// Set by Ctrl-C: workers stop early, and what was measured is still told.
+    pub stop: Stop,
+    tool: &'static str,
+    admin: Admin,
+    limits: Option<Limits>,
+    started_at: String,
+}
+
+/// The wish to stop early.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// True once somebody wants it.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Ctrl-C wishes to stop; a second one ends the process at once.
+    fn on_interrupt(&self) {
+        let flag = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if flag.swap(true, Ordering::Relaxed) {
+                    std::process::exit(Exit::Interrupted as i32);
+                }
+            }
+        });
+    }
+}
+
+impl Session {
+    /// Measures the limits, connects, and creates the topic where it is missing; `partitions` if the command line names no number.
+    ///
+    /// # Errors
+    /// Where the broker or the topic cannot be reached, or the limits cannot be measured.
+    pub async fn open(args: RunArgs, tool: &'static str, block_bytes: usize, partitions: u32) -> Result<Self, Failure> {
+        let verbosity = Verbosity::chosen(args.verbose);
+        let client = args.connect.client(tool).await?;
+        let limits = match args.limits {
+            false => None,
+            true => {
+                verbosity.say("measuring what this machine can do");
+                let folder = args.limits_folder.clone();
+                let measured = tokio::task::spawn_blocking(move || Limits::measure(block_bytes, &folder)).await;
+                let measured = measured.map_err(|error| Failure::new(Exit::Failed, format!("limits: {error}")))?;
+                let refused = |error| Failure::file(format!("limits in {}", args.limits_folder.display()), &error);
+                Some(measured.map_err(refused)?)
+            }
+        };
+        let admin = client.admin();
+        let partitions = ensure_topic(&admin, &args, partitions).await?;
+        let stop = Stop::default();
+        stop.on_interrupt();
+        let started_at = format!("{:.0}", jiff::Timestamp::now());
+        Ok(Self { args, partitions, verbosity, stop, tool, admin, limits, started_at })
+    }
+
+    /// A connection of its own for a worker, so that several do not share one socket.
+    ///
+    /// # Errors
+    /// As [`crate::connect::ConnectArgs::client`].
+    pub async fn worker_client(&self) -> Result<Client, Failure> {
+        self.args.connect.client(self.tool).await
+    }
+
+    /// CPU and memory of both sides, as of now. A broker that does not answer is left out.
+    pub async fn usage(&self) -> (ProcessUsage, Option<BrokerUsage>) {
+        let described = self.admin.describe_broker().await.ok();
+        let topics = self.admin.describe_topics(&[self.args.topic.as_str()]).await.unwrap_or_default();
+        let log_bytes = topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.size_bytes).sum();
+        let broker = described.map(|broker| BrokerUsage {
+            cpu: Duration::from_micros(broker.cpu_us),
+            rss_bytes: broker.rss_bytes,
+            rss_peak_bytes: broker.rss_peak_bytes,
+            log_bytes,
+        });
+        (ProcessUsage::now(), broker)
+    }
+
+    /// Runs `work` to its end while the live line is drawn and samples are taken.
+    pub async fn watch<T>(
+        &self,
+        what: &'static str,
+        records: u64,
+        progress: &Progress,
+        work: impl Future<Output = T>,
+    ) -> (T, Timeline) {
+        let live = LiveRate::new(what, records);
+        let start = Instant::now();
+        let mut timeline = Timeline::default();
+        let mut sample = |live: &LiveRate| {
+            let (records, bytes) = progress.total();
+            timeline.push(Sample { at: start.elapsed(), records, bytes });
+            if let Some(rate) = timeline.latest() {
+                live.show(records, rate);
+            }
+        };
+        sample(&live);
+        let mut ticks = tokio::time::interval_at((start + SAMPLE_EVERY).into(), SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut work = std::pin::pin!(work);
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut work => break done,
+                _ = ticks.tick() => sample(&live),
+            }
+        };
+        sample(&live);
+        live.clear();
+        (done, timeline)
+    }
+
+    /// Prints the figures, writes the report, and ends: with the failure of the workers, where there was one.
+    ///
+    /// # Errors
+    /// That failure, or where output cannot be written.
+    pub fn finish(
+        self,
+        settings: Vec<(&'static str, String)>,
+        measured: &Measured,
+        usage: [(ProcessUsage, Option<BrokerUsage>); 2],
+        failed: Option<Failure>,
+        warmup_records: u64,
+    ) -> Result<Exit, Failure> {
+        let [(client_before, broker_before), (client_after, broker_after)] = usage;
+        let run = RunIdentity {
+            tool: self.tool,
+            command: command_line(),
+            started_at: self.started_at,
+            warmup_records,
+            settings,
+        };
+        let broker = broker_before.zip(broker_after).map(|(before, after)| Span { before, after });
+        let client = Span { before: client_before, after: client_after };
+        let summary = Summary::new(run, measured, client, broker, self.limits);
+        let printed = if self.args.json { print_json(&summary) } else { print_text(&summary.to_string()) };
+        printed.map_err(|error| Failure::stdout(&error))?;
+        if let Some(path) = &self.args.report {
+            let page =
+                report_html(&summary, measured).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+            std::fs::write(path, page).map_err(|error| Failure::file(path.display(), &error))?;
+            self.verbosity.say(format!("wrote {}", path.display()));
+        }
+        match failed {
+            Some(failed) => Err(failed),
+            None if self.stop.is_wanted() => Ok(Exit::Interrupted),
+            None => Ok(Exit::Done),
+        }
+    }
+}
+
+/// Makes sure that the topic exists; returns how many partitions it has.
+async fn ensure_topic(admin: &Admin, args: &RunArgs, partitions: u32) -> Result<u32, Failure> {
+    let name = args.topic.as_str();
+    match admin.describe_topics(&[name]).await {
+        Ok(topics) => {
+            let existing = topics.first().map_or(0, |topic| topic.partitions.len() as u32);
+            if args.partitions.is_some_and(|asked| asked != existing) || args.durability.is_some() {
+                eprintln!(
+                    "topic '{name}' exists with {existing} partitions: --partitions and --durability do not change it"
+                );
+            }
+            Ok(existing)
+        }
+        Err(ClientError::UnknownTopic { .. }) if args.create_topic == CreateTopic::Missing => {
+            let mut topic = NewTopic::named(name).partitions(args.partitions.unwrap_or(partitions));
+            topic = args
+                .durability
+                .into_iter()
+                .fold(topic, |topic, durability| topic.config("durability", durability.name()));
+            let created = admin.create_topic(&topic).await.map_err(failure)?;
+            eprintln!("created topic '{name}' with {} partitions", created.partitions);
+            Ok(created.partitions)
+        }
+        Err(ClientError::UnknownTopic { .. }) => Err(unknown_topic(name)),
+        Err(error) => Err(failure(error)),
+    }
+}
