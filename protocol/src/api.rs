@@ -2,7 +2,7 @@
 
 use crate::codec::{DecodeError, Entropy};
 use crate::frame::FrameKind;
-use crate::message::{FieldSpec, Message};
+use crate::message::{FieldSpec, Message, sentence};
 use crate::messages::*;
 use crate::version::ProtocolVersion;
 
@@ -36,6 +36,8 @@ pub struct MessageSpec {
     pub fields: Vec<FieldSpec>,
     /// Decodes a body and encodes it again.
     pub reencode: fn(&[u8], ProtocolVersion) -> Result<Vec<u8>, DecodeError>,
+    /// Decodes a body and shows every field with its value.
+    pub show: fn(&[u8], ProtocolVersion) -> Result<String, DecodeError>,
     /// A sample body.
     pub sample: fn(&mut Entropy, ProtocolVersion) -> Vec<u8>,
 }
@@ -48,23 +50,24 @@ fn spec<M: Message>(api: Api, kind: FrameKind) -> MessageSpec {
         doc: M::doc(),
         fields: M::fields(),
         reencode: |body, version| Ok(M::from_body(body, version)?.to_body(version).to_vec()),
+        show: |body, version| Ok(format!("{:?}", M::from_body(body, version)?)),
         sample: |entropy, version| M::draw(entropy).to_body(version).to_vec(),
     }
 }
 
 macro_rules! api_table {
     (
-        requests { $($(#[$rdoc:meta])* $rcode:literal $rname:ident($req:ty => $res:ty);)* }
-        signals { $($(#[$sdoc:meta])* $scode:literal $sname:ident($sig:ty);)* }
-        pushes { $($(#[$pdoc:meta])* $pcode:literal $pname:ident($push:ty);)* }
+        requests { $($(#[doc = $rdoc:literal])* $rcode:literal $rname:ident($req:ty => $res:ty);)* }
+        signals { $($(#[doc = $sdoc:literal])* $scode:literal $sname:ident($sig:ty);)* }
+        pushes { $($(#[doc = $pdoc:literal])* $pcode:literal $pname:ident($push:ty);)* }
     ) => {
         /// An API. Numbers are never reused.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u16)]
         pub enum Api {
-            $($(#[$rdoc])* $rname = $rcode,)*
-            $($(#[$sdoc])* $sname = $scode,)*
-            $($(#[$pdoc])* $pname = $pcode,)*
+            $($(#[doc = $rdoc])* $rname = $rcode,)*
+            $($(#[doc = $sdoc])* $sname = $scode,)*
+            $($(#[doc = $pdoc])* $pname = $pcode,)*
         }
 
         impl Api {
@@ -89,6 +92,16 @@ macro_rules! api_table {
                     $(Self::$rname => stringify!($rname),)*
                     $(Self::$sname => stringify!($sname),)*
                     $(Self::$pname => stringify!($pname),)*
+                }
+            }
+
+            /// What it is for.
+            #[must_use]
+            pub fn meaning(self) -> String {
+                match self {
+                    $(Self::$rname => sentence(&[$($rdoc,)*]),)*
+                    $(Self::$sname => sentence(&[$($sdoc,)*]),)*
+                    $(Self::$pname => sentence(&[$($pdoc,)*]),)*
                 }
             }
         }

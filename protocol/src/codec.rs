@@ -418,15 +418,21 @@ impl<T: Field> Field for Vec<T> {
 /// Declares an enum whose values are written as one byte. Values are never reused.
 #[macro_export]
 macro_rules! wire_enum {
-    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $value:literal $variant:ident,)* }) => {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[doc = $vdoc:literal])* $value:literal $variant:ident,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u8)]
-        pub enum $name { $($(#[$vdoc])* $variant = $value,)* }
+        pub enum $name { $($(#[doc = $vdoc])* $variant = $value,)* }
 
         impl $name {
             /// Every value.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// What the value means.
+            #[must_use]
+            pub fn meaning(self) -> $crate::owned::String {
+                match self { $(Self::$variant => $crate::message::sentence(&[$($vdoc,)*]),)* }
+            }
         }
 
         impl $crate::codec::Field for $name {

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::ids::Offset;
+use crate::message::sentence;
 
 /// Who must act on an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,12 +19,12 @@ pub enum Actor {
 }
 
 macro_rules! error_table {
-    ($($(#[$doc:meta])* $code:literal $name:ident $retriable:literal $actor:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $code:literal $name:ident $retriable:literal $actor:ident;)*) => {
         /// What went wrong, as the wire says it. Codes are never reused.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u16)]
         pub enum ErrorCode {
-            $($(#[$doc])* $name = $code,)*
+            $($(#[doc = $doc])* $name = $code,)*
         }
 
         impl ErrorCode {
@@ -40,6 +41,12 @@ macro_rules! error_table {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// What it means.
+            #[must_use]
+            pub fn meaning(self) -> String {
+                match self { $(Self::$name => sentence(&[$($doc,)*]),)* }
             }
 
             /// True where the same request may succeed later without anyone changing it.
