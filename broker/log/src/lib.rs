@@ -10,12 +10,14 @@
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
 //! - [`recovery`], `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `small_file`: opening after a crash.
 //! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
+//! - [`scrub`]: a slow second look at what lies on the disk. [`dump`]: any file, offline.
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
 //! - [`fault`]: the disk for tests that fails on command.
 
 pub mod checkpoint;
 pub mod data_dir;
 pub mod disk;
+pub mod dump;
 pub mod fault;
 pub mod flusher;
 pub mod hole;
@@ -30,6 +32,7 @@ pub mod reader;
 pub mod recovery;
 pub mod retention;
 mod scan;
+pub mod scrub;
 mod segment;
 mod segment_files;
 mod segment_index;
@@ -45,16 +48,20 @@ mod verified;
 
 pub use data_dir::{DataDir, DataDirError, Format, PartitionDir};
 pub use disk::{Disk, DiskFile};
+pub use dump::{BatchEntry, CrcCheck, Dump, DumpEntry, DumpError};
 pub use flusher::{FlushMetrics, Flusher, FlusherHandle, FlusherOptions};
 pub use hole::Hole;
 pub use identity::{Identity, IdentityError};
 pub use log::{AppendError, Appended, Group, Log, LogOptions};
+pub use offset_index::OffsetEntry;
 pub use os_disk::OsDisk;
 pub use reader::{Batches, LogReader, PendingRead, ReadError, ReadOutcome, SegmentSummary};
 pub use recovery::{OpenError, RecoveryReport};
 pub use retention::{DeleteError, Deleted, Retention, RetentionLimits};
+pub use scrub::{Scrub, Scrubbed};
 pub use segment::SegmentOptions;
 pub use space::SpaceGuard;
 pub use state::{LogListener, Unheard};
 pub use storage_error::StorageError;
+pub use time_index::TimeEntry;
 pub use timestamps::TimedOffset;
