@@ -8,13 +8,14 @@
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
 //! - [`flusher`]: group commit and the upkeep thread; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
-//! - [`recovery`], `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `small_file`: opening after a crash.
+//! - [`recovery`], `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `small_file`: opening after a crash.
 //! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
 //! - [`scrub`]: a slow second look at what lies on the disk. [`dump`]: any file, offline.
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
 //! - [`fault`]: the disk for tests that fails on command.
 
 pub mod checkpoint;
+mod damage;
 pub mod data_dir;
 pub mod disk;
 pub mod dump;

@@ -14,7 +14,7 @@ use crate::disk::{DiskFile, read_full_at};
 use crate::hole::{Hole, Holes};
 use crate::offset_index::OffsetEntry;
 use crate::reader::Batches;
-use crate::scan::{Next, Window, epoch_fits};
+use crate::scan::{Next, Window, epoch_matches};
 use crate::segment::Segment;
 use crate::state::LogState;
 use crate::storage_error::{Context, StorageError};
@@ -81,11 +81,14 @@ impl Lookup<'_> {
 
         let origin = self.origin(&mut hops, wanted.from)?;
         let Some((first, header)) = self.find(&mut hops, origin, wanted.from)? else { return Err(self.lost(origin)) };
-        if header.next_offset() > wanted.upper {
+        let first_end = Place { position: first.position + header.total_bytes() as u64, offset: header.next_offset() };
+        if first_end.offset > wanted.upper {
+            // Or so it says: "nothing yet" must not be the answer of a flipped bit.
+            self.prove(origin, first_end)?;
             return Ok(None);
         }
         let budget_end = first.position + u64::from(wanted.max_bytes);
-        let mut end = Place { position: first.position + header.total_bytes() as u64, offset: header.next_offset() };
+        let mut end = first_end;
         if wanted.upper >= segment_end && limit <= budget_end && !self.crosses_hole(end.offset, segment_end) {
             end = Place { position: limit, offset: segment_end };
         } else {
@@ -220,7 +223,7 @@ impl Lookup<'_> {
                 continue;
             }
             let header = window.batch(at.position).map_err(|error| self.storage("read", error))?;
-            let fits = |header: &BatchHeader| epoch_fits(&self.state.epochs.lock(), header);
+            let fits = |header: &BatchHeader| epoch_matches(&self.state.epochs.lock(), header);
             let Some(header) = header.filter(|header| header.base_offset == at.offset && fits(header)) else {
                 return Err(self.damage(&mut window, at));
             };
@@ -262,7 +265,8 @@ impl Lookup<'_> {
     /// Measures damage at `at` and makes it a hole.
     fn damage(&self, window: &mut Window, at: Place) -> Miss {
         let epochs = self.state.epochs.lock().clone();
-        let fits = |header: &BatchHeader| epoch_fits(&epochs, header);
+        let end = self.segment.end_offset();
+        let fits = |header: &BatchHeader| header.next_offset() <= end && epoch_matches(&epochs, header);
         let next = match window.batch_after(at.position, at.offset, &fits) {
             Ok(next) => next,
             Err(error) => return self.storage("read", error),

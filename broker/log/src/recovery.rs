@@ -15,11 +15,12 @@ use tidelog_protocol::Offset;
 use tidelog_protocol::records::BatchHeader;
 
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, SegmentRecord, Shutdown};
+use crate::damage::{Damage, Unresolved};
 use crate::disk::DiskFile;
 use crate::hole::{Hole, Holes};
 use crate::identity::{Identity, IdentityError};
 use crate::leader_epochs::{Change, LeaderEpochs};
-use crate::scan::{Next, Window, epoch_fits, is_untouched};
+use crate::scan::{Next, Window, epoch_follows, is_untouched};
 use crate::segment::{Place, Scanned, Segment};
 use crate::segment_files::{self, LOG, Prepared};
 use crate::segment_index::SegmentIndex;
@@ -88,8 +89,9 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
         segments: Vec::new(),
         holes: Vec::new(),
         expected: Offset::ZERO,
+        upper: Offset::MAX,
         durable_end: Offset::ZERO,
-        damage: None,
+        damage: Unresolved::default(),
         folder_dirty: false,
         report: RecoveryReport {
             shutdown: Shutdown::Running,
@@ -166,17 +168,6 @@ fn read_bookkeeping(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Stora
     Ok((Some(checkpoint), LeaderEpochs::default(), Some(distrusted)))
 }
 
-/// Damage whose end was not found yet.
-#[derive(Debug)]
-struct Damage {
-    from: Offset,
-    segment: Offset,
-    position: u64,
-    /// Length of the file; equal to `position` where its bytes just end.
-    length: u64,
-    rest: Next,
-}
-
 struct Recovery<'a> {
     place: &'a Place,
     stored_epochs: LeaderEpochs,
@@ -185,9 +176,11 @@ struct Recovery<'a> {
     holes: Vec<Hole>,
     /// Where the next batch must begin.
     expected: Offset,
+    /// Where the next segment begins: no batch of the present one reaches further.
+    upper: Offset,
     /// Everything below was durable once.
     durable_end: Offset,
-    damage: Option<Damage>,
+    damage: Unresolved,
     folder_dirty: bool,
     report: RecoveryReport,
 }
@@ -213,11 +206,14 @@ impl Recovery<'_> {
                 .collect();
             for (index, record) in records.iter().enumerate() {
                 unknown = unknown.strip_prefix(&[record.base]).unwrap_or(unknown);
+                let next_record = records.get(index + 1).map(|next| next.base);
+                self.upper = next_record.or_else(|| unknown.first().copied()).unwrap_or(Offset::MAX);
                 self.take_known(*record, logs.contains(&record.base), records.len() - index)?;
             }
         }
-        for &base in unknown {
+        for (index, &base) in unknown.iter().enumerate() {
             self.report.shutdown = Shutdown::Running;
+            self.upper = unknown.get(index + 1).copied().unwrap_or(Offset::MAX);
             self.take_unknown(base)?;
         }
         Ok(log_start)
@@ -267,10 +263,10 @@ impl Recovery<'_> {
         if base < self.expected && !self.segments.is_empty() {
             return Err(OpenError::Overlap { path: self.place.path(base, LOG), expected: self.expected });
         }
-        if self.damage.is_none() && base > self.expected {
+        if self.damage.first().is_none() && base > self.expected {
             let (segment, position) = self.segments.last().map_or((base, 0), |last| (last.base(), last.end_bytes()));
             let damage = Damage { from: self.expected, segment, position, length: position, rest: Next::Zeros };
-            self.damage = Some(damage);
+            self.damage.note(damage);
         }
         self.expected = base;
         // A killed process may not have come to make its name durable.
@@ -304,24 +300,33 @@ impl Recovery<'_> {
         let mut window = Window::new(Arc::clone(&file), length);
         loop {
             let at = end.bytes;
-            let good = window.batch(at)?.filter(|h| h.base_offset == self.expected && epoch_fits(&self.epochs, h));
+            let chained = window.batch(at)?;
+            let chained = chained.filter(|h| h.base_offset == self.expected && epoch_follows(&self.epochs, h));
+            let good = match chained {
+                Some(header) if self.is_false_rise(&mut window, at, &header)? => None,
+                chained => chained,
+            };
             let header = match good {
                 Some(header) => header,
                 None if at == length => break,
                 None => {
                     let epochs = self.epochs.clone();
-                    let fits = |header: &BatchHeader| epoch_fits(&epochs, header);
-                    let next = window.batch_after(at, self.expected, &fits)?;
+                    let upper = self.upper;
+                    let fits = |header: &BatchHeader| header.next_offset() <= upper && epoch_follows(&epochs, header);
+                    let mut next = window.batch_after(at, self.expected, &fits)?;
+                    while let Next::Batch(found, header) = &next
+                        && self.is_false_rise(&mut window, *found, header)?
+                    {
+                        next = window.batch_after(*found, self.expected, &fits)?;
+                    }
                     let from = self.expected;
-                    self.damage.get_or_insert(Damage { from, segment: base, position: at, length, rest: next.clone() });
+                    self.damage.note(Damage { from, segment: base, position: at, length, rest: next.clone() });
                     let Next::Batch(found, header) = next else { break };
                     end.bytes = found;
                     header
                 }
             };
-            if self.damage.is_some() {
-                self.close_damage_at(header.base_offset, base, end.bytes);
-            }
+            self.holes.extend(self.damage.resolve(header.base_offset, base, end.bytes));
             index.note(base, &mut end, &header, self.place.options.index_interval_bytes);
             self.expected = end.offset;
             self.note_epoch(&header);
@@ -351,6 +356,21 @@ impl Recovery<'_> {
         Ok((index, Marks::default()))
     }
 
+    /// Whether a batch claims a newer epoch that the batch behind it knows nothing of: a flipped bit, for epochs never go down.
+    fn is_false_rise(&self, window: &mut Window, at: u64, header: &BatchHeader) -> io::Result<bool> {
+        if self.epochs.latest().is_none_or(|latest| header.leader_epoch == Some(latest)) {
+            return Ok(false);
+        }
+        let mut follower = window.batch(at + header.total_bytes() as u64)?;
+        if follower.is_none() && self.upper != Offset::MAX {
+            let file = self.place.disk.open(&self.place.path(self.upper, LOG))?;
+            let length = file.bytes()?;
+            follower = Window::new(file, length).batch(0)?;
+        }
+        let follower = follower.filter(|follower| follower.base_offset == header.next_offset());
+        Ok(follower.is_some_and(|follower| follower.leader_epoch < header.leader_epoch))
+    }
+
     fn note_epoch(&mut self, header: &BatchHeader) {
         if let Some(epoch) = header.leader_epoch
             && self.epochs.latest().is_none_or(|latest| latest < epoch)
@@ -359,28 +379,17 @@ impl Recovery<'_> {
         }
     }
 
-    /// The damage ends at a batch that begins at `to`, in the segment at `base`, at `position`.
-    fn close_damage_at(&mut self, to: Offset, base: Offset, position: u64) {
-        if let Some(damage) = self.damage.take() {
-            let end = if damage.segment == base { position } else { damage.length };
-            let bytes = damage.position..end.max(damage.position);
-            self.holes.push(Hole { from: damage.from, to, segment: damage.segment, bytes });
-        }
-    }
-
     /// The damage reaches up to an offset that is known to have been durable.
     fn close_damage(&mut self, to: Offset) {
-        let length = self.damage.as_ref().map_or(0, |damage| damage.length);
-        let segment = self.damage.as_ref().map_or(to, |damage| damage.segment);
-        self.close_damage_at(to, segment, length);
+        self.holes.extend(self.damage.resolve(to, Offset::MAX, 0));
         if self.expected < to {
-            let position = self.segments.last().map_or(0, |last| last.end_bytes());
+            let (segment, position) = self.segments.last().map_or((to, 0), |last| (last.base(), last.end_bytes()));
             self.holes.push(Hole { from: self.expected, to, segment, bytes: position..position });
         }
     }
 
     fn finish(mut self, log_start: Offset) -> Result<Recovered, OpenError> {
-        if let Some(damage) = &self.damage {
+        if let Some(damage) = self.damage.first() {
             if damage.from < self.durable_end {
                 self.close_damage(self.durable_end);
                 self.expected = self.durable_end;
@@ -416,7 +425,7 @@ impl Recovery<'_> {
 
     /// Nothing valid follows the damage: its bytes and the segments behind it were never acked.
     fn cut_torn_tail(&mut self) -> Result<(), OpenError> {
-        let Some(damage) = self.damage.take() else { return Ok(()) };
+        let Some(damage) = self.damage.take_first() else { return Ok(()) };
         while let Some(last) = self.segments.pop_if(|last| last.base() > damage.segment) {
             segment_files::remove(self.place, last.base())?;
             self.folder_dirty = true;

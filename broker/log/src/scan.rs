@@ -80,8 +80,8 @@ impl Window {
 
     /// The first believable batch after damage at `position`, where the offset `expected` should have begun.
     ///
-    /// Where the damaged batch's own header is still in order, only a batch that continues its offsets is believed before its
-    /// end: what a producer put *into* a record may look like a batch, but the length may be what is damaged.
+    /// Where the damaged batch's own header is still in order, a batch before its end is believed only if it continues its offsets
+    /// or is itself continued: what a producer put *into* a record may look like a batch, but the length may be what is damaged.
     pub(crate) fn batch_after(
         &mut self,
         position: u64,
@@ -94,11 +94,13 @@ impl Window {
         if claimed.is_some()
             && claimed_end < self.limit
             && let Some(next) = self.batch(claimed_end)?.filter(|next| next.base_offset > expected && fits(next))
+            && self.followers(claimed_end, &next)? != Followers::Differ
         {
             return Ok(Next::Batch(claimed_end, next));
         }
         let mut rest = if claimed.is_some() { Next::Garbage } else { Next::Zeros };
-        let mut at = position;
+        // Not the damaged batch itself: its offset lies outside the CRC and may be what is wrong with it.
+        let mut at = position + 1;
         while at < self.limit {
             let Some(data) = self.file.next_data(at)?.filter(|&data| data < self.limit) else { break };
             at = at.max(data);
@@ -113,16 +115,42 @@ impl Window {
             let candidates = candidates(chunk, expected);
             for candidate in candidates {
                 let found = at + candidate as u64;
-                let inside = found < claimed_end;
-                let chains =
-                    |next: &BatchHeader| !inside || claimed.is_some_and(|c| c.next_offset() == next.base_offset);
-                if let Some(header) = self.batch(found)?.filter(|header| chains(header) && fits(header)) {
-                    return Ok(Next::Batch(found, header));
+                let Some(header) = self.batch(found)?.filter(|header| fits(header)) else { continue };
+                // Within what may be one large record, a batch must connect to something.
+                let is_free = found >= claimed_end || claimed.is_some_and(|c| c.next_offset() == header.base_offset);
+                match self.followers(found, &header)? {
+                    Followers::Agree => return Ok(Next::Batch(found, header)),
+                    Followers::None if is_free => return Ok(Next::Batch(found, header)),
+                    Followers::None | Followers::Differ => {}
                 }
             }
             at += usable as u64;
         }
         Ok(rest)
+    }
+}
+
+/// What the batches behind one say about its base offset, which lies outside the CRC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Followers {
+    /// There is no batch behind it.
+    None,
+    Agree,
+    Differ,
+}
+
+impl Window {
+    /// Where the batch behind disagrees, the one behind that decides.
+    fn followers(&mut self, position: u64, header: &BatchHeader) -> io::Result<Followers> {
+        let second_at = position + header.total_bytes() as u64;
+        let Some(second) = self.batch(second_at)? else { return Ok(Followers::None) };
+        if second.base_offset == header.next_offset() {
+            return Ok(Followers::Agree);
+        }
+        let third = self.batch(second_at + second.total_bytes() as u64)?;
+        let expected = header.next_offset().plus(u64::from(second.last_offset_delta) + 1);
+        let is_outvoted = third.is_some_and(|third| third.base_offset == expected);
+        Ok(if is_outvoted { Followers::Agree } else { Followers::Differ })
     }
 }
 
@@ -142,14 +170,18 @@ fn candidates(chunk: &[u8], expected: Offset) -> Vec<usize> {
     found
 }
 
-/// Whether the epoch that a batch carries agrees with the history: it lies outside the CRC, so a flipped bit in it shows only here.
-pub(crate) fn epoch_fits(epochs: &LeaderEpochs, header: &BatchHeader) -> bool {
+/// Whether the epoch that a batch carries is the one the history has for it: the epoch lies outside the CRC, so a flipped bit in it
+/// shows only here. For records of which everything is known, the history included.
+pub(crate) fn epoch_matches(epochs: &LeaderEpochs, header: &BatchHeader) -> bool {
+    header.leader_epoch.is_some_and(|epoch| epochs.epoch_at(header.base_offset).is_none_or(|known| epoch == known))
+}
+
+/// As [`epoch_matches`], for a tail that may be newer than the file of the history.
+pub(crate) fn epoch_follows(epochs: &LeaderEpochs, header: &BatchHeader) -> bool {
     let Some(epoch) = header.leader_epoch else { return false };
     match epochs.epoch_at(header.base_offset) {
-        None => true,
-        // The file of the history may lag behind records that were never flushed.
         Some(known) if Some(known) == epochs.latest() => epoch >= known,
-        Some(known) => epoch == known,
+        _ => epoch_matches(epochs, header),
     }
 }
 

@@ -11,7 +11,7 @@ use tidelog_protocol::records::BatchHeader;
 
 use crate::hole::Hole;
 use crate::reader::{LogReader, ReadError};
-use crate::scan::{Next, Window, epoch_fits};
+use crate::scan::{Next, Window, epoch_matches};
 use crate::segment::Segment;
 use crate::storage_error::Context;
 
@@ -88,9 +88,11 @@ impl Scrub {
                 continue;
             }
             let epochs = self.reader.leader_epochs();
-            let fits = |header: &BatchHeader| epoch_fits(&epochs, header);
+            let fits = |header: &BatchHeader| epoch_matches(&epochs, header);
             let header = window.batch(self.at.position).context("read", &path)?;
             let Some(header) = header.filter(|header| header.base_offset == self.at.offset && fits(header)) else {
+                let end = segment.end_offset();
+                let fits = |header: &BatchHeader| header.next_offset() <= end && fits(header);
                 let next = window.batch_after(self.at.position, self.at.offset, &fits).context("read", &path)?;
                 let (position, to) = match next {
                     Next::Batch(position, header) => (position, header.base_offset),

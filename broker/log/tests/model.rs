@@ -174,7 +174,7 @@ impl World {
         assert!(start >= self.log_start || start == self.log_start, "{start} {}", self.log_start);
         self.log_start = start;
         let end = log.end().0;
-        self.entries.retain(|entry| entry.base < end);
+        self.entries.retain(|entry| entry.base + u64::from(entry.records) <= end);
         self.flushed_end = end;
         self.log = Some(log);
         self.check();

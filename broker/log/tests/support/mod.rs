@@ -71,10 +71,15 @@ pub fn append(log: &mut Log, records: u32, payload: &[u8]) -> Offset {
 
 /// Base offset and payload of every batch from `from` on, read in small pieces.
 pub fn read_all(reader: &LogReader, from: Offset) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
+    read_range(reader, from, Offset::MAX)
+}
+
+/// As [`read_all`], up to `upper`.
+pub fn read_range(reader: &LogReader, from: Offset, upper: Offset) -> Result<Vec<(u64, Vec<u8>)>, ReadError> {
     let mut found = Vec::new();
     let mut at = from;
     loop {
-        let outcome = match reader.read(at, Offset::MAX, 700)? {
+        let outcome = match reader.read(at, upper, 700)? {
             ReadOutcome::Cold(pending) => pending.complete()?,
             outcome => outcome,
         };
