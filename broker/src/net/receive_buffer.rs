@@ -78,7 +78,9 @@ impl ReceiveBuffer {
         let spare = self.bytes.capacity() - self.bytes.len();
         let missing = self.frame_bytes.map_or(0, |total| total.saturating_sub(self.bytes.len()));
         let base = if self.busy.is_some() { BUSY_BYTES } else { START_BYTES };
-        if spare >= missing.clamp(512, base) && spare > 0 {
+        // Within a frame, room for its rest is enough; otherwise a read should bring more than a header.
+        let enough = if missing > 0 { missing.min(base) } else { 512 };
+        if spare >= enough {
             return Room::Ready;
         }
         if self.bytes.len() + missing <= base {
@@ -151,6 +153,7 @@ mod tests {
         while !bytes.is_empty() {
             if let Room::Lend(count) = buffer.make_room(pool) {
                 buffer.grow(pool.try_lend(count).unwrap(), count);
+                assert_eq!(buffer.make_room(pool), Room::Ready, "what was lent is enough");
             }
             let space = buffer.space();
             let count = step.min(bytes.len()).min(space.capacity() - space.len());
@@ -178,6 +181,18 @@ mod tests {
             assert_eq!(shape, [(b"one".to_vec(), 0), (b"two".to_vec(), 3_000_000), (b"three".to_vec(), 5)]);
             buffer.shrink();
             assert_eq!(pool.lent_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn frames_just_over_the_busy_size_borrow_no_more_than_they_need() {
+        let frame = frame(b"0123456789012345678901234567890123456789", 262_130);
+        let bytes: Vec<u8> = (0..40).flat_map(|_| frame.clone()).collect();
+        for step in [1 << 20, 65_483, 130_000, 262_144, 261_932, 250] {
+            let pool = Budget::new(64 << 20).arriving;
+            let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
+            assert_eq!(feed(&mut buffer, &pool, &bytes, step).len(), 40, "step {step}");
+            assert!(pool.lent_bytes() <= 2 * BUSY_BYTES as u64);
         }
     }
 
