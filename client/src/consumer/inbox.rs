@@ -198,6 +198,11 @@ impl Inbox {
         }
     }
 
+    /// Where the partition goes on.
+    pub(super) fn position(&self, slot: Slot) -> Position {
+        self.state.lock().partitions[slot].position.clone()
+    }
+
     /// A stream was opened; false where it is stale already.
     pub(super) fn opened(
         &self,

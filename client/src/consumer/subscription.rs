@@ -128,7 +128,7 @@ impl Subscription {
                     OutOfRange::Latest => Position::LATEST,
                     OutOfRange::Fail => {
                         let (log_start, log_end) = refusal.range.unwrap_or_default();
-                        let asked = self.inbox.bearing(self.slot).position.value;
+                        let asked = self.inbox.position(self.slot).value;
                         let failure = ConsumeError::OffsetOutOfRange {
                             topic: self.source.topic.clone(),
                             partition: self.source.partition,
