@@ -1,4 +1,4 @@
-//! DeleteRecords.
+//! DeleteRecords: the owner of the partition moves its log start.
 
 use std::sync::Arc;
 

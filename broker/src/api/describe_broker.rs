@@ -1,4 +1,4 @@
-//! DescribeBroker.
+//! DescribeBroker: what this process uses, as the system tells it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Ping.
+//! Ping: answers with the broker's clock.
 
 use std::sync::Arc;
 

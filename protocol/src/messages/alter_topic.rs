@@ -1,4 +1,4 @@
-//! AlterTopic.
+//! AlterTopic: sets and resets configuration keys of a topic.
 
 use super::create_topic::ConfigEntry;
 use crate::message;

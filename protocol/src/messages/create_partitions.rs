@@ -1,4 +1,4 @@
-//! CreatePartitions.
+//! CreatePartitions: a new total, never a smaller one.
 
 use crate::message;
 

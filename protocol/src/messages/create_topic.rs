@@ -1,4 +1,4 @@
-//! CreateTopic.
+//! CreateTopic: a name, partitions, replicas, and what differs from the defaults.
 
 use crate::ids::TopicId;
 use crate::message;

@@ -1,4 +1,4 @@
-//! DeleteRecords.
+//! DeleteRecords: moves the log start of a partition.
 
 use crate::ids::{Offset, PartitionId, TopicId};
 use crate::message;

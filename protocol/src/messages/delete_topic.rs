@@ -1,4 +1,4 @@
-//! DeleteTopic.
+//! DeleteTopic: by name, so that a person can say it.
 
 use crate::ids::TopicId;
 use crate::message;
