@@ -23,7 +23,7 @@ A newline follows each record.";
 /// A record as it is printed.
 #[derive(Clone, Debug)]
 pub struct PrintedRecord<'a> {
-    /// Its topic.
+    /// Its topic; empty where it is not known, which leaves topic and partition out of JSON.
     pub topic: &'a str,
     /// Its partition.
     pub partition: PartitionId,
@@ -183,8 +183,10 @@ fn write_piece(piece: &Piece, record: &PrintedRecord<'_>, out: &mut impl Write) 
 #[must_use]
 pub fn record_json(record: &PrintedRecord<'_>) -> Value {
     let mut object = Map::new();
-    object.insert("topic".into(), json!(record.topic));
-    object.insert("partition".into(), json!(record.partition.0));
+    if !record.topic.is_empty() {
+        object.insert("topic".into(), json!(record.topic));
+        object.insert("partition".into(), json!(record.partition.0));
+    }
     object.insert("offset".into(), json!(record.offset.0));
     object.insert("timestamp_ms".into(), json!(record.timestamp.0));
     object.insert("time".into(), json!(display_time(record.timestamp)));

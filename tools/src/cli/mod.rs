@@ -10,6 +10,7 @@ use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
 use crate::output::OutputFormat;
 
 pub mod consume;
+pub mod log;
 pub mod offsets;
 pub mod ping;
 pub mod produce;
@@ -74,6 +75,9 @@ pub enum Command {
     Records(records::RecordsCommand),
     /// Ask the broker whether it is there.
     Ping(ping::PingArgs),
+    /// Look into the files of a log, without a broker.
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  tidelog completions bash > /etc/bash_completion.d/tidelog")]
     Completions {
@@ -143,6 +147,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             crate::output::print_text(&String::from_utf8_lossy(&script)).map_err(|error| Failure::stdout(&error))?;
             Ok(Exit::Done)
         }
+        Command::Log(command) => log::run(command, &context),
         command => crate::connect::block_on(async {
             match command {
                 Command::Topics(command) => topics::run(command, &context).await,
@@ -151,7 +156,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Offsets(args) => offsets::run(args, &context).await,
                 Command::Records(command) => records::run(command, &context).await,
                 Command::Ping(args) => ping::run(args, &context).await,
-                Command::Completions { .. } => unreachable!("handled without a broker above"),
+                Command::Log(_) | Command::Completions { .. } => unreachable!("handled without a broker above"),
             }
         }),
     }

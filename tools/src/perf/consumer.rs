@@ -317,7 +317,7 @@ impl Received {
     fn count(&mut self, batch: &BatchView<'_>, shared: &Shared, worker: usize) -> Result<(), ConsumeError> {
         // A batch arrives as a whole: one look at the clock is the arrival of all its records.
         let arrived = Instant::now();
-        let records = batch.records().size_hint().0;
+        let records = batch.header().record_count as usize;
         let now = SendTime::now();
         let taken = shared.taken.fetch_add(records as u64, Ordering::Relaxed);
         let claim = Claim::new(taken, records, shared.plan);
