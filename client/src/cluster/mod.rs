@@ -17,7 +17,7 @@ use foldhash::{HashMap, HashMapExt};
 use parking_lot::RwLock;
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{MetadataRequest, MetadataResponse};
-use tidelog_protocol::{BrokerId, PartitionId, TopicName};
+use tidelog_protocol::{BrokerId, ErrorCode, PartitionId, TopicName};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
@@ -109,6 +109,8 @@ impl Cluster {
             let attempt = async { self.any().await?.call(request).await };
             match attempt.await {
                 Ok(answer) => return Ok(answer),
+                // Every broker knows every topic: asking again would only make a typing error take long.
+                Err(error) if error.code() == Some(ErrorCode::UnknownTopic) => return Err(error),
                 Err(error) => patience.after(error).await?,
             }
         }
