@@ -170,6 +170,18 @@ impl FlusherHandle {
         space.is_none_or(|space| space.has_room())
     }
 
+    pub(crate) fn count_flush(&self, bytes: u64, took: Duration) {
+        if let Some(shared) = &self.shared {
+            shared.counters.note(bytes, took);
+        }
+    }
+
+    pub(crate) fn count_failure(&self) {
+        if let Some(shared) = &self.shared {
+            shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn register(&self, state: &Arc<LogState>) {
         if let Some(shared) = &self.shared {
             shared.queue.lock().all.push(Arc::downgrade(state));
@@ -231,19 +243,16 @@ impl Shared {
     }
 
     fn flush(&self, log: &Arc<LogState>) {
-        let began = Instant::now();
         match log.flush() {
-            Ok(0) => {}
-            Ok(bytes) => self.counters.note(bytes, began.elapsed()),
+            Ok(_) => {}
             // Nothing was lost: the bookkeeping in front of the flush found no room. The next look tries again.
             Err(error) if is_full(&error.source) && log.poisoned().is_none() => {
                 if !log.dirty_noted.swap(true, Ordering::AcqRel) {
                     self.queue.lock().dirty.push(Arc::clone(log));
                 }
             }
-            Err(_) => {
-                self.counters.errors.fetch_add(1, Ordering::Relaxed);
-            }
+            // The listener knows.
+            Err(_) => {}
         }
         if log.flushed_bytes.load(Ordering::Relaxed) >= self.options.checkpoint_bytes {
             self.queue_upkeep(log);

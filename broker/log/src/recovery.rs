@@ -82,6 +82,10 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
         segment_files::remove_if_there(&*place.disk, &place.dir.join(name))?;
     }
     let (checkpoint, epochs, distrusted) = read_bookkeeping(place, &listing.logs)?;
+    if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.shutdown == Shutdown::Running) {
+        // A killed process may have renamed files and not come to make that durable; what is acted on now must not be undone.
+        place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
+    }
     let mut recovery = Recovery {
         place,
         stored_epochs: epochs.clone(),
@@ -358,7 +362,7 @@ impl Recovery<'_> {
 
     /// Whether a batch claims a newer epoch that the batch behind it knows nothing of: a flipped bit, for epochs never go down.
     fn is_false_rise(&self, window: &mut Window, at: u64, header: &BatchHeader) -> io::Result<bool> {
-        if self.epochs.latest().is_none_or(|latest| header.leader_epoch == Some(latest)) {
+        if self.epochs.latest() == header.leader_epoch {
             return Ok(false);
         }
         let mut follower = window.batch(at + header.total_bytes() as u64)?;

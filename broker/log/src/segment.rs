@@ -332,9 +332,9 @@ impl Segment {
 
     /// Makes everything published so far durable; the answer is how many bytes that were.
     pub(crate) fn sync(&self) -> io::Result<u64> {
-        let dirty = self.dirty_bytes();
+        let synced = self.end_bytes();
+        let dirty = synced.saturating_sub(self.synced_bytes.load(Ordering::Acquire));
         if dirty > 0 {
-            let synced = self.end_bytes();
             self.file()?.sync_data()?;
             self.synced_bytes.fetch_max(synced, Ordering::AcqRel);
         }

@@ -7,10 +7,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use tidelog_protocol::Offset;
 
+use crate::disk::is_full;
 use crate::flusher::FlusherHandle;
 use crate::hole::{Hole, Holes};
 use crate::identity::Identity;
@@ -229,20 +231,36 @@ impl LogState {
         if end == self.flushed_end() || self.retired.load(Ordering::Acquire) {
             return Ok(0);
         }
-        let bytes = self.sync_dirty().map_err(|error| self.poison(error))?;
+        if let Err(error) = self.write_epochs() {
+            // No room for the bookkeeping: nothing was flushed, so nothing was forgotten, and it may be tried again.
+            return Err(if is_full(&error.source) { Arc::new(error) } else { self.poison(error) });
+        }
+        let began = Instant::now();
+        let bytes = self.sync_dirty().map_err(|error| {
+            self.flusher.count_failure();
+            self.poison(error)
+        })?;
+        self.flusher.count_flush(bytes, began.elapsed());
         self.flushed_end.store(end.0, Ordering::Release);
         self.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.listener.flushed(end);
         Ok(bytes)
     }
 
-    /// Records last: an epoch and a name must be durable before the first record they are needed for.
-    fn sync_dirty(&self) -> Result<u64, StorageError> {
-        let Place { disk, dir, .. } = &self.place;
+    /// An epoch must be durable before the first record that it wrote.
+    fn write_epochs(&self) -> Result<(), StorageError> {
         if self.epochs_dirty.swap(false, Ordering::AcqRel) {
             let epochs = self.epochs.lock().clone();
-            epochs.write(&**disk, dir)?;
+            epochs.write(&*self.place.disk, &self.place.dir).inspect_err(|_| {
+                self.epochs_dirty.store(true, Ordering::Release);
+            })?;
         }
+        Ok(())
+    }
+
+    /// Records last: a segment's name must be durable before the first record in it.
+    fn sync_dirty(&self) -> Result<u64, StorageError> {
+        let Place { disk, dir, .. } = &self.place;
         if self.folder_dirty.swap(false, Ordering::AcqRel) {
             disk.sync_dir(dir).context("flush", dir)?;
         }

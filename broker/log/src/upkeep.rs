@@ -44,6 +44,8 @@ impl LogState {
         let sealed_since = upkeep.recovery_point.is_none_or(|point| point < active.base());
         if sealed_since || self.flushed_bytes.load(Ordering::Relaxed) >= checkpoint_bytes {
             self.checkpoint(&mut upkeep, Shutdown::Running)?;
+            let segments = self.segments();
+            self.trim(&segments[..segments.len() - 1])?;
         }
         Ok(())
     }
@@ -92,8 +94,15 @@ impl LogState {
         if let Some(prepared) = self.prepared.lock().take() {
             prepared.discard(&self.place)?;
         }
-        let active = self.active();
-        active.trim().context("trim", &active.path())
+        self.trim(&self.segments())
+    }
+
+    /// Gives back what was reserved behind the last batch of segments that are full or closed.
+    fn trim(&self, segments: &[Arc<Segment>]) -> Result<(), StorageError> {
+        for segment in segments.iter().filter(|segment| segment.end_bytes() < segment.allocated()) {
+            segment.trim().context("trim", &segment.path())?;
+        }
+        Ok(())
     }
 
     /// Makes sure that a segment's index is in memory, from its files or else from the log itself.

@@ -81,7 +81,7 @@ impl World {
     }
 
     fn end(&self) -> u64 {
-        self.entries.last().map_or(self.log_start, |entry| entry.base + u64::from(entry.records))
+        self.entries.last().map_or(0, |entry| entry.base + u64::from(entry.records)).max(self.log_start)
     }
 
     /// The answer is false if the step failed, which only a dead process may make it.
