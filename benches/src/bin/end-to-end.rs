@@ -1,0 +1,286 @@
+//! The end-to-end table of `RESULTS.md`: starts a broker, drives it with `perf-producer` and `perf-consumer`, alternates what is compared,
+//! and prints medians with their spread as Markdown. Knows nothing of the protocol: it runs the same binaries that a user runs.
+//!
+//! `cargo build --release --bins && cargo run --release -p tidelog-benches --bin end-to-end -- [ROUNDS [SCALE]]`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+const SERVER: &str = "127.0.0.1:19292";
+const ADMIN: &str = "127.0.0.1:19293";
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let rounds: usize = arguments.next().map_or(Ok(5), |text| text.parse()).context("ROUNDS is a number")?;
+    let scale: f64 = arguments.next().map_or(Ok(1.0), |text| text.parse()).context("SCALE is a number")?;
+    let bench = Bench::new(rounds, scale)?;
+    println!(
+        "| work | median | least to most | p50 / p99 / p99.9 ms | client / broker CPU s per GB | broker RSS MiB |"
+    );
+    println!("|---|---|---|---|---|---|");
+    bench.produce_rows()?;
+    bench.durability_rows()?;
+    bench.latency_row()?;
+    bench.start_rows()
+}
+
+struct Bench {
+    rounds: usize,
+    scale: f64,
+    binaries: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+/// A running broker; ends with this value.
+struct Broker(Child);
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the next request would have told.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Bench {
+    fn new(rounds: usize, scale: f64) -> Result<Self> {
+        let binaries = std::env::current_exe()?.parent().context("an executable lies in a folder")?.to_path_buf();
+        for name in ["tidelog-broker", "tidelog", "perf-producer", "perf-consumer"] {
+            if !binaries.join(name).exists() {
+                bail!("{name} is not built: cargo build --release --bins");
+            }
+        }
+        // Beside the binaries, because the system's folder for temporary files may lie in memory.
+        let folder = tempfile::tempdir_in(&binaries)?;
+        Ok(Self { rounds, scale, binaries, folder })
+    }
+
+    fn count(&self, records: u64) -> u64 {
+        (records as f64 * self.scale) as u64
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.binaries.join(name));
+        command.env("TIDELOG_SERVER", SERVER).stdin(Stdio::null());
+        command
+    }
+
+    fn broker(&self, data: &Path) -> Result<Broker> {
+        let child = self
+            .command("tidelog-broker")
+            .args(["--listen", SERVER, "--admin-listen", ADMIN, "--set", "log_level=warn", "--data"])
+            .arg(data)
+            .spawn()?;
+        let broker = Broker(child);
+        self.run("tidelog", &["ping", "--wait", "120s"])?;
+        Ok(broker)
+    }
+
+    fn run(&self, tool: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.command(tool).args(arguments).stderr(Stdio::inherit()).output()?;
+        if !output.status.success() {
+            bail!("{tool} {} failed: {}", arguments.join(" "), output.status);
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn measure(&self, tool: &str, arguments: &[String]) -> Result<Value> {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--json"]).collect();
+        Ok(serde_json::from_str(&self.run(tool, &arguments)?)?)
+    }
+
+    /// Produce and consume, each on a topic of its own that is deleted afterwards: its pages are what the next one reuses warm.
+    fn produce_rows(&self) -> Result<()> {
+        let rows = [
+            ("1 KB records, 1 producer", "consume 1 KB records, 1 consumer", 1_000, 2_000_000, 1),
+            ("1 KB records, 4 producers", "consume 1 KB records, 4 consumers", 1_000, 2_000_000, 4),
+            ("100 B records, 1 producer", "consume 100 B records, 1 consumer", 100, 20_000_000, 1),
+        ];
+        for (produce, consume, size, records, workers) in rows {
+            let records = self.count(records);
+            let (mut produced, mut consumed) = (Vec::new(), Vec::new());
+            for round in 0..=self.rounds {
+                let data = self.folder.path().join("produce");
+                let broker = self.broker(&data)?;
+                let topic = [
+                    format!("--topic=t{round}"),
+                    format!("--records={records}"),
+                    format!("--partitions={workers}"),
+                    "--durability=written".into(),
+                ];
+                let mut arguments = topic.to_vec();
+                arguments.extend([format!("--record-size={size}"), format!("--producers={workers}")]);
+                let written = self.measure("perf-producer", &arguments)?;
+                let mut arguments = topic.to_vec();
+                arguments.push(format!("--consumers={workers}"));
+                let read = self.measure("perf-consumer", &arguments)?;
+                drop(broker);
+                fs::remove_dir_all(&data)?;
+                // The first round warms memory.
+                if round > 0 {
+                    produced.push(written);
+                    consumed.push(read);
+                }
+            }
+            self.print(produce, &produced);
+            self.print(consume, &consumed);
+        }
+        Ok(())
+    }
+
+    /// `written` and `flushed`, one after the other, again and again.
+    fn durability_rows(&self) -> Result<()> {
+        let mut runs = [Vec::new(), Vec::new()];
+        let mut ratios = Vec::new();
+        for round in 0..=self.rounds {
+            let mut rates = [0.0; 2];
+            for (at, durability) in ["written", "flushed"].into_iter().enumerate() {
+                let data = self.folder.path().join("durability");
+                let broker = self.broker(&data)?;
+                let arguments = vec![
+                    "--topic=t".to_string(),
+                    format!("--records={}", self.count(1_000_000)),
+                    "--record-size=1000".into(),
+                    format!("--durability={durability}"),
+                ];
+                let run = self.measure("perf-producer", &arguments)?;
+                rates[at] = number(&run, "mb_per_second");
+                drop(broker);
+                fs::remove_dir_all(&data)?;
+                if round > 0 {
+                    runs[at].push(run);
+                }
+            }
+            if round > 0 {
+                ratios.push(rates[1] / rates[0]);
+            }
+        }
+        self.print("acks=all, `written`, 1 GB", &runs[0]);
+        self.print("acks=all, `flushed`, 1 GB", &runs[1]);
+        let (least, median, most) = spread(&ratios);
+        println!(
+            "| `flushed` / `written` | {:.0} % | {:.0} to {:.0} % | | | |",
+            median * 100.0,
+            least * 100.0,
+            most * 100.0
+        );
+        Ok(())
+    }
+
+    /// End to end at a fixed rate: a consumer follows while a producer sends.
+    fn latency_row(&self) -> Result<()> {
+        let data = self.folder.path().join("latency");
+        let _broker = self.broker(&data)?;
+        self.run("tidelog", &["topics", "create", "latency", "--set", "durability=written"])?;
+        let (rate, records) = (40_000, self.count(400_000));
+        let mut runs = Vec::new();
+        for _ in 0..=self.rounds {
+            let counted = format!("--records={records}");
+            let consumer = self
+                .command("perf-consumer")
+                .args(["--topic=latency", "--from=end", &counted, "--json"])
+                .stdout(Stdio::piped())
+                .spawn()?;
+            // The consumer waits at the end of the topic before the first record comes; a few more than it counts are sent.
+            std::thread::sleep(Duration::from_millis(500));
+            let sent = format!("--records={}", records + rate / 10);
+            self.run(
+                "perf-producer",
+                &["--topic=latency", &sent, "--record-size=100", &format!("--throughput={rate}"), "--json"],
+            )?;
+            let output = consumer.wait_with_output()?;
+            runs.push(serde_json::from_slice(&output.stdout)?);
+        }
+        self.print("end to end, 40,000 records/s of 100 B, `written`", &runs[1..]);
+        drop(_broker);
+        fs::remove_dir_all(&data)?;
+        Ok(())
+    }
+
+    /// Idle cost, many partitions, starts.
+    fn start_rows(&self) -> Result<()> {
+        let data = self.folder.path().join("start");
+        let broker = self.broker(&data)?;
+        let (_, before) = usage(broker.0.id())?;
+        let cpu_before = usage(broker.0.id())?.0;
+        std::thread::sleep(Duration::from_secs(10));
+        let cpu = usage(broker.0.id())?.0 - cpu_before;
+        println!("| idle broker | {:.2} % of a core | over 10 s | | | {before:.0} |", cpu * 10.0);
+        let partitions = self.count(10_000).min(10_000).to_string();
+        self.run("tidelog", &["topics", "create", "many", "--partitions", &partitions])?;
+        let (_, resident) = usage(broker.0.id())?;
+        println!("| {partitions} partitions | | | | | {resident:.0} |");
+        self.end(broker)?;
+        let began = Instant::now();
+        let broker = self.broker(&data)?;
+        println!("| start with {partitions} clean segments | {:.2} s | | | | |", began.elapsed().as_secs_f64());
+        self.end(broker)?;
+        fs::remove_dir_all(&data)?;
+
+        let broker = self.broker(&data)?;
+        let records = self.count(4_000_000);
+        self.run("perf-producer", &["--topic=big", &format!("--records={records}"), "--record-size=1000", "--json"])?;
+        drop(broker);
+        let began = Instant::now();
+        let broker = self.broker(&data)?;
+        let gb = records as f64 / 1e6;
+        println!("| start after kill -9 with {gb:.1} GB of log | {:.2} s | | | | |", began.elapsed().as_secs_f64());
+        drop(broker);
+        Ok(fs::remove_dir_all(&data)?)
+    }
+
+    /// Ends a broker with SIGTERM and waits for it.
+    fn end(&self, mut broker: Broker) -> Result<()> {
+        let signalled = Command::new("kill").arg(broker.0.id().to_string()).status()?;
+        let ended = broker.0.wait()?;
+        if signalled.success() && ended.success() { Ok(()) } else { bail!("the broker ended with {ended}") }
+    }
+
+    fn print(&self, name: &str, runs: &[Value]) {
+        let rates: Vec<f64> = runs.iter().map(|run| number(run, "mb_per_second")).collect();
+        let records: Vec<f64> = runs.iter().map(|run| number(run, "records_per_second") / 1e6).collect();
+        let of = |key: &str| spread(&runs.iter().map(|run| number(run, key)).collect::<Vec<_>>()).1;
+        let latency = |key: &str| spread(&runs.iter().map(|run| number(&run["latency_ms"], key)).collect::<Vec<_>>()).1;
+        let (least, median, most) = spread(&rates);
+        println!(
+            "| {name} | {median:.0} MB/s, {:.2} M records/s | {least:.0} to {most:.0} MB/s | {:.3} / {:.3} / {:.3} | {:.2} / {:.2} | {:.0} |",
+            spread(&records).1,
+            latency("p50"),
+            latency("p99"),
+            latency("p99_9"),
+            of("client_cpu_seconds_per_gb"),
+            of("broker_cpu_seconds_per_gb"),
+            of("broker_rss_bytes") / (1 << 20) as f64,
+        );
+    }
+}
+
+fn number(run: &Value, key: &str) -> f64 {
+    run[key].as_f64().unwrap_or(f64::NAN)
+}
+
+/// Least, median, most.
+fn spread(values: &[f64]) -> (f64, f64, f64) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => (f64::NAN, f64::NAN, f64::NAN),
+        count => (sorted[0], sorted[count / 2], sorted[count - 1]),
+    }
+}
+
+/// CPU seconds so far, and anonymous resident memory in MiB.
+fn usage(process: u32) -> Result<(f64, f64)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).context("RssAnon")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
+    Ok((ticks / 100.0, kib / 1024.0))
+}
