@@ -1,0 +1,128 @@
+//! What a producer promises when the peer misbehaves: order, bounded memory, honest outcomes.
+
+mod peer;
+
+use std::time::Duration;
+
+use peer::{Peer, Reaction};
+use tidelog_client::*;
+
+async fn producer(peer: &Peer, describe: impl FnOnce(ProducerBuilder) -> ProducerBuilder) -> TopicProducer {
+    let quick = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(5) };
+    let client = Client::builder().backoff(quick).connect(&peer.address.to_string()).await.unwrap();
+    describe(client.producer()).build().unwrap().topic("t").await.unwrap()
+}
+
+/// Sends each value in a batch of its own.
+async fn send_apart(topic: &TopicProducer, values: impl IntoIterator<Item = u32>) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    for value in values {
+        // More than half of a batch, so that no two share one.
+        let text = format!("{value:0>700}");
+        deliveries.push(topic.send(None, text.as_bytes()).await.unwrap());
+    }
+    deliveries
+}
+
+fn numbers(values: &[String]) -> Vec<u32> {
+    values.iter().map(|value| value.parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_was_in_flight_on_a_lost_connection_is_sent_again_in_order() {
+    let mut peer = Peer::start(|n| match n {
+        0..3 | 4.. => Reaction::Ack,
+        3 => Reaction::HangUp,
+    })
+    .await;
+    let topic = producer(&peer, |builder| builder.batch_bytes(1 << 10)).await;
+    for delivery in send_apart(&topic, 0..20).await {
+        delivery.await.unwrap();
+    }
+    let mut arrived = Vec::new();
+    while let Ok(values) = peer.arrivals.try_recv() {
+        arrived.extend(numbers(&values));
+    }
+    assert!(arrived.len() > 20, "at least the one that was hung up on came twice: {arrived:?}");
+    let mut first_time = Vec::new();
+    for value in &arrived {
+        if !first_time.contains(value) {
+            first_time.push(*value);
+        }
+    }
+    assert_eq!(first_time, (0..20).collect::<Vec<_>>());
+    // Answers to earlier ones may be lost with the connection too.
+    assert!(arrived[..4] == [0, 1, 2, 3] && arrived[4] <= 3, "{arrived:?}");
+    assert_eq!(arrived[4..], (arrived[4]..20).collect::<Vec<_>>(), "again from the first of unknown fate, in order");
+}
+
+#[tokio::test]
+async fn nothing_new_overtakes_a_batch_that_was_refused_for_the_moment() {
+    let mut peer = Peer::start(|n| if n < 2 { Reaction::Refuse(ErrorCode::Overloaded) } else { Reaction::Ack }).await;
+    let topic = producer(&peer, |builder| builder.batch_bytes(1 << 10).max_in_flight(1)).await;
+    for delivery in send_apart(&topic, 0..5).await {
+        delivery.await.unwrap();
+    }
+    let mut arrived = Vec::new();
+    while let Ok(values) = peer.arrivals.try_recv() {
+        arrived.extend(numbers(&values));
+    }
+    assert_eq!(arrived, [0, 0, 0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_fails_its_batch_alone() {
+    let peer = Peer::start(|n| if n == 0 { Reaction::Refuse(ErrorCode::InvalidBatch) } else { Reaction::Ack }).await;
+    let topic = producer(&peer, |builder| builder.batch_bytes(1 << 10)).await;
+    let mut deliveries = send_apart(&topic, 0..2).await.into_iter();
+    let refused = deliveries.next().unwrap().await.unwrap_err();
+    assert!(matches!(&refused, SendError::Rejected(error) if error.code == ErrorCode::InvalidBatch), "{refused}");
+    deliveries.next().unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_leaves_the_outcome_unknown() {
+    let peer = Peer::start(|_| Reaction::Silence).await;
+    let topic = producer(&peer, |builder| builder.delivery_timeout(Duration::from_millis(300))).await;
+    let error = topic.send(None, b"1").await.unwrap().await.unwrap_err();
+    assert!(matches!(error, SendError::Unknown { .. }), "{error}");
+    assert!(error.may_be_written());
+}
+
+#[tokio::test]
+async fn a_record_that_never_left_is_known_not_to_be_written() {
+    let peer = Peer::start(|_| Reaction::Refuse(ErrorCode::StorageFull)).await;
+    let topic = producer(&peer, |builder| builder.delivery_timeout(Duration::from_millis(100))).await;
+    let error = topic.send(None, b"1").await.unwrap().await.unwrap_err();
+    assert!(
+        matches!(&error, SendError::Expired { cause, .. } if cause.code() == Some(ErrorCode::StorageFull)),
+        "{error}"
+    );
+    assert!(!error.may_be_written());
+}
+
+#[tokio::test]
+async fn memory_stays_within_its_bound_and_senders_wait() {
+    let peer = Peer::start(|_| Reaction::Silence).await;
+    let client = Client::connect(&peer.address.to_string()).await.unwrap();
+    let limit = 64 << 10;
+    let timeout = Duration::from_millis(300);
+    let producer =
+        client.producer().batch_bytes(8 << 10).memory_bytes(limit).delivery_timeout(timeout).build().unwrap();
+    let topic = producer.topic("t").await.unwrap();
+    let mut taken = 0;
+    loop {
+        match topic.try_send(&RecordRef::new(None, &[b'1'; 1_000])) {
+            Ok(_) => taken += 1,
+            Err(error) => break assert_eq!(error, SendError::Full),
+        }
+        assert!(producer.memory_in_use() <= limit);
+    }
+    assert!((40..=64).contains(&taken), "about as many records as fit into the memory: {taken}");
+    // Waits for memory, which comes back as the first ones fail.
+    let waiting = topic.send(None, &[b'1'; 1_000]).await.unwrap();
+    assert!(producer.memory_in_use() <= limit);
+    waiting.await.unwrap_err();
+    producer.flush().await.unwrap();
+    assert_eq!(producer.memory_in_use(), 0);
+}
