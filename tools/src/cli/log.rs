@@ -8,17 +8,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tidelog_log::checkpoint::{Checkpoint, Shutdown};
 use tidelog_log::{BatchEntry, CrcCheck, Dump, DumpEntry, DumpError};
-use tidelog_protocol::PartitionId;
-use tidelog_protocol::records::{BatchHeader, RawBatch, Record, Scratch};
+use tidelog_protocol::records::{RawBatch, Record, Scratch};
 
 use super::Context;
-use crate::byte_size::display_count;
+use super::dump_view::{entry_json, entry_text, printed, record_text};
 use crate::exit::{Exit, Failure};
 use crate::output::OutputFormat;
-use crate::record_format::{PrintedRecord, record_json};
-use crate::start_position::display_time;
+use crate::record_format::record_json;
 
 /// What to do with the files of a log.
 #[derive(Debug, Subcommand)]
@@ -55,13 +52,8 @@ fn dump(args: &DumpArgs, output: OutputFormat, out: impl Write) -> Result<Exit, 
     let file = File::open(&args.file).map_err(|error| Failure::file(args.file.display(), &error))?;
     let dump = Dump::open(&args.file).map_err(dump_failure)?;
     let records = args.records.then(|| RecordReader { file, bytes: Vec::new(), scratch: Scratch::new() });
-    let mut printer = Printer {
-        out: BufWriter::with_capacity(64 << 10, out),
-        output,
-        records,
-        heading: "",
-        damaged: 0,
-    };
+    let mut printer =
+        Printer { out: BufWriter::with_capacity(64 << 10, out), output, records, heading: "", damaged: 0 };
     for entry in dump {
         let printed = entry.map_err(dump_failure).and_then(|entry| printer.print(&entry));
         match printed {
@@ -202,188 +194,6 @@ impl RecordReader {
     }
 }
 
-/// A record whose topic and partition the file does not tell.
-fn printed<'a>(record: &Record<'a>) -> PrintedRecord<'a> {
-    PrintedRecord {
-        topic: "",
-        partition: PartitionId(0),
-        offset: record.offset,
-        timestamp: record.timestamp,
-        key: record.key,
-        value: record.value,
-        headers: record.headers.map(|header| (header.key, header.value)).collect(),
-    }
-}
-
-fn record_text(record: &Record<'_>) -> String {
-    let bytes = |bytes: Option<&[u8]>| bytes.map_or("null".into(), |bytes| format!("\"{}\"", bytes.escape_ascii()));
-    let headers: String =
-        record.headers.map(|header| format!(" {}={}", header.key.escape_ascii(), bytes(header.value))).collect();
-    let (time, key, value) = (display_time(record.timestamp), bytes(record.key), bytes(record.value));
-    format!("    {:>11}  {time}  key {key}  value {value}{headers}", record.offset.0)
-}
-
-const BATCHES: &str =
-    "   POSITION         FIRST          LAST   RECORDS       BYTES  CODEC   EPOCH  MAX TIMESTAMP             CRC";
-const OFFSETS: &str = "       OFFSET     POSITION";
-const TIMES: &str = "TIMESTAMP                        OFFSET";
-const EPOCHS: &str = "  EPOCH  FIRST OFFSET";
-
-/// The heading of a kind of entry, and the entry.
-fn entry_text(entry: &DumpEntry) -> (&'static str, String) {
-    match entry {
-        DumpEntry::Batch(batch) => (BATCHES, batch_text(batch)),
-        DumpEntry::Damage { position, bytes } => {
-            ("", format!("{position:>11}  DAMAGED: {} bytes are no batch", display_count(*bytes)))
-        }
-        DumpEntry::Zeros { position, bytes } => {
-            ("", format!("{position:>11}  {} zero bytes, reserved and not written yet", display_count(*bytes)))
-        }
-        DumpEntry::Offset { offset, entry } => (OFFSETS, format!("{:>13}  {:>11}", offset.0, entry.position)),
-        DumpEntry::Time { offset, entry } => {
-            (TIMES, format!("{:<24}  {:>13}", display_time(entry.timestamp), offset.0))
-        }
-        DumpEntry::Epoch(start) => (EPOCHS, format!("{:>7}  {:>12}", start.epoch.0, start.start.0)),
-        DumpEntry::Identity(identity) => (
-            "",
-            format!(
-                "topic        {}\npartition    {}\nincarnation  {}",
-                identity.topic, identity.partition, identity.incarnation
-            ),
-        ),
-        DumpEntry::Checkpoint(checkpoint) => ("", checkpoint_text(checkpoint)),
-    }
-}
-
-fn batch_text(batch: &BatchEntry) -> String {
-    let header = &batch.header;
-    let crc = match batch.crc {
-        CrcCheck::Valid => "ok",
-        CrcCheck::Invalid => "WRONG: DAMAGED",
-    };
-    let epoch = header.leader_epoch.map_or("-".into(), |epoch| epoch.0.to_string());
-    format!(
-        "{:>11}  {:>12}  {:>12}  {:>8}  {:>10}  {:<6}  {epoch:>5}  {:<24}  {crc}{}",
-        batch.position,
-        header.base_offset.0,
-        header.last_offset().0,
-        header.record_count,
-        header.total_bytes(),
-        header.attributes.compression().name(),
-        display_time(header.max_timestamp),
-        flags(header).concat(),
-    )
-}
-
-/// What is unusual about a batch.
-fn flags(header: &BatchHeader) -> Vec<String> {
-    let mut flags = Vec::new();
-    if header.attributes.is_control() {
-        flags.push("  control".into());
-    }
-    if header.attributes.is_transactional() {
-        flags.push("  transactional".into());
-    }
-    if header.producer_id.0 >= 0 {
-        let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
-        flags.push(format!("  producer {id} epoch {epoch} sequence {sequence}"));
-    }
-    flags
-}
-
-fn checkpoint_text(checkpoint: &Checkpoint) -> String {
-    let shutdown = match checkpoint.shutdown {
-        Shutdown::Clean => "clean: the log was closed right after",
-        Shutdown::Running => "none seen: the writer went on",
-    };
-    let mut text = format!(
-        "log start       {}\nrecovery point  {}\nshutdown        {shutdown}\n",
-        checkpoint.log_start, checkpoint.recovery_point
-    );
-    text.push_str("\n SEGMENT FROM            TO        BYTES  LARGEST TIMESTAMP         INDEX ENTRIES  TIME ENTRIES");
-    for segment in &checkpoint.segments {
-        text.push_str(&format!(
-            "\n{:>13} {:>13} {:>12}  {:<24} {:>14} {:>13}",
-            segment.base.0,
-            segment.end.offset.0,
-            segment.end.bytes,
-            display_time(segment.end.largest),
-            segment.marks.offsets.entries,
-            segment.marks.times.entries,
-        ));
-    }
-    for hole in &checkpoint.holes {
-        text.push_str(&format!("\nlost: offsets {} up to, not including, {}", hole.from, hole.to));
-    }
-    text
-}
-
-fn entry_json(entry: &DumpEntry) -> Value {
-    match entry {
-        DumpEntry::Batch(batch) => {
-            let header = &batch.header;
-            json!({
-                "kind": "batch",
-                "position": batch.position,
-                "bytes": header.total_bytes(),
-                "base_offset": header.base_offset.0,
-                "last_offset": header.last_offset().0,
-                "record_count": header.record_count,
-                "leader_epoch": header.leader_epoch.map(|epoch| epoch.0),
-                "compression": header.attributes.compression().name(),
-                "attributes": header.attributes.0,
-                "control": header.attributes.is_control(),
-                "transactional": header.attributes.is_transactional(),
-                "base_timestamp_ms": header.base_timestamp.0,
-                "max_timestamp_ms": header.max_timestamp.0,
-                "producer_id": header.producer_id.0,
-                "producer_epoch": header.producer_epoch.0,
-                "base_sequence": header.base_sequence.0,
-                "crc": header.crc,
-                "crc_valid": batch.crc == CrcCheck::Valid,
-            })
-        }
-        DumpEntry::Damage { position, bytes } => json!({"kind": "damage", "position": position, "bytes": bytes}),
-        DumpEntry::Zeros { position, bytes } => json!({"kind": "zeros", "position": position, "bytes": bytes}),
-        DumpEntry::Offset { offset, entry } => {
-            json!({"kind": "offset", "offset": offset.0, "position": entry.position})
-        }
-        DumpEntry::Time { offset, entry } => {
-            json!({"kind": "time", "timestamp_ms": entry.timestamp.0, "offset": offset.0})
-        }
-        DumpEntry::Epoch(start) => json!({"kind": "epoch", "epoch": start.epoch.0, "first_offset": start.start.0}),
-        DumpEntry::Identity(identity) => json!({
-            "kind": "identity",
-            "topic_id": identity.topic.to_string(),
-            "partition": identity.partition.0,
-            "incarnation": identity.incarnation.to_string(),
-        }),
-        DumpEntry::Checkpoint(checkpoint) => checkpoint_json(checkpoint),
-    }
-}
-
-fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
-    let segments = checkpoint.segments.iter().map(|segment| {
-        json!({
-            "base_offset": segment.base.0,
-            "next_offset": segment.end.offset.0,
-            "bytes": segment.end.bytes,
-            "largest_timestamp_ms": segment.end.largest.0,
-            "offset_index_entries": segment.marks.offsets.entries,
-            "time_index_entries": segment.marks.times.entries,
-        })
-    });
-    let holes = checkpoint.holes.iter().map(|hole| json!({"from": hole.from.0, "to": hole.to.0}));
-    json!({
-        "kind": "checkpoint",
-        "log_start": checkpoint.log_start.0,
-        "recovery_point": checkpoint.recovery_point.0,
-        "clean_shutdown": checkpoint.shutdown == Shutdown::Clean,
-        "segments": segments.collect::<Vec<_>>(),
-        "holes": holes.collect::<Vec<_>>(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,7 +245,10 @@ mod tests {
         let (text, result) = dumped(&segment(folder.path()), OutputFormat::Json);
         assert_eq!(result, Ok(Exit::Done));
         let entries: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(entries.iter().map(|entry| entry["kind"].as_str().unwrap()).collect::<Vec<_>>(), ["batch", "batch", "zeros"]);
+        assert_eq!(
+            entries.iter().map(|entry| entry["kind"].as_str().unwrap()).collect::<Vec<_>>(),
+            ["batch", "batch", "zeros"]
+        );
         assert_eq!((&entries[1]["base_offset"], &entries[1]["leader_epoch"]), (&json!(2), &json!(7)));
         assert_eq!(entries[1]["records"][0]["offset"], 2);
         assert_eq!(entries[1]["records"][1]["value_base64"], "/wo=");

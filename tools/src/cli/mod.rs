@@ -10,11 +10,13 @@ use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
 use crate::output::OutputFormat;
 
 pub mod consume;
+mod dump_view;
 pub mod log;
 pub mod offsets;
 pub mod ping;
 pub mod produce;
 pub mod records;
+mod topic_view;
 pub mod topics;
 
 /// Talks to a Tidelog broker: manages topics, writes lines as records, reads records as lines.

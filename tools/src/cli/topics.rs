@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tidelog_client::{Admin, ClientError, NewTopic};
-use tidelog_protocol::messages::{LogHealth, TopicDescription};
 use tidelog_protocol::{ErrorCode, TopicName};
 
 use super::Context;
+use super::topic_view::{description, description_json, health, records, summary_json, worst_health};
 use crate::byte_size::{display_byte_size, display_count};
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
@@ -271,171 +271,9 @@ pub(super) fn print(context: &Context, text: &str, document: impl FnOnce() -> Va
     .map_err(|error| Failure::stdout(&error))
 }
 
-fn records(topic: &TopicDescription) -> u64 {
-    topic.partitions.iter().map(|partition| partition.high_watermark.since(partition.log_start)).sum()
-}
-
-fn worst_health(topic: &TopicDescription) -> LogHealth {
-    topic
-        .partitions
-        .iter()
-        .map(|partition| partition.health)
-        .max_by_key(|health| *health as u8)
-        .unwrap_or(LogHealth::Healthy)
-}
-
-const fn health(health: LogHealth) -> &'static str {
-    match health {
-        LogHealth::Healthy => "healthy",
-        LogHealth::Full => "disk full",
-        LogHealth::Corrupt => "damaged",
-        LogHealth::Poisoned => "out of service",
-        LogHealth::Offline => "offline",
-    }
-}
-
-fn summary_json(topic: &TopicDescription) -> Value {
-    json!({
-        "topic": topic.name.as_str(),
-        "id": topic.topic_id.to_string(),
-        "internal": topic.internal,
-        "partitions": topic.partitions.len(),
-        "records": records(topic),
-        "size_bytes": topic.partitions.iter().map(|partition| partition.size_bytes).sum::<u64>(),
-        "state": health(worst_health(topic)),
-    })
-}
-
-fn description_json(topic: &TopicDescription) -> Value {
-    let partitions: Vec<_> = topic
-        .partitions
-        .iter()
-        .map(|partition| {
-            json!({
-                "partition": partition.partition.0,
-                "leader": partition.leader.map(|leader| leader.0),
-                "leader_epoch": partition.leader_epoch.0,
-                "log_start": partition.log_start.0,
-                "high_watermark": partition.high_watermark.0,
-                "log_end": partition.log_end.0,
-                "flushed_end": partition.flushed_end.0,
-                "size_bytes": partition.size_bytes,
-                "segments": partition.segments,
-                "state": health(partition.health),
-            })
-        })
-        .collect();
-    let configs: Vec<_> = topic
-        .configs
-        .iter()
-        .map(
-            |config| json!({"key": config.key, "value": config.value, "default": config.is_default, "doc": config.doc}),
-        )
-        .collect();
-    json!({
-        "topic": topic.name.as_str(),
-        "id": topic.topic_id.to_string(),
-        "internal": topic.internal,
-        "partitions": partitions,
-        "configs": configs,
-    })
-}
-
-fn description(topic: &TopicDescription, all: bool) -> String {
-    let mut partitions = Columns::new(&[
-        ("PARTITION", Align::Right),
-        ("LEADER", Align::Right),
-        ("LOG START", Align::Right),
-        ("HIGH WATERMARK", Align::Right),
-        ("FLUSHED END", Align::Right),
-        ("SIZE", Align::Right),
-        ("SEGMENTS", Align::Right),
-        ("STATE", Align::Left),
-    ]);
-    for partition in &topic.partitions {
-        partitions.row([
-            partition.partition.to_string(),
-            partition.leader.map_or("-".into(), |leader| leader.to_string()),
-            partition.log_start.to_string(),
-            partition.high_watermark.to_string(),
-            partition.flushed_end.to_string(),
-            display_byte_size(partition.size_bytes),
-            partition.segments.to_string(),
-            health(partition.health).into(),
-        ]);
-    }
-    let mut text = format!("Topic {} (id {})\n\n{partitions}", topic.name, topic.topic_id);
-    let mut configs = Columns::new(&[("CONFIG", Align::Left), ("VALUE", Align::Left), ("WHAT IT DOES", Align::Left)]);
-    let mut shown = 0;
-    for config in topic.configs.iter().filter(|config| all || !config.is_default) {
-        let value = if config.is_default { format!("{} (default)", config.value) } else { config.value.clone() };
-        configs.row([config.key.clone(), value, config.doc.clone()]);
-        shown += 1;
-    }
-    if shown > 0 {
-        text.push_str(&format!("\n{configs}"));
-    } else if !all {
-        text.push_str("\nAll configuration values are the defaults (see them with --all).\n");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidelog_protocol::messages::{ConfigValue, PartitionDescription};
-    use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, PartitionId, TopicId};
-
-    fn topic() -> TopicDescription {
-        let partition = |index, health| PartitionDescription {
-            partition: PartitionId(index),
-            leader: Some(BrokerId(1)),
-            leader_epoch: LeaderEpoch(3),
-            log_start: Offset(10),
-            high_watermark: Offset(110),
-            log_end: Offset(120),
-            flushed_end: Offset(110),
-            size_bytes: 2048,
-            segments: 1,
-            health,
-        };
-        let config = |key: &str, is_default| ConfigValue {
-            key: key.into(),
-            value: "7".into(),
-            is_default,
-            doc: "Something.".into(),
-        };
-        TopicDescription {
-            topic_id: TopicId([1; 16]),
-            name: TopicName::new("logs").unwrap(),
-            internal: false,
-            configs: vec![config("retention.ms", false), config("segment.bytes", true)],
-            partitions: vec![partition(0, LogHealth::Healthy), partition(1, LogHealth::Corrupt)],
-        }
-    }
-
-    #[test]
-    fn a_description_shows_partitions_and_what_differs() {
-        let text = description(&topic(), false);
-        assert!(text.contains("retention.ms") && !text.contains("segment.bytes"), "{text}");
-        assert!(text.contains("damaged") && text.contains("2.0 KiB"), "{text}");
-        assert!(description(&topic(), true).contains("7 (default)"));
-    }
-
-    #[test]
-    fn a_topic_is_as_well_as_its_worst_partition() {
-        let document = summary_json(&topic());
-        assert_eq!(document["state"], "damaged");
-        assert_eq!(document["records"], 200);
-        assert_eq!(document["size_bytes"], 4096);
-    }
-
-    #[test]
-    fn json_descriptions_carry_offsets_as_numbers() {
-        let document = description_json(&topic());
-        assert_eq!(document["partitions"][1]["high_watermark"], 110);
-        assert_eq!(document["configs"][1]["default"], true);
-    }
 
     #[test]
     fn a_config_needs_a_key_and_an_equals_sign() {

@@ -4,6 +4,7 @@
 //! - [`options`]: the command line that both share.
 //! - [`session`]: what surrounds the workers, from the topic to the report.
 //! - [`producer`], [`consumer`]: the workers of `perf-producer` and `perf-consumer`.
+//! - [`flight`]: records on their way to their acks.
 //! - [`limits`]: what the machine itself can do, measured in the same run.
 //! - [`payload`]: the record that is sent, with its intended send time in front.
 //! - [`pacer`] and [`timer`]: when each record is due, and a wait that is precise enough for it.
@@ -16,6 +17,7 @@
 
 pub mod chart;
 pub mod consumer;
+pub mod flight;
 pub mod latency;
 pub mod limits;
 pub mod live_rate;
