@@ -1,0 +1,4 @@
+//! Prefaces, headers and checksums of a stream of frames: bytes from the fuzzer to the check of the same name in `src/`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tidelog_fuzz::frame::check(input));
