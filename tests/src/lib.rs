@@ -1,1 +1,34 @@
-//! (being built)
+//! The test bed: real processes, real disks, faults on purpose, and checkers that judge what came of it. Knows nothing of how a
+//! broker works inside; what it asserts is what a user was promised.
+//!
+//! From the process outwards:
+//! - [`binaries`]: where the binaries under test are. [`command`]: runs one to its end.
+//! - [`broker_process`]: a broker as a process of its own: start, kill, pause, restart. [`loopback`]: an address for each.
+//! - [`process_figures`]: memory, descriptors and CPU time of a process. [`http`]: asks an admin port.
+//! - [`loop_disk`]: a small file system that can lose power or run full; [`power`] cuts it off.
+//! - [`requirements`]: what a test needs from the machine. [`chance`]: seeds and rounds. [`patience`]: waits for a condition.
+//! - [`raw_connection`]: frames by hand, for what no client would send.
+//! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
+//! - [`input`]: lines to send.
+//!
+//! A test of several brokers starts several [`broker_process::BrokerProcess`]es, each under its own launch prefix (such as `ip netns
+//! exec NAME`) and on its own [`loop_disk::LoopDisk`]; histories and checkers do not care how many brokers there were.
+#![allow(clippy::unwrap_used, clippy::panic)] // A test bed fails a test by panicking at the line that called it.
+
+pub mod binaries;
+pub mod broker_process;
+pub mod chance;
+pub mod checkers;
+pub mod command;
+pub mod contents;
+pub mod history;
+pub mod http;
+pub mod input;
+pub mod loop_disk;
+pub mod loopback;
+pub mod patience;
+pub mod power;
+pub mod process_figures;
+pub mod raw_connection;
+pub mod requirements;
+pub mod workload;

@@ -1,0 +1,156 @@
+//! Runs a binary of the workspace to its end, with a limit. Knows nothing of what it does.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use crate::binaries::binary;
+use crate::patience::wait_for;
+
+/// What a command left behind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finished {
+    /// Its exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Standard output as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Itself, where the exit code is this.
+    ///
+    /// # Panics
+    /// With both outputs, where it is not.
+    #[track_caller]
+    #[must_use]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.text(), self.stderr);
+        self
+    }
+
+    /// Standard output, where the command succeeded.
+    ///
+    /// # Panics
+    /// Where it did not.
+    #[track_caller]
+    #[must_use]
+    pub fn success(self) -> Vec<u8> {
+        self.expect_code(0).stdout
+    }
+}
+
+/// A command line of a binary of the workspace. Standard output and error go to files, so no pipe can fill up.
+#[derive(Debug)]
+pub struct CommandLine {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
+    stdin: Option<PathBuf>,
+}
+
+impl CommandLine {
+    /// The binary `name`, without arguments.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self { program: binary(name), arguments: Vec::new(), environment: Vec::new(), stdin: None }
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Reading a file as standard input; else there is none.
+    #[must_use]
+    pub fn stdin(mut self, file: &Path) -> Self {
+        self.stdin = Some(file.to_owned());
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// Where it cannot be started, or does not end.
+    #[track_caller]
+    #[must_use]
+    pub fn run(self) -> Finished {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, err) = (folder.path().join("stdout"), folder.path().join("stderr"));
+        let mut command = Command::new(&self.program);
+        without_settings(&mut command).args(&self.arguments).envs(self.environment);
+        let stdin = self.stdin.map_or_else(Stdio::null, |path| File::open(path).unwrap().into());
+        command.stdin(stdin).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        let mut child = Ended(command.spawn().unwrap());
+        let status = wait_for(&format!("the end of {command:?}"), || child.0.try_wait().unwrap());
+        Finished {
+            code: status.code(),
+            stdout: std::fs::read(&out).unwrap(),
+            stderr: String::from_utf8_lossy(&std::fs::read(&err).unwrap()).into_owned(),
+        }
+    }
+}
+
+/// Takes away what the environment of the tests would set in a broker or tool.
+pub fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDELOG_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a program of the system to its end.
+///
+/// # Panics
+/// Where it cannot be started or fails, with what it said.
+#[track_caller]
+pub fn system(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}: {complaint}", output.status);
+    text
+}
+
+/// A child that does not outlive the one who waits for it.
+#[derive(Debug)]
+pub struct Ended(pub Child);
+
+impl Ended {
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    #[track_caller]
+    pub fn wait(&mut self, what: &str) -> ExitStatus {
+        wait_for(what, || self.0.try_wait().unwrap())
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

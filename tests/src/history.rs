@@ -1,0 +1,213 @@
+//! What producers did and were told: one JSON line for each send and one for each outcome. Knows nothing of clients and brokers.
+//!
+//! Every value is unique. A send without an outcome, or with a timeout, is *unknown*, never *failed*: it may be in the log.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde_json::json;
+
+/// One send, named by its place among all sends of the history.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Operation(usize);
+
+/// What a producer was told of a send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is in the log.
+    Acked {
+        /// At this offset.
+        offset: u64,
+        /// On the disk of so many replicas at that moment.
+        replicas_flushed: u16,
+    },
+    /// It is not in the log and never will be.
+    Refused {
+        /// Why.
+        error: String,
+    },
+    /// It may be in the log or not.
+    Unknown {
+        /// Why nobody knows.
+        error: String,
+    },
+}
+
+/// One send and what became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// Who sent it.
+    pub producer: u32,
+    /// Its number among the sends of that producer, from 0.
+    pub sequence: u64,
+    /// Where to.
+    pub partition: u32,
+    /// What the producer was told.
+    pub outcome: Outcome,
+}
+
+impl Sent {
+    /// The unique value that was sent.
+    #[must_use]
+    pub fn value(&self) -> String {
+        value_of(self.producer, self.sequence)
+    }
+
+    /// The offset that was promised, if one was.
+    #[must_use]
+    pub const fn acked_at(&self) -> Option<u64> {
+        match self.outcome {
+            Outcome::Acked { offset, .. } => Some(offset),
+            Outcome::Refused { .. } | Outcome::Unknown { .. } => None,
+        }
+    }
+}
+
+fn value_of(producer: u32, sequence: u64) -> String {
+    format!("p{producer}-{sequence}")
+}
+
+/// The history of one run. Its file goes with it, unless the test fails: then it stays as evidence and its path is printed.
+#[derive(Debug)]
+pub struct History {
+    begin: Instant,
+    path: PathBuf,
+    log: Mutex<Log>,
+}
+
+#[derive(Debug)]
+struct Log {
+    file: BufWriter<File>,
+    sent: Vec<Sent>,
+    sequences: HashMap<u32, u64>,
+}
+
+impl History {
+    /// An empty history in the folder for temporary files.
+    ///
+    /// # Panics
+    /// Where the file cannot be created.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tidelog-history-{name}-{}-{number}.jsonl", std::process::id()));
+        let file = BufWriter::new(File::create(&path).unwrap());
+        Self { begin: Instant::now(), path, log: Mutex::new(Log { file, sent: Vec::new(), sequences: HashMap::new() }) }
+    }
+
+    /// Where its lines are.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A send begins; returns the unique value to be sent.
+    ///
+    /// # Panics
+    /// Where the file cannot be written.
+    pub fn invoke(&self, producer: u32, partition: u32) -> (Operation, String) {
+        let mut log = self.log.lock().unwrap();
+        let next = log.sequences.entry(producer).or_default();
+        let sequence = *next;
+        *next += 1;
+        let operation = log.sent.len();
+        let value = value_of(producer, sequence);
+        let line = json!({
+            "at_us": self.begin.elapsed().as_micros() as u64,
+            "event": "invoke", "operation": operation, "producer": producer, "partition": partition, "value": value,
+        });
+        writeln!(log.file, "{line}").unwrap();
+        let outcome = Outcome::Unknown { error: "the test ended before an answer came".into() };
+        log.sent.push(Sent { producer, sequence, partition, outcome });
+        (Operation(operation), value)
+    }
+
+    /// A send ends.
+    ///
+    /// # Panics
+    /// Where the file cannot be written.
+    pub fn complete(&self, operation: Operation, outcome: Outcome) {
+        let mut log = self.log.lock().unwrap();
+        let mut line = match &outcome {
+            Outcome::Acked { offset, replicas_flushed } => {
+                json!({"outcome": "acked", "offset": offset, "replicas_flushed": replicas_flushed})
+            }
+            Outcome::Refused { error } => json!({"outcome": "refused", "error": error}),
+            Outcome::Unknown { error } => json!({"outcome": "unknown", "error": error}),
+        };
+        line["event"] = "complete".into();
+        line["operation"] = operation.0.into();
+        line["at_us"] = (self.begin.elapsed().as_micros() as u64).into();
+        writeln!(log.file, "{line}").unwrap();
+        log.sent[operation.0].outcome = outcome;
+    }
+
+    /// Everything sent so far, in the order of sending.
+    ///
+    /// # Panics
+    /// Where a producer panicked while it wrote.
+    #[must_use]
+    pub fn sent(&self) -> Vec<Sent> {
+        self.log.lock().unwrap().sent.clone()
+    }
+
+    /// How many sends were acknowledged so far.
+    ///
+    /// # Panics
+    /// Where a producer panicked while it wrote.
+    #[must_use]
+    pub fn acked(&self) -> usize {
+        self.log.lock().unwrap().sent.iter().filter(|sent| sent.acked_at().is_some()).count()
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            if let Ok(log) = self.log.get_mut() {
+                // What cannot be written is missing from the evidence, no more.
+                let _ = log.file.flush();
+            }
+            eprintln!("the history of this run: {}", self.path.display());
+        } else {
+            // A leftover in the folder for temporary files harms nobody.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_send_without_an_answer_is_unknown() {
+        let history = History::new("unknown");
+        let (first, value) = history.invoke(3, 1);
+        let (_, second) = history.invoke(3, 0);
+        assert_eq!((value.as_str(), second.as_str()), ("p3-0", "p3-1"));
+        history.complete(first, Outcome::Acked { offset: 7, replicas_flushed: 1 });
+        let sent = history.sent();
+        assert_eq!(sent[0].acked_at(), Some(7));
+        assert!(matches!(sent[1].outcome, Outcome::Unknown { .. }));
+        assert_eq!(history.acked(), 1);
+    }
+
+    #[test]
+    fn each_event_is_a_json_line() {
+        let history = History::new("lines");
+        let (operation, _) = history.invoke(0, 0);
+        history.complete(operation, Outcome::Refused { error: "\"full\"\n".into() });
+        history.log.lock().unwrap().file.flush().unwrap();
+        let text = std::fs::read_to_string(history.path()).unwrap();
+        let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(events.len(), 2);
+        assert_eq!((&events[0]["event"], &events[1]["outcome"]), (&json!("invoke"), &json!("refused")));
+    }
+}

@@ -1,0 +1,50 @@
+//! What /proc says about a process. Knows nothing of brokers.
+
+use std::time::Duration;
+
+/// Memory, descriptors and CPU time of a process at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProcessFigures {
+    /// Memory that belongs to the process alone, in bytes: heap and stacks, without mapped files.
+    pub anonymous_bytes: u64,
+    /// All resident memory, mapped files included, in bytes.
+    pub resident_bytes: u64,
+    /// Open file descriptors.
+    pub descriptors: usize,
+    /// CPU time so far, user and system.
+    pub cpu: Duration,
+}
+
+impl ProcessFigures {
+    /// Looks at a process; `None` where there is none of this id.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let kib = |key: &str| -> Option<u64> {
+            status.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok())
+        };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in brackets may hold anything; user and system ticks are the 12th and 13th field behind it.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+        Some(Self {
+            anonymous_bytes: kib("RssAnon:")? << 10,
+            resident_bytes: kib("VmRSS:")? << 10,
+            descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count(),
+            cpu: Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_figures_and_a_dead_one_has_none() {
+        let figures = ProcessFigures::of(std::process::id()).unwrap();
+        assert!(figures.anonymous_bytes > 0 && figures.resident_bytes >= figures.anonymous_bytes);
+        assert!(figures.descriptors >= 3);
+        assert_eq!(ProcessFigures::of(u32::MAX), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! What a fault test needs from the machine. Where it is missing the test says so and is skipped, except in CI, where a skipped fault
+//! test would be a promise that nobody checks. Knows nothing of the tests.
+
+use std::io::Write;
+use std::path::Path;
+
+/// Something that not every machine has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// Loop devices, ext4 tools and the right to mount.
+    LoopDisk,
+    /// `strace` and the right to trace.
+    Strace,
+    /// `prlimit`.
+    Prlimit,
+}
+
+impl Need {
+    fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::LoopDisk if !rustix::process::geteuid().is_root() => Some("must run as root to mount a loop device"),
+            Self::LoopDisk if !Path::new("/dev/loop-control").exists() => Some("needs loop devices (/dev/loop-control)"),
+            Self::LoopDisk if !has_program("mkfs.ext4") => Some("needs mkfs.ext4 (package e2fsprogs)"),
+            Self::LoopDisk if !has_program("losetup") => Some("needs losetup (package mount)"),
+            Self::Strace if !has_program("strace") => Some("needs strace"),
+            Self::Strace if !rustix::process::geteuid().is_root() => Some("must run as root to trace a process"),
+            Self::Prlimit if !has_program("prlimit") => Some("needs prlimit (package util-linux)"),
+            Self::LoopDisk | Self::Strace | Self::Prlimit => None,
+        }
+    }
+}
+
+/// True where the machine has all of it. Else says which test is skipped and why, past the capture of the test runner.
+///
+/// # Panics
+/// Where something is missing and the environment says `CI=true`.
+#[must_use]
+pub fn requires(test: &str, needs: &[Need]) -> bool {
+    let Some(missing) = needs.iter().find_map(|need| need.missing()) else { return true };
+    assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "CI must run every fault test: {test} {missing}");
+    // Where even standard error is closed nobody is there to read it.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {missing}");
+    false
+}
+
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(more).any(|folder| folder.join(name).exists())
+}
