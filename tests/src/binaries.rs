@@ -36,7 +36,8 @@ fn folder() -> PathBuf {
     }
     let executable = std::env::current_exe().expect("a process knows its executable");
     // target/PROFILE/deps/NAME-HASH
-    let profile_folder = executable.ancestors().nth(2).expect("a test executable lies in target/PROFILE/deps").to_owned();
+    let profile_folder =
+        executable.ancestors().nth(2).expect("a test executable lies in target/PROFILE/deps").to_owned();
     build(&profile_folder);
     profile_folder
 }

@@ -185,9 +185,9 @@ pub fn duplicates(run: &Run) -> usize {
 }
 
 fn reads(run: &Run) -> impl Iterator<Item = (u32, u64, &String)> {
-    run.contents.iter().flat_map(|contents| {
-        contents.records.iter().map(|(offset, value)| (contents.partition, *offset, value))
-    })
+    run.contents
+        .iter()
+        .flat_map(|contents| contents.records.iter().map(|(offset, value)| (contents.partition, *offset, value)))
 }
 
 /// What an invariant found.
@@ -216,10 +216,9 @@ pub const ALL: &[&dyn Invariant] =
 /// Where one does not hold, with the evidence.
 #[track_caller]
 pub fn assert_holds(run: &Run, invariants: &[&dyn Invariant]) {
-    let verdicts = invariants.iter().map(|invariant| Verdict {
-        invariant: invariant.name(),
-        violations: invariant.violations(run),
-    });
+    let verdicts = invariants
+        .iter()
+        .map(|invariant| Verdict { invariant: invariant.name(), violations: invariant.violations(run) });
     let broken: Vec<String> =
         verdicts.filter(|verdict| !verdict.violations.is_empty()).map(|verdict| verdict.to_string()).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));

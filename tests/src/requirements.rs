@@ -19,7 +19,9 @@ impl Need {
     fn missing(self) -> Option<&'static str> {
         match self {
             Self::LoopDisk if !rustix::process::geteuid().is_root() => Some("must run as root to mount a loop device"),
-            Self::LoopDisk if !Path::new("/dev/loop-control").exists() => Some("needs loop devices (/dev/loop-control)"),
+            Self::LoopDisk if !Path::new("/dev/loop-control").exists() => {
+                Some("needs loop devices (/dev/loop-control)")
+            }
             Self::LoopDisk if !has_program("mkfs.ext4") => Some("needs mkfs.ext4 (package e2fsprogs)"),
             Self::LoopDisk if !has_program("losetup") => Some("needs losetup (package mount)"),
             Self::Strace if !has_program("strace") => Some("needs strace"),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidelog_client::{Client, ClientError, Delivery, NewTopic, PartitionId, Producer, RecordRef, SendError, TopicProducer};
+use tidelog_client::{
+    Client, ClientError, Delivery, NewTopic, PartitionId, Producer, RecordRef, SendError, TopicProducer,
+};
 use tokio::task::JoinHandle;
 
 use crate::history::{History, Operation, Outcome};

@@ -95,7 +95,8 @@ fn keys_headers_and_awkward_values_survive() {
     let _ = tidelog(&broker, &[&["produce", "pairs", file][..], &flags].concat()).success();
 
     let format = "%k\\t%v";
-    let read = tidelog(&broker, &["consume", "pairs", "--from", "beginning", "--until-end", "--format", format]).success();
+    let read =
+        tidelog(&broker, &["consume", "pairs", "--from", "beginning", "--until-end", "--format", format]).success();
     let expected = b"k1\tone\nk2\t\n\tno key\nk3\t\xff\xfe\nk4\ta\tb\r\nlast\tline\n";
     assert_eq!(sorted(&read), sorted(expected));
     let json = tidelog(&broker, &["consume", "pairs", "--until-end", "--format", "json"]).success();

@@ -23,7 +23,9 @@ async fn acked_records_survive_twenty_kills_in_order() {
     let mut broker = BrokerProcess::start();
     let server = broker.server();
     // Small segments, so that kills also hit rolls, and both promises: a page cache survives a kill.
-    let topic = |name: &str| NewTopic::named(name).partitions(2).config("segment.bytes", "1048576");
+    let topic = |name: &str| {
+        NewTopic::named(name).partitions(2).config("segment.bytes", "1048576").config("max.message.bytes", "524288")
+    };
     create_topic(&server, &topic("flushed")).await.unwrap();
     create_topic(&server, &topic("written").config("durability", "written")).await.unwrap();
     let histories = ["flushed", "written"].map(|name| (name, Arc::new(History::new(name))));
