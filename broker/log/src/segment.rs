@@ -344,9 +344,14 @@ impl Segment {
     /// Gives back reserved blocks behind the end, unless a map may be looking: another dump tool then sees batches only.
     pub(crate) fn trim(&self) -> io::Result<()> {
         let file = self.file()?;
-        let open = self.open.write();
+        let mut open = self.open.write();
         let _no_growth = self.growth.lock();
         let end = self.end_bytes();
+        // A map that nobody reads through any more is let go of. It may have brought zeros behind the end into the page cache, which the
+        // next opening could not tell from bytes that were written.
+        if open.map.as_ref().is_some_and(|map| Arc::strong_count(map) == 1) {
+            open.map = None;
+        }
         if open.map.is_none() && end < self.allocated() {
             file.set_bytes(end)?;
             file.sync_data()?;

@@ -117,6 +117,18 @@ fn a_closed_log_opens_without_a_scan_and_goes_on() {
 }
 
 #[test]
+fn a_log_that_was_read_through_its_map_gives_its_reserve_back_when_it_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t-3");
+    let (mut log, _) = open(&path);
+    append(&mut log, 2, b"x");
+    assert_eq!(read_all(&log.reader(), Offset::ZERO).unwrap().len(), 1);
+    log.close().unwrap();
+    let bytes = std::fs::metadata(path.join("00000000000000000000.log")).unwrap().len();
+    assert_eq!(bytes, 62, "only the batch");
+}
+
+#[test]
 fn a_log_that_was_never_closed_recovers_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t-3");
