@@ -21,8 +21,6 @@ use crate::storage_error::{Context, StorageError};
 
 /// Headers are looked for in pieces of this size: about one index interval.
 const HOP_BYTES: usize = 4096;
-/// What this process appended lately is in the page cache; nobody needs to ask.
-const HOT_BYTES: u64 = 4 << 20;
 /// One probe of the page cache per this many bytes: read-ahead and eviction work in pieces at least so large.
 const PROBE_BYTES: u64 = 64 << 10;
 
@@ -96,7 +94,7 @@ impl Lookup<'_> {
         }
         self.prove(origin, end)?;
         let range = first.position..end.position;
-        if self.patience == Patience::Never && !self.is_warm(&*file, &range)? {
+        if self.patience == Patience::Never && !hops.hold(&range) && !self.is_warm(&*file, &range)? {
             return Err(Miss::Cold);
         }
         let map = segment.map(end.position).map_err(|error| self.storage("map", error))?;
@@ -280,8 +278,7 @@ impl Lookup<'_> {
 
     /// Whether the page cache holds the range, as far as a few probes can tell.
     fn is_warm(&self, file: &dyn DiskFile, range: &std::ops::Range<u64>) -> Result<bool, Miss> {
-        let hot_from = self.segment.end_bytes().saturating_sub(HOT_BYTES).max(self.segment.appended_from());
-        if range.start >= hot_from {
+        if range.start >= self.segment.synced_bytes() {
             return Ok(true);
         }
         let mut byte = [0];
@@ -329,6 +326,11 @@ enum HopError {
 }
 
 impl Hops<'_> {
+    /// Whether the whole range was read just now, so that its pages are there.
+    fn hold(&self, range: &std::ops::Range<u64>) -> bool {
+        self.start <= range.start && range.end <= self.start + self.filled as u64
+    }
+
     /// The header at `position`; `None` if there is none.
     fn header(&mut self, position: u64) -> Result<Option<BatchHeader>, HopError> {
         if position + HEADER_BYTES as u64 > self.limit {

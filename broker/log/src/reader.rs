@@ -229,7 +229,12 @@ fn attempt(state: &Arc<LogState>, wanted: Wanted, patience: Patience) -> Result<
             return Err(ReadError::OutOfRange { from: wanted.from, log_start: state.log_start(), end });
         };
         if segment.end_offset() <= wanted.from {
-            // A truncation or a roll between two looks; the next one sees it whole.
+            let segments = state.segments();
+            if let Some(next) = segments.iter().find(|next| next.base() > wanted.from) {
+                // A gap that no recovery has named must not be passed over in silence.
+                return Err(ReadError::Corrupt { from: wanted.from, to: next.base() });
+            }
+            // A truncation between two looks; the next one sees it whole.
             continue;
         }
         let wanted_now = Wanted { upper, ..wanted };

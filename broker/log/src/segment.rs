@@ -56,8 +56,6 @@ pub(crate) struct Segment {
     contents: RwLock<Contents>,
     open: RwLock<Open>,
     pub(crate) verified: Verified,
-    /// Everything from here on was appended by this process.
-    appended_from: u64,
     /// Read since the last look of the upkeep, which closes what nobody uses.
     pub(crate) touched: AtomicBool,
 }
@@ -116,7 +114,6 @@ impl Segment {
             contents: RwLock::new(Contents { end: record.end, index: None, marks: record.marks }),
             open: RwLock::new(Open::default()),
             verified: Verified::from(bytes),
-            appended_from: bytes,
             touched: AtomicBool::new(false),
         }
     }
@@ -161,8 +158,9 @@ impl Segment {
         self.allocated.store(bytes, Ordering::Release);
     }
 
-    pub(crate) fn appended_from(&self) -> u64 {
-        self.appended_from
+    /// Bytes from here on are in the page cache for certain: the kernel drops no page that was not written back.
+    pub(crate) fn synced_bytes(&self) -> u64 {
+        self.synced_bytes.load(Ordering::Acquire)
     }
 
     /// End and marks at one instant.
@@ -327,13 +325,13 @@ impl Segment {
 
     /// Bytes that are not durable yet, as far as this process knows.
     pub(crate) fn dirty_bytes(&self) -> u64 {
-        self.end_bytes().saturating_sub(self.synced_bytes.load(Ordering::Acquire))
+        self.end_bytes().saturating_sub(self.synced_bytes())
     }
 
     /// Makes everything published so far durable; the answer is how many bytes that were.
     pub(crate) fn sync(&self) -> io::Result<u64> {
         let synced = self.end_bytes();
-        let dirty = synced.saturating_sub(self.synced_bytes.load(Ordering::Acquire));
+        let dirty = synced.saturating_sub(self.synced_bytes());
         if dirty > 0 {
             self.file()?.sync_data()?;
             self.synced_bytes.fetch_max(synced, Ordering::AcqRel);
