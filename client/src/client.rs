@@ -51,13 +51,11 @@ impl Client {
     }
 
     /// Starts to describe a producer.
-    #[must_use]
     pub fn producer(&self) -> ProducerBuilder {
         ProducerBuilder::new(Arc::clone(&self.cluster))
     }
 
     /// Starts to describe a consumer.
-    #[must_use]
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(&self.cluster))
     }

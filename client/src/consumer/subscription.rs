@@ -88,7 +88,7 @@ impl Subscription {
             partition: self.source.partition,
             position: bearing.position,
             leader_epoch: Some(leader.epoch),
-            isolation: self.settings.isolation.clone(),
+            isolation: self.settings.isolation,
             credit_bytes: bearing.credit_bytes,
             item_bytes_max: self.settings.item_bytes,
         };

@@ -248,7 +248,16 @@ impl Connection {
     pub(crate) fn signal<S: OneWay>(&self, signal: &S) {
         debug_assert_eq!(S::KIND, FrameKind::Signal);
         let wire = self.wire();
-        let head = wire.encode(FrameKind::Signal, S::API, CorrelationId(0), Duration::ZERO, signal, 0);
+        let header = Header {
+            kind: FrameKind::Signal,
+            flags: Flags::default(),
+            api: S::API as u16,
+            correlation: CorrelationId(0),
+            timeout_ms: 0,
+            body_bytes: 0,
+            payload_bytes: 0,
+        };
+        let head = wire.encode(header, signal);
         let mut state = wire.state.lock();
         if state.closed.is_none() {
             state.push(Outgoing { head, payload: Bytes::new(), written: None });
@@ -294,29 +303,13 @@ impl Wire {
         }
     }
 
-    fn encode<M: Message>(
-        &self,
-        kind: FrameKind,
-        api: Api,
-        correlation: CorrelationId,
-        timeout: Duration,
-        message: &M,
-        payload_bytes: usize,
-    ) -> Bytes {
+    /// The head of a frame: `header`, completed with the length of the body, and the body.
+    fn encode<M: Message>(&self, header: Header, message: &M) -> Bytes {
         let mut head = BytesMut::with_capacity(HEADER_BYTES + 96);
         head.extend_from_slice(&[0; HEADER_BYTES]);
         message.encode(&mut head, self.version);
         let (front, body) = head.split_at_mut(HEADER_BYTES);
-        let header = Header {
-            kind,
-            flags: Flags::default(),
-            api: api as u16,
-            correlation,
-            timeout_ms: timeout.as_millis().min(u32::MAX.into()) as u32,
-            body_bytes: body.len() as u32,
-            payload_bytes: payload_bytes as u32,
-        };
-        front.copy_from_slice(&header.encode(&[body]));
+        front.copy_from_slice(&Header { body_bytes: body.len() as u32, ..header }.encode(&[body]));
         head.freeze()
     }
 
@@ -333,7 +326,16 @@ impl Wire {
             state.next_correlation += 1;
             state.next_correlation
         };
-        let head = self.encode(FrameKind::Request, R::API, CorrelationId(correlation), timeout, request, payload.len());
+        let header = Header {
+            kind: FrameKind::Request,
+            flags: Flags::default(),
+            api: R::API as u16,
+            correlation: CorrelationId(correlation),
+            timeout_ms: timeout.as_millis().min(u32::MAX.into()) as u32,
+            body_bytes: 0,
+            payload_bytes: payload.len() as u32,
+        };
+        let head = self.encode(header, request);
         let mut state = self.state.lock();
         if let Some(error) = state.closed.clone() {
             drop(state);

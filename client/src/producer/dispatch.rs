@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use foldhash::{HashMap, HashMapExt};
 use parking_lot::RwLock;
@@ -98,7 +98,9 @@ impl Dispatch {
         let memory = Memory::new(settings.memory_bytes);
         let buffers = Buffers::new(settings.batch_bytes, settings.memory_bytes);
         let shared = Arc::new(Shared { cluster, settings, memory, buffers });
-        Arc::new(Self { shared, topics: RwLock::new(HashMap::new()), closed: AtomicBool::new(false) })
+        let dispatch = Arc::new(Self { shared, topics: RwLock::new(HashMap::new()), closed: AtomicBool::new(false) });
+        dispatch.shared.cluster.runtime.spawn(notice_growth(Arc::downgrade(&dispatch)));
+        dispatch
     }
 
     /// The lanes of a topic that was used before.
@@ -318,6 +320,21 @@ impl Dispatch {
     fn unknown_partition(&self, lanes: &TopicLanes, partition: PartitionId) -> SendError {
         let (topic, partitions) = (lanes.name.to_string(), lanes.partitions.len() as u32);
         ClientError::UnknownPartition { topic, partition, partitions }.into()
+    }
+}
+
+/// Looks now and then whether topics have got more partitions, as long as the producer is there.
+async fn notice_growth(dispatch: Weak<Dispatch>) {
+    while let Some(interval) = dispatch.upgrade().map(|dispatch| dispatch.shared.cluster.options.metadata_max_age) {
+        // A little later than metadata are taken for old.
+        tokio::time::sleep(interval + Duration::from_millis(1)).await;
+        let Some(dispatch) = dispatch.upgrade() else { return };
+        let names: Vec<Arc<str>> = dispatch.topics.read().keys().cloned().collect();
+        for name in names {
+            if let Err(error) = dispatch.topic(&name).await {
+                tracing::debug!(topic = %name, %error, "could not look whether the topic has grown");
+            }
+        }
     }
 }
 

@@ -12,6 +12,8 @@ mod delivery;
 mod dispatch;
 mod error;
 mod lane;
+#[cfg(test)]
+mod lane_model;
 mod memory;
 mod murmur2;
 mod partition;

@@ -106,7 +106,7 @@ impl Partition {
             topic_id: link.topic_id,
             partition: self.id,
             leader_epoch: Some(link.leader_epoch),
-            acks: self.shared.settings.acks.clone(),
+            acks: self.shared.settings.acks,
             expected_log_end: None,
         };
         let this = Arc::clone(self);
