@@ -95,6 +95,8 @@ struct Queue {
     to_flush: Vec<Arc<LogState>>,
     to_tidy: Vec<Arc<LogState>>,
     dirty: Vec<Arc<LogState>>,
+    /// Flushed since their last checkpoint.
+    settling: Vec<Arc<LogState>>,
     all: Vec<Weak<LogState>>,
     stopped: bool,
 }
@@ -244,7 +246,12 @@ impl Shared {
 
     fn flush(&self, log: &Arc<LogState>) {
         match log.flush() {
-            Ok(_) => {}
+            Ok(0) => {}
+            Ok(_) => {
+                if !log.settling.swap(true, Ordering::AcqRel) {
+                    self.queue.lock().settling.push(Arc::clone(log));
+                }
+            }
             // Nothing was lost: the bookkeeping in front of the flush found no room. The next look tries again.
             Err(error) if is_full(&error.source) && log.poisoned().is_none() => {
                 if !log.dirty_noted.swap(true, Ordering::AcqRel) {
@@ -312,6 +319,7 @@ impl Shared {
                 self.wake_flush.notify_one();
             }
         }
+        self.settle();
         if looks.is_multiple_of(self.options.idle_looks.max(1)) {
             let logs: Vec<_> = {
                 let mut queue = self.queue.lock();
@@ -320,6 +328,26 @@ impl Shared {
             };
             for log in logs {
                 log.rest_idle_segments();
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Checkpoints what has gone quiet, so that a restart scans nothing of it; a log that is still flushed waits for the next look.
+    fn settle(&self) {
+        let settling = std::mem::take(&mut self.queue.lock().settling);
+        for log in settling {
+            let end = log.flushed_end().0;
+            let quiet = log.seen_flushed_end.swap(end, Ordering::AcqRel) == end;
+            if !quiet {
+                self.queue.lock().settling.push(log);
+                continue;
+            }
+            // First, so that a flush from here on settles again.
+            log.settling.store(false, Ordering::Release);
+            if let Err(error) = log.tidy(1) {
+                tracing::warn!(%error, dir = %log.place.dir.display(), "a quiet log was not checkpointed");
             }
         }
     }

@@ -68,6 +68,10 @@ pub(crate) struct LogState {
     /// Closed or discarded: the files are no longer this log's to change. Set under the upkeep lock.
     pub(crate) retired: AtomicBool,
     pub(crate) dirty_noted: AtomicBool,
+    /// Waits for a quiet moment to be checkpointed.
+    pub(crate) settling: AtomicBool,
+    /// The flushed end at the last look, by which a quiet log is known.
+    pub(crate) seen_flushed_end: AtomicU64,
     /// Bytes flushed since the last checkpoint.
     pub(crate) flushed_bytes: AtomicU64,
 }
@@ -121,6 +125,8 @@ impl LogState {
             upkeep_queued: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             dirty_noted: AtomicBool::new(false),
+            settling: AtomicBool::new(false),
+            seen_flushed_end: AtomicU64::new(ends.end.0),
             flushed_bytes: AtomicU64::new(0),
         }
     }

@@ -5,12 +5,13 @@ mod support;
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use support::{EPOCH, append, batch, open, read_all};
+use support::{EPOCH, append, batch, open, options, read_all};
 use tidelog_log::{
-    CrcCheck, DeleteError, Dump, DumpEntry, DumpError, Group, Log, ReadError, ReadOutcome, RetentionLimits,
+    CrcCheck, DeleteError, Dump, DumpEntry, DumpError, Flusher, FlusherOptions, Group, Log, LogOptions, OsDisk,
+    ReadError, ReadOutcome, RetentionLimits, SegmentOptions,
 };
 use tidelog_protocol::records::{BatchBuilder, Batches, Compression, NO_HEADERS, ProduceLimits, validate_produce};
 use tidelog_protocol::{Offset, Timestamp};
@@ -243,4 +244,28 @@ fn every_file_of_a_log_can_be_dumped() {
     assert_eq!(crcs, [valid, invalid, valid, valid, invalid]);
     assert_eq!(entries[5..], [DumpEntry::Zeros { position: 805, bytes: 869 }]);
     assert!(matches!(Dump::open(&dir.join("what")), Err(DumpError::UnknownKind { .. })));
+}
+
+#[test]
+fn a_log_that_went_quiet_is_not_scanned_after_a_kill() {
+    let temp = tempfile::tempdir().unwrap();
+    let quick = FlusherOptions { background_interval: Duration::from_millis(5), ..FlusherOptions::default() };
+    let flusher = Flusher::start(quick).unwrap();
+    let segment = SegmentOptions::default();
+    let with_flusher = LogOptions { flusher: flusher.handle(), segment, ..options(temp.path(), OsDisk::shared()) };
+    let (mut log, _) = Log::open(with_flusher).unwrap();
+    append(&mut log, 5, &[1; 10_000]);
+    log.request_flush();
+    let checkpoint = temp.path().join("checkpoint");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !checkpoint.exists() {
+        assert!(Instant::now() < deadline, "a quiet log was never checkpointed");
+        std::thread::yield_now();
+    }
+    // Killed: neither the log nor the flusher has a last word.
+    std::mem::forget((log, flusher));
+    let plain = LogOptions { segment, ..options(temp.path(), OsDisk::shared()) };
+    let (log, report) = Log::open(plain).unwrap();
+    assert_eq!(log.end(), Offset(5));
+    assert!(report.scanned_bytes < 10_000, "{report:?}");
 }
