@@ -21,7 +21,7 @@ use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
 use crate::partition::{Opening, Registry, RegistryOptions};
 use crate::quorum::{Controllers, Quorum, QuorumError};
-use crate::{admin_http, shutdown};
+use crate::{admin_http, scrubber, shutdown};
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,7 @@ impl Broker {
 
         tokio::spawn(housekeeping::follow_metadata(node.clone()));
         tokio::spawn(housekeeping::run(node.clone()));
+        tokio::spawn(scrubber::run(node.clone()));
         tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
         tokio::spawn(net::serve(node.clone(), listener));
         let (partitions, millis) = (node.registry.len(), started.elapsed().as_millis() as u64);

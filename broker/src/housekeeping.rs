@@ -54,12 +54,15 @@ fn look_after(node: &Node) {
         warn!(%error, "free space cannot be measured");
     }
     let now = clock::now();
+    let mut corrupt = 0;
     for partition in node.registry.all() {
+        corrupt += i64::from(!partition.reader().holes().is_empty());
         if node.draining.is_cancelled() {
             return;
         }
         tidy(node, &partition, now);
     }
+    node.metrics.partitions_corrupt.set(corrupt);
     let flushes = node.registry.flush_metrics();
     let metrics = &node.metrics;
     metrics.flushes.inc_by(flushes.flushes.saturating_sub(metrics.flushes.get()));

