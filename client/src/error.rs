@@ -135,7 +135,10 @@ impl ClientError {
     pub const fn outcome_is_unknown(&self) -> bool {
         match self {
             Self::Disconnected { .. } | Self::TimedOut { .. } => true,
-            Self::Broker(error) => matches!(error.code, ErrorCode::DeadlineExceeded | ErrorCode::Internal),
+            // A disk that failed may have taken the bytes before it did.
+            Self::Broker(error) => {
+                matches!(error.code, ErrorCode::DeadlineExceeded | ErrorCode::Internal | ErrorCode::StorageFailed)
+            }
             _ => false,
         }
     }

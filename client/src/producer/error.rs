@@ -35,13 +35,13 @@ pub enum SendError {
         /// What stood in the way last.
         cause: Box<ClientError>,
     },
-    /// It was sent, and no answer came within the delivery timeout: it may be written or not. To send it again may write
-    /// it twice.
+    /// It was sent, and no answer came in time, or a later try was refused, or the broker's disk failed under it: it may be
+    /// written or not. To send it again may write it twice.
     #[error(
         "sent, but not acknowledged within {after:?}: whether it was written is unknown; the last failure was: {cause}"
     )]
     Unknown {
-        /// The delivery timeout.
+        /// How long it was tried.
         after: Duration,
         /// What stood in the way last.
         cause: Box<ClientError>,

@@ -324,7 +324,13 @@ impl Lane {
         {
             let mut batch = self.in_flight.remove(at)?;
             batch.content = Content::Sealed(payload);
-            let outcome = Err(SendError::Rejected(refusal.clone()));
+            // Refused now, but perhaps written by an earlier try, or by this one before the disk failed.
+            let outcome = Err(if batch.maybe_written || error.outcome_is_unknown() {
+                let after = now.saturating_duration_since(batch.opened);
+                SendError::Unknown { after, cause: Box::new(error) }
+            } else {
+                SendError::Rejected(refusal.clone())
+            });
             return Some(Settled { batch, outcome });
         }
         if let Some(batch) = self.in_flight.get_mut(at) {

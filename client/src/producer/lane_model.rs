@@ -278,3 +278,23 @@ fn a_final_refusal_fails_its_batch_and_the_next_goes_on() {
     model.acknowledge();
     assert_eq!(outcome(&model, 1), Some(Ok(receipt())));
 }
+
+#[test]
+fn a_record_that_an_earlier_try_may_have_written_is_never_called_refused() {
+    let mut model = Model::new(RULES);
+    model.append();
+    model.disconnect(1);
+    let (id, bytes) = model.wire.pop_front().unwrap();
+    model.answer(id, bytes, Err(refused(ErrorCode::InvalidBatch)));
+    assert_eq!(model.log, [0]);
+    assert!(matches!(outcome(&model, 0), Some(Err(SendError::Unknown { .. }))));
+}
+
+#[test]
+fn what_a_failed_disk_may_hold_is_unknown() {
+    let mut model = Model::new(RULES);
+    model.append();
+    let (id, bytes) = model.wire.pop_front().unwrap();
+    model.answer(id, bytes, Err(refused(ErrorCode::StorageFailed)));
+    assert!(matches!(outcome(&model, 0), Some(Err(SendError::Unknown { .. }))));
+}
