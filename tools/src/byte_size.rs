@@ -1,4 +1,4 @@
-//! Sizes in bytes on the command line (`256KiB`, `1MB`) and for people (`1.5 GiB`). Knows nothing of what is sized.
+//! Sizes in bytes on the command line (`256KiB`, `1MB`) and for people (`1.5 GiB`), and counts for people. Knows nothing of what is sized.
 
 /// Reads a size: a number with or without a unit. `KiB`, `MiB`, `GiB` count in steps of 1024; `KB`, `MB`, `GB` in steps of 1000.
 ///
@@ -65,6 +65,13 @@ pub fn display_count(count: u64) -> String {
     text
 }
 
+/// A count with its noun: `1 partition`, `3 partitions`.
+#[must_use]
+pub fn counted(count: impl Into<u64>, noun: &str) -> String {
+    let count = count.into();
+    format!("{} {noun}{}", display_count(count), if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +108,7 @@ mod tests {
         assert_eq!(display_count(0), "0");
         assert_eq!(display_count(999), "999");
         assert_eq!(display_count(1_234_567), "1,234,567");
+        assert_eq!(counted(1u32, "partition"), "1 partition");
+        assert_eq!(counted(1200u32, "record"), "1,200 records");
     }
 }

@@ -10,7 +10,7 @@ use tidelog_client::{BatchView, ConsumeError, Start, TopicName};
 
 use super::Context;
 use super::offsets::chosen_partitions;
-use crate::byte_size::display_count;
+use crate::byte_size::counted;
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
 use crate::output::OutputFormat;
@@ -125,7 +125,7 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
     if let Some(ended) = outcome(printer.out.flush()) {
         return ended;
     }
-    context.verbosity.say(format!("{} records", display_count(printer.printed)));
+    context.verbosity.say(counted(printer.printed, "record"));
     ended
 }
 

@@ -6,7 +6,7 @@ use tidelog_client::{Client, PartitionId, Position, TopicName};
 use tidelog_protocol::messages::OffsetAnswer;
 
 use super::{Context, topics::print};
-use crate::byte_size::display_count;
+use crate::byte_size::{counted, display_count};
 use crate::connect::{failure, refusal};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
@@ -66,7 +66,10 @@ pub async fn chosen_partitions(client: &Client, topic: &TopicName, asked: &[u32]
         None => Ok(chosen),
         Some(missing) => Err(Failure::new(
             Exit::NotFound,
-            format!("topic '{topic}' has {} partitions, numbered from 0; there is no partition {missing}", all.len()),
+            format!(
+                "topic '{topic}' has {}, numbered from 0; there is no partition {missing}",
+                counted(all.len() as u64, "partition")
+            ),
         )),
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::topics::{parse_config, print};
 use super::{Context, Verbosity};
-use crate::byte_size::{display_byte_size, display_count};
+use crate::byte_size::{counted, display_byte_size};
 use crate::connect::{failure, send_failure};
 use crate::escape::unescape_separator;
 use crate::exit::{Exit, Failure};
@@ -123,8 +123,8 @@ fn report(tally: &Tally, args: &ProduceArgs, start: Instant, context: &Context) 
             })
         });
     }
-    let (records, bytes) = (display_count(tally.written), display_byte_size(tally.bytes));
-    context.verbosity.say(format!("wrote {records} records ({bytes}) to '{}' in {seconds:.2} s", args.topic));
+    let (records, bytes) = (counted(tally.written, "record"), display_byte_size(tally.bytes));
+    context.verbosity.say(format!("wrote {records} ({bytes}) to '{}' in {seconds:.2} s", args.topic));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use tidelog_protocol::{ErrorCode, TopicName};
 
 use super::Context;
 use super::topic_view::{description, description_json, health, records, summary_json, worst_health};
-use crate::byte_size::{display_byte_size, display_count};
+use crate::byte_size::{counted, display_byte_size, display_count};
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns, OutputFormat, print_json, print_text};
@@ -145,7 +145,7 @@ pub(super) async fn run(command: TopicsCommand, context: &Context) -> Result<Exi
         TopicsCommand::Delete { names, if_exists } => delete(&admin, &names, if_exists, context).await?,
         TopicsCommand::AddPartitions { name, total } => {
             let total = admin.create_partitions(name.as_str(), total).await.map_err(failure)?;
-            let text = format!("topic '{name}' has {total} partitions now\n");
+            let text = format!("topic '{name}' has {} now\n", counted(total, "partition"));
             print(context, &text, || json!({"topic": name.as_str(), "partitions": total}))?;
         }
     }
@@ -168,8 +168,7 @@ async fn create(
 ) -> Result<(), Failure> {
     match admin.create_topic(topic).await {
         Ok(created) => {
-            let plural = if created.partitions == 1 { "" } else { "s" };
-            let text = format!("created topic '{name}' with {} partition{plural}\n", created.partitions);
+            let text = format!("created topic '{name}' with {}\n", counted(created.partitions, "partition"));
             print(
                 context,
                 &text,

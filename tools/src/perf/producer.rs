@@ -73,7 +73,7 @@ pub struct ProducerCommand {
     warmup: u64,
 
     /// Unacknowledged bytes that each producer may have.
-    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_small_byte_size)]
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_small_byte_size)]
     in_flight: u32,
 
     /// Unacknowledged batches per partition that each producer may have.

@@ -90,6 +90,15 @@ impl Timeline {
         self.samples.push(sample);
     }
 
+    /// Adds the sample at the end of the run. It takes the place of the one before where that is less than `least` away: a
+    /// rate over so short a time says nothing.
+    pub fn finish(&mut self, sample: Sample, least: Duration) {
+        if self.samples.len() > 2 && self.samples.last().is_some_and(|last| sample.at.saturating_sub(last.at) < least) {
+            self.samples.pop();
+        }
+        self.samples.push(sample);
+    }
+
     /// The rate over the last interval; none before two samples.
     #[must_use]
     pub fn latest(&self) -> Option<Rate> {
@@ -134,6 +143,18 @@ mod tests {
         assert_eq!(rates[0], Rate { at_seconds: 0.25, records_per_second: 2000.0, mb_per_second: 2.0 });
         assert_eq!(rates[1].records_per_second, 0.0);
         assert_eq!(timeline.latest(), Some(rates[1]));
+    }
+
+    #[test]
+    fn a_short_last_interval_joins_the_one_before() {
+        let mut timeline = Timeline::default();
+        for millis in [0, 100, 200] {
+            timeline.push(sample(millis, millis));
+        }
+        timeline.finish(sample(201, 300), Duration::from_millis(50));
+        assert_eq!(timeline.rates().count(), 2);
+        timeline.finish(sample(300, 400), Duration::from_millis(50));
+        assert_eq!(timeline.rates().count(), 3);
     }
 
     #[test]

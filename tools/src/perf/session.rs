@@ -1,6 +1,7 @@
 //! What surrounds the workers of a run: the topic, the limits, both sides' usage before and after, samples while it runs, and
 //! the end: JSON, text, report. Knows nothing of what the workers do.
 
+use std::fs::File;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use super::progress::{Progress, Sample, Timeline};
 use super::report::report_html;
 use super::summary::{BrokerUsage, Measured, RunIdentity, Span, Summary};
 use super::usage::ProcessUsage;
+use crate::byte_size::counted;
 use crate::cli::Verbosity;
 use crate::connect::{failure, unknown_topic};
 use crate::exit::{Exit, Failure};
@@ -68,6 +70,11 @@ impl Session {
     /// Where the broker or the topic cannot be reached, or the limits cannot be measured.
     pub async fn open(args: RunArgs, tool: &'static str, block_bytes: usize, partitions: u32) -> Result<Self, Failure> {
         let verbosity = Verbosity::chosen(args.verbose);
+        if let Some(path) = &args.report {
+            // A report that cannot be written is better known before the run than after it.
+            let opened = File::options().create(true).append(true).open(path);
+            opened.map_err(|error| Failure::file(path.display(), &error))?;
+        }
         let client = args.connect.client(tool).await?;
         let limits = match args.limits {
             false => None,
@@ -121,14 +128,11 @@ impl Session {
         let live = LiveRate::new(what, records);
         let start = Instant::now();
         let mut timeline = Timeline::default();
-        let mut sample = |live: &LiveRate| {
+        let sample = || {
             let (records, bytes) = progress.total();
-            timeline.push(Sample { at: start.elapsed(), records, bytes });
-            if let Some(rate) = timeline.latest() {
-                live.show(records, rate);
-            }
+            Sample { at: start.elapsed(), records, bytes }
         };
-        sample(&live);
+        timeline.push(sample());
         let mut ticks = tokio::time::interval_at((start + SAMPLE_EVERY).into(), SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut work = std::pin::pin!(work);
@@ -136,10 +140,13 @@ impl Session {
             tokio::select! {
                 biased;
                 done = &mut work => break done,
-                _ = ticks.tick() => sample(&live),
+                _ = ticks.tick() => timeline.push(sample()),
+            }
+            if let Some(rate) = timeline.latest() {
+                live.show(progress.total().0, rate);
             }
         };
-        sample(&live);
+        timeline.finish(sample(), SAMPLE_EVERY / 2);
         live.clear();
         (done, timeline)
     }
@@ -188,11 +195,19 @@ async fn ensure_topic(admin: &Admin, args: &RunArgs, partitions: u32) -> Result<
     let name = args.topic.as_str();
     match admin.describe_topics(&[name]).await {
         Ok(topics) => {
-            let existing = topics.first().map_or(0, |topic| topic.partitions.len() as u32);
-            if args.partitions.is_some_and(|asked| asked != existing) || args.durability.is_some() {
+            let Some(topic) = topics.first() else { return Ok(0) };
+            let existing = topic.partitions.len() as u32;
+            if args.partitions.is_some_and(|asked| asked != existing) {
                 eprintln!(
-                    "topic '{name}' exists with {existing} partitions: --partitions and --durability do not change it"
+                    "topic '{name}' exists with {}: --partitions does not change it",
+                    counted(existing, "partition")
                 );
+            }
+            let durability = topic.configs.iter().find(|config| config.key == "durability");
+            if let (Some(asked), Some(found)) = (args.durability, durability)
+                && asked.name() != found.value
+            {
+                eprintln!("topic '{name}' exists with durability={}: --durability does not change it", found.value);
             }
             Ok(existing)
         }
@@ -203,7 +218,7 @@ async fn ensure_topic(admin: &Admin, args: &RunArgs, partitions: u32) -> Result<
                 .into_iter()
                 .fold(topic, |topic, durability| topic.config("durability", durability.name()));
             let created = admin.create_topic(&topic).await.map_err(failure)?;
-            eprintln!("created topic '{name}' with {} partitions", created.partitions);
+            eprintln!("created topic '{name}' with {}", counted(created.partitions, "partition"));
             Ok(created.partitions)
         }
         Err(ClientError::UnknownTopic { .. }) => Err(unknown_topic(name)),
