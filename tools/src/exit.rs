@@ -72,6 +72,13 @@ impl Failure {
         self
     }
 
+    /// Says behind the message what was done all the same.
+    #[must_use]
+    pub fn suffix(mut self, done: impl fmt::Display) -> Self {
+        self.message = format!("{}; {done}", self.message);
+        self
+    }
+
     /// How the process ends.
     #[must_use]
     pub const fn exit(&self) -> Exit {

@@ -104,7 +104,9 @@ pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Fa
     let _ = producer.flush().await;
     let settled = sending.settle().await;
     live.clear();
-    let exit = ended.and_then(|exit| settled.map(|()| exit));
+    let written = counted(sending.tally.written, "record");
+    let exit =
+        ended.and_then(|exit| settled.map(|()| exit)).map_err(|refused| refused.suffix(format!("{written} written")));
     report(&sending.tally, &args, start, context)?;
     exit
 }
