@@ -313,6 +313,13 @@ mod tests {
     }
 
     #[test]
+    fn the_checked_in_sample_is_what_print_config_says() {
+        let sample = include_str!("../tidelog-broker.sample.toml");
+        let printed = Config::default().to_annotated_toml();
+        assert_eq!(sample, printed, "renew it: tidelog-broker --print-config > broker/tidelog-broker.sample.toml");
+    }
+
+    #[test]
     fn a_bad_value_names_key_value_and_range() {
         let mut config = Config::default();
         let error = config.set("connections_max", "0").unwrap_err().to_string();

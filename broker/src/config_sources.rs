@@ -67,7 +67,7 @@ pub fn layered(
         }
     }
     for (key, value) in flags {
-        set(&mut config, key, value, || format!("flag --{}", key.replace('_', "-")))?;
+        set(&mut config, key, value, || format!("flag for {key}"))?;
     }
     Ok(config)
 }
@@ -99,7 +99,7 @@ mod tests {
         let error = layered(None, environment(&[("TIDELOG_LISTEN", "x")]), &[]).unwrap_err().to_string();
         assert!(error.starts_with("environment variable TIDELOG_LISTEN: config key 'listen' cannot be 'x'"), "{error}");
         let error = layered(None, environment(&[]), &[("listen".into(), "y".into())]).unwrap_err().to_string();
-        assert!(error.starts_with("flag --listen"), "{error}");
+        assert!(error.starts_with("flag for listen: config key 'listen'"), "{error}");
         let error = layered(Some(Path::new("/no/such/file")), environment(&[]), &[]).unwrap_err().to_string();
         assert!(error.contains("/no/such/file"), "{error}");
     }

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidelog-broker: {error:#}");
+            eprintln!("tidelog-broker: {error}");
             ExitCode::FAILURE
         }
     }

@@ -16,7 +16,7 @@ use crate::{Admin, ClientError};
 /// It must be opened inside a Tokio runtime with time and IO enabled, and its tasks live on that runtime.
 #[derive(Clone, Debug)]
 pub struct Client {
-    cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<Cluster>,
 }
 
 impl Client {

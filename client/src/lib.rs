@@ -34,6 +34,7 @@ mod admin;
 mod backoff;
 mod client;
 mod cluster;
+mod conditional;
 pub mod consumer;
 mod error;
 mod net;

@@ -294,3 +294,25 @@ async fn an_operator_sees_and_changes_topics() {
     admin.delete_topic("t").await.unwrap();
     assert!(admin.describe_all_topics().await.unwrap().iter().all(|topic| topic.name.as_str() != "t"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_writers_that_expect_the_same_end_one_wins() {
+    let broker = TestBroker::start().await;
+    let client = broker.client_with_topic("versions", 1).await;
+    let partition = PartitionId(0);
+    let first = [RecordRef::new(None, b"a"), RecordRef::new(None, b"b")];
+    assert_eq!(client.append_at("versions", partition, Offset(0), &first).await.unwrap().offset, Some(Offset(0)));
+    let other = broker.client().await;
+    let (mine, theirs) = ([RecordRef::new(None, b"mine")], [RecordRef::new(None, b"theirs")]);
+    let (one, two) = tokio::join!(
+        client.append_at("versions", partition, Offset(2), &mine),
+        other.append_at("versions", partition, Offset(2), &theirs),
+    );
+    assert_eq!(usize::from(one.is_ok()) + usize::from(two.is_ok()), 1, "{one:?} {two:?}");
+    let refused = one.err().or(two.err()).unwrap();
+    let ClientError::Broker(refused) = refused else { panic!("{refused}") };
+    assert_eq!((refused.code, refused.range), (ErrorCode::OffsetMismatch, Some((Offset(0), Offset(3)))));
+    let ends =
+        client.admin().list_offsets("versions", &[(partition, tidelog_protocol::messages::Position::LATEST)]).await;
+    assert_eq!(ends.unwrap()[0].offset, Some(Offset(3)));
+}

@@ -193,6 +193,11 @@ impl Connection {
 
     /// Sends a request and waits for its answer within the request timeout of the client.
     pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
+        self.call_with(request, Bytes::new()).await
+    }
+
+    /// As [`Connection::call`], with a payload.
+    pub(crate) async fn call_with<R: Request>(&self, request: &R, payload: Bytes) -> Result<R::Response, ClientError> {
         let wire = self.wire();
         wire.room().await?;
         let (sender, receiver) = oneshot::channel();
@@ -200,7 +205,7 @@ impl Connection {
             // Nobody listens any more where the caller was dropped.
             let _ = sender.send(reply.and_then(|reply| reply.decode::<R>()));
         });
-        let correlation = wire.submit(request, Bytes::new(), wire.request_timeout, Ticket::Answered(handler), None);
+        let correlation = wire.submit(request, payload, wire.request_timeout, Ticket::Answered(handler), None);
         let _forget = Forget { wire, correlation };
         match tokio::time::timeout(wire.request_timeout, receiver).await {
             Ok(Ok(answer)) => answer,
