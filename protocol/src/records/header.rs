@@ -251,7 +251,8 @@ pub enum TimestampType {
 pub fn peek_total_bytes(bytes: &[u8]) -> Option<usize> {
     let front = bytes.first_chunk::<LENGTH_OVERHEAD>()?;
     let length = i32::from_be_bytes([front[8], front[9], front[10], front[11]]);
-    (length >= MIN_LENGTH).then_some(length as usize + LENGTH_OVERHEAD)
+    // Not before the comparison: a negative length has no place in a usize.
+    (length >= MIN_LENGTH).then(|| length as usize + LENGTH_OVERHEAD)
 }
 
 /// Writes base offset and leader epoch into a batch, in place. Its CRC stays valid.
@@ -336,6 +337,19 @@ mod tests {
     fn preallocated_zeros_are_no_batch() {
         assert_eq!(BatchHeader::parse(&[0; 100]), Err(BatchError::Length { declared: 0 }));
         assert_eq!(peek_total_bytes(&[0; 100]), None);
+    }
+
+    #[test]
+    fn a_negative_length_is_no_batch_however_few_bytes_are_there() {
+        for length in [-1, -12, -13, i32::MIN] {
+            let mut bytes = header().encode();
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            for available in 0..HEADER_BYTES {
+                assert_eq!(peek_total_bytes(&bytes[..available]), None);
+                let refused = Err(BatchError::Truncated { needed: HEADER_BYTES, available });
+                assert_eq!(BatchHeader::parse(&bytes[..available]), refused);
+            }
+        }
     }
 
     #[test]

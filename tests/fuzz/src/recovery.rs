@@ -52,7 +52,8 @@ pub fn check(input: &[u8]) {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Trust {
     Honest,
-    /// Their checksums are right though a log never wrote them: no disk does that, so only panics count.
+    /// Their checksums are right though no log wrote them, or foreign segments lie between those that they know: no disk does that, so
+    /// only panics count.
     Lying,
 }
 
@@ -69,12 +70,14 @@ fn lay_out(partition: &Path, mut input: &[u8]) -> Trust {
     fs::write(partition.join("identity"), identity_file()).expect("the folder takes files");
     let mut trust = Trust::Honest;
     let mut base = 0;
+    let mut lived = false;
     while let [kind, low, high, rest @ ..] = input {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
         let (bytes, after) = rest.split_at(length);
         input = after;
         if kind & LIFE != 0 {
             live(*kind, bytes, partition);
+            lived = true;
             continue;
         }
         let name = match FILES[usize::from(kind & 7)] {
@@ -93,6 +96,7 @@ fn lay_out(partition: &Path, mut input: &[u8]) -> Trust {
                 content = whole;
             }
             if kind & PATCH == 0 {
+                trust = if lived { Trust::Lying } else { trust };
                 base = next.filter(|next| *next > base).unwrap_or(base + 1);
             }
         } else if kind & MEND != 0
