@@ -163,3 +163,57 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(arguments: &[&str]) -> String {
+        let arguments = [&["tidelog"], arguments].concat();
+        command().try_get_matches_from(arguments).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_states_units_and_exit_codes() {
+        let help = command().render_long_help().to_string();
+        for part in ["250ms, 10s", "256KiB", "RFC 3339", "TIDELOG_SERVER", "130  interrupted"] {
+            assert!(help.contains(part), "{part:?} is missing");
+        }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_what_would_be_right() {
+        for (arguments, part) in [
+            (&["produc", "x"][..], "'produce'"),
+            (&["consume", "x", "--fomat", "json"], "'--format'"),
+            (&["consume", "x", "--from", "earliest"], "beginning, end, offset:N"),
+            (&["topics", "create", "../x"], "letters, digits"),
+            (&["topics", "create", "x", "--partitions", "0"], "0 is not in 1.."),
+            (&["topics", "create", "x", "--config", "novalue"], "is no KEY=VALUE"),
+            (&["topics", "alter", "x"], "--set <KEY=VALUE>"),
+            (&["produce", "x", "--acks", "most"], "none, leader, all"),
+            (&["produce", "x", "--linger", "5"], "5ms or 5s"),
+            (&["--server", "host:0", "ping"], "1 to 65535"),
+            (&["records", "delete", "x", "--partition", "0"], "--before <OFFSET>"),
+        ] {
+            let refused = refusal(arguments);
+            assert!(refused.contains(part), "{arguments:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        for arguments in [
+            ["tidelog", "--output", "json", "topics", "list"],
+            ["tidelog", "topics", "--output", "json", "list"],
+            ["tidelog", "topics", "list", "--output", "json"],
+        ] {
+            assert_eq!(Cli::try_parse_from(arguments).unwrap().output, OutputFormat::Json);
+        }
+    }
+}
