@@ -46,7 +46,22 @@ impl ConnectArgs {
 /// # Errors
 /// Those of the command; or where the system gives no threads.
 pub fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    block_on_threads(None, command)
+}
+
+/// As [`block_on`], on this many threads; one for each core where there is no number.
+///
+/// # Errors
+/// As [`block_on`].
+pub fn block_on_threads(
+    threads: Option<u16>,
+    command: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.max(1).into());
+    }
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start threads: {error}")))?;

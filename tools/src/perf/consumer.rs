@@ -23,7 +23,7 @@ use super::summary::{LatencyOf, Measured};
 use super::timer::Timer;
 use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
 use crate::cli::consume::{client_start, consume_failure};
-use crate::connect::{block_on, failure};
+use crate::connect::{block_on_threads, failure};
 use crate::duration::{display_duration, parse_duration};
 use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
 use crate::start_position::StartPosition;
@@ -78,7 +78,7 @@ Examples:
 #[must_use]
 pub fn main() -> ExitCode {
     let command = ConsumerCommand::parse();
-    conclude(block_on(run(command)))
+    conclude(block_on_threads(command.run.threads, run(command)))
 }
 
 async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
@@ -120,6 +120,7 @@ impl ConsumerCommand {
             ("from", self.from.to_string()),
             ("consumers", self.consumers.to_string()),
             ("throughput", self.throughput.to_string()),
+            ("threads", self.run.threads.map_or("one per core".into(), |threads| threads.to_string())),
             ("batch size", display_byte_size(self.batch_size.into())),
             ("prefetch", display_byte_size(self.prefetch.into())),
         ]

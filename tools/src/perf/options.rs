@@ -36,6 +36,10 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
 
+    /// How many threads this process works with; one for each core if absent.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+
     /// Print one JSON object on standard output and nothing else.
     #[arg(long)]
     pub json: bool,

@@ -21,7 +21,7 @@ use super::session::{Session, Stop};
 use super::summary::{LatencyOf, Measured};
 use super::timer::Timer;
 use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
-use crate::connect::{block_on, failure};
+use crate::connect::{block_on_threads, failure};
 use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
 use crate::producer_args::{CompressionArg, ProducerArgs};
 
@@ -100,7 +100,7 @@ fn parse_record_size(text: &str) -> Result<u32, String> {
 #[must_use]
 pub fn main() -> ExitCode {
     let command = ProducerCommand::parse();
-    conclude(block_on(run(command)))
+    conclude(block_on_threads(command.run.threads, run(command)))
 }
 
 async fn run(command: ProducerCommand) -> Result<Exit, Failure> {
@@ -154,6 +154,7 @@ impl ProducerCommand {
             ("throughput", self.throughput.to_string()),
             ("acks", self.producer.acks.name().into()),
             ("compression", self.producer.compression.compression().to_string()),
+            ("threads", self.run.threads.map_or("one per core".into(), |threads| threads.to_string())),
             ("batch size", display_byte_size(self.producer.batch_size.into())),
             ("linger", format!("{} ms", self.producer.linger.as_secs_f64() * 1e3)),
             ("in flight", display_byte_size(self.in_flight.into())),
