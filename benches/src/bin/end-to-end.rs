@@ -212,7 +212,7 @@ impl Bench {
         let cpu = usage(broker.0.id())?.0 - cpu_before;
         println!("| idle broker | {:.2} % of a core | over 10 s | | | {before:.0} |", cpu * 10.0);
         let partitions = self.count(10_000).min(10_000).to_string();
-        self.run("tidelog", &["topics", "create", "many", "--partitions", &partitions])?;
+        self.run("tidelog", &["topics", "create", "many", "--partitions", &partitions, "--timeout", "900s"])?;
         let (_, resident) = usage(broker.0.id())?;
         println!("| {partitions} partitions | | | | | {resident:.0} |");
         self.end(broker)?;
