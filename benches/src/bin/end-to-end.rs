@@ -176,7 +176,7 @@ impl Bench {
     fn latency_row(&self) -> Result<()> {
         let data = self.folder.path().join("latency");
         let _broker = self.broker(&data)?;
-        self.run("tidelog", &["topics", "create", "latency", "--set", "durability=written"])?;
+        self.run("tidelog", &["topics", "create", "latency", "--durability", "written"])?;
         let (rate, records) = (40_000, self.count(400_000));
         let mut runs = Vec::new();
         for _ in 0..=self.rounds {
