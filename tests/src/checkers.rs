@@ -234,7 +234,7 @@ mod tests {
 
     fn read(records: &[(u64, &str)]) -> Vec<PartitionContents> {
         let records = records.iter().map(|(offset, value)| (*offset, (*value).to_string())).collect();
-        vec![PartitionContents { partition: 0, records }]
+        vec![PartitionContents { partition: 0, records, damaged: vec![] }]
     }
 
     fn good() -> Run {
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_value_in_the_wrong_partition_is_found() {
         let mut run = good();
-        run.contents.push(PartitionContents { partition: 1, records: vec![(0, "p0-0".into())] });
+        run.contents.push(PartitionContents { partition: 1, records: vec![(0, "p0-0".into())], damaged: vec![] });
         assert_eq!(breaks(&run), ["NoPhantomRead"]);
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tidelog_client::{
     Client, ClientError, Delivery, NewTopic, PartitionId, Producer, RecordRef, SendError, TopicProducer,
 };
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::history::{History, Operation, Outcome};
@@ -49,18 +51,22 @@ impl Workload {
     /// # Panics
     /// Where the broker cannot be reached or has no such topic.
     pub async fn start(self, server: &str, history: &Arc<History>) -> Load {
+        // A runtime of its own: a client that is let go of still delivers what it took, as long as its runtime lives.
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
         for producer in 0..self.producers {
-            let client = Client::connect(server).await.unwrap();
-            let builder = client.producer().delivery_timeout(self.delivery_timeout);
-            let sender = builder.max_in_flight(self.batches_in_flight).build().unwrap();
-            let topic = sender.topic(&self.topic).await.unwrap();
-            let (history, stop, workload) = (history.clone(), stop.clone(), self.clone());
-            let sending = Sending { producer, workload, sender, topic, history, waiting: VecDeque::new() };
-            tasks.push(tokio::spawn(sending.run(stop)));
+            let (server, workload, history, stop) = (server.to_owned(), self.clone(), history.clone(), stop.clone());
+            let (started, is_started) = oneshot::channel();
+            tasks.push(runtime.spawn(async move {
+                let sending = Sending::open(producer, workload, &server, history).await;
+                // The test may have ended already.
+                let _ = started.send(());
+                sending.run(stop).await;
+            }));
+            within_limit("a producer to start", is_started).await.expect("a producer starts");
         }
-        Load { stop, tasks }
+        Load { stop, tasks, runtime: Some(runtime) }
     }
 }
 
@@ -69,6 +75,7 @@ impl Workload {
 pub struct Load {
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
+    runtime: Option<Runtime>,
 }
 
 impl Load {
@@ -83,11 +90,13 @@ impl Load {
         }
     }
 
-    /// Ends the producers where they stand: what has no outcome is unknown.
+    /// Ends the producers where they stand, as if their processes were killed: what has no outcome is unknown.
     pub async fn abandon(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
         for task in std::mem::take(&mut self.tasks) {
-            task.abort();
-            // Aborted, or done before that.
+            // Cancelled, or done before that.
             let _ = task.await;
         }
     }
@@ -95,7 +104,9 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -110,6 +121,14 @@ struct Sending {
 }
 
 impl Sending {
+    async fn open(producer: u32, workload: Workload, server: &str, history: Arc<History>) -> Self {
+        let client = Client::connect(server).await.unwrap();
+        let builder = client.producer().delivery_timeout(workload.delivery_timeout);
+        let sender = builder.max_in_flight(workload.batches_in_flight).build().unwrap();
+        let topic = sender.topic(&workload.topic).await.unwrap();
+        Self { producer, workload, sender, topic, history, waiting: VecDeque::new() }
+    }
+
     async fn run(mut self, stop: Arc<AtomicBool>) {
         let partition = self.producer % self.topic.partitions();
         while !stop.load(Ordering::Relaxed) {
