@@ -17,7 +17,7 @@ use crate::disk::{Disk, is_full};
 use crate::flusher::FlusherHandle;
 use crate::identity::Identity;
 use crate::reader::LogReader;
-use crate::recovery::{OpenError, RecoveryReport, recover};
+use crate::recovery::{OpenError, Recovered, RecoveryReport, recover};
 use crate::retention::Retention;
 use crate::segment::{Place, Segment, SegmentOptions};
 use crate::segment_files::Prepared;
@@ -131,16 +131,16 @@ impl Log {
     pub fn open(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
-        let found = recover(&place, &identity)?;
-        let (segments, holes, epochs) = (found.segments, found.holes, found.epochs);
-        let parts = Parts { place, identity, flusher: flusher.clone(), listener, segments, holes, epochs };
-        let state = Arc::new(LogState::new(parts, found.ends));
+        let Recovered { segments, holes, epochs, epochs_dirty, ends, report } = recover(&place, &identity)?;
+        let parts =
+            Parts { place, identity, flusher: flusher.clone(), listener, segments, holes, epochs, epochs_dirty };
+        let state = Arc::new(LogState::new(parts, ends));
         flusher.register(&state);
-        if found.report.scanned_bytes > 0 {
+        if report.scanned_bytes > 0 {
             flusher.request_upkeep(&state);
         }
         let active = state.active();
-        Ok((Self { state, active }, found.report))
+        Ok((Self { state, active }, report))
     }
 
     /// A handle for reading, for any thread.
@@ -163,12 +163,9 @@ impl Log {
     /// Makes everything appended durable, here and now, and tells the listener. For closing and for tests: it blocks.
     ///
     /// # Errors
-    /// [`AppendError::Poisoned`] if the flush fails, now or earlier; [`AppendError::StorageFull`] if there is no room for the
-    /// bookkeeping that must come first.
+    /// [`AppendError::Poisoned`] if the flush fails, now or earlier.
     pub fn flush(&self) -> Result<(), AppendError> {
-        self.state.flush().map(drop).map_err(|error| {
-            if is_full(&error.source) { AppendError::StorageFull } else { AppendError::Poisoned(error) }
-        })
+        self.state.flush().map(drop).map_err(AppendError::Poisoned)
     }
 
     /// As the leader: assigns the next offsets to the groups, stamps them and `epoch` into the batches, and writes as many groups as fit

@@ -16,7 +16,7 @@ use tidelog_protocol::records::BatchHeader;
 
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, SegmentRecord, Shutdown};
 use crate::damage::{Damage, Unresolved};
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, is_full};
 use crate::hole::{Hole, Holes};
 use crate::identity::{Identity, IdentityError};
 use crate::leader_epochs::{Change, LeaderEpochs};
@@ -69,6 +69,8 @@ pub(crate) struct Recovered {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) holes: Holes,
     pub(crate) epochs: LeaderEpochs,
+    /// The epochs could not be written yet.
+    pub(crate) epochs_dirty: bool,
     pub(crate) ends: Ends,
     pub(crate) report: RecoveryReport,
 }
@@ -418,13 +420,11 @@ impl Recovery<'_> {
         }
         let mut epochs = self.epochs;
         let _: Change = epochs.truncate_to(end);
-        if epochs != self.stored_epochs {
-            epochs.write(&*self.place.disk, &self.place.dir)?;
-        }
+        let epochs_dirty = epochs != self.stored_epochs && !write_if_there_is_room(self.place, &epochs)?;
         let holes = Holes::new(self.holes).within(log_start..end);
         self.report.holes = holes.all().to_vec();
         let ends = Ends { log_start, end };
-        Ok(Recovered { segments: self.segments, holes, epochs, ends, report: self.report })
+        Ok(Recovered { segments: self.segments, holes, epochs, epochs_dirty, ends, report: self.report })
     }
 
     /// Nothing valid follows the damage: its bytes and the segments behind it were never acked.
@@ -447,6 +447,15 @@ impl Recovery<'_> {
             last.set_allocated(damage.position);
         }
         Ok(())
+    }
+}
+
+/// False where the disk is full: a log opens all the same, and writes its epochs before its next checkpoint.
+fn write_if_there_is_room(place: &Place, epochs: &LeaderEpochs) -> Result<bool, StorageError> {
+    match epochs.write(&*place.disk, &place.dir) {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(&error.source) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct LogState {
     holes: RwLock<Arc<Holes>>,
     poison: OnceLock<Arc<StorageError>>,
     pub(crate) epochs: Mutex<LeaderEpochs>,
-    /// The history has entries that its file lacks. Taken before the flush that would make their records durable.
+    /// The history has entries that its file lacks. Written before the checkpoint that would let recovery pass over their records.
     pub(crate) epochs_dirty: AtomicBool,
     /// A segment got its name since the last fsync of the folder.
     pub(crate) folder_dirty: AtomicBool,
@@ -99,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) holes: Holes,
     pub(crate) epochs: LeaderEpochs,
+    pub(crate) epochs_dirty: bool,
 }
 
 impl LogState {
@@ -116,7 +117,7 @@ impl LogState {
             holes: RwLock::new(Arc::new(parts.holes)),
             poison: OnceLock::new(),
             epochs: Mutex::new(parts.epochs),
-            epochs_dirty: AtomicBool::new(false),
+            epochs_dirty: AtomicBool::new(parts.epochs_dirty),
             folder_dirty: AtomicBool::new(false),
             flushing: Mutex::new(()),
             upkeep: Mutex::new(Upkeep::default()),
@@ -237,9 +238,12 @@ impl LogState {
         if end == self.flushed_end() || self.retired.load(Ordering::Acquire) {
             return Ok(0);
         }
-        if let Err(error) = self.write_epochs() {
-            // No room for the bookkeeping: nothing was flushed, so nothing was forgotten, and it may be tried again.
-            return Err(if is_full(&error.source) { Arc::new(error) } else { self.poison(error) });
+        // Where there is no room for the bookkeeping, records are made durable all the same: no checkpoint is written past them before
+        // their epochs are, so recovery finds those in the records. To wait for room would leave acks hanging.
+        if let Err(error) = self.write_epochs()
+            && !is_full(&error.source)
+        {
+            return Err(self.poison(error));
         }
         let began = Instant::now();
         let bytes = self.sync_dirty().map_err(|error| {
@@ -253,8 +257,8 @@ impl LogState {
         Ok(bytes)
     }
 
-    /// An epoch must be durable before the first record that it wrote.
-    fn write_epochs(&self) -> Result<(), StorageError> {
+    /// An epoch must be durable before a checkpoint lies behind the first record that it wrote.
+    pub(crate) fn write_epochs(&self) -> Result<(), StorageError> {
         if self.epochs_dirty.swap(false, Ordering::AcqRel) {
             let epochs = self.epochs.lock().clone();
             epochs.write(&*self.place.disk, &self.place.dir).inspect_err(|_| {

@@ -72,6 +72,7 @@ impl LogState {
             let source = io::Error::new(error.source.kind(), error.to_string());
             return Err(StorageError { operation: "flush before checkpoint", path: error.path.clone(), source });
         }
+        self.write_epochs()?;
         let mut saved = Vec::with_capacity(records.len());
         for (segment, record) in segments.iter().zip(records) {
             let marks = segment.save_index(&record).context("write the index of", &segment.path())?;
