@@ -8,7 +8,7 @@ use tidelog_coordination::Command;
 use tidelog_coordination::command::RegisterBroker;
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherOptions, OsDisk, SpaceGuard, StorageError};
-use tidelog_protocol::{BrokerId, WireError};
+use tidelog_protocol::{BrokerId, ErrorCode, WireError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -160,7 +160,7 @@ async fn open_storage(config: &Config, disk: Arc<dyn Disk>) -> Result<Storage, S
         let quorum = Quorum::open(
             &config.data.0,
             disk.clone(),
-            flusher.handle(),
+            flusher.handle().with_reserve(),
             BrokerId(config.broker_id),
             data.format().incarnation,
         )?;
@@ -182,7 +182,14 @@ async fn assemble(
     let controllers = Controllers::new(storage.quorum.clone());
     let (host, port) = config.advertise.0.clone().unwrap_or((address.ip().to_string(), address.port()));
     let register = RegisterBroker { broker_id, incarnation: storage.data.format().incarnation, host, port, rack: None };
-    controllers.submit(Command::RegisterBroker(register)).await.map_err(StartError::Register)?;
+    match controllers.submit(Command::RegisterBroker(register)).await {
+        Ok(_) => {}
+        // What is there can be read, and nothing else must be said about this broker than is known already.
+        Err(error) if error.code == ErrorCode::StorageFull && controllers.image().broker(broker_id).is_some() => {
+            warn!("the disk is full: this start is not registered, the last one holds on");
+        }
+        Err(error) => return Err(StartError::Register(error)),
+    }
 
     let metrics = Arc::new(Metrics::new());
     let opening = Opening {

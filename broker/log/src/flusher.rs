@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::is_full;
 use crate::segment::Segment;
 use crate::space::SpaceGuard;
 use crate::state::LogState;
@@ -55,6 +54,14 @@ pub struct Flusher {
 #[derive(Clone, Debug)]
 pub struct FlusherHandle {
     shared: Option<Arc<Shared>>,
+    reserve: Reserve,
+}
+
+/// The space below the low-space watermark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reserve {
+    Kept,
+    Usable,
 }
 
 /// What a flusher has done since it started.
@@ -124,7 +131,7 @@ impl Flusher {
     /// The handle that logs are opened with.
     #[must_use]
     pub fn handle(&self) -> FlusherHandle {
-        FlusherHandle { shared: Some(Arc::clone(&self.shared)) }
+        FlusherHandle { shared: Some(Arc::clone(&self.shared)), reserve: Reserve::Kept }
     }
 }
 
@@ -144,7 +151,14 @@ impl FlusherHandle {
     /// A handle without threads: nothing is flushed but by [`crate::Log::flush`]. For tools and tests.
     #[must_use]
     pub fn detached() -> Self {
-        Self { shared: None }
+        Self { shared: None, reserve: Reserve::Kept }
+    }
+
+    /// A handle for a log that may use the space below the low-space watermark: that space is kept for those without whom none could
+    /// be freed, such as the log that says which topics there are.
+    #[must_use]
+    pub fn with_reserve(self) -> Self {
+        Self { reserve: Reserve::Usable, ..self }
     }
 
     /// What was done so far.
@@ -169,7 +183,7 @@ impl FlusherHandle {
     #[must_use]
     pub fn has_space(&self) -> bool {
         let space = self.shared.as_ref().and_then(|shared| shared.options.space.as_ref());
-        space.is_none_or(|space| space.has_room())
+        self.reserve == Reserve::Usable || space.is_none_or(|space| space.has_room())
     }
 
     pub(crate) fn count_flush(&self, bytes: u64, took: Duration) {
@@ -245,21 +259,9 @@ impl Shared {
     }
 
     fn flush(&self, log: &Arc<LogState>) {
-        match log.flush() {
-            Ok(0) => {}
-            Ok(_) => {
-                if !log.settling.swap(true, Ordering::AcqRel) {
-                    self.queue.lock().settling.push(Arc::clone(log));
-                }
-            }
-            // Nothing was lost: the bookkeeping in front of the flush found no room. The next look tries again.
-            Err(error) if is_full(&error.source) && log.poisoned().is_none() => {
-                if !log.dirty_noted.swap(true, Ordering::AcqRel) {
-                    self.queue.lock().dirty.push(Arc::clone(log));
-                }
-            }
-            // The listener knows.
-            Err(_) => {}
+        // Of a failure the listener knows.
+        if log.flush().is_ok_and(|bytes| bytes > 0) && !log.settling.swap(true, Ordering::AcqRel) {
+            self.queue.lock().settling.push(Arc::clone(log));
         }
         if log.flushed_bytes.load(Ordering::Relaxed) >= self.options.checkpoint_bytes {
             self.queue_upkeep(log);
