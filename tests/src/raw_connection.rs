@@ -2,10 +2,16 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use tidelog_protocol::api::{Api, Request};
 use tidelog_protocol::frame::{Flags, FrameKind, FrameLimits, HEADER_BYTES, Header, Preface};
-use tidelog_protocol::messages::{Fault, GoAwayPush, HelloRequest};
-use tidelog_protocol::{CorrelationId, Message, ProtocolVersion, WireError};
+use tidelog_protocol::messages::{
+    Acks, Fault, GoAwayPush, HelloRequest, MetadataRequest, ProduceRequest, ProduceResponse,
+};
+use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS};
+use tidelog_protocol::{
+    CorrelationId, Message, PartitionId, ProtocolVersion, Timestamp, TopicId, TopicName, WireError,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -127,6 +133,26 @@ impl RawConnection {
         fault(&frame)
     }
 
+    /// The identity of a topic.
+    ///
+    /// # Panics
+    /// Where there is none of this name.
+    pub async fn topic_id(&mut self, name: &str) -> TopicId {
+        let request = MetadataRequest { topics: Some(vec![TopicName::new(name).unwrap()]) };
+        self.call(&request, &[]).await.unwrap().topics.first().expect("the topic exists").topic_id
+    }
+
+    /// Produces batches to partition 0, with acks=all.
+    ///
+    /// # Errors
+    /// The fault that the broker answered with.
+    ///
+    /// # Panics
+    /// Where no answer comes.
+    pub async fn produce(&mut self, topic_id: TopicId, batches: &[u8]) -> Result<ProduceResponse, WireError> {
+        self.call(&produce_request(topic_id), batches).await
+    }
+
     /// The answer to a request; what else comes before it is dropped.
     ///
     /// # Panics
@@ -184,4 +210,23 @@ impl RawConnection {
 
 fn fault(frame: &RawFrame) -> WireError {
     Fault::from_body(&frame.body, ProtocolVersion::CURRENT).unwrap().into()
+}
+
+/// A request to produce to partition 0, with acks=all.
+#[must_use]
+pub fn produce_request(topic_id: TopicId) -> ProduceRequest {
+    ProduceRequest { topic_id, partition: PartitionId(0), leader_epoch: None, acks: Acks::All, expected_log_end: None }
+}
+
+/// A batch of records with these values.
+///
+/// # Panics
+/// Where they do not fit into 32 MiB.
+#[must_use]
+pub fn batch(values: &[&[u8]], compression: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new(32 << 20);
+    for value in values {
+        builder.append(Timestamp(1_000), None, Some(value), NO_HEADERS).unwrap();
+    }
+    builder.finish(compression).unwrap()
 }

@@ -24,14 +24,14 @@ fn broker_on(disk: &LoopDisk) -> BrokerProcess {
 }
 
 /// Cuts the power under a load and brings the broker back.
-async fn lose_power(disk: &LoopDisk, broker: &mut BrokerProcess, load: Load) {
+async fn lose_power(disk: &LoopDisk, broker: &mut BrokerProcess, history: &History, load: Load) {
+    history.cut_off();
     disk.lose_power();
-    // What is acknowledged from here on would be a lie: leave time for it.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     load.abandon().await;
     broker.kill();
     disk.remount();
     broker.restart();
+    history.reconnected();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,12 +51,15 @@ async fn flushed_records_survive_power_loss_under_load() {
         let load = Workload { producers: 4, ..Workload::on("logs") }.start(&server, &history).await;
         wait_for_acks(&history, history.acked() + 200).await;
         tokio::time::sleep(Duration::from_micros(rng.u64(..500_000))).await;
-        lose_power(&disk, &mut broker, load).await;
+        lose_power(&disk, &mut broker, &history, load).await;
     }
-    let run = Run { sent: history.sent(), contents: read_all(&server, "logs").await };
+    // A flush that was under way may have left a later piece without an earlier one. Nothing of it was acknowledged, and the log cannot know
+    // that: such a range is answered with an error.
+    let run = Run { sent: history.sent(), contents: read_around_damage(&server, "logs").await };
     assert_holds(&run, ALL);
     assert_holds(&run, &[&AckedIsDurable]);
-    println!("{} acknowledged, {} stand twice", history.acked(), duplicates(&run));
+    let damaged: usize = run.contents.iter().map(|contents| contents.damaged.len()).sum();
+    println!("{} acknowledged, {} stand twice, {damaged} ranges told as damaged", history.acked(), duplicates(&run));
     broker.terminate();
 }
 
@@ -72,7 +75,7 @@ async fn written_records_are_lost_with_the_power_and_the_loss_is_told() {
     let history = Arc::new(History::new("written-power"));
     let load = Workload::on("logs").start(&server, &history).await;
     wait_for_acks(&history, 2_000).await;
-    lose_power(&disk, &mut broker, load).await;
+    lose_power(&disk, &mut broker, &history, load).await;
 
     let run = Run { sent: history.sent(), contents: read_around_damage(&server, "logs").await };
     let lost = NoAckedRecordLost.violations(&run);

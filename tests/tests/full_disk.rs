@@ -1,0 +1,171 @@
+//! A disk that runs full: produce is refused, consume goes on, nothing is half acknowledged, and freeing space is all that it takes. Needs
+//! root and loop devices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_client::{Client, NewTopic, PartitionId};
+use tidelog_protocol::records::Compression;
+use tidelog_protocol::{ErrorCode, TopicId, WireError};
+use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::checkers::{ALL, Run, assert_holds};
+use tidelog_tests::contents::read_all;
+use tidelog_tests::history::History;
+use tidelog_tests::loop_disk::LoopDisk;
+use tidelog_tests::patience::wait_until;
+use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::requirements::{Need, requires};
+use tidelog_tests::workload::{Workload, create_topic, wait_for_acks};
+
+const DISK_BYTES: u64 = 192 << 20;
+
+fn small_topic() -> NewTopic {
+    NewTopic::named("logs").partitions(1).config("segment.bytes", "1048576").config("max.message.bytes", "524288")
+}
+
+/// Produces until it is refused; says how.
+async fn produce_until_refused(connection: &mut RawConnection, topic: TopicId) -> WireError {
+    let value = vec![b'x'; 60 << 10];
+    let batch = batch(&[&value], Compression::None);
+    wait_until("produce to be refused", async || connection.produce(topic, &batch).await.err()).await
+}
+
+async fn wait_until_produced(connection: &mut RawConnection, topic: TopicId) {
+    let batch = batch(&[b"again"], Compression::None);
+    wait_until("produce to go on", async || connection.produce(topic, &batch).await.ok()).await;
+}
+
+fn assert_is_full(error: &WireError) {
+    assert_eq!(error.code, ErrorCode::StorageFull, "{error}");
+    assert!(error.code.is_retriable() && error.retry_after_ms > 0, "{error:?}");
+    assert!(error.message.contains("free space"), "the message must say what to do: {error}");
+}
+
+async fn wait_until_ready(broker: &BrokerProcess) {
+    wait_until("the broker to be ready", async || (broker.http("/readyz").status == 200).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_produce_serves_reads_and_heals_when_space_is_freed() {
+    if !requires("a_full_disk_refuses_produce_serves_reads_and_heals_when_space_is_freed", &[Need::LoopDisk]) {
+        return;
+    }
+    let disk = LoopDisk::new(DISK_BYTES);
+    let broker = BrokerSettings::new().data(disk.path().join("data")).start();
+    let server = broker.server();
+    create_topic(&server, &small_topic()).await.unwrap();
+    create_topic(&server, &NewTopic::named("filler").partitions(1)).await.unwrap();
+    let history = Arc::new(History::new("full"));
+    let workload = Workload { producers: 1, value_bytes: 1_000, ..Workload::on("logs") };
+    let load = workload.clone().start(&server, &history).await;
+    wait_for_acks(&history, 500).await;
+
+    // Under load, to the last block.
+    let ballast = disk.fill(0);
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let topic = connection.topic_id("filler").await;
+    let refusal = produce_until_refused(&mut connection, topic).await;
+    assert_is_full(&refusal);
+    assert!(disk.free_bytes() < 1 << 20, "the disk has {} bytes left: it was not full", disk.free_bytes());
+    load.abandon().await;
+
+    // What cannot be delivered is given up as not written, or unknown, and everything that was acknowledged is there.
+    let impatient = Workload {
+        delivery_timeout: Duration::from_secs(2),
+        // One batch at a time: a batch that was refused must not be overtaken by a later one.
+        batches_in_flight: 1,
+        ..workload.clone()
+    };
+    let load = impatient.start(&server, &history).await;
+    wait_until("a send that is given up", async || {
+        let sent = history.sent();
+        sent.iter().any(|sent| format!("{:?}", sent.outcome).contains("StorageFull")).then_some(())
+    })
+    .await;
+    load.stop().await;
+    let run = Run { sent: history.sent(), contents: read_all(&server, "logs").await };
+    assert_holds(&run, ALL);
+    assert_eq!(broker.http("/livez").status, 200);
+    assert_eq!(broker.http("/readyz").status, 503, "a broker that takes nothing is not ready");
+
+    drop(ballast);
+    wait_until_produced(&mut connection, topic).await;
+    let before = history.acked();
+    let load = workload.start(&server, &history).await;
+    wait_for_acks(&history, before + 500).await;
+    load.stop().await;
+    wait_until_ready(&broker).await;
+    let run = Run { sent: history.sent(), contents: read_all(&server, "logs").await };
+    assert_holds(&run, ALL);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_the_low_space_watermark_produce_is_refused_while_the_disk_has_room() {
+    if !requires("below_the_low_space_watermark_produce_is_refused_while_the_disk_has_room", &[Need::LoopDisk]) {
+        return;
+    }
+    let disk = LoopDisk::new(DISK_BYTES);
+    let settings = BrokerSettings::new().data(disk.path().join("data"));
+    let broker = settings.set("disk_free_min_bytes", "64MiB").set("housekeeping_interval_ms", "100").start();
+    create_topic(&broker.server(), &small_topic()).await.unwrap();
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let topic = connection.topic_id("logs").await;
+    wait_until_produced(&mut connection, topic).await;
+
+    let ballast = disk.fill(32 << 20);
+    let refusal = produce_until_refused(&mut connection, topic).await;
+    assert_is_full(&refusal);
+    assert!(refusal.message.contains("disk_free_min_bytes"), "{refusal}");
+    assert!(disk.free_bytes() > 8 << 20, "the disk is full: the watermark was not what refused");
+    let ready = broker.http("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("FAULT disk-space"), "{}", ready.body);
+    assert!(broker.http("/metrics").body.contains("tidelog_disk_full 1"));
+    assert!(!read_all(&broker.server(), "logs").await[0].records.is_empty());
+    // What frees space must not need any.
+    let client = Client::connect(&broker.server()).await.unwrap();
+    client.admin().delete_records("logs", PartitionId(0), None).await.unwrap();
+    client.admin().delete_topic("logs").await.unwrap();
+    create_topic(&broker.server(), &small_topic()).await.unwrap();
+    let topic = connection.topic_id("logs").await;
+    assert_is_full(&produce_until_refused(&mut connection, topic).await);
+
+    drop(ballast);
+    wait_until_produced(&mut connection, topic).await;
+    wait_until_ready(&broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_starts_on_a_full_disk_and_serves_what_is_there() {
+    if !requires("a_broker_starts_on_a_full_disk_and_serves_what_is_there", &[Need::LoopDisk]) {
+        return;
+    }
+    for low_water in ["0", "16MiB"] {
+        for end in ["killed", "stopped"] {
+            let disk = LoopDisk::new(DISK_BYTES);
+            let settings = BrokerSettings::new().data(disk.path().join("data"));
+            let mut broker = settings.set("disk_free_min_bytes", low_water).start();
+            let server = broker.server();
+            create_topic(&server, &small_topic()).await.unwrap();
+            let history = Arc::new(History::new("full-start"));
+            let load = Workload { producers: 1, ..Workload::on("logs") }.start(&server, &history).await;
+            wait_for_acks(&history, 2_000).await;
+            load.stop().await;
+            match end {
+                "killed" => broker.kill(),
+                _ => assert!(broker.terminate().success()),
+            }
+            let ballast = disk.fill(0);
+            broker.restart();
+            let run = Run { sent: history.sent(), contents: read_all(&server, "logs").await };
+            assert_holds(&run, ALL);
+            let mut connection = RawConnection::introduced(broker.address()).await;
+            let topic = connection.topic_id("logs").await;
+            assert_is_full(&produce_until_refused(&mut connection, topic).await);
+
+            drop(ballast);
+            wait_until_produced(&mut connection, topic).await;
+            wait_until_ready(&broker).await;
+        }
+    }
+}
