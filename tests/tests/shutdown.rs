@@ -1,4 +1,5 @@
 //! The end of a broker: what was acknowledged stays, the next start has nothing to look for, clients come back by themselves.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::sync::Arc;
 
