@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use tidelog_log::{
-    FlusherHandle, Group, Hole, Identity, Log, LogOptions, OpenError, OsDisk, ReadError, ReadOutcome, RecoveryReport,
-    SegmentOptions, Unheard,
+    FlusherHandle, Group, Identity, Log, LogOptions, OpenError, OsDisk, ReadError, ReadOutcome, SegmentOptions, Unheard,
 };
 use tidelog_protocol::records::{BatchBuilder, Batches, Compression, NO_HEADERS, RawBatch};
 use tidelog_protocol::{IncarnationId, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
@@ -33,10 +32,12 @@ pub fn check(input: &[u8]) {
     let partition = folder.path().join("t-3");
     let trust = lay_out(&partition, input);
 
-    let Some((first, _)) = open(&partition) else { return };
     if trust == Trust::Lying {
+        // Refused or not: what could such a folder be read as?
+        let _ = Log::open(options(&partition));
         return;
     }
+    let Some((first, _)) = open(&partition) else { return };
     let before = logs(&partition);
     let (second, log) = open(&partition).expect("what opened once opens again");
     assert_eq!(first, second, "opening twice finds two things");
@@ -52,8 +53,8 @@ pub fn check(input: &[u8]) {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Trust {
     Honest,
-    /// Their checksums are right though no log wrote them, or foreign segments lie between those that they know: no disk does that, so
-    /// only panics count.
+    /// Their checksums are right though no log wrote them, or foreign segments lie where they know others: no disk does that, so
+    /// only a panic of opening counts.
     Lying,
 }
 
@@ -159,24 +160,23 @@ fn identity_file() -> Vec<u8> {
     bytes
 }
 
-/// What a log holds, as its readers see it.
+/// What a log holds, as its readers see it: damage counts the same whether opening found it or reading did.
 #[derive(PartialEq, Debug)]
 pub struct Contents {
     start: Offset,
     end: Offset,
     /// Base offset and bytes of each batch; damaged ranges without bytes.
     batches: Vec<(Offset, Vec<u8>)>,
-    holes: Vec<Hole>,
 }
 
 /// Opens a log of small segments in `partition`, and reads all of it.
 pub fn open(partition: &Path) -> Option<(Contents, Log)> {
-    let (log, report) = match Log::open(options(partition)) {
+    let (log, _) = match Log::open(options(partition)) {
         Ok(opened) => opened,
         Err(OpenError::Storage(error)) => panic!("bytes in files were taken for a failing disk: {error}"),
         Err(_) => return None,
     };
-    let contents = read(&log, report);
+    let contents = read(&log);
     Some((contents, log))
 }
 
@@ -191,7 +191,7 @@ fn options(partition: &Path) -> LogOptions {
     }
 }
 
-fn read(log: &Log, report: RecoveryReport) -> Contents {
+fn read(log: &Log) -> Contents {
     let reader = log.reader();
     let (start, end) = (reader.log_start(), reader.written_end());
     assert!(start <= end, "the log starts at {start} and ends at {end}");
@@ -217,7 +217,7 @@ fn read(log: &Log, report: RecoveryReport) -> Contents {
             Err(error) => panic!("at {at} of {start} to {end}: {error}"),
         }
     }
-    Contents { start, end, batches, holes: report.holes }
+    Contents { start, end, batches }
 }
 
 /// Name and bytes of every segment.
