@@ -167,10 +167,10 @@ fn read_bookkeeping(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Stora
             }
         }
     };
-    // What can be told about segments is found out anew; the log start offset cannot be.
+    // What can be told about segments is found out anew; the log start offset and how far the log was durable cannot be: without
+    // the latter, damage near the end would be cut off as a torn tail.
     checkpoint.segments.clear();
     checkpoint.holes.clear();
-    checkpoint.recovery_point = checkpoint.log_start;
     Ok((Some(checkpoint), LeaderEpochs::default(), Some(distrusted)))
 }
 
@@ -402,6 +402,10 @@ impl Recovery<'_> {
             } else {
                 self.cut_torn_tail()?;
             }
+        }
+        if self.expected < self.durable_end {
+            self.close_damage(self.durable_end);
+            self.expected = self.durable_end;
         }
         let end = self.expected.max(log_start);
         let active_fits = self.segments.last().is_some_and(|last| last.end_offset() == end);

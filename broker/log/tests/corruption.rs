@@ -280,6 +280,28 @@ fn a_copy_of_a_segment_under_another_name_is_not_swallowed() {
 }
 
 #[test]
+fn what_was_durable_is_no_torn_tail_even_where_the_epochs_are_damaged_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    for number in 0..20u8 {
+        append(&mut log, 1, &[number; 100]);
+    }
+    log.close().unwrap();
+    fs::write(dir.join("leader-epochs"), b"short").unwrap();
+    let path = segment(&dir, 0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[12 * 161..].fill(0xee);
+    fs::write(&path, bytes).unwrap();
+    for _ in 0..2 {
+        let (log, report) = open(&dir);
+        assert_eq!((report.torn_bytes, log.end()), (0, Offset(20)));
+        let lost = log.reader().read_blocking(Offset(12), Offset::MAX, 1);
+        assert!(matches!(lost, Err(ReadError::Corrupt { from: Offset(12), to: Offset(20) })), "{lost:?}");
+    }
+}
+
+#[test]
 fn scrub_finds_rot_before_a_reader_does() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("t-0");
