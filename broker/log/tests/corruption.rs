@@ -302,6 +302,28 @@ fn what_was_durable_is_no_torn_tail_even_where_the_epochs_are_damaged_too() {
 }
 
 #[test]
+fn a_segment_that_holds_other_batches_than_it_should_is_corrupt() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, other) = (temp.path().join("t-0"), temp.path().join("t-1"));
+    let (mut log, _) = open(&dir);
+    for number in 0..3u8 {
+        append(&mut log, 1, &[number; 300]);
+    }
+    log.close().unwrap();
+    let (mut log, _) = open(&other);
+    for number in 0..60u8 {
+        append(&mut log, 1, &[number; 3]);
+    }
+    log.close().unwrap();
+    let length = fs::read(segment(&dir, 0)).unwrap().len();
+    fs::write(segment(&dir, 0), &fs::read(segment(&other, 0)).unwrap()[..length]).unwrap();
+
+    let (log, _) = open(&dir);
+    let refused = log.reader().read_blocking(Offset(0), Offset::MAX, 10_000);
+    assert!(matches!(refused, Err(ReadError::Corrupt { from: Offset(0), to: Offset(3) })), "{refused:?}");
+}
+
+#[test]
 fn scrub_finds_rot_before_a_reader_does() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("t-0");
