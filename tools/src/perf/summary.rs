@@ -115,7 +115,7 @@ pub struct Summary {
     pub latency_ms: LatencyMillis,
     /// CPU time of this process.
     pub client_cpu_seconds: f64,
-    /// CPU time of the broker; `null` where it does not tell.
+    /// CPU time of the broker; `null` where it does not tell, or restarted during the run.
     pub broker_cpu_seconds: Option<f64>,
     /// Resident memory of the broker after the run, mapped log pages not included; `null` where it does not tell.
     pub broker_rss_bytes: Option<u64>,
@@ -170,7 +170,9 @@ impl Summary {
         let seconds = elapsed.as_secs_f64();
         let per_second = |amount: f64| if seconds > 0.0 { rounded(amount / seconds, 1) } else { 0.0 };
         let client_cpu = client.after.cpu.saturating_sub(client.before.cpu).as_secs_f64();
-        let broker_cpu = broker.map(|span| span.after.cpu.saturating_sub(span.before.cpu).as_secs_f64());
+        // Less than before: it is another process, and what the first one used died with it.
+        let broker_cpu =
+            broker.and_then(|span| span.after.cpu.checked_sub(span.before.cpu)).map(|cpu| cpu.as_secs_f64());
         let per = |cpu: Option<f64>, amount: f64| cpu.filter(|_| amount > 0.0).map(|cpu| rounded(cpu / amount, 4));
         let (gb, million) = (bytes as f64 / 1e9, records as f64 / 1e6);
         Self {
@@ -389,6 +391,24 @@ mod tests {
         assert_eq!(summary.client_cpu_seconds_per_gb, Some(2.0));
         assert_eq!(summary.broker_cpu_seconds_per_million_records, Some(1.5));
         assert_eq!(summary.log_bytes_added, Some(1_010_000_000));
+    }
+
+    #[test]
+    fn a_broker_that_restarted_has_no_cpu_time_instead_of_none() {
+        let (summary, measured) = example();
+        let run = RunIdentity {
+            tool: summary.tool,
+            command: String::new(),
+            started_at: String::new(),
+            warmup_records: 0,
+            settings: Vec::new(),
+        };
+        let usage = ProcessUsage { cpu: Duration::ZERO, rss_bytes: 0, rss_peak_bytes: 0 };
+        let broker =
+            |millis| BrokerUsage { cpu: Duration::from_millis(millis), rss_bytes: 7, rss_peak_bytes: 9, log_bytes: 0 };
+        let span = Span { before: broker(900), after: broker(100) };
+        let restarted = Summary::new(run, &measured, Span { before: usage, after: usage }, Some(span), None);
+        assert_eq!((restarted.broker_cpu_seconds, restarted.broker_rss_bytes), (None, Some(7)));
     }
 
     #[test]
