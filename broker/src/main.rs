@@ -67,6 +67,10 @@ fn main() -> ExitCode {
         print!("{}", config.to_annotated_toml());
         return ExitCode::SUCCESS;
     }
+    if let Err(error) = logging::start(&config) {
+        eprintln!("tidelog-broker: {error}");
+        return ExitCode::from(2);
+    }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -77,7 +81,6 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    logging::start(&config)?;
     let files = process::raise_file_limit()?;
     if files < FILES_MIN {
         anyhow::bail!(
