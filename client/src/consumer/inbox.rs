@@ -76,11 +76,14 @@ struct Partition {
 }
 
 impl Inbox {
+    /// What a partition's generation is until it is halted or started anew.
+    pub(super) const FIRST_GENERATION: u64 = 0;
+
     /// An inbox of partitions that start at these positions.
     pub(super) fn new(positions: Vec<(Position, Offset)>, prefetch_bytes: u32) -> Arc<Self> {
         let changed = positions.iter().map(|_| Notify::new()).collect();
         let partitions = positions.into_iter().map(|(position, high_watermark)| Partition {
-            generation: 0,
+            generation: Self::FIRST_GENERATION,
             position,
             queue: VecDeque::new(),
             listed: false,

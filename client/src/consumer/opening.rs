@@ -11,7 +11,7 @@ use super::builder::{Selection, Settings};
 use super::inbox::Inbox;
 use super::reading::{Consumer, Partition};
 use super::subscription::Subscription;
-use super::{Start, TopicPartition};
+use super::{ConsumeError, OutOfRange, Start, TopicPartition};
 use crate::ClientError;
 use crate::cluster::Cluster;
 
@@ -21,6 +21,7 @@ struct Opening {
     /// What the first subscription asks for.
     position: Position,
     offset: Offset,
+    log_start: Offset,
     high_watermark: Offset,
 }
 
@@ -50,6 +51,9 @@ pub(super) async fn open(
         if partition.finished {
             inbox.halt(slot);
         }
+        if let Some(error) = openings[slot].beyond_the_end(&settings) {
+            inbox.fail(slot, Inbox::FIRST_GENERATION, error);
+        }
         let subscription = Subscription {
             cluster: Arc::clone(&cluster),
             inbox: Arc::clone(&inbox),
@@ -75,7 +79,23 @@ pub(super) async fn open(
 impl Opening {
     fn partition(&self, settings: &Settings) -> Partition {
         let until = if settings.until_end { self.high_watermark } else { Offset::MAX };
-        Partition { source: Arc::clone(&self.source), position: self.offset, until, finished: self.offset >= until }
+        let finished = self.offset >= until && self.beyond_the_end(settings).is_none();
+        Partition { source: Arc::clone(&self.source), position: self.offset, until, finished }
+    }
+
+    /// A start behind the end that is to be read up to: nothing would be asked for there, so nothing would tell the program that its
+    /// offset does not exist.
+    fn beyond_the_end(&self, settings: &Settings) -> Option<ConsumeError> {
+        let is_beyond = self.offset > self.high_watermark;
+        (settings.until_end && settings.out_of_range == OutOfRange::Fail && is_beyond).then(|| {
+            ConsumeError::OffsetOutOfRange {
+                topic: self.source.topic.clone(),
+                partition: self.source.partition,
+                offset: self.offset,
+                log_start: self.log_start,
+                log_end: self.high_watermark,
+            }
+        })
     }
 }
 
@@ -103,9 +123,11 @@ async fn select(cluster: &Cluster, selection: &Selection, start: Start) -> Resul
             }
         }
         let high_watermark = answers[1].offset.unwrap_or_default();
-        let (position, offset) = place(start, answers[0].offset.unwrap_or(high_watermark));
+        let found = answers[0].offset.unwrap_or(high_watermark);
+        let (position, offset) = place(start, found);
         let source = Arc::new(TopicPartition { topic: name.clone(), partition: *partition });
-        openings.push(Opening { source, position, offset, high_watermark });
+        // Only an offset can lie behind the end, and for one the log's start was asked for.
+        openings.push(Opening { source, position, offset, log_start: found, high_watermark });
     }
     Ok(openings)
 }
