@@ -12,6 +12,10 @@
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
 //! - [`input`]: lines to send.
 //!
+//! Set in the environment: `TEST_ROUNDS=20 cargo test -p tidelog-tests` goes twenty times as many rounds of kills and power losses, `TEST_SEED=N`
+//! repeats a run that printed it, `TEST_BINARIES=DIR` tests the binaries in that folder, `CI=true` turns a skipped test into a failed
+//! one.
+//!
 //! A test of several brokers starts several [`broker_process::BrokerProcess`]es, each under its own launch prefix (such as `ip netns
 //! exec NAME`) and on its own [`loop_disk::LoopDisk`]; histories and checkers do not care how many brokers there were.
 #![allow(clippy::unwrap_used, clippy::panic)] // A test bed fails a test by panicking at the line that called it.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tidelog_broker::config::PathText;
 use tidelog_broker::{Broker, Config};
-use tidelog_client::{Client, NewTopic};
+use tidelog_client::{Client, NewTopic, Start};
 use tidelog_tests::broker_process::BrokerProcess;
-use tidelog_tests::checkers::{ALL, Run, assert_holds};
+use tidelog_tests::broker_process::BrokerSettings;
+use tidelog_tests::checkers::{ALL, Run, assert_holds, duplicates};
 use tidelog_tests::contents::read_all;
 use tidelog_tests::history::History;
+use tidelog_tests::patience::{wait_until, within_limit};
 use tidelog_tests::workload::{Workload, create_topic, wait_for_acks};
 
 /// Ends a broker under load by `signal`, starts it again, and checks everything.
@@ -30,6 +32,8 @@ async fn ends_cleanly_under_load(signal: Signal) {
     load.stop().await;
     let run = Run { sent: history.sent(), contents: read_all(&server, "load").await };
     assert_holds(&run, ALL);
+    // What the broker took it answered, and what it did not take it never saw: nothing was sent twice.
+    assert_eq!(duplicates(&run), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +44,88 @@ async fn sigterm_under_load_loses_nothing_and_leaves_nothing_to_recover() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigint_does_the_same() {
     ends_cleanly_under_load(Signal::INT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_reads_on_through_ends_of_every_kind_without_a_gap() {
+    let mut broker = BrokerProcess::start();
+    let server = broker.server();
+    create_topic(&server, &NewTopic::named("load")).await.unwrap();
+    let client = Client::connect(&server).await.unwrap();
+    let mut consumer = client.consumer().topic("load").start(Start::Beginning).build().await.unwrap();
+    let history = Arc::new(History::new("consumer"));
+    let load = Workload { producers: 1, ..Workload::on("load") }.start(&server, &history).await;
+    let mut expected = 0;
+    let mut read_on = async |more: u64| {
+        let goal = expected + more;
+        while expected < goal {
+            let record = within_limit("a record", consumer.next()).await.unwrap().unwrap();
+            assert_eq!(record.offset.0, expected);
+            expected += 1;
+        }
+    };
+    read_on(500).await;
+    assert!(broker.terminate().success());
+    broker.restart();
+    read_on(1_000).await;
+    broker.kill();
+    broker.restart();
+    read_on(1_000).await;
+    load.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_ends_leaves_its_folder_to_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = || BrokerSettings::new().data(folder.path().join("data"));
+    let mut first = settings().start();
+    create_topic(&first.server(), &NewTopic::named("kept")).await.unwrap();
+    assert_eq!(settings().try_start().unwrap_err().code, Some(1));
+    assert!(first.terminate().success());
+    let second = settings().start();
+    assert_ne!(first.address(), second.address());
+    assert_eq!(read_all(&second.server(), "kept").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_does_not_wait_for_a_client_that_does_not_take_its_answers() {
+    let mut broker = BrokerSettings::new().set("shutdown_timeout_ms", "600000").start();
+    let server = broker.server();
+    create_topic(&server, &NewTopic::named("load")).await.unwrap();
+    let history = Arc::new(History::new("second-signal"));
+    let load = Workload { value_bytes: 10_000, ..Workload::on("load") }.start(&server, &history).await;
+    wait_for_acks(&history, 2_000).await;
+    load.stop().await;
+    // So much is on its way to this client that the broker cannot finish with it.
+    let mut connection = tidelog_tests::raw_connection::RawConnection::introduced(broker.address()).await;
+    let topic_id = connection.topic_id("load").await;
+    let subscribe = tidelog_protocol::messages::SubscribeRequest {
+        topic_id,
+        partition: tidelog_protocol::PartitionId(0),
+        position: tidelog_protocol::messages::Position::EARLIEST,
+        leader_epoch: None,
+        isolation: tidelog_protocol::messages::Isolation::ReadUncommitted,
+        credit_bytes: 1 << 30,
+        item_bytes_max: 4 << 20,
+    };
+    let _ = connection.ask(&subscribe, &[]).await;
+    wait_until("bytes on their way", async || {
+        let metrics = broker.http("/metrics").body;
+        metrics
+            .lines()
+            .any(|line| line.starts_with("tidelog_topic_out_bytes_total") && !line.ends_with(" 0"))
+            .then_some(())
+    })
+    .await;
+    broker.signal(Signal::TERM);
+    wait_until("the drain", async || (!broker.log_lines("SIGTERM: shutting down").is_empty()).then_some(())).await;
+    assert!(broker.is_alive(), "it drains");
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.wait_for_end().code(), Some(1));
+    assert!(broker.log_text().contains("a second signal"), "{}", broker.log_text());
+    broker.restart();
+    let run = Run { sent: history.sent(), contents: read_all(&server, "load").await };
+    assert_holds(&run, ALL);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,73 @@
+//! What an operator's machinery asks a running broker: alive, ready, metrics.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::net::TcpStream;
+
+use tidelog_client::NewTopic;
+use tidelog_protocol::records::Compression;
+use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::workload::create_topic;
+
+/// Every sample of an exposition, by name and labels; fails where a line is none.
+fn samples(text: &str) -> HashMap<String, f64> {
+    assert!(text.ends_with("# EOF\n"), "OpenMetrics ends with its own mark");
+    let mut described = Vec::new();
+    let mut samples = HashMap::new();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            if let Some(("TYPE", rest)) = comment.split_once(' ') {
+                described.push(rest.split(' ').next().unwrap().to_string());
+            }
+            continue;
+        }
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+        let family = name.split('{').next().unwrap();
+        assert!(family.starts_with("tidelog_"), "{line}");
+        assert!(described.iter().any(|known| family.starts_with(known.as_str())), "without a type: {line}");
+        assert!(samples.insert(name.to_string(), value).is_none(), "twice: {line}");
+    }
+    samples
+}
+
+#[test]
+fn a_broker_that_serves_is_alive_and_ready_and_says_of_what() {
+    let broker = BrokerProcess::start();
+    assert_eq!(broker.http("/livez").status, 200);
+    let ready = broker.http("/readyz");
+    assert_eq!(ready.status, 200);
+    for check in ["accepting", "log-writable", "disk-space", "partitions"] {
+        assert!(ready.body.contains(&format!("ok    {check}\n")), "{}", ready.body);
+    }
+    assert_eq!(broker.http("/nothing").status, 404);
+    let mut socket = TcpStream::connect(broker.admin_address()).unwrap();
+    socket.write_all(b"this is no HTTP\r\n\r\n").unwrap();
+    assert_eq!(broker.http("/livez").status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_can_be_parsed_and_count_what_happened() {
+    let broker = BrokerProcess::start();
+    let before = samples(&broker.http("/metrics").body);
+    create_topic(&broker.server(), &NewTopic::named("counted").partitions(3)).await.unwrap();
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let topic = connection.topic_id("counted").await;
+    for _ in 0..5 {
+        connection.produce(topic, &batch(&[b"one", b"two"], Compression::None)).await.unwrap();
+    }
+    let answer = broker.http("/metrics");
+    assert!(answer.head.to_lowercase().contains("content-type: application/openmetrics-text"), "{}", answer.head);
+    let after = samples(&answer.body);
+    let grown = |name: &str| after.get(name).unwrap_or(&0.0) - before.get(name).unwrap_or(&0.0);
+    assert_eq!(grown("tidelog_topic_records_in_total{topic=\"counted\"}"), 10.0, "{}", answer.body);
+    assert_eq!(grown("tidelog_requests_total{api=\"Produce\"}"), 5.0);
+    assert!(grown("tidelog_received_bytes_total") > 0.0);
+    assert_eq!(after["tidelog_partitions"], 3.0);
+    assert_eq!(after["tidelog_partitions_poisoned"], 0.0);
+    assert!(after["tidelog_connections"] >= 1.0);
+    assert!(after["tidelog_process_resident_memory_bytes"] > 1e6);
+    assert!(after["tidelog_disk_free_bytes"] > 0.0);
+}

@@ -1,0 +1,186 @@
+//! The commands as scripts see them: results on standard output, complaints on standard error, exit codes that tell cases apart.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+use serde_json::Value;
+use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::command::{CommandLine, Finished};
+use tidelog_tests::input::{lines, lines_file};
+use tidelog_tests::loopback;
+
+/// For commands that need no broker.
+const NOBODY: &str = "127.0.0.1:1";
+
+fn tidelog(server: &str, line: &str) -> Finished {
+    CommandLine::of("tidelog").env("TIDELOG_SERVER", server).args(line.split_whitespace()).run()
+}
+
+#[track_caller]
+fn json(finished: Finished) -> Value {
+    let out = finished.success();
+    serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
+}
+
+#[test]
+fn ping_waits_for_a_broker_that_starts_later() {
+    // Taken for a moment to learn a free port.
+    let address = std::net::TcpListener::bind(loopback::fresh()).unwrap().local_addr().unwrap();
+    let server = address.to_string();
+    let dead = tidelog(&server, "ping").expect_code(4);
+    assert!(dead.stdout.is_empty() && dead.stderr.contains(&server), "{dead:?}");
+    let _ = tidelog(&server, "ping --wait 300ms").expect_code(4);
+    let waiting = {
+        let server = server.clone();
+        std::thread::spawn(move || tidelog(&server, "--output json ping --wait 60s"))
+    };
+    let _broker = BrokerSettings::new().listen(address).start();
+    let answer = json(waiting.join().unwrap());
+    assert_eq!((&answer["server"], &answer["broker_id"]), (&Value::from(server), &Value::from(1)));
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create there --partitions 2").expect_code(0);
+    let (long, missing) = ("n".repeat(250), folder.path().join("missing").display().to_string());
+    let garbage = folder.path().join("00000000000000000000.log");
+    std::fs::write(&garbage, [0x55; 500]).unwrap();
+    let garbage = garbage.display();
+    for (line, code, word) in [
+        ("topics list".to_string(), 0, ""),
+        ("topics create there".into(), 5, "exists"),
+        ("topics create there --if-not-exists".into(), 0, ""),
+        ("topics create other --dry-run".into(), 0, ""),
+        ("topics describe other".into(), 3, "other"),
+        ("topics create other --config retention.sm=1".into(), 2, "retention.ms"),
+        ("topics create other --config retention.ms=soon".into(), 2, "retention.ms"),
+        ("topics create other --partitions 0".into(), 2, "partitions"),
+        ("topics create other --partitions 1000000".into(), 2, "partitions"),
+        ("topics create other --replication-factor 3".into(), 2, "replica"),
+        ("topics create a/b".into(), 2, "a/b"),
+        ("topics create ../evil".into(), 2, "evil"),
+        (format!("topics create {long}"), 2, "249"),
+        ("topics add-partitions there --total 1".into(), 2, "partitions"),
+        ("topics delete other".into(), 3, "other"),
+        ("topics delete other --if-exists".into(), 0, ""),
+        ("consume other --until-end".into(), 3, "topics create other"),
+        ("consume there --partition 7 --until-end".into(), 3, "7"),
+        ("consume there --from offset:99 --until-end".into(), 3, "99"),
+        ("consume there --from nowhere".into(), 2, "nowhere"),
+        (format!("produce other {missing}"), 3, "missing"),
+        ("offsets other".into(), 3, "other"),
+        ("records delete there --partition 0 --before 99".into(), 3, "99"),
+        (format!("log dump {missing}"), 3, "missing"),
+        (format!("log dump {garbage}"), 6, ""),
+        ("topics".into(), 2, "create"),
+        ("topics create".into(), 2, "NAME"),
+        ("consume there --unknown-flag".into(), 2, "--unknown-flag"),
+        ("frobnicate".into(), 2, "frobnicate"),
+        ("--server 127.0.0.1:99999 ping".into(), 2, "65535"),
+        ("--timeout fast ping".into(), 2, "fast"),
+    ] {
+        let finished = tidelog(&server, &line);
+        assert_eq!(finished.code, Some(code), "tidelog {line}\n{}\n{}", finished.text(), finished.stderr);
+        assert!(finished.stderr.contains(word), "tidelog {line}: no {word:?} in {}", finished.stderr);
+        assert_eq!(finished.stderr.is_empty(), code == 0, "tidelog {line}: {}", finished.stderr);
+    }
+    for binary in ["perf-producer", "perf-consumer", "tidelog", "tidelog-broker"] {
+        let help = CommandLine::of(binary).args(["--help"]).run().expect_code(0);
+        assert!(help.text().contains("Usage:") && help.stderr.is_empty());
+        let _ = CommandLine::of(binary).args(["--version"]).run().expect_code(0);
+        let wrong = CommandLine::of(binary).args(["--no-such-flag"]).run().expect_code(2);
+        assert!(wrong.stdout.is_empty() && wrong.stderr.contains("--no-such-flag"), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_life_of_a_topic_in_json() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let run = |line: &str| json(tidelog(&server, &format!("--output json {line}")));
+    let created = run("topics create orders --partitions 2 --durability written --config retention.ms=3600000");
+    assert_eq!((&created["topic"], &created["partitions"]), (&"orders".into(), &2.into()));
+    assert_eq!(run("topics list").as_array().unwrap().len(), 1);
+    let value = |topic: &Value, key: &str| {
+        let configs = topic["configs"].as_array().unwrap();
+        configs.iter().find(|config| config["key"] == key).unwrap()["value"].clone()
+    };
+    let described = run("topics describe orders");
+    assert_eq!(value(&described[0], "retention.ms"), "3600000");
+    assert_eq!(value(&described[0], "durability"), "written");
+    let _ = run("topics alter orders --set max.message.bytes=4096 --reset retention.ms");
+    // All of it or nothing.
+    let _ = tidelog(&server, "topics alter orders --set max.message.bytes=8192 --set durability=never").expect_code(2);
+    let described = run("topics describe orders");
+    assert_eq!(value(&described[0], "max.message.bytes"), "4096");
+    assert_eq!(value(&described[0], "retention.ms"), "604800000");
+    assert_eq!(run("topics add-partitions orders --total 5")["partitions"], 5);
+    assert_eq!(run("topics describe orders")[0]["partitions"].as_array().unwrap().len(), 5);
+    let _ = run("topics delete orders");
+    assert_eq!(run("topics list"), Value::Array(Vec::new()));
+    // The name is free again, and none of the old data is there.
+    let _ = run("topics create orders");
+    assert!(tidelog(&server, "consume orders --from beginning --until-end").success().is_empty());
+}
+
+#[test]
+fn a_dumped_segment_shows_what_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create logs").success();
+    let file = lines_file(folder.path());
+    let _ = tidelog(&server, &format!("produce logs {} --compression lz4", file.display())).success();
+    assert!(broker.terminate().success());
+
+    let partition = broker.data().join("logs-0");
+    let segment = partition.join("00000000000000000000.log");
+    let dumped = tidelog(NOBODY, &format!("--output json log dump --records {}", segment.display()));
+    let dumped = String::from_utf8(dumped.success()).unwrap();
+    let mut values = Vec::new();
+    for batch in dumped.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        for record in batch["records"].as_array().into_iter().flatten() {
+            assert_eq!(record["offset"], values.len());
+            values.push(record["value"].as_str().unwrap().to_string());
+        }
+    }
+    let text = String::from_utf8(lines()).unwrap();
+    assert!(values.iter().map(String::as_str).eq(text.lines()), "{} records, {:.500}", values.len(), dumped);
+    for name in
+        ["00000000000000000000.index", "00000000000000000000.timeindex", "checkpoint", "leader-epochs", "identity"]
+    {
+        let text = tidelog(NOBODY, &format!("log dump {}", partition.join(name).display())).success();
+        assert!(!text.is_empty(), "{name}");
+    }
+    // A damaged byte is found where it is.
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    std::fs::write(&segment, bytes).unwrap();
+    let _ = tidelog(NOBODY, &format!("log dump {}", segment.display())).expect_code(6);
+}
+
+#[test]
+fn the_load_generators_state_their_figures_in_one_json_object() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let run = |binary: &str, arguments: &str| {
+        let command = CommandLine::of(binary).env("TIDELOG_SERVER", &server).args(["--json", "--topic", "perf"]);
+        json(command.args(arguments.split_whitespace()).run())
+    };
+    let produced = run("perf-producer", "--records 5000 --record-size 200 --warmup 0");
+    let consumed = run("perf-consumer", "--records 5000 --warmup 0");
+    for figures in [&produced, &consumed] {
+        assert_eq!(figures["records"], 5000, "{figures}");
+        for key in ["bytes", "seconds", "records_per_second", "mb_per_second", "client_cpu_seconds", "broker_rss_bytes"]
+        {
+            assert!(figures[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {figures}");
+        }
+        assert!(figures["broker_cpu_seconds"].as_f64().is_some(), "{figures}");
+        for key in ["p50", "p99", "p99_9", "p99_99", "max"] {
+            assert!(figures["latency_ms"].get(key).is_some(), "{key}: {figures}");
+        }
+    }
+    assert_eq!(produced["bytes"], 1_000_000);
+}
