@@ -1,13 +1,14 @@
 //! Many connections, idle, busy and ill-behaved: the busy ones go on, memory stays in its budget, the ill-behaved are cut off.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::PartitionId;
-use tidelog_protocol::messages::{Isolation, Position, SubscribeRequest};
+use tidelog_protocol::messages::{Isolation, MetadataRequest, Position, SubscribeRequest};
 use tidelog_tests::broker_process::BrokerSettings;
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::RawConnection;
@@ -35,6 +36,43 @@ async fn reaches(counter: &AtomicU64, more: u64) {
     wait_until("more acknowledged records", async || (counter.load(Ordering::Relaxed) >= goal).then_some(())).await;
 }
 
+/// Records acknowledged within half a second.
+async fn rate(counter: &AtomicU64) -> u64 {
+    let before = counter.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    counter.load(Ordering::Relaxed) - before
+}
+
+/// A client that subscribes to everything with all the credit there is, asks without end, and never reads.
+async fn never_reads(address: SocketAddr) -> RawConnection {
+    let mut connection = RawConnection::introduced(address).await;
+    let topic_id = connection.topic_id("crowd").await;
+    for partition in 0..4 {
+        let subscribe = SubscribeRequest {
+            topic_id,
+            partition: PartitionId(partition),
+            position: Position::EARLIEST,
+            leader_epoch: None,
+            isolation: Isolation::ReadUncommitted,
+            credit_bytes: 1 << 30,
+            item_bytes_max: 4 << 20,
+        };
+        let _ = connection.ask(&subscribe, &[]).await;
+    }
+    for _ in 0..1_000 {
+        let _ = connection.ask(&MetadataRequest { topics: None }, &[]).await;
+    }
+    connection
+}
+
+/// A client that announces a large frame, of which nothing has come yet.
+async fn drips(address: SocketAddr) -> RawConnection {
+    let mut connection = RawConnection::introduced(address).await;
+    let header = connection.header(20, &[], &vec![0; 16 << 20]);
+    connection.send(&header.encode(&[&[]])).await;
+    connection
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_silent_clients_hurt_only_themselves() {
     let broker = BrokerSettings::new()
@@ -53,25 +91,23 @@ async fn slow_and_silent_clients_hurt_only_themselves() {
     let loads: Vec<_> = (0..BUSY).map(|_| tokio::spawn(busy(server.clone(), acked.clone(), stop.clone()))).collect();
     reaches(&acked, 10_000).await;
 
-    // One that subscribes to everything with all the credit there is, and never reads.
-    let mut never_reads = RawConnection::introduced(broker.address()).await;
-    let topic_id = never_reads.topic_id("crowd").await;
-    for partition in 0..4 {
-        let subscribe = SubscribeRequest {
-            topic_id,
-            partition: PartitionId(partition),
-            position: Position::EARLIEST,
-            leader_epoch: None,
-            isolation: Isolation::ReadUncommitted,
-            credit_bytes: 1 << 30,
-            item_bytes_max: 4 << 20,
-        };
-        let _ = never_reads.ask(&subscribe, &[]).await;
+    // In turn, on the same machine in the same seconds: without and with the ill-behaved.
+    let (mut quiet, mut disturbed) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        quiet.push(rate(&acked).await);
+        let ill_behaved =
+            (never_reads(broker.address()).await, never_reads(broker.address()).await, drips(broker.address()).await);
+        disturbed.push(rate(&acked).await);
+        drop(ill_behaved);
     }
-    // One that announces a large frame and drips its bytes.
-    let mut drips = RawConnection::introduced(broker.address()).await;
-    let header = drips.header(20, &[], &vec![0; 16 << 20]);
-    drips.send(&header.encode(&[&[]])).await;
+    quiet.sort_unstable();
+    disturbed.sort_unstable();
+    println!("records acknowledged in each window, quiet: {quiet:?}, disturbed: {disturbed:?}");
+    // They do take some of the machine; what they must not do is take the others' place.
+    assert!(disturbed[2] * 3 > quiet[2], "quiet: {quiet:?}, disturbed: {disturbed:?}");
+
+    let _never_reads = never_reads(broker.address()).await;
+    let mut drips = drips(broker.address()).await;
     let dripping = tokio::spawn(async move {
         let mut dripped = 0;
         loop {
