@@ -390,6 +390,8 @@ proptest! {
         // An epoch lies outside the CRC. Where the history was not yet flushed, nothing contradicts that of the last batch, nor one that is
         // too low of the first.
         let mut may_pass = None;
+        // Raised in a batch whose successor is damaged too, an epoch makes what follows look like the older leadership's.
+        let mut epoch_hit = false;
         for (index, bit) in &flips {
             let mut at = index.index(total as usize) as u64;
             let segment_hit = segments.iter().find(|s| { if at < s.bytes { true } else { at -= s.bytes; false } }).unwrap();
@@ -403,6 +405,7 @@ proptest! {
                 let next = position + 61 + payload.len() as u64;
                 if (position..next).contains(&at) {
                     hit.push(*base);
+                    epoch_hit |= (12..16).contains(&(at - position));
                     let is_at_an_end = *base == 0 || base + 3 >= segments.last().unwrap().end.0;
                     if (12..16).contains(&(at - position)) && is_at_an_end && closing != "clean" {
                         may_pass = Some(*base);
@@ -420,7 +423,8 @@ proptest! {
         }
         let missing: Vec<_> = before.iter().filter(|batch| !found.contains(batch)).map(|(base, _)| *base).collect();
         // Two flips that cancel out leave nothing to find; else each hit batch is gone, and no other one.
-        prop_assert!(missing.iter().all(|base| hit.contains(base)), "hit {hit:?}, missing {missing:?}, {refused:?}");
+        let contradictory = epoch_hit && hit.len() > 1 && closing != "clean";
+        prop_assert!(contradictory || missing.iter().all(|base| hit.contains(base)), "hit {hit:?}, missing {missing:?}, {refused:?}");
         if flips.len() == 1 && may_pass.is_none() {
             prop_assert_eq!(&missing, &hit);
         }
