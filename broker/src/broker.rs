@@ -1,15 +1,17 @@
 //! A broker's life: start, serve, drain, close. Everything it is made of is put together here. Knows nothing of flags and signals.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tidelog_coordination::Command;
 use tidelog_coordination::command::RegisterBroker;
+use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherOptions, OsDisk, SpaceGuard, StorageError};
-use tidelog_protocol::{BrokerId, ErrorCode, WireError};
-use tokio_util::sync::CancellationToken;
+use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -48,6 +50,12 @@ pub enum StartError {
     /// The metadata cannot be read.
     #[error(transparent)]
     Metadata(#[from] QuorumError),
+    /// There are partitions but nothing says of which topics.
+    #[error("{} holds partitions but no metadata: restore the folder __cluster_metadata-0 from a copy, or use an empty data folder", data.display())]
+    MetadataLost {
+        /// The data folder.
+        data: PathBuf,
+    },
     /// The metadata refuses this broker.
     #[error("this broker cannot register: {0}")]
     Register(WireError),
@@ -62,6 +70,8 @@ pub struct Broker {
     admin_address: SocketAddr,
     data: Arc<DataDir>,
     flusher: Flusher,
+    /// Dropped with the broker: its tasks end.
+    _end_tasks: [DropGuard; 2],
 }
 
 /// What has to be done on a thread that may block.
@@ -94,7 +104,8 @@ impl Broker {
         let storage = open_storage(&config, disk).await?;
         let node = assemble(config, started, &storage, address).await?;
         let Storage { data, flusher, .. } = storage;
-        let broker = Self { node: node.clone(), address, admin_address, data, flusher };
+        let _end_tasks = [node.draining.clone().drop_guard(), node.connections_close.clone().drop_guard()];
+        let broker = Self { node: node.clone(), address, admin_address, data, flusher, _end_tasks };
 
         tokio::spawn(housekeeping::follow_metadata(node.clone()));
         tokio::spawn(housekeeping::run(node.clone()));
@@ -164,6 +175,10 @@ async fn open_storage(config: &Config, disk: Arc<dyn Disk>) -> Result<Storage, S
             BrokerId(config.broker_id),
             data.format().incarnation,
         )?;
+        let begins = quorum.image().borrow().as_of() == MetadataIndex(0);
+        if begins && data.partitions()?.iter().any(|folder| !folder.topic.as_str().starts_with(INTERNAL_PREFIX)) {
+            return Err(StartError::MetadataLost { data: config.data.0 });
+        }
         Ok(Storage { data, flusher, space, quorum })
     };
     match tokio::task::spawn_blocking(open).await {
@@ -215,7 +230,12 @@ async fn assemble(
         config,
     });
     let opened = node.clone();
-    let open = move || opened.registry.apply(&opened.controllers.image());
-    tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
+    let open = move || {
+        let image = opened.controllers.image();
+        opened.registry.remove_leftovers(&image)?;
+        opened.registry.apply(&image);
+        Ok::<(), StartError>(())
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
     Ok(node)
 }

@@ -28,9 +28,10 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
         let (free, least) = (space.free_bytes(), space.low_water_bytes());
         format!("{free} bytes are free, disk_free_min_bytes is {least}: produce is refused until space is freed")
     });
-    let poisoned = node.metrics.partitions_poisoned.get();
-    let poisoned =
-        (poisoned > 0).then(|| format!("{poisoned} partitions are out of service after a failed write or flush"));
+    let (poisoned, failed) = (node.metrics.partitions_poisoned.get(), node.registry.failed());
+    let poisoned = (poisoned > 0 || failed > 0).then(|| {
+        format!("{poisoned} partitions are out of service after a failed write or flush, {failed} could not be opened")
+    });
     vec![
         Check { name: "accepting", fault: drained },
         Check { name: "log-writable", fault: disk },

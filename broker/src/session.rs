@@ -12,10 +12,14 @@ use tidelog_protocol::api::{Api, OneWay, Request};
 use tidelog_protocol::frame::{Flags, FrameKind, Header};
 use tidelog_protocol::messages::Fault;
 use tidelog_protocol::{CorrelationId, ErrorCode, Message, ProtocolVersion, WireError};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
 use crate::streams::Streams;
+
+/// Requests of one client, produce aside, that are worked on at once.
+const TURNS: usize = 8;
 
 /// One client.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Session {
     pub introduced: AtomicBool,
     /// Its name for itself.
     pub client_id: Mutex<String>,
+    /// How many requests, produce aside, are worked on at once.
+    pub turns: Semaphore,
     unanswered: AtomicUsize,
     under_way: Gauge,
 }
@@ -59,6 +65,7 @@ impl Session {
             closed,
             introduced: AtomicBool::new(false),
             client_id: Mutex::default(),
+            turns: Semaphore::new(TURNS),
             unanswered: AtomicUsize::new(0),
             under_way,
         })

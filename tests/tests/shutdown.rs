@@ -149,6 +149,6 @@ async fn a_broker_runs_inside_a_program_and_starts_again_on_its_folder() {
 
     let broker = Broker::start(config).await.unwrap();
     let contents = read_all(&broker.address().to_string(), "inside").await;
-    assert_eq!(contents.len(), 1);
+    assert_eq!(contents[0].records.len(), 1);
     broker.shutdown().await.unwrap();
 }

@@ -1,4 +1,5 @@
-//! AlterTopic: answers when the partitions here keep to the new configuration.
+//! AlterTopic: answers when the partitions here know the new configuration. They keep to it at once, but for `segment.bytes`, which
+//! holds from the next start of the broker on.
 
 use std::sync::Arc;
 

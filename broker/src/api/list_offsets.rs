@@ -20,6 +20,9 @@ impl Handle for ListOffsetsRequest {
                 format!("{} questions are over the limit of {QUERIES_MAX}; ask in parts", self.queries.len());
             return Err(WireError::new(ErrorCode::TooLarge, sentence));
         }
+        if !node.registry.knows(self.topic_id) {
+            return Err(partition::refusals::unknown_topic(self.topic_id));
+        }
         let mut answers = Vec::with_capacity(self.queries.len());
         for query in self.queries {
             let found = match node.registry.find(self.topic_id, query.partition) {

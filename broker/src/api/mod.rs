@@ -87,23 +87,23 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::Produce) => produce::handle(node, input, reply),
         Some(Api::Subscribe) => subscribe::handle(node, session, &input, reply),
         Some(Api::Unsubscribe) => unsubscribe::handle(session, &input, reply),
-        Some(Api::Ping) => run::<tidelog_protocol::messages::PingRequest>(node, session, &input, reply),
-        Some(Api::Metadata) => run::<tidelog_protocol::messages::MetadataRequest>(node, session, &input, reply),
+        Some(Api::Ping) => run::<tidelog_protocol::messages::PingRequest>(node, session, input, reply),
+        Some(Api::Metadata) => run::<tidelog_protocol::messages::MetadataRequest>(node, session, input, reply),
         Some(Api::DescribeBroker) => {
-            run::<tidelog_protocol::messages::DescribeBrokerRequest>(node, session, &input, reply)
+            run::<tidelog_protocol::messages::DescribeBrokerRequest>(node, session, input, reply)
         }
-        Some(Api::CreateTopic) => run::<tidelog_protocol::messages::CreateTopicRequest>(node, session, &input, reply),
-        Some(Api::DeleteTopic) => run::<tidelog_protocol::messages::DeleteTopicRequest>(node, session, &input, reply),
-        Some(Api::AlterTopic) => run::<tidelog_protocol::messages::AlterTopicRequest>(node, session, &input, reply),
+        Some(Api::CreateTopic) => run::<tidelog_protocol::messages::CreateTopicRequest>(node, session, input, reply),
+        Some(Api::DeleteTopic) => run::<tidelog_protocol::messages::DeleteTopicRequest>(node, session, input, reply),
+        Some(Api::AlterTopic) => run::<tidelog_protocol::messages::AlterTopicRequest>(node, session, input, reply),
         Some(Api::DescribeTopics) => {
-            run::<tidelog_protocol::messages::DescribeTopicsRequest>(node, session, &input, reply)
+            run::<tidelog_protocol::messages::DescribeTopicsRequest>(node, session, input, reply)
         }
         Some(Api::CreatePartitions) => {
-            run::<tidelog_protocol::messages::CreatePartitionsRequest>(node, session, &input, reply)
+            run::<tidelog_protocol::messages::CreatePartitionsRequest>(node, session, input, reply)
         }
-        Some(Api::ListOffsets) => run::<tidelog_protocol::messages::ListOffsetsRequest>(node, session, &input, reply),
+        Some(Api::ListOffsets) => run::<tidelog_protocol::messages::ListOffsetsRequest>(node, session, input, reply),
         Some(Api::DeleteRecords) => {
-            run::<tidelog_protocol::messages::DeleteRecordsRequest>(node, session, &input, reply)
+            run::<tidelog_protocol::messages::DeleteRecordsRequest>(node, session, input, reply)
         }
         Some(Api::Credit | Api::StreamItem | Api::GoAway) | None => {
             reply.fail(WireError::new(
@@ -127,13 +127,19 @@ fn decode<R: Request>(session: &Session, input: &Input, reply: Reply) -> Option<
 }
 
 /// Runs a handler in a task of its own, for no longer than the client waits.
-fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
-    let Some((request, reply)) = decode::<R>(session, input, reply) else { return };
+fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, mut input: Input, reply: Reply) {
+    let Some((request, reply)) = decode::<R>(session, &input, reply) else { return };
+    let lent = input.lent.take();
     let (node, session) = (node.clone(), session.clone());
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         let deadline = reply.deadline;
-        let work = request.handle(&node, &session);
+        let work = async {
+            // Answers may be far larger than requests: few at a time, and none while the client leaves others lying.
+            let _turn = session.turns.acquire().await;
+            session.outbox.room().await;
+            request.handle(&node, &session).await
+        };
         let result = match deadline {
             None => work.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
@@ -142,5 +148,6 @@ fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply
             }),
         };
         reply.finish::<R>(result);
+        drop(lent);
     });
 }

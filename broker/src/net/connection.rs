@@ -49,6 +49,9 @@ pub(super) enum Ended {
     Shutdown,
 }
 
+/// Requests up to this size are not charged: a connection may have `requests_in_flight_max` of them.
+const SMALL_BYTES: usize = 512;
+
 type Waiting = Pin<Box<dyn Future<Output = Option<Lent>> + Send>>;
 
 /// Serves one connection until it ends.
@@ -192,13 +195,13 @@ impl Connection {
 
     fn admit(&mut self, frame: InFrame) -> Result<(), Ended> {
         self.frame_began_at = None;
-        if frame.payload.is_empty() {
+        let bytes = frame.body.len() + frame.payload.len();
+        if bytes <= SMALL_BYTES {
             return self.hand_over(frame, None);
         }
-        match self.node.budget.under_way.try_lend(frame.payload.len()) {
+        match self.node.budget.under_way.try_lend(bytes) {
             Some(lent) => self.hand_over(frame, Some(lent)),
             None => {
-                let bytes = frame.payload.len();
                 self.waiting = Some((Box::pin(self.node.budget.under_way.lend(bytes)), bytes));
                 self.postponed = Some(frame);
                 Ok(())

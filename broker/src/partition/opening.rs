@@ -1,14 +1,16 @@
 //! From a folder on disk to a running owner, and back to nothing. Blocks on the disk. Knows nothing of which partitions there
 //! should be.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use tidelog_coordination::{TopicConfig, TopicImage};
+use tidelog_coordination::controller::INTERNAL_PREFIX;
+use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{
     FlusherHandle, Identity, Log, LogListener, LogOptions, OpenError, SegmentOptions, SpaceGuard, StorageError,
 };
-use tidelog_protocol::{BrokerId, Offset, PartitionId, TopicName};
+use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, PartitionId, TopicName};
 use tidelog_replication::{Leadership, PartitionOffsets};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -22,12 +24,22 @@ use crate::metrics::Metrics;
 /// Name of the file that [`Opening::probe_disk`] writes.
 const PROBE: &str = "probe";
 
+/// A partition is created under epoch 0, and a broker that died right then makes its folder at its next start, under epoch 1. From
+/// here on the folder was there.
+const CERTAINLY_OPENED: LeaderEpoch = LeaderEpoch(2);
+
 /// Why a partition cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpeningError {
     /// Its folder cannot be had.
     #[error(transparent)]
     Folder(#[from] DataDirError),
+    /// It was there before.
+    #[error("the folder {} is gone, and the records in it: restore it from a copy, or delete the topic", path.display())]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
     /// Its log cannot be opened.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -81,6 +93,7 @@ impl Opening {
     /// [`OpeningError`]; the folder is left as it is.
     pub fn open(&self, topic: &TopicImage, partition: PartitionId, broker: BrokerId) -> Result<Handle, OpeningError> {
         let name = format!("{}-{partition}", topic.name);
+        self.check_folder(topic, partition, topic.partitions[partition.0 as usize].leader_epoch)?;
         let cell = Arc::new(OnceLock::new());
         let (log, report) = Log::open(LogOptions {
             dir: self.data.partition_path(&topic.name, partition)?,
@@ -147,6 +160,32 @@ impl Opening {
     /// Where the disk refuses.
     pub fn remove(&self, topic: &TopicName, partition: PartitionId) -> Result<(), DataDirError> {
         self.data.delete_partition(topic, partition)
+    }
+
+    /// Removes the folders of partitions that the metadata does not know.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn remove_leftovers(&self, image: &ClusterImage) -> Result<(), DataDirError> {
+        for folder in self.data.partitions()? {
+            let (topic, partition) = (&folder.topic, folder.partition);
+            let known = image.topic_named(topic.as_str()).is_some_and(|topic| topic.partition(partition).is_some());
+            // Two underscores: the broker's own, of which the image knows nothing.
+            if !known && !topic.as_str().starts_with(INTERNAL_PREFIX) {
+                warn!(%topic, %partition, "removing what an interrupted deletion left");
+                self.data.delete_partition(topic, partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder that is gone holds no records, and an empty one in its place would hide that.
+    fn check_folder(&self, topic: &TopicImage, partition: PartitionId, epoch: LeaderEpoch) -> Result<(), OpeningError> {
+        let path = self.data.partition_path(&topic.name, partition)?;
+        if self.data.disk().list(&path).is_ok() || epoch < CERTAINLY_OPENED {
+            return Ok(());
+        }
+        Err(OpeningError::Missing { path })
     }
 
     /// Writes, flushes and removes a small file in the data folder.

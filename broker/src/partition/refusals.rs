@@ -2,7 +2,7 @@
 
 use tidelog_log::ReadError;
 use tidelog_log::retention::DeleteError;
-use tidelog_protocol::{ErrorCode, Offset, WireError};
+use tidelog_protocol::{ErrorCode, Offset, TopicId, WireError};
 use tidelog_replication::AckFailure;
 
 /// Why a ticket was not honoured; `detail` is what the storage said.
@@ -35,6 +35,11 @@ pub(super) fn poisoned(detail: &str) -> WireError {
     let sentence =
         format!("a write or flush of this partition failed ({detail}); it is out of service until the broker restarts");
     WireError::new(ErrorCode::StorageFailed, sentence)
+}
+
+/// No such topic.
+pub(crate) fn unknown_topic(topic_id: TopicId) -> WireError {
+    WireError::new(ErrorCode::UnknownTopic, format!("there is no topic of id {topic_id}; it may have been deleted"))
 }
 
 /// The partition is being closed.

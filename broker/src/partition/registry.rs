@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
-use tidelog_log::{FlushMetrics, SpaceGuard};
+use tidelog_log::{DataDirError, FlushMetrics, SpaceGuard};
 use tidelog_protocol::{BrokerId, ErrorCode, LeaderEpoch, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
@@ -17,6 +17,7 @@ use tracing::{debug, error, info};
 use super::command::Command;
 use super::handle::Handle;
 use super::opening::Opening;
+use super::refusals;
 use crate::metrics::Metrics;
 
 /// Threads that open partitions side by side; they mostly wait for the disk.
@@ -118,8 +119,7 @@ impl Registry {
     pub fn find(&self, topic_id: TopicId, partition: PartitionId) -> Result<(Handle, TopicConfig), WireError> {
         let topics = self.topics.load();
         let Some(topic) = topics.get(&topic_id) else {
-            let sentence = format!("there is no topic of id {topic_id}; it may have been deleted");
-            return Err(WireError::new(ErrorCode::UnknownTopic, sentence));
+            return Err(refusals::unknown_topic(topic_id));
         };
         match topic.slots.get(partition.0 as usize) {
             Some(Slot::Open(handle)) => Ok((handle.clone(), topic.config)),
@@ -134,6 +134,28 @@ impl Registry {
                 Err(WireError::new(ErrorCode::UnknownPartition, sentence))
             }
         }
+    }
+
+    /// True where there is a topic of this identity.
+    #[must_use]
+    pub fn knows(&self, topic_id: TopicId) -> bool {
+        self.topics.load().contains_key(&topic_id)
+    }
+
+    /// How many partitions could not be opened.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        let topics = self.topics.load();
+        topics.values().flat_map(|topic| &topic.slots).filter(|slot| matches!(slot, Slot::Failed(_))).count()
+    }
+
+    /// Removes what an interrupted deletion left: folders of partitions that the metadata does not know. To be called before
+    /// anything is opened. Blocks.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn remove_leftovers(&self, image: &ClusterImage) -> Result<(), DataDirError> {
+        self.options.opening.remove_leftovers(image)
     }
 
     /// Every open partition.

@@ -11,18 +11,18 @@ use super::local::{Quorum, Role};
 use crate::clock;
 
 /// The way to read and change metadata.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Controllers {
     quorum: Quorum,
     /// A decision must see the records of the one before it.
-    one_at_a_time: Mutex<()>,
+    one_at_a_time: Arc<Mutex<()>>,
 }
 
 impl Controllers {
     /// Over a quorum.
     #[must_use]
     pub fn new(quorum: Quorum) -> Self {
-        Self { quorum, one_at_a_time: Mutex::new(()) }
+        Self { quorum, one_at_a_time: Arc::default() }
     }
 
     /// The newest image.
@@ -50,6 +50,16 @@ impl Controllers {
     /// # Errors
     /// What the controller's rules say; StorageFull or StorageFailed where the metadata log cannot be written.
     pub async fn submit(&self, command: Command) -> Result<(Reply, MetadataIndex), WireError> {
+        // In a task of its own: whoever stops waiting must not give the turn away while its records are still on their way.
+        let controllers = self.clone();
+        let decided = tokio::spawn(async move { controllers.decide(command).await }).await;
+        decided.unwrap_or_else(|_| {
+            let sentence = "the controller met a state it did not expect; whether the change holds is unknown";
+            Err(WireError::new(ErrorCode::Internal, sentence))
+        })
+    }
+
+    async fn decide(&self, command: Command) -> Result<(Reply, MetadataIndex), WireError> {
         let _turn = self.one_at_a_time.lock().await;
         let image = self.image();
         let decision = Controller::new((*image).clone()).handle(&command, clock::now())?;

@@ -163,14 +163,16 @@ impl Shared {
         let payload = batch_of(records)?;
         let limits = ProduceLimits { batch_bytes_max: SEGMENT_BYTES as usize, ..ProduceLimits::default() };
         let batches = validate_produce(payload, limits)?;
-        let appended = log.append(&[Group::new(batches.payload(), batches.headers())], LeaderEpoch(0))?;
-        log.flush()?;
+        // The image first: what does not follow from it must never become durable.
         let mut image = (**self.image.borrow()).clone();
         let mut index = image.as_of();
         for (position, record) in records.iter().enumerate() {
-            index = index_of(appended.base_offset.plus(position as u64));
+            index = index_of(log.end().plus(position as u64));
             image.apply(index, record);
         }
+        let appended = log.append(&[Group::new(batches.payload(), batches.headers())], LeaderEpoch(0))?;
+        assert!(index.0 == appended.next_offset.0, "one offset for each record");
+        log.flush()?;
         self.image.send_replace(Arc::new(image));
         Ok(index)
     }

@@ -1,0 +1,129 @@
+//! Changes of metadata under bad conditions: impatient clients, kills in the middle, folders that are gone.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+use std::fs;
+
+use tidelog_client::{Client, NewTopic};
+use tidelog_protocol::ProtocolVersion;
+use tidelog_protocol::api::{Api, Request};
+use tidelog_protocol::messages::{CreateTopicRequest, ListOffsetsRequest, OffsetQuery, Position};
+use tidelog_protocol::{Message, PartitionId, TopicId};
+use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::chance::seeded;
+use tidelog_tests::contents::read_all;
+use tidelog_tests::raw_connection::RawConnection;
+use tidelog_tests::workload::create_topic;
+
+async fn produce(server: &str, topic: &str, records: usize) {
+    let client = Client::connect(server).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    let topic = producer.topic(topic).await.unwrap();
+    for number in 0..records {
+        topic.send(None, number.to_string().as_bytes()).await.unwrap().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_stop_waiting_cannot_make_two_topics_of_one_name() {
+    let mut broker = BrokerProcess::start();
+    let mut raw = RawConnection::introduced(broker.address()).await;
+    for topic in 0..100 {
+        for attempt in 0..4 {
+            let name = format!("race-{topic}");
+            let request = CreateTopicRequest {
+                name,
+                partitions: None,
+                replication_factor: None,
+                configs: vec![],
+                validate_only: false,
+            };
+            let body = request.to_body(ProtocolVersion::CURRENT);
+            let mut header = raw.header(CreateTopicRequest::API as u16, &body, &[]);
+            header.timeout_ms = attempt + 1;
+            raw.send(&[&header.encode(&[&body])[..], &body].concat()).await;
+        }
+    }
+    // The broker still changes metadata, and starts again on what it wrote.
+    create_topic(&broker.server(), &NewTopic::named("after")).await.unwrap();
+    broker.kill();
+    broker.restart();
+    create_topic(&broker.server(), &NewTopic::named("later")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_during_a_deletion_leaves_neither_folders_nor_a_lost_name() {
+    let mut rng = seeded("a_kill_during_a_deletion_leaves_neither_folders_nor_a_lost_name");
+    let mut broker = BrokerProcess::start();
+    for round in 0..3 {
+        let topic = NewTopic::named("many").partitions(60).config("durability", "written");
+        create_topic(&broker.server(), &topic).await.unwrap();
+        let client = Client::connect(&broker.server()).await.unwrap();
+        let deletion = tokio::spawn(async move { client.admin().delete_topic("many").await });
+        tokio::time::sleep(std::time::Duration::from_micros(rng.u64(..40_000))).await;
+        broker.kill();
+        // Answered or not: the kill may have come first.
+        let _ = deletion.await;
+        broker.restart();
+        let client = Client::connect(&broker.server()).await.unwrap();
+        let left = fs::read_dir(broker.data())
+            .unwrap()
+            .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("many-")));
+        let left = left.count();
+        match client.admin().delete_topic("many").await {
+            Ok(_) => assert_eq!(left, 60, "round {round}: the topic is there, and so are its folders"),
+            Err(_) => assert_eq!(left, 0, "round {round}: the topic is gone, and so are its folders"),
+        }
+        create_topic(&broker.server(), &NewTopic::named("many").partitions(60)).await.unwrap();
+        produce(&broker.server(), "many", 5).await;
+        client.admin().delete_topic("many").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_gone_is_told_not_replaced() {
+    let mut broker = BrokerProcess::start();
+    for topic in ["kept", "lost"] {
+        create_topic(&broker.server(), &NewTopic::named(topic)).await.unwrap();
+        produce(&broker.server(), topic, 3).await;
+    }
+    // A start with everything in its place: from then on a missing folder is a loss.
+    assert!(broker.terminate().success());
+    broker.restart();
+    assert!(broker.terminate().success());
+    fs::remove_dir_all(broker.data().join("lost-0")).unwrap();
+    broker.restart();
+    let ready = broker.http("/readyz");
+    assert!(ready.body.contains("1 could not be opened"), "{ready:?}");
+    assert_eq!(read_all(&broker.server(), "kept").await[0].records.len(), 3);
+    assert!(!broker.data().join("lost-0").exists());
+
+    assert!(broker.terminate().success());
+    fs::remove_dir_all(broker.data().join("__cluster_metadata-0")).unwrap();
+    let refusal = BrokerSettings::new().data(broker.data()).try_start().expect_err("there is no metadata");
+    assert!(refusal.sentence().contains("holds partitions but no metadata"), "{refusal:?}");
+    assert!(broker.data().join("kept-0").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_takes_stay_within_the_budget() {
+    let broker = BrokerSettings::new().set("memory_budget_bytes", "16777216").start();
+    create_topic(&broker.server(), &NewTopic::named("topic")).await.unwrap();
+    let mut raw = RawConnection::introduced(broker.address()).await;
+    let topic_id: TopicId = raw.topic_id("topic").await;
+    let before = broker.figures().anonymous_bytes;
+    // Each answer is larger than its question; none is read.
+    let query = OffsetQuery { partition: PartitionId(9), position: Position::LATEST };
+    let request = ListOffsetsRequest { topic_id, queries: vec![query; 10_000] };
+    let body = request.to_body(ProtocolVersion::CURRENT);
+    let flood = async {
+        for _ in 0..500 {
+            let header = raw.header(Api::ListOffsets as u16, &body, &[]);
+            raw.send(&[&header.encode(&[&body])[..], &body].concat()).await;
+        }
+    };
+    // It gets stuck, as it should.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), flood).await;
+    let grown = broker.figures().anonymous_bytes.saturating_sub(before);
+    println!("{grown} bytes");
+    assert!(grown < 150 << 20, "{grown} bytes for one client that does not read");
+}
