@@ -83,3 +83,55 @@ impl Controllers {
         self.quorum.close().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidelog_coordination::command::{CreateTopic, RegisterBroker};
+    use tidelog_log::{FlusherHandle, OsDisk};
+    use tidelog_protocol::{IncarnationId, TopicId};
+
+    use super::*;
+
+    fn create(name: &str, id: u8) -> Command {
+        let (name, configs) = (name.to_string(), Vec::new());
+        let topic_id = TopicId([id; 16]);
+        Command::CreateTopic(CreateTopic {
+            topic_id,
+            name,
+            partitions: 1,
+            replication_factor: 1,
+            configs,
+            validate_only: false,
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_stops_waiting_does_not_give_the_turn_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (broker_id, incarnation) = (BrokerId(1), IncarnationId([1; 16]));
+        let disk = Arc::new(OsDisk);
+        let quorum = Quorum::open(folder.path(), disk, FlusherHandle::detached(), broker_id, incarnation).unwrap();
+        let controllers = Controllers::new(quorum);
+        let register = RegisterBroker { broker_id, incarnation, host: "localhost".into(), port: 9092, rack: None };
+        controllers.submit(Command::RegisterBroker(register)).await.unwrap();
+        for round in 0..20 {
+            let name = format!("topic-{round}");
+            let abandoned = controllers.submit(create(&name, 2 * round));
+            // Polled once, then dropped, as at a deadline.
+            let _ = tokio::time::timeout(Duration::ZERO, abandoned).await;
+            let again = controllers.submit(create(&name, 2 * round + 1)).await;
+            // Whichever came first holds, and the other is refused by the rules.
+            let refused = again.err().map(|error| error.code);
+            assert!(matches!(refused, None | Some(ErrorCode::TopicExists)), "{refused:?}");
+            tokio::time::timeout(Duration::from_secs(60), async {
+                while controllers.image().topic_named(&name).is_none() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .unwrap();
+        }
+    }
+}
