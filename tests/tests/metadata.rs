@@ -122,8 +122,8 @@ async fn answers_that_nobody_takes_stay_within_the_budget() {
         }
     };
     // It gets stuck, as it should.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), flood).await;
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(12), flood).await;
     let grown = broker.figures().anonymous_bytes.saturating_sub(before);
     println!("{grown} bytes");
-    assert!(grown < 150 << 20, "{grown} bytes for one client that does not read");
+    assert!(grown < 80 << 20, "{grown} bytes for one client that does not read");
 }
