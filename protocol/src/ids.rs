@@ -93,6 +93,10 @@ number! {
     BrokerEpoch(u64)
 }
 number! {
+    /// One controller's time in office; grows by one each time a broker begins to lead the metadata quorum.
+    ControllerEpoch(u64)
+}
+number! {
     /// Position of a record in the metadata log; an image is the metadata as of one index.
     MetadataIndex(u64)
 }
@@ -113,8 +117,26 @@ number! {
     Timestamp(i64)
 }
 number! {
+    /// Milliseconds of a clock that never jumps, from an arbitrary start. Compare only readings of the same process.
+    Monotonic(u64)
+}
+number! {
     /// Matches an answer, or the items of a stream, to the request that asked. Chosen by the client, per connection.
     CorrelationId(u64)
+}
+
+impl Monotonic {
+    /// The reading `ms` milliseconds later; saturates.
+    #[must_use]
+    pub const fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to here; 0 where `earlier` is not earlier.
+    #[must_use]
+    pub const fn ms_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 impl ProducerId {
