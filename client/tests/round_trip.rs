@@ -227,6 +227,60 @@ async fn a_record_over_the_limit_is_refused_and_a_large_one_travels_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_changes_under_a_running_producer_is_picked_up() {
+    let broker = TestBroker::start().await;
+    let client = broker.client_with_topic("t", 1).await;
+    let admin = client.admin();
+    for compression in [Compression::None, Compression::Lz4] {
+        // One at a time, as only that keeps the order where one is refused.
+        let producer =
+            client.producer().batch_bytes(64 << 10).compression(compression).max_in_flight(1).build().unwrap();
+        let topic = producer.topic("t").await.unwrap();
+        let first = topic.send(None, b"first").await.unwrap().await.unwrap().offset.unwrap();
+        admin.alter_topic("t", &[("max.message.bytes", "5000")], &[]).await.unwrap();
+        let mut deliveries = Vec::new();
+        for i in 0..300u64 {
+            // Does not compress.
+            let value: Vec<u8> = (0..1_000).map(|_| fastrand::u8(..)).collect();
+            deliveries.push((first.plus(1 + i), topic.send(None, &value).await.unwrap()));
+        }
+        for (offset, delivery) in deliveries {
+            assert_eq!(delivery.await.unwrap().offset, Some(offset), "{compression}");
+        }
+        let large = vec![b'x'; 20_000];
+        let error = topic.send(None, &large).await.unwrap_err();
+        assert!(matches!(error, SendError::TooLarge { bytes: 20_000.., limit: 5_000 }), "{error}");
+        assert!(error.to_string().contains("5000"), "{error}");
+
+        admin.alter_topic("t", &[], &["max.message.bytes"]).await.unwrap();
+        let receipt = loop {
+            match topic.send(None, &large).await {
+                Ok(delivery) => break delivery.await.unwrap(),
+                // What was heard a moment ago is believed.
+                Err(error) => assert!(matches!(error, SendError::TooLarge { .. }), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(receipt.offset, Some(first.plus(301)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_taken_under_a_higher_limit_fails_with_its_size_and_the_limit() {
+    let broker = TestBroker::start().await;
+    let client = broker.client_with_topic("t", 1).await;
+    let producer = client.producer().build().unwrap();
+    let topic = producer.topic("t").await.unwrap();
+    topic.send(None, b"the leader is known").await.unwrap().await.unwrap();
+    client.admin().alter_topic("t", &[("max.message.bytes", "5000")], &[]).await.unwrap();
+    let error = topic.send(None, &[1; 20_000]).await.unwrap().await.unwrap_err();
+    assert!(matches!(error, SendError::TooLarge { bytes: 20_000.., limit: 5_000 }), "{error}");
+    topic.send(None, b"small").await.unwrap().await.unwrap();
+    producer.flush().await.unwrap();
+    assert_eq!(producer.memory_in_use(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_acknowledgement_a_record_still_arrives() {
     let broker = TestBroker::start().await;
     let client = broker.client_with_topic("t", 1).await;

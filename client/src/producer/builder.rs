@@ -84,10 +84,14 @@ impl ProducerBuilder {
 
     /// Batches of one partition that may be unanswered at once, from 1.
     ///
-    /// Batches are sent again in their order, and only once the fate of all that were under way with them is known. Without an
-    /// idempotent producer two things remain possible. A batch may stand twice, where its answer was lost. And where the
-    /// broker refuses one batch for a passing reason (overload, a full disk, too few replicas in sync) but accepts the next one
-    /// that was already under way, the refused one follows after it; with 1 that cannot happen. Default: 5.
+    /// What holds: as one batch is refused for a passing reason (overload, a full disk, too few replicas in sync), as too large
+    /// for a limit that was lowered, or lost with its connection, its partition pauses until the fate of all that are under way is
+    /// known; then what failed goes out again first, in its order, one batch alone until one succeeds. So a broker that refuses,
+    /// with one batch, all that were sent behind it keeps the order, as does a lost connection.
+    ///
+    /// What does not hold before producers are idempotent: a batch may stand twice, where its answer was lost, and then the later copy
+    /// may stand behind newer batches. And where the broker refuses one batch but accepts the next, which was under way already,
+    /// the refused one follows after it; with 1 that cannot happen. Default: 5.
     pub const fn max_in_flight(mut self, batches: usize) -> Self {
         self.settings.max_in_flight = batches;
         self

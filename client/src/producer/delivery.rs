@@ -31,17 +31,31 @@ pub struct Receipt {
 /// What became of a batch: the receipt of its first record, or why there is none.
 pub(crate) type Outcome = Result<Receipt, SendError>;
 
+/// What became of a batch, or of what it was cut into.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Known(Outcome),
+    /// It went on in parts: the place of the first record of each, in order from 0, and its fate.
+    Split(Vec<(u32, Arc<Completion>)>),
+}
+
+impl From<Outcome> for Fate {
+    fn from(outcome: Outcome) -> Self {
+        Self::Known(outcome)
+    }
+}
+
 /// The fate of a batch, shared by all its records.
 #[derive(Debug, Default)]
 pub(crate) struct Completion {
-    outcome: OnceLock<Outcome>,
+    fate: OnceLock<Fate>,
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl Completion {
     /// Settles the batch and wakes all who wait. Only the first call counts.
-    pub(crate) fn settle(&self, outcome: Outcome) {
-        if self.outcome.set(outcome).is_err() {
+    pub(crate) fn settle(&self, fate: impl Into<Fate>) {
+        if self.fate.set(fate.into()).is_err() {
             return;
         }
         let waiting = std::mem::take(&mut *self.waiting.lock());
@@ -50,15 +64,15 @@ impl Completion {
         }
     }
 
-    /// The outcome, or a place in the list of those to be woken: `place` is where this waiter stood before.
-    fn poll(&self, place: &mut Option<usize>, waker: &Waker) -> Option<&Outcome> {
-        if let Some(outcome) = self.outcome.get() {
-            return Some(outcome);
+    /// The fate, or a place in the list of those to be woken: `place` is where this waiter stood before.
+    fn poll(&self, place: &mut Option<usize>, waker: &Waker) -> Option<&Fate> {
+        if let Some(fate) = self.fate.get() {
+            return Some(fate);
         }
         let mut waiting = self.waiting.lock();
         // Settled between the look above and the lock: nobody will wake this waiter any more.
-        if let Some(outcome) = self.outcome.get() {
-            return Some(outcome);
+        if let Some(fate) = self.fate.get() {
+            return Some(fate);
         }
         match place.and_then(|place| waiting.get_mut(place)) {
             Some(mine) => mine.clone_from(waker),
@@ -70,14 +84,27 @@ impl Completion {
         None
     }
 
-    /// Waits for the outcome of the whole batch.
+    /// Waits for the outcome of the whole batch; of its parts, for the first failure.
     pub(crate) async fn settled(&self) -> Outcome {
         let mut place = None;
-        std::future::poll_fn(|cx| match self.poll(&mut place, cx.waker()) {
-            Some(outcome) => Poll::Ready(outcome.clone()),
+        let known = std::future::poll_fn(|cx| match self.poll(&mut place, cx.waker()) {
+            Some(Fate::Known(outcome)) => Poll::Ready(Ok(outcome.clone())),
+            Some(Fate::Split(parts)) => Poll::Ready(Err(parts)),
             None => Poll::Pending,
-        })
-        .await
+        });
+        let parts = match known.await {
+            Ok(outcome) => return outcome,
+            Err(parts) => parts,
+        };
+        let mut together: Option<Outcome> = None;
+        for (_, part) in parts {
+            let outcome = Box::pin(part.settled()).await;
+            together = Some(match together {
+                Some(before) => before.and_then(|receipt| outcome.map(|_| receipt)),
+                None => outcome,
+            });
+        }
+        together.unwrap_or(Err(SendError::Closed))
     }
 }
 
@@ -100,15 +127,29 @@ impl Delivery {
     /// The outcome, where it is known already.
     #[must_use]
     pub fn now(&self) -> Option<Result<Receipt, SendError>> {
-        self.batch.outcome.get().map(|outcome| self.of(outcome))
-    }
-
-    fn of(&self, outcome: &Outcome) -> Result<Receipt, SendError> {
-        match outcome {
-            Ok(first) => Ok(Receipt { offset: first.offset.map(|offset| offset.plus(self.index.into())), ..*first }),
-            Err(error) => Err(error.clone()),
+        let (mut batch, mut index) = (&self.batch, self.index);
+        loop {
+            match batch.fate.get()? {
+                Fate::Known(outcome) => return Some(of(outcome, index)),
+                Fate::Split(parts) => (batch, index) = part_of(parts, index)?,
+            }
         }
     }
+}
+
+/// What the outcome of a batch means for its record at `index`.
+fn of(outcome: &Outcome, index: u32) -> Result<Receipt, SendError> {
+    match outcome {
+        Ok(first) => Ok(Receipt { offset: first.offset.map(|offset| offset.plus(index.into())), ..*first }),
+        Err(error) => Err(error.clone()),
+    }
+}
+
+/// The part that holds the record at `index`, and its place there.
+fn part_of(parts: &[(u32, Arc<Completion>)], index: u32) -> Option<(&Arc<Completion>, u32)> {
+    let after = parts.partition_point(|(first, _)| *first <= index);
+    let (first, part) = parts.get(after.checked_sub(1)?)?;
+    Some((part, index - first))
 }
 
 impl Future for Delivery {
@@ -116,12 +157,17 @@ impl Future for Delivery {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let mut place = this.place;
-        let outcome = this.batch.poll(&mut place, cx.waker()).map(|outcome| this.of(outcome));
-        this.place = place;
-        match outcome {
-            Some(outcome) => Poll::Ready(outcome),
-            None => Poll::Pending,
+        loop {
+            let (part, index) = match this.batch.poll(&mut this.place, cx.waker()) {
+                None => return Poll::Pending,
+                Some(Fate::Known(outcome)) => return Poll::Ready(of(outcome, this.index)),
+                Some(Fate::Split(parts)) => match part_of(parts, this.index) {
+                    Some((part, index)) => (Arc::clone(part), index),
+                    None => return Poll::Ready(Err(SendError::Closed)),
+                },
+            };
+            // Its place was in the list of the whole.
+            (this.batch, this.index, this.place) = (part, index, None);
         }
     }
 }
@@ -165,6 +211,29 @@ mod tests {
         let delivery = Delivery::new(Arc::clone(&batch), 1);
         batch.settle(Err(SendError::Closed));
         assert_eq!(delivery.await, Err(SendError::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_went_on_in_parts_has_the_outcome_of_each_for_its_records() {
+        let batch = Arc::new(Completion::default());
+        let waiting: Vec<_> = (0..4).map(|index| tokio::spawn(Delivery::new(Arc::clone(&batch), index))).collect();
+        let late = Delivery::new(Arc::clone(&batch), 3);
+        tokio::task::yield_now().await;
+        let parts: Vec<_> = [0, 1, 3].into_iter().map(|first| (first, Arc::new(Completion::default()))).collect();
+        batch.settle(Fate::Split(parts.clone()));
+        assert_eq!(late.now(), None);
+        let all = tokio::spawn(async move { batch.settled().await });
+        tokio::task::yield_now().await;
+        parts[0].1.settle(Ok(receipt(10)));
+        parts[1].1.settle(Ok(receipt(20)));
+        parts[2].1.settle(Err(SendError::TooLarge { bytes: 2, limit: 1 }));
+        let mut offsets = Vec::new();
+        for delivery in waiting {
+            offsets.push(delivery.await.unwrap().ok().and_then(|receipt| receipt.offset).map(|offset| offset.0));
+        }
+        assert_eq!(offsets, [Some(10), Some(20), Some(21), None]);
+        assert_eq!(late.now(), Some(Err(SendError::TooLarge { bytes: 2, limit: 1 })));
+        assert!(all.await.unwrap().is_err(), "the whole failed where a part did");
     }
 
     #[test]

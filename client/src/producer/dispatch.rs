@@ -1,7 +1,7 @@
 //! Where records find their lane. Knows topics, partitions and memory; what becomes of a batch is its lane's business.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +28,8 @@ pub(super) struct Dispatch {
 /// The lanes of one topic, as many as it had partitions when they were made.
 pub(super) struct TopicLanes {
     name: Arc<str>,
-    batch_bytes_max: usize,
+    /// As it was heard last.
+    batch_bytes_max: Arc<AtomicUsize>,
     partitions: Vec<Arc<Partition>>,
     /// Where records without a choice of their own go.
     sticky: AtomicU32,
@@ -55,7 +56,7 @@ impl TopicLanes {
     }
 
     fn limits(&self, shared: &Shared) -> Limits {
-        let record_bytes = self.batch_bytes_max.min(shared.memory.limit());
+        let record_bytes = self.batch_bytes_max.load(Ordering::Relaxed).min(shared.memory.limit());
         Limits { batch_bytes: shared.settings.batch_bytes.min(record_bytes), record_bytes }
     }
 
@@ -84,6 +85,9 @@ struct Limits {
     /// Where one record needs a batch of its own.
     record_bytes: usize,
 }
+
+/// How old a topic's limit may be where a record is refused by it.
+const LIMIT_AGE: Duration = Duration::from_secs(1);
 
 /// Why a record was not taken.
 enum Refused {
@@ -117,6 +121,7 @@ impl Dispatch {
         let mut topics = self.topics.write();
         let known = topics.get(name);
         if let Some(lanes) = known.filter(|lanes| lanes.partitions.len() >= image.partitions.len()) {
+            lanes.batch_bytes_max.store(image.batch_bytes_max as usize, Ordering::Relaxed);
             return Ok(Arc::clone(lanes));
         }
         let lanes = Arc::new(self.lanes(&image, known.map(Arc::as_ref)));
@@ -128,13 +133,16 @@ impl Dispatch {
     }
 
     fn lanes(&self, image: &TopicImage, older: Option<&TopicLanes>) -> TopicLanes {
+        let batch_bytes_max = older.map(|older| Arc::clone(&older.batch_bytes_max)).unwrap_or_default();
+        batch_bytes_max.store(image.batch_bytes_max as usize, Ordering::Relaxed);
         let mut partitions: Vec<Arc<Partition>> = older.map(|older| older.partitions.clone()).unwrap_or_default();
         for id in partitions.len()..image.partitions.len() {
-            partitions.push(Partition::new(Arc::clone(&self.shared), Arc::clone(&image.name), PartitionId(id as u32)));
+            let (shared, topic, id) = (Arc::clone(&self.shared), Arc::clone(&image.name), PartitionId(id as u32));
+            partitions.push(Partition::new(shared, topic, Arc::clone(&batch_bytes_max), id));
         }
         TopicLanes {
             name: Arc::clone(&image.name),
-            batch_bytes_max: image.batch_bytes_max as usize,
+            batch_bytes_max,
             // Many producers that start together shall not all start with the first.
             sticky: AtomicU32::new(fastrand::u32(..partitions.len().max(1) as u32)),
             partitions,
@@ -146,9 +154,30 @@ impl Dispatch {
     pub(super) async fn send(&self, lanes: &TopicLanes, record: &RecordRef<'_>) -> Result<Delivery, SendError> {
         match self.append(lanes, record, &mut None) {
             Ok(delivery) => Ok(delivery),
+            // On the heap, so that the usual way through here does not carry the size of these.
+            Err(Refused::For(error @ SendError::TooLarge { .. })) => {
+                Box::pin(self.ask_and_send(lanes, record, error)).await
+            }
             Err(Refused::For(error)) => Err(error),
-            // On the heap, so that the usual way through here does not carry the size of this one.
             Err(Refused::Memory(bytes)) => Box::pin(self.wait_and_send(lanes, record, bytes)).await,
+        }
+    }
+
+    /// Sends a record that the limit as known refuses, where the cluster has raised it since.
+    async fn ask_and_send(
+        &self,
+        lanes: &TopicLanes,
+        record: &RecordRef<'_>,
+        refusal: SendError,
+    ) -> Result<Delivery, SendError> {
+        // Many such records in a row shall not all ask.
+        let Some(stale) = Instant::now().checked_sub(LIMIT_AGE) else { return Err(refusal) };
+        let Ok(image) = self.shared.cluster.refreshed(&lanes.name, stale).await else { return Err(refusal) };
+        lanes.batch_bytes_max.store(image.batch_bytes_max as usize, Ordering::Relaxed);
+        match self.append(lanes, record, &mut None) {
+            Ok(delivery) => Ok(delivery),
+            Err(Refused::For(error)) => Err(error),
+            Err(Refused::Memory(bytes)) => self.wait_and_send(lanes, record, bytes).await,
         }
     }
 

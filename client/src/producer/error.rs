@@ -13,7 +13,8 @@ pub enum SendError {
     /// Only from `try_send`: the producer's memory is full. Wait for deliveries, or use `send`, which does.
     #[error("the producer's memory is full of records that are not acknowledged yet")]
     Full,
-    /// The record alone makes a batch larger than the topic, or the producer's memory, allows. Send it in parts, or raise the limit.
+    /// The record alone makes a batch larger than the topic, or the producer's memory, allows. Send it in parts, or raise the limit. Comes
+    /// with the delivery where the topic's limit was lowered after the record was taken.
     #[error("the record makes a batch of {bytes} bytes, over the limit of {limit}")]
     TooLarge {
         /// Bytes of the batch that would hold it alone.

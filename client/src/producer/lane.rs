@@ -5,15 +5,17 @@
 //! And once one has failed in a way that can pass, nothing leaves until the fate of all in flight is known; what failed then
 //! goes back to the front, in its order.
 
+mod fit;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidelog_protocol::Timestamp;
-use tidelog_protocol::records::{BatchBuilder, BuildError};
+use tidelog_protocol::records::{BatchBuilder, BuildError, Compression};
+use tidelog_protocol::{ErrorCode, Timestamp};
 
-use super::delivery::{Completion, Outcome};
+use super::delivery::{Completion, Fate, Outcome};
 use super::memory::Reservation;
 use super::{Receipt, RecordRef, SendError};
 use crate::ClientError;
@@ -27,6 +29,7 @@ pub(super) struct Rules {
     pub(super) linger: Duration,
     /// From the first record of a batch to the end of all tries.
     pub(super) delivery_timeout: Duration,
+    pub(super) compression: Compression,
 }
 
 /// Records that travel together.
@@ -52,6 +55,14 @@ pub(super) enum Content {
     Away,
     /// They came back.
     Failed(Bytes),
+    /// They came back as too many for one batch.
+    Oversized(Bytes),
+}
+
+impl Content {
+    const fn came_back(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Oversized(_))
+    }
 }
 
 /// The state of a lane with respect to its leader.
@@ -122,18 +133,22 @@ pub(super) enum Step {
 #[derive(Debug)]
 #[must_use = "nobody hears of the outcome until it is told"]
 pub(super) struct Settled {
-    pub(super) batch: Batch,
-    pub(super) outcome: Outcome,
+    batch: Batch,
+    fate: Fate,
 }
 
 impl Settled {
+    fn new(batch: Batch, outcome: Outcome) -> Self {
+        Self { batch, fate: Fate::Known(outcome) }
+    }
+
     /// Gives the memory back, tells those who wait, and returns the bytes that were sent, for another use.
     pub(super) fn tell(self) -> Option<Bytes> {
         let Batch { completion, memory, content, .. } = self.batch;
         drop(memory);
-        completion.settle(self.outcome);
+        completion.settle(self.fate);
         match content {
-            Content::Sealed(bytes) | Content::Failed(bytes) => Some(bytes),
+            Content::Sealed(bytes) | Content::Failed(bytes) | Content::Oversized(bytes) => Some(bytes),
             Content::Filling(_) | Content::Away => None,
         }
     }
@@ -237,7 +252,7 @@ impl Lane {
         match self.mode {
             Mode::Unlinked => self.open.is_some() || !self.waiting.is_empty(),
             Mode::Linked => self.may_send(),
-            Mode::Draining => self.in_flight.iter().all(|batch| matches!(batch.content, Content::Failed(_))),
+            Mode::Draining => self.in_flight.iter().all(|batch| batch.content.came_back()),
             Mode::Recovering => false,
         }
     }
@@ -294,10 +309,20 @@ impl Lane {
         }
     }
 
-    /// A leader was found: batches may leave.
-    pub(super) fn link(&mut self) {
+    /// A leader was found: batches of up to `limit` bytes may leave. Where some came back as too large, what is larger goes on in
+    /// parts, in its order, and a record that is too large alone fails.
+    pub(super) fn link(&mut self, limit: usize) -> Vec<Settled> {
         debug_assert_eq!(self.mode, Mode::Recovering);
         self.mode = Mode::Linked;
+        let mut settled = Vec::new();
+        if self.waiting.iter().any(|batch| matches!(batch.content, Content::Oversized(_))) {
+            // It may have been opened under a higher limit.
+            self.close_open();
+            for batch in std::mem::take(&mut self.waiting) {
+                settled.extend(self.fit(batch, limit));
+            }
+        }
+        settled
     }
 
     /// The broker answered, or did not. `payload` are the bytes that were sent.
@@ -315,12 +340,14 @@ impl Lane {
                 self.failures = 0;
                 let mut batch = self.in_flight.remove(at)?;
                 batch.content = Content::Sealed(payload);
-                return Some(Settled { batch, outcome: Ok(receipt) });
+                return Some(Settled::new(batch, Ok(receipt)));
             }
             Err(error) => error,
         };
+        let too_large = error.code() == Some(ErrorCode::TooLarge);
         if let ClientError::Broker(refusal) = &error
             && !refusal.code.is_retriable()
+            && !too_large
         {
             let mut batch = self.in_flight.remove(at)?;
             batch.content = Content::Sealed(payload);
@@ -331,11 +358,11 @@ impl Lane {
             } else {
                 SendError::Rejected(refusal.clone())
             });
-            return Some(Settled { batch, outcome });
+            return Some(Settled::new(batch, outcome));
         }
         if let Some(batch) = self.in_flight.get_mut(at) {
             batch.maybe_written |= error.outcome_is_unknown();
-            batch.content = Content::Failed(payload);
+            batch.content = if too_large { Content::Oversized(payload) } else { Content::Failed(payload) };
         }
         // Many batches fail with one connection, and that is one failure.
         if self.mode == Mode::Linked {
@@ -373,7 +400,7 @@ impl Lane {
                 true => SendError::Unknown { after: timeout, cause },
                 false => SendError::Expired { after: timeout, cause },
             });
-            settled.push(Settled { batch, outcome });
+            settled.push(Settled::new(batch, outcome));
         }
         let next = self.waiting.front().or(self.open.as_ref()).map(|batch| batch.opened + timeout);
         if next.is_none() {
@@ -397,7 +424,7 @@ impl Lane {
             } else {
                 Err(SendError::Client(error.clone()))
             };
-            Settled { batch, outcome }
+            Settled::new(batch, outcome)
         };
         waiting.into_iter().map(settle).collect()
     }

@@ -17,7 +17,15 @@ use super::{Receipt, RecordRef, SendError};
 use crate::ClientError;
 use crate::address::Address;
 
-const RULES: Rules = Rules { max_in_flight: 3, linger: Duration::ZERO, delivery_timeout: Duration::from_secs(10) };
+const RULES: Rules = Rules {
+    max_in_flight: 3,
+    linger: Duration::ZERO,
+    delivery_timeout: Duration::from_secs(10),
+    compression: Compression::None,
+};
+
+/// Bytes of a batch of one of the model's records.
+const BATCH_OF_ONE: usize = 61 + 11;
 
 /// A lane, the time, and the frames on their way to the leader.
 struct Model {
@@ -28,6 +36,8 @@ struct Model {
     /// What the leader wrote, in its order.
     log: Vec<u32>,
     sent: Vec<(u32, Arc<Completion>)>,
+    /// What the cluster tells of the largest batch.
+    limit: usize,
 }
 
 impl Model {
@@ -39,6 +49,7 @@ impl Model {
             wire: VecDeque::new(),
             log: Vec::new(),
             sent: Vec::new(),
+            limit: 1 << 20,
         }
     }
 
@@ -70,7 +81,8 @@ impl Model {
                         let (expired, next) = self.lane.expire(self.now);
                         expired.into_iter().for_each(|settled| drop(settled.tell()));
                         if next.is_some() {
-                            self.lane.link();
+                            let settled = self.lane.link(self.limit);
+                            settled.into_iter().for_each(|settled| drop(settled.tell()));
                         }
                         break;
                     }
@@ -106,6 +118,27 @@ impl Model {
         if let Some((id, bytes)) = self.wire.pop_front() {
             self.write(&bytes);
             self.answer(id, bytes, Ok(receipt()));
+        }
+    }
+
+    /// The leader writes `written` of the frames and refuses, for the moment, all that were sent behind them before it was heard.
+    fn refuse(&mut self, written: usize) {
+        for _ in 0..written {
+            self.acknowledge();
+        }
+        let frames: Vec<_> = self.wire.drain(..).collect();
+        for (id, bytes) in frames {
+            self.answer(id, bytes, Err(refused(ErrorCode::Overloaded)));
+        }
+    }
+
+    /// As [`Model::acknowledge`], by a leader that refuses what is larger than it says.
+    fn judge(&mut self) {
+        if self.wire.front().is_some_and(|(_, bytes)| bytes.len() > self.limit) {
+            let (id, bytes) = self.wire.pop_front().unwrap();
+            self.answer(id, bytes, Err(refused(ErrorCode::TooLarge)));
+        } else {
+            self.acknowledge();
         }
     }
 
@@ -146,7 +179,13 @@ fn refused(code: ErrorCode) -> ClientError {
 enum Event {
     Append,
     Acknowledge,
-    Disconnect { written: usize },
+    Disconnect {
+        written: usize,
+    },
+    /// The leader writes so many and refuses all that were sent behind them.
+    Refuse {
+        written: usize,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -154,6 +193,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => Just(Event::Append),
         2 => Just(Event::Acknowledge),
         1 => (0..4usize).prop_map(|written| Event::Disconnect { written }),
+        1 => (0..4usize).prop_map(|written| Event::Refuse { written }),
     ]
 }
 
@@ -168,6 +208,7 @@ proptest! {
                 Event::Append => model.append(),
                 Event::Acknowledge => model.acknowledge(),
                 Event::Disconnect { written } => model.disconnect(written),
+                Event::Refuse { written } => model.refuse(written),
             }
             prop_assert!(model.wire.len() <= RULES.max_in_flight);
         }
@@ -297,4 +338,61 @@ fn what_a_failed_disk_may_hold_is_unknown() {
     let (id, bytes) = model.wire.pop_front().unwrap();
     model.answer(id, bytes, Err(refused(ErrorCode::StorageFailed)));
     assert!(matches!(outcome(&model, 0), Some(Err(SendError::Unknown { .. }))));
+}
+
+#[test]
+fn under_a_lowered_limit_records_go_on_in_smaller_batches_in_order() {
+    let mut model = Model::new(Rules { max_in_flight: 1, ..RULES });
+    for _ in 0..20 {
+        model.append();
+    }
+    model.limit = BATCH_OF_ONE + 11;
+    while !model.wire.is_empty() {
+        model.judge();
+    }
+    assert_eq!(model.log, (0..20).collect::<Vec<_>>());
+    for number in 0..20 {
+        assert!(matches!(outcome(&model, number), Some(Ok(_))), "{number}");
+    }
+    assert!(model.lane.unsettled().is_empty());
+    assert_eq!(model.memory.in_use(), 0);
+}
+
+#[test]
+fn a_record_over_the_lowered_limit_fails_with_both_sizes() {
+    let mut model = Model::new(RULES);
+    for _ in 0..4 {
+        model.append();
+    }
+    model.limit = BATCH_OF_ONE - 1;
+    while !model.wire.is_empty() {
+        model.judge();
+    }
+    for number in 0..4 {
+        let Some(Err(SendError::TooLarge { bytes, limit })) = outcome(&model, number) else { panic!("{number}") };
+        assert_eq!((bytes, limit), (BATCH_OF_ONE, BATCH_OF_ONE - 1));
+    }
+    assert_eq!(model.memory.in_use(), 0);
+    model.limit = 1 << 20;
+    model.append();
+    model.judge();
+    assert_eq!(outcome(&model, 4), Some(Ok(receipt())), "the lane goes on");
+}
+
+#[test]
+fn a_batch_refused_as_too_large_within_the_limit_told_is_halved_until_it_fits_or_is_refused_alone() {
+    let mut model = Model::new(RULES);
+    for _ in 0..4 {
+        model.append();
+    }
+    // The leader keeps to another limit than the cluster tells.
+    let mut refusals = 0;
+    while let Some((id, bytes)) = model.wire.pop_front() {
+        refusals += 1;
+        assert!(refusals < 20, "each refusal makes batches smaller");
+        model.answer(id, bytes, Err(refused(ErrorCode::TooLarge)));
+    }
+    for number in 0..4 {
+        assert!(matches!(outcome(&model, number), Some(Err(SendError::Rejected(_)))), "{number}");
+    }
 }

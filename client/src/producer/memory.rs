@@ -52,6 +52,13 @@ impl Reservation {
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Takes `bytes` of it, as far as there are any, for one who gives them back alone.
+    pub(super) fn split_off(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { memory: Arc::clone(&self.memory), bytes }
+    }
 }
 
 impl Drop for Reservation {

@@ -5,6 +5,7 @@
 //! - `dispatch`: the record finds its lane, and memory for its batch (`memory`).
 //! - `lane`: the records of one partition, in order: the open batch, those that wait, those in flight. Pure.
 //! - `partition`: drives a lane: finishes batches, sends them, brings answers back; `recovery` finds its leader.
+//! - `split`: cuts a batch where the topic's limit was lowered under it.
 //! - `delivery`: what a sender waits for.
 
 mod builder;
@@ -20,6 +21,7 @@ mod partition;
 mod partitioner;
 mod record;
 mod recovery;
+mod split;
 mod topic;
 
 pub use builder::ProducerBuilder;

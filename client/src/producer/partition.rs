@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) topic_id: TopicId,
     pub(super) leader_epoch: LeaderEpoch,
+    /// The topic's limit as it was heard with the leader.
+    pub(super) batch_bytes_max: usize,
 }
 
 /// The lane of one partition and its way to the leader.
@@ -39,6 +42,8 @@ pub(super) struct Partition {
     pub(super) shared: Arc<Shared>,
     pub(super) topic: Arc<str>,
     pub(super) id: PartitionId,
+    /// The topic's limit as it was heard last, shared by all its partitions.
+    batch_bytes_max: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
@@ -55,13 +60,20 @@ impl fmt::Debug for Partition {
 }
 
 impl Partition {
-    pub(super) fn new(shared: Arc<Shared>, topic: Arc<str>, id: PartitionId) -> Arc<Self> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        topic: Arc<str>,
+        batch_bytes_max: Arc<AtomicUsize>,
+        id: PartitionId,
+    ) -> Arc<Self> {
         let rules = Rules {
             max_in_flight: shared.settings.max_in_flight,
             linger: shared.settings.linger,
             delivery_timeout: shared.settings.delivery_timeout,
+            compression: shared.settings.compression,
         };
-        Arc::new(Self { shared, topic, id, state: Mutex::new(State { lane: Lane::new(rules), link: None }) })
+        let state = Mutex::new(State { lane: Lane::new(rules), link: None });
+        Arc::new(Self { shared, topic, id, batch_bytes_max, state })
     }
 
     #[inline]
@@ -137,7 +149,7 @@ impl Partition {
     /// The bytes of a batch; compresses where it shall.
     fn finish(&self, content: Content) -> Result<Bytes, ClientError> {
         match content {
-            Content::Sealed(bytes) | Content::Failed(bytes) => Ok(bytes),
+            Content::Sealed(bytes) | Content::Failed(bytes) | Content::Oversized(bytes) => Ok(bytes),
             Content::Filling(mut builder) => {
                 let finished = builder.finish(self.shared.settings.compression);
                 // With compression the buffer stays with the builder.
@@ -181,11 +193,16 @@ impl Partition {
 
     /// A leader was found.
     pub(super) fn link(self: &Arc<Self>, link: Link) {
+        let limit = link.batch_bytes_max;
+        self.batch_bytes_max.store(limit, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.link = Some(link);
-        state.lane.link();
+        let settled = state.lane.link(limit);
         let drive = state.lane.begin_drive();
         drop(state);
+        for settled in settled {
+            self.tell(settled);
+        }
         if drive {
             self.drive();
         }

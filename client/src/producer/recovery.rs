@@ -69,5 +69,6 @@ async fn find(partition: &Partition, failed_at: Option<Instant>) -> Result<Link,
     };
     let leader = cluster.leader(&image, partition.id)?;
     let connection = cluster.connection(&leader.address, Purpose::Requests).await?;
-    Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch })
+    let batch_bytes_max = image.batch_bytes_max as usize;
+    Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch, batch_bytes_max })
 }
