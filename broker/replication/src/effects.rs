@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset};
 
+use crate::leader::InSyncProposal;
+
 /// What became of one or more inputs. The driver publishes the watermark first, so that whoever hears of an ack can read what
 /// was acknowledged; then answers; then [`Effects::clear`]s the buffer.
 #[derive(Debug)]
@@ -15,6 +17,9 @@ pub struct Effects<T> {
     pub released: Vec<Released<T>>,
     /// Tickets whose promise will not be met here.
     pub failed: Vec<Failed<T>>,
+    /// Ask the controller for this in-sync set. What becomes of it is told by [`crate::Leader::membership_changed`] or
+    /// [`crate::Leader::alteration_failed`].
+    pub alter_in_sync: Option<InSyncProposal>,
 }
 
 /// A ticket whose promise is met, and what it was.
@@ -82,13 +87,14 @@ impl<T> Effects<T> {
     /// An empty buffer.
     #[must_use]
     pub const fn new() -> Self {
-        Self { high_watermark: None, released: Vec::new(), failed: Vec::new() }
+        Self { high_watermark: None, released: Vec::new(), failed: Vec::new(), alter_in_sync: None }
     }
 
     /// True where there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.high_watermark.is_none() && self.released.is_empty() && self.failed.is_empty()
+        let nobody = self.released.is_empty() && self.failed.is_empty();
+        nobody && self.high_watermark.is_none() && self.alter_in_sync.is_none()
     }
 
     /// Empties the buffer and keeps its memory.
@@ -96,5 +102,6 @@ impl<T> Effects<T> {
         self.high_watermark = None;
         self.released.clear();
         self.failed.clear();
+        self.alter_in_sync = None;
     }
 }

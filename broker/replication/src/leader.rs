@@ -4,16 +4,21 @@
 //! Order of use per append: [`Leader::admit`], assign offsets from [`PartitionOffsets::log_end`], [`Leader::appended`], write,
 //! [`Leader::written`] (or [`Leader::append_abandoned`]), later [`Leader::flushed`]. Many appends may share one write.
 
-use alloc::vec::Vec;
-
 use tidelog_protocol::messages::{Acks, ProduceRequest};
-use tidelog_protocol::{BrokerId, Durability, LeaderEpoch, Offset};
+use tidelog_protocol::{BrokerEpoch, BrokerId, Durability, LeaderEpoch, Offset, PartitionEpoch};
 
 use crate::effects::{AckFailure, Effects, Failed, Released};
+use crate::epoch_history::EpochHistory;
+use crate::flaws::{Flaw, Flaws};
 use crate::offsets::PartitionOffsets;
 use crate::pending_acks::PendingAcks;
 use crate::refusal::Refusal;
 use crate::replica_set::{ReplicaEnds, ReplicaSet};
+
+mod followers;
+mod in_sync;
+
+pub use in_sync::{InSyncMember, InSyncProposal, Membership};
 
 /// Who leads, since when, with whom, and what the topic promises.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,10 +27,10 @@ pub struct Leadership {
     pub leader: BrokerId,
     /// The leadership.
     pub epoch: LeaderEpoch,
-    /// All brokers that hold a replica, the leader included.
-    pub replicas: Vec<BrokerId>,
-    /// Those in sync, the leader included.
-    pub in_sync: Vec<BrokerId>,
+    /// With whom.
+    pub membership: Membership,
+    /// A follower that has not had everything for longer than this leaves the in-sync set.
+    pub lag_max_ms: u64,
     /// The topic's `min.insync.replicas`.
     pub min_in_sync: u16,
     /// The topic's durability.
@@ -66,6 +71,8 @@ pub struct AppendedRange {
 pub struct ReplicaProgress {
     /// The follower.
     pub replica: BrokerId,
+    /// Its registration.
+    pub broker_epoch: BrokerEpoch,
     /// The leadership it follows.
     pub epoch: LeaderEpoch,
     /// How far it is.
@@ -98,14 +105,29 @@ pub struct Leader<T> {
     /// Below here records were appended under durability `flushed`: their tickets wait for the flush even where the topic has
     /// changed to `written` since and the watermark ran ahead.
     flushed_promise_end: Offset,
+    epochs: EpochHistory,
+    partition_epoch: PartitionEpoch,
+    lag_max_ms: u64,
+    alteration: in_sync::Alteration,
+    /// While the broker holds no lease it acknowledges nothing: somebody else may lead already (rule 8).
+    leased: bool,
     poisoned: bool,
+    flaws: Flaws,
 }
 
 impl<T> Leader<T> {
     /// Leads from here on. Where the leader is the whole in-sync set the watermark moves at once: read [`Self::offsets`] after.
     #[must_use]
-    pub fn new(offsets: PartitionOffsets, leadership: &Leadership) -> Self {
-        assert!(leadership.in_sync.contains(&leadership.leader), "a leader is in sync with itself: {leadership:?}");
+    pub fn new(offsets: PartitionOffsets, epochs: EpochHistory, leadership: &Leadership) -> Self {
+        Self::flawed(offsets, epochs, leadership, Flaws::NONE)
+    }
+
+    /// The same with a planted bug; see [`Flaws`].
+    #[must_use]
+    pub fn flawed(offsets: PartitionOffsets, epochs: EpochHistory, leadership: &Leadership, flaws: Flaws) -> Self {
+        let Membership { replicas, in_sync, partition_epoch } = &leadership.membership;
+        assert!(in_sync.contains(&leadership.leader), "a leader is in sync with itself: {leadership:?}");
+        assert!(epochs.latest() <= Some(leadership.epoch), "a leadership finds nothing newer: {epochs:?}");
         assert!(
             offsets.log_end() == offsets.written_end(),
             "a leadership begins with nothing half written: {offsets:?}"
@@ -117,11 +139,17 @@ impl<T> Leader<T> {
             min_in_sync: leadership.min_in_sync,
             durability: leadership.durability,
             offsets,
-            replicas: ReplicaSet::new(&leadership.replicas, &leadership.in_sync),
+            replicas: ReplicaSet::new(replicas, in_sync),
             at_leader: PendingAcks::new(),
             at_watermark: PendingAcks::new(),
             flushed_promise_end: Offset::ZERO,
+            epochs,
+            partition_epoch: *partition_epoch,
+            lag_max_ms: leadership.lag_max_ms,
+            alteration: in_sync::Alteration::default(),
+            leased: true,
             poisoned: false,
+            flaws,
         };
         leader.settle(&mut Effects::new());
         leader
@@ -155,6 +183,12 @@ impl<T> Leader<T> {
     #[must_use]
     pub const fn replicas(&self) -> &ReplicaSet {
         &self.replicas
+    }
+
+    /// Which leadership wrote what.
+    #[must_use]
+    pub const fn epochs(&self) -> &EpochHistory {
+        &self.epochs
     }
 
     /// True after [`Self::poisoned`].
@@ -191,12 +225,10 @@ impl<T> Leader<T> {
     /// May a producer append on these terms? Changes nothing.
     ///
     /// # Errors
-    /// [`Refusal::Poisoned`], [`Refusal::FencedEpoch`], [`Refusal::UnknownEpoch`], [`Refusal::NotEnoughReplicas`],
-    /// [`Refusal::OffsetMismatch`], in this order.
+    /// [`Refusal::Poisoned`], [`Refusal::LeaseEnded`], [`Refusal::FencedEpoch`], [`Refusal::UnknownEpoch`],
+    /// [`Refusal::NotEnoughReplicas`], [`Refusal::OffsetMismatch`], in this order.
     pub fn admit(&self, terms: &ProduceTerms) -> Result<(), Refusal> {
-        if self.poisoned {
-            return Err(Refusal::Poisoned);
-        }
+        self.check_service()?;
         if let Some(epoch) = terms.leader_epoch {
             self.fence(epoch)?;
         }
@@ -246,6 +278,10 @@ impl<T> Leader<T> {
         if self.poisoned {
             return;
         }
+        if end > self.epoch_start && self.epochs.latest() != Some(self.epoch) {
+            // Not before: an append that was abandoned leaves no trace.
+            self.epochs.assign(self.epoch, self.epoch_start);
+        }
         self.offsets.written(end);
         self.settle(effects);
     }
@@ -268,35 +304,6 @@ impl<T> Leader<T> {
         self.settle(effects);
     }
 
-    /// A follower is this far. What it reported before in this leadership is replaced, even by less: a follower that restarted
-    /// may have lost what it had not flushed.
-    ///
-    /// # Errors
-    /// [`Refusal::FencedEpoch`], [`Refusal::UnknownEpoch`], [`Refusal::NotAReplica`], [`Refusal::ImpossibleProgress`].
-    pub fn progress(&mut self, progress: ReplicaProgress, effects: &mut Effects<T>) -> Result<(), Refusal> {
-        if self.poisoned {
-            return Err(Refusal::Poisoned);
-        }
-        self.fence(progress.epoch)?;
-        let ReplicaProgress { replica, ends: ReplicaEnds { written_end, flushed_end }, .. } = progress;
-        if written_end > self.offsets.written_end() || flushed_end > written_end {
-            let log_end = self.offsets.log_end();
-            return Err(Refusal::ImpossibleProgress { replica, written_end, flushed_end, log_end });
-        }
-        if replica == self.leader || !self.replicas.record(replica, progress.ends) {
-            return Err(Refusal::NotAReplica { replica });
-        }
-        self.settle(effects);
-        Ok(())
-    }
-
-    /// Another in-sync set holds; see [`ReplicaSet::set_in_sync`] for which one to give while a change is pending.
-    pub fn in_sync_changed(&mut self, in_sync: &[BrokerId], effects: &mut Effects<T>) {
-        assert!(in_sync.contains(&self.leader), "a leader is in sync with itself: {in_sync:?}");
-        self.replicas.set_in_sync(in_sync);
-        self.settle(effects);
-    }
-
     /// The topic's configuration changed. From `flushed` to `written` the watermark may jump ahead, but tickets of records
     /// appended before keep the promise they were appended under, so the driver looks at [`Self::flush_wanted`] after.
     pub fn promises_changed(&mut self, durability: Durability, min_in_sync: u16, effects: &mut Effects<T>) {
@@ -312,35 +319,63 @@ impl<T> Leader<T> {
     /// start that holds now; an offset already gone changes nothing.
     ///
     /// # Errors
-    /// [`Refusal::AboveWatermark`], [`Refusal::Poisoned`].
+    /// [`Refusal::AboveWatermark`], [`Refusal::Poisoned`], [`Refusal::LeaseEnded`].
     pub fn delete_before(&mut self, before: Option<Offset>) -> Result<Offset, Refusal> {
-        if self.poisoned {
-            return Err(Refusal::Poisoned);
-        }
+        self.check_service()?;
         let high_watermark = self.offsets.high_watermark();
         let requested = before.unwrap_or(high_watermark);
         if requested > high_watermark {
             return Err(Refusal::AboveWatermark { requested, log_start: self.offsets.log_start(), high_watermark });
         }
-        self.offsets.raise_log_start(requested);
+        self.log_start_moved(requested);
         Ok(self.offsets.log_start())
     }
 
     /// Retention removed everything below `to`, which is at most the high watermark.
     pub fn log_start_moved(&mut self, to: Offset) {
         self.offsets.raise_log_start(to);
+        self.epochs.forget_before(self.offsets.log_start());
+    }
+
+    /// The broker's lease ended: another broker may lead already. Every ticket fails, and nothing is acknowledged until
+    /// [`Self::lease_renewed`]; what is settled can be read all the same.
+    pub fn lease_ended(&mut self, effects: &mut Effects<T>) {
+        self.leased = false;
+        self.fail_all(AckFailure::NotLeader, effects);
+    }
+
+    /// The broker holds a lease again, and this leadership still stands.
+    pub fn lease_renewed(&mut self, effects: &mut Effects<T>) {
+        self.leased = true;
+        self.settle(effects);
     }
 
     /// A write or flush failed. Every ticket fails, nothing is ever acknowledged from here again, whatever a later flush says.
     pub fn poisoned(&mut self, effects: &mut Effects<T>) {
+        if self.flaws.has(Flaw::FailedFlushRetried) {
+            return;
+        }
         self.poisoned = true;
         self.fail_all(AckFailure::StorageFailed, effects);
     }
 
-    /// The leadership is over: every ticket fails and the machine is gone. Gives the offsets, for whatever role comes next.
-    pub fn resigned(mut self, effects: &mut Effects<T>) -> PartitionOffsets {
+    /// The leadership is over: every ticket fails and the machine is gone. Gives what the next role begins with. What was admitted
+    /// and not written never will be.
+    #[must_use]
+    pub fn resigned(mut self, effects: &mut Effects<T>) -> (PartitionOffsets, EpochHistory) {
         self.fail_all(AckFailure::NotLeader, effects);
-        self.offsets
+        self.offsets.unassign();
+        (self.offsets, self.epochs)
+    }
+
+    const fn check_service(&self) -> Result<(), Refusal> {
+        if self.poisoned {
+            return Err(Refusal::Poisoned);
+        }
+        if !self.leased {
+            return Err(Refusal::LeaseEnded);
+        }
+        Ok(())
     }
 
     fn fail_all(&mut self, cause: AckFailure, effects: &mut Effects<T>) {
@@ -350,14 +385,15 @@ impl<T> Leader<T> {
 
     /// Moves the watermark as far as the in-sync replicas allow, then takes out the tickets that are due.
     fn settle(&mut self, effects: &mut Effects<T>) {
-        if self.poisoned {
+        if self.poisoned || !self.leased {
             return;
         }
         let here = ReplicaEnds { written_end: self.offsets.written_end(), flushed_end: self.offsets.flushed_end() };
         assert!(self.replicas.record(self.leader, here), "the leader holds a replica");
         // Below min.insync.replicas the watermark stands still, whatever acks a producer asked for (KIP-966).
         let enough = self.replicas.in_sync_count() >= usize::from(self.min_in_sync);
-        let common = self.replicas.common_end(self.durability);
+        let enough = enough || self.flaws.has(Flaw::MinInSyncIgnored);
+        let common = self.common_end(self.durability);
         if enough && common > self.offsets.high_watermark() {
             self.offsets.raise_watermark(common);
             effects.high_watermark = Some(common);
@@ -374,8 +410,22 @@ impl<T> Leader<T> {
     /// Up to where acks=all is kept: the watermark, held back while records appended under `flushed` are not all flushed.
     fn promised_end(&self) -> Offset {
         let watermark = self.offsets.high_watermark();
-        let flushed = self.replicas.common_end(Durability::Flushed);
+        let flushed = self.common_end(Durability::Flushed);
         if flushed < self.flushed_promise_end { watermark.min(flushed) } else { watermark }
+    }
+
+    /// What all that count have in common. The maximal in-sync set counts (KIP-497): while a change is pending, the controller may
+    /// hold either set, and elect from it.
+    fn common_end(&self, durability: Durability) -> Offset {
+        let flaws = self.flaws;
+        let durability = if flaws.has(Flaw::AckBeforeFlush) { Durability::Written } else { durability };
+        if flaws.has(Flaw::PendingExpansionForgotten) {
+            return self.replicas.common_end_of(durability, |replica| replica.in_sync);
+        }
+        if flaws.has(Flaw::PausedFollowerForgotten) {
+            return self.replicas.common_end_of(durability, |replica| replica.in_sync && !replica.lagging);
+        }
+        self.replicas.common_end(durability)
     }
 
     fn released(&self, (next_offset, waiting): (Offset, Waiting<T>)) -> Released<T> {

@@ -8,10 +8,22 @@
 //! - [`replica_set`]: how far each replica is known to be, and what the in-sync ones have in common.
 //! - [`pending_acks`]: who waits for which offset.
 //! - [`effects`]: what the machine asks its driver to do.
+//!
+//! In the order a follower meets them:
+//! - [`follower`]: the machine of a partition that is followed here.
+//! - [`epoch_history`]: which leadership wrote what. [`divergence`]: where two logs part.
+//! - [`follow`]: what leader and follower say when a stream is opened.
+//!
+//! - [`flaws`]: bugs to plant, for tests.
 #![no_std]
 extern crate alloc;
 
+pub mod divergence;
 pub mod effects;
+pub mod epoch_history;
+pub mod flaws;
+pub mod follow;
+pub mod follower;
 pub mod leader;
 pub mod offsets;
 pub mod pending_acks;
@@ -19,7 +31,13 @@ pub mod refusal;
 pub mod replica_set;
 
 pub use effects::{AckFailure, Effects, Failed, Released};
-pub use leader::{AppendedRange, Leader, Leadership, ProduceTerms, ReplicaProgress};
+pub use epoch_history::{EpochEnd, EpochHistory, EpochStart};
+pub use flaws::{Flaw, Flaws};
+pub use follow::{FollowAnswer, FollowOutcome, FollowTerms};
+pub use follower::{BatchSpan, BrokenChain, EpochEndAnswer, Follower, FollowerEffect, Following, Offer, Take};
+pub use leader::{
+    AppendedRange, InSyncMember, InSyncProposal, Leader, Leadership, Membership, ProduceTerms, ReplicaProgress,
+};
 pub use offsets::{Ends, PartitionOffsets};
 pub use pending_acks::PendingAcks;
 pub use refusal::Refusal;

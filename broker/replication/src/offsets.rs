@@ -129,6 +129,26 @@ impl PartitionOffsets {
         *self = Self::new(Ends { high_watermark: to, last_stable: to, ..self.0 });
     }
 
+    /// A follower's log was cut at `end`, because its leader's parts from it there. Where settled records were among what was cut (after
+    /// a loss that the topic's durability allows, or an unclean election) the watermark goes back with it.
+    pub fn truncated(&mut self, end: Offset) {
+        assert!(end >= self.0.log_start, "a cut below the log start at {end}: {self:?}");
+        let ends = self.0;
+        *self = Self::new(Ends {
+            log_start: ends.log_start,
+            last_stable: ends.last_stable.min(end),
+            high_watermark: ends.high_watermark.min(end),
+            flushed_end: ends.flushed_end.min(end),
+            written_end: ends.written_end.min(end),
+            log_end: ends.written_end.min(end),
+        });
+    }
+
+    /// A follower's log was emptied and goes on at `at`, because its leader's begins there.
+    pub fn restarted(&mut self, at: Offset) {
+        *self = Self::recovered(at, at, at, at);
+    }
+
     /// Everything below `to` is gone by retention or on request; a lower `to` changes nothing.
     pub fn raise_log_start(&mut self, to: Offset) {
         *self = Self::new(Ends { log_start: to.max(self.0.log_start), ..self.0 });

@@ -3,7 +3,7 @@
 use alloc::string::ToString;
 use core::fmt;
 
-use tidelog_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, WireError};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, WireError};
 
 /// Why an append, a deletion or a follower's progress is not accepted. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +63,16 @@ pub enum Refusal {
         /// The leader's log end.
         log_end: Offset,
     },
+    /// The broker that reports or follows does not follow this leadership under that registration: it has registered anew since, or has
+    /// not asked for its stream yet.
+    NotFollowing {
+        /// Who.
+        replica: BrokerId,
+        /// Under which registration.
+        broker_epoch: BrokerEpoch,
+    },
+    /// The broker's lease ended; another one may lead already.
+    LeaseEnded,
     /// A write or flush failed here; the partition is out of service on this broker.
     Poisoned,
 }
@@ -72,7 +82,8 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::FencedEpoch { .. } => ErrorCode::FencedEpoch,
+            Self::FencedEpoch { .. } | Self::NotFollowing { .. } => ErrorCode::FencedEpoch,
+            Self::LeaseEnded => ErrorCode::NotLeader,
             Self::UnknownEpoch { .. } => ErrorCode::UnknownEpoch,
             Self::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
             Self::OffsetMismatch { .. } => ErrorCode::OffsetMismatch,
@@ -107,6 +118,13 @@ impl fmt::Display for Refusal {
             Self::ImpossibleProgress { replica, written_end, flushed_end, log_end } => write!(
                 f,
                 "broker {replica} reports written end {written_end} and flushed end {flushed_end}, the leader's log ends at {log_end}"
+            ),
+            Self::NotFollowing { replica, broker_epoch } => write!(
+                f,
+                "broker {replica} does not follow under its registration {broker_epoch}: it asks for its stream first, or is fenced by a later one"
+            ),
+            Self::LeaseEnded => f.write_str(
+                "this broker has lost touch with the controller and another one may lead: refresh the metadata and try again",
             ),
             Self::Poisoned => f.write_str(
                 "a write or flush of this partition failed on this broker; it is out of service here until the broker restarts",

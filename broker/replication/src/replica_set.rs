@@ -1,9 +1,9 @@
-//! How far each replica of a partition is known to be, and what the in-sync ones have in common. Knows nothing of tickets or
-//! of who may join the in-sync set; the controller decides that.
+//! How far each replica of a partition is known to be, and what those that count have in common. Knows nothing of tickets or of how
+//! a change of the in-sync set comes about; the controller decides on that.
 
 use alloc::vec::Vec;
 
-use tidelog_protocol::{BrokerId, Durability, Offset};
+use tidelog_protocol::{BrokerEpoch, BrokerId, Durability, Monotonic, Offset};
 
 /// How far one replica is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,10 +33,61 @@ pub struct ReplicaSet {
 }
 
 #[derive(Debug)]
-struct Replica {
-    broker: BrokerId,
-    in_sync: bool,
-    ends: Option<ReplicaEnds>,
+pub(crate) struct Replica {
+    pub(crate) broker: BrokerId,
+    /// As the controller confirmed.
+    pub(crate) in_sync: bool,
+    /// Named by a proposal that the controller may accept still, or have accepted already.
+    pub(crate) proposed: bool,
+    /// The registration under which it follows; `None` before it does.
+    pub(crate) broker_epoch: Option<BrokerEpoch>,
+    pub(crate) ends: Option<ReplicaEnds>,
+    /// Not caught up for longer than the lag allows, as of the last tick.
+    pub(crate) lagging: bool,
+    /// When it was last known to have everything that the leader had; `None` before the first tick.
+    caught_up_at: Option<Monotonic>,
+    /// The leader's end at an earlier tick, for a follower that is never quite at the end of a busy log.
+    mark: Option<(Offset, Monotonic)>,
+}
+
+impl Replica {
+    const fn new(broker: BrokerId) -> Self {
+        Self {
+            broker,
+            in_sync: false,
+            proposed: false,
+            broker_epoch: None,
+            ends: None,
+            lagging: false,
+            caught_up_at: None,
+            mark: None,
+        }
+    }
+
+    /// Its end that counts; offset 0 while it is silent.
+    pub(crate) fn end(&self, durability: Durability) -> Offset {
+        self.ends.map_or(Offset::ZERO, |ends| ends.end(durability))
+    }
+
+    /// Notes at `now` how it stands to the leader's `log_end`. It lags once it was last caught up more than `lag_max_ms` ago.
+    fn observe(&mut self, log_end: Offset, durability: Durability, (now, lag_max_ms): (Monotonic, u64)) {
+        let end = self.ends.map(|ends| ends.end(durability));
+        let (mark_end, marked_at) = *self.mark.get_or_insert((log_end, now));
+        if end.is_some_and(|end| end >= log_end) {
+            self.caught_up_at = Some(now);
+        } else if end.is_some_and(|end| end >= mark_end) {
+            self.caught_up_at = self.caught_up_at.max(Some(marked_at));
+        }
+        if end.is_some_and(|end| end >= mark_end) {
+            self.mark = Some((log_end, now));
+        }
+        let caught_up_at = *self.caught_up_at.get_or_insert(now);
+        self.lagging = now.ms_since(caught_up_at) > lag_max_ms;
+    }
+
+    fn forget_lag(&mut self) {
+        (self.lagging, self.caught_up_at, self.mark) = (false, None, None);
+    }
 }
 
 impl ReplicaSet {
@@ -46,23 +97,48 @@ impl ReplicaSet {
     /// Where a broker of `in_sync` holds no replica.
     #[must_use]
     pub fn new(replicas: &[BrokerId], in_sync: &[BrokerId]) -> Self {
-        let replicas = replicas.iter().map(|broker| Replica { broker: *broker, in_sync: false, ends: None }).collect();
-        let mut set = Self { replicas };
-        set.set_in_sync(in_sync);
+        let mut set = Self { replicas: Vec::with_capacity(replicas.len()) };
+        set.confirm(replicas, in_sync);
         set
     }
 
-    /// Another in-sync set holds. While a change is pending give the larger set: an expansion counts before it is confirmed, a
-    /// shrink only after (KIP-497).
+    /// The controller holds this. Proposals made before can no longer be accepted, so only the confirmed ones count.
     ///
     /// # Panics
     /// Where a broker of `in_sync` holds no replica.
-    pub fn set_in_sync(&mut self, in_sync: &[BrokerId]) {
-        let known = |broker: &BrokerId| self.replicas.iter().any(|replica| replica.broker == *broker);
-        assert!(in_sync.iter().all(known), "in-sync replicas {in_sync:?} are replicas: {self:?}");
-        for replica in &mut self.replicas {
-            replica.in_sync = in_sync.contains(&replica.broker);
+    pub fn confirm(&mut self, replicas: &[BrokerId], in_sync: &[BrokerId]) {
+        assert!(in_sync.iter().all(|broker| replicas.contains(broker)), "{in_sync:?} are replicas: {replicas:?}");
+        self.replicas.retain(|replica| replicas.contains(&replica.broker));
+        for broker in replicas {
+            if self.find(*broker).is_none() {
+                self.replicas.push(Replica::new(*broker));
+            }
         }
+        for replica in &mut self.replicas {
+            let joins = in_sync.contains(&replica.broker);
+            if joins != replica.in_sync {
+                replica.forget_lag();
+            }
+            (replica.in_sync, replica.proposed) = (joins, false);
+        }
+    }
+
+    /// These were proposed to be in sync. They count from now on, those in sync before go on counting until another set is confirmed
+    /// (the maximal in-sync set of KIP-497).
+    pub(crate) fn propose(&mut self, in_sync: &[BrokerId]) {
+        for replica in &mut self.replicas {
+            replica.proposed |= in_sync.contains(&replica.broker);
+        }
+    }
+
+    /// `broker` follows under this registration from now on; what it reported before counts no more. False where it holds no replica
+    /// or followed under a later registration.
+    #[must_use]
+    pub(crate) fn begin(&mut self, broker: BrokerId, broker_epoch: BrokerEpoch) -> bool {
+        let found = self.replicas.iter_mut().find(|replica| replica.broker == broker);
+        let Some(replica) = found.filter(|replica| replica.broker_epoch <= Some(broker_epoch)) else { return false };
+        (replica.broker_epoch, replica.ends) = (Some(broker_epoch), None);
+        true
     }
 
     /// `broker` is this far now. False where it holds no replica.
@@ -72,23 +148,47 @@ impl ReplicaSet {
         found.map(|replica| replica.ends = Some(ends)).is_some()
     }
 
-    /// True where `broker` is in sync.
+    /// Notes how every replica stands to the leader's `log_end` at `now`.
+    pub(crate) fn observe(&mut self, log_end: Offset, durability: Durability, now: Monotonic, lag_max_ms: u64) {
+        for replica in &mut self.replicas {
+            replica.observe(log_end, durability, (now, lag_max_ms));
+        }
+    }
+
+    pub(crate) fn find(&self, broker: BrokerId) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| replica.broker == broker)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter()
+    }
+
+    /// True where `broker` is in sync, as the controller confirmed.
     #[must_use]
     pub fn is_in_sync(&self, broker: BrokerId) -> bool {
-        self.in_sync().any(|replica| replica.broker == broker)
+        self.find(broker).is_some_and(|replica| replica.in_sync)
     }
 
-    /// How many replicas are in sync.
+    /// How many replicas are in sync, as the controller confirmed.
     #[must_use]
     pub fn in_sync_count(&self) -> usize {
-        self.in_sync().count()
+        self.replicas.iter().filter(|replica| replica.in_sync).count()
     }
 
-    /// The end that every in-sync replica has reached; offset 0 while one of them is silent.
+    /// The replicas in sync, as the controller confirmed.
+    pub fn in_sync(&self) -> impl Iterator<Item = BrokerId> {
+        self.replicas.iter().filter(|replica| replica.in_sync).map(|replica| replica.broker)
+    }
+
+    /// The end that every replica of the maximal in-sync set has reached; offset 0 while one of them is silent.
     #[must_use]
     pub fn common_end(&self, durability: Durability) -> Offset {
-        let end = |replica: &Replica| replica.ends.map_or(Offset::ZERO, |ends| ends.end(durability));
-        self.in_sync().map(end).min().unwrap_or(Offset::ZERO)
+        self.common_end_of(durability, |replica| replica.in_sync || replica.proposed)
+    }
+
+    pub(crate) fn common_end_of(&self, durability: Durability, counts: impl Fn(&Replica) -> bool) -> Offset {
+        let counting = self.replicas.iter().filter(|replica| counts(replica));
+        counting.map(|replica| replica.end(durability)).min().unwrap_or(Offset::ZERO)
     }
 
     /// How many replicas, in sync or not, are known to have reached `end`.
@@ -96,10 +196,6 @@ impl ReplicaSet {
     pub fn reached(&self, end: Offset, durability: Durability) -> u16 {
         let reached = |replica: &&Replica| replica.ends.is_some_and(|ends| ends.end(durability) >= end);
         self.replicas.iter().filter(reached).count() as u16
-    }
-
-    fn in_sync(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.iter().filter(|replica| replica.in_sync)
     }
 }
 
@@ -132,14 +228,50 @@ mod tests {
         let mut set = ReplicaSet::new(&[A, B], &[A, B]);
         assert!(set.record(A, ends(9, 9)));
         assert_eq!(set.common_end(Durability::Written), Offset::ZERO);
-        set.set_in_sync(&[A]);
+        set.confirm(&[A, B], &[A]);
         assert_eq!(set.common_end(Durability::Written), Offset(9));
     }
 
     #[test]
-    fn a_stranger_is_not_counted() {
+    fn a_proposed_replica_counts_until_another_set_is_confirmed() {
+        let mut set = ReplicaSet::new(&[A, B], &[A]);
+        assert!(set.record(A, ends(9, 9)) && set.record(B, ends(4, 4)));
+        set.propose(&[A, B]);
+        assert_eq!((set.common_end(Durability::Written), set.in_sync_count()), (Offset(4), 1));
+        set.confirm(&[A, B], &[A]);
+        assert_eq!(set.common_end(Durability::Written), Offset(9));
+    }
+
+    #[test]
+    fn a_stranger_is_not_counted_and_an_earlier_life_does_not_begin_again() {
         let mut set = ReplicaSet::new(&[A], &[A]);
         assert!(!set.record(B, ends(9, 9)));
         assert_eq!((set.in_sync_count(), set.is_in_sync(B)), (1, false));
+        assert!(set.begin(A, BrokerEpoch(7)) && set.begin(A, BrokerEpoch(7)) && !set.begin(A, BrokerEpoch(6)));
+    }
+
+    #[test]
+    fn a_follower_of_a_busy_log_is_caught_up_without_ever_being_at_its_end() {
+        let mut set = ReplicaSet::new(&[A], &[A]);
+        for tick in 0..100u64 {
+            set.observe(Offset(10 * tick + 10), Durability::Written, Monotonic(tick * 500), 3_000);
+            assert!(set.record(A, ends(10 * tick + 9, 0)));
+        }
+        assert!(!set.find(A).is_some_and(|replica| replica.lagging), "it is a tick behind, never more");
+    }
+
+    #[test]
+    fn a_follower_that_stands_still_lags_after_the_time_allowed_and_not_before() {
+        let mut set = ReplicaSet::new(&[A], &[A]);
+        let mut lagging_at = |now, log_end| {
+            set.observe(Offset(log_end), Durability::Written, Monotonic(now), 3_000);
+            set.find(A).is_some_and(|replica| replica.lagging)
+        };
+        assert!(!lagging_at(1_000, 5), "silent, but only now");
+        assert!(!lagging_at(4_000, 5));
+        assert!(lagging_at(4_001, 5));
+        assert!(set.record(A, ends(5, 0)));
+        set.observe(Offset(5), Durability::Written, Monotonic(90_000), 3_000);
+        assert!(!set.find(A).is_some_and(|replica| replica.lagging), "nobody lags behind a log that rests");
     }
 }

@@ -1,16 +1,19 @@
 //! Random lives of a leader against a naive account of the promises. Named invariants: NoAckBeforeItsPromise, NoAckTwice,
-//! NoTicketLost, NoDueTicketHeldBack, MonotonicHighWatermark.
+//! NoTicketLost, NoDueTicketHeldBack, MonotonicHighWatermark,
+//! JoinsAtTheWatermarkOrPastIt.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tidelog_protocol::messages::Acks;
-use tidelog_protocol::{BrokerId, LeaderEpoch, Offset};
+use tidelog_protocol::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
 use tidelog_replication::{
-    AckFailure, AppendedRange, Durability, Effects, Leader, Leadership, PartitionOffsets, ReplicaEnds, ReplicaProgress,
+    AckFailure, AppendedRange, Durability, Effects, EpochHistory, FollowTerms, Leader, Leadership, Membership,
+    PartitionOffsets, ReplicaEnds, ReplicaProgress,
 };
 
 const BROKERS: [BrokerId; 3] = [BrokerId(0), BrokerId(1), BrokerId(2)];
+const LIFE: BrokerEpoch = BrokerEpoch(5);
 const EPOCH: LeaderEpoch = LeaderEpoch(1);
 
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ struct Promise {
 struct Account {
     ends: [(u64, u64); 3],
     in_sync: [bool; 3],
+    /// In sync, or proposed to be.
+    counts: [bool; 3],
     min_in_sync: u16,
     durability: Durability,
     watermark: u64,
@@ -72,7 +77,7 @@ struct Account {
 impl Account {
     fn common(&self, durability: Durability) -> u64 {
         let end = |(written, flushed)| if durability == Durability::Flushed { flushed } else { written };
-        (0..3).filter(|i| self.in_sync[*i]).map(|i| end(self.ends[i])).min().unwrap_or(0)
+        (0..3).filter(|i| self.counts[*i]).map(|i| end(self.ends[i])).min().unwrap_or(0)
     }
 
     fn settle(&mut self) {
@@ -98,16 +103,33 @@ fn live(replicas: usize, durability: Durability, steps: &[Step]) -> Result<(), T
     let leadership = Leadership {
         leader: BROKERS[0],
         epoch: EPOCH,
-        replicas: BROKERS[..replicas].to_vec(),
-        in_sync: BROKERS[..replicas].to_vec(),
+        membership: Membership {
+            replicas: BROKERS[..replicas].to_vec(),
+            in_sync: BROKERS[..replicas].to_vec(),
+            partition_epoch: PartitionEpoch(0),
+        },
+        // Nothing here takes time: no follower lags.
+        lag_max_ms: 3_000,
         min_in_sync: 1,
         durability,
     };
-    let mut leader: Leader<usize> = Leader::new(PartitionOffsets::default(), &leadership);
+    let mut leader: Leader<usize> = Leader::new(PartitionOffsets::default(), EpochHistory::default(), &leadership);
     let mut effects = Effects::new();
+    let mut partition_epoch = 0;
+    let membership = |in_sync: &[BrokerId], partition_epoch| Membership {
+        replicas: BROKERS[..replicas].to_vec(),
+        in_sync: in_sync.to_vec(),
+        partition_epoch: PartitionEpoch(partition_epoch),
+    };
+    for replica in &BROKERS[1..replicas] {
+        let (from, last_epoch) = (Offset(0), None);
+        let terms = FollowTerms { replica: *replica, broker_epoch: LIFE, leader_epoch: EPOCH, from, last_epoch };
+        prop_assert!(leader.follow(&terms).is_ok());
+    }
     let mut account = Account {
         ends: [(0, 0); 3],
         in_sync: [true, replicas > 1, replicas > 2],
+        counts: [true, replicas > 1, replicas > 2],
         min_in_sync: 1,
         durability,
         watermark: 0,
@@ -149,7 +171,7 @@ fn live(replicas: usize, durability: Durability, steps: &[Step]) -> Result<(), T
                 let flushed_end = between(Offset::ZERO, offsets.written_end(), flushed);
                 let epoch = if stale { LeaderEpoch(0) } else { EPOCH };
                 let ends = ReplicaEnds { written_end, flushed_end };
-                let progress = ReplicaProgress { replica: BROKERS[replica], epoch, ends };
+                let progress = ReplicaProgress { replica: BROKERS[replica], broker_epoch: LIFE, epoch, ends };
                 if leader.progress(progress, &mut effects).is_ok() {
                     prop_assert!(!stale && replica < replicas && flushed_end <= written_end);
                     account.ends[replica] = (written_end.0, flushed_end.0);
@@ -157,8 +179,10 @@ fn live(replicas: usize, durability: Durability, steps: &[Step]) -> Result<(), T
             }
             Step::InSync { with } => {
                 account.in_sync = [true, with[0] && replicas > 1, with[1] && replicas > 2];
+                account.counts = account.in_sync;
                 let members: Vec<_> = (0..3).filter(|i| account.in_sync[*i]).map(|i| BROKERS[i]).collect();
-                leader.in_sync_changed(&members, &mut effects);
+                partition_epoch += 1;
+                leader.membership_changed(&membership(&members, partition_epoch), &mut effects);
             }
             Step::Promises { durability, min_in_sync } => {
                 (account.durability, account.min_in_sync) = (durability, min_in_sync);
@@ -190,6 +214,15 @@ fn live(replicas: usize, durability: Durability, steps: &[Step]) -> Result<(), T
             let unwritten = failed.next_offset > offsets.written_end();
             prop_assert!(account.poisoned || unwritten, "a written append fails only with the log: {failed:?}");
         }
+        if let Some(proposal) = effects.alter_in_sync.take() {
+            for member in proposal.in_sync {
+                let at = member.broker.0 as usize;
+                let end =
+                    if account.durability == Durability::Flushed { account.ends[at].1 } else { account.ends[at].0 };
+                prop_assert!(account.counts[at] || end >= account.watermark, "JoinsAtTheWatermarkOrPastIt");
+                account.counts[at] = true;
+            }
+        }
         effects.clear();
         // After a change from flushed to written younger tickets may wait for older ones; the end of this life checks those.
         let in_order = |promise: &Promise| promise.acks == Acks::All && account.changed;
@@ -202,7 +235,7 @@ fn live(replicas: usize, durability: Durability, steps: &[Step]) -> Result<(), T
     let end = leader.offsets().log_end();
     leader.promises_changed(account.durability, 1, &mut effects);
     leader.written(end, &mut effects);
-    leader.in_sync_changed(&BROKERS[..1], &mut effects);
+    leader.membership_changed(&membership(&BROKERS[..1], partition_epoch + 1), &mut effects);
     while let Some(wanted) = leader.flush_wanted() {
         leader.flushed(wanted, &mut effects);
     }

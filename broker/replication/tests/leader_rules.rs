@@ -1,14 +1,15 @@
 //! The leader machine, one rule at a time, in the words of a producer and an operator. Knows nothing of its inside.
 
 use tidelog_protocol::messages::Acks;
-use tidelog_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, WireError};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionEpoch, WireError};
 use tidelog_replication::{
-    AckFailure, AppendedRange, Durability, Effects, Leader, Leadership, PartitionOffsets, ProduceTerms, Refusal,
-    ReplicaEnds, ReplicaProgress,
+    AckFailure, AppendedRange, Durability, Effects, EpochHistory, FollowTerms, Leader, Leadership, Membership,
+    PartitionOffsets, ProduceTerms, Refusal, ReplicaEnds, ReplicaProgress,
 };
 
 const ME: BrokerId = BrokerId(1);
 const OTHER: BrokerId = BrokerId(2);
+const LIFE: BrokerEpoch = BrokerEpoch(3);
 const EPOCH: LeaderEpoch = LeaderEpoch(7);
 const ANY: ProduceTerms = ProduceTerms { leader_epoch: None, acks: Acks::All, expected_log_end: None };
 
@@ -22,12 +23,28 @@ impl Partition {
         let leadership = Leadership {
             leader: ME,
             epoch: EPOCH,
-            replicas: replicas.to_vec(),
-            in_sync: replicas.to_vec(),
+            membership: Membership {
+                replicas: replicas.to_vec(),
+                in_sync: replicas.to_vec(),
+                partition_epoch: PartitionEpoch(0),
+            },
+            lag_max_ms: 3_000,
             min_in_sync: 1,
             durability,
         };
-        Self { leader: Leader::new(PartitionOffsets::default(), &leadership), effects: Effects::new() }
+        let leader = Leader::new(PartitionOffsets::default(), EpochHistory::default(), &leadership);
+        let mut partition = Self { leader, effects: Effects::new() };
+        if replicas.contains(&OTHER) {
+            let terms = FollowTerms {
+                replica: OTHER,
+                broker_epoch: LIFE,
+                leader_epoch: EPOCH,
+                from: Offset(0),
+                last_epoch: None,
+            };
+            assert!(partition.leader.follow(&terms).is_ok());
+        }
+        partition
     }
 
     fn append(&mut self, records: u64, acks: Acks, ticket: &'static str) {
@@ -48,8 +65,14 @@ impl Partition {
 
     fn follower(&mut self, epoch: LeaderEpoch, written: u64, flushed: u64) -> Result<Vec<&'static str>, Refusal> {
         let ends = ReplicaEnds { written_end: Offset(written), flushed_end: Offset(flushed) };
-        self.leader.progress(ReplicaProgress { replica: OTHER, epoch, ends }, &mut self.effects)?;
+        self.leader.progress(ReplicaProgress { replica: OTHER, broker_epoch: LIFE, epoch, ends }, &mut self.effects)?;
         Ok(self.acks())
+    }
+
+    fn only_me_in_sync(&mut self) {
+        let membership =
+            Membership { replicas: vec![ME, OTHER], in_sync: vec![ME], partition_epoch: PartitionEpoch(1) };
+        self.leader.membership_changed(&membership, &mut self.effects);
     }
 
     fn acks(&mut self) -> Vec<&'static str> {
@@ -87,7 +110,7 @@ fn an_ack_says_what_was_promised() {
     partition.append(3, Acks::All, "all");
     assert!(partition.write().is_empty());
     let ends = ReplicaEnds { written_end: Offset(3), flushed_end: Offset(3) };
-    let progress = ReplicaProgress { replica: OTHER, epoch: EPOCH, ends };
+    let progress = ReplicaProgress { replica: OTHER, broker_epoch: LIFE, epoch: EPOCH, ends };
     assert_eq!(partition.leader.progress(progress, &mut partition.effects), Ok(()));
     assert_eq!(partition.effects.high_watermark, Some(Offset(3)));
     let ack = &partition.effects.released[0];
@@ -103,7 +126,7 @@ fn acks_all_waits_for_the_slowest_replica_in_sync() {
     partition.write();
     assert!(partition.flush().is_empty());
     assert_eq!(partition.follower(EPOCH, 2, 1), Ok(vec!["first"]));
-    partition.leader.in_sync_changed(&[ME], &mut partition.effects);
+    partition.only_me_in_sync();
     assert_eq!(partition.acks(), ["second"], "the follower left the in-sync set");
 }
 
@@ -154,7 +177,7 @@ fn a_conditional_append_sees_appends_that_are_still_being_written() {
 fn too_few_in_sync_replicas_refuse_acks_all_and_stop_the_watermark() {
     let mut partition = Partition::led_with(&[ME, OTHER], Durability::Written);
     partition.leader.promises_changed(Durability::Written, 2, &mut partition.effects);
-    partition.leader.in_sync_changed(&[ME], &mut partition.effects);
+    partition.only_me_in_sync();
     assert_eq!(partition.leader.admit(&ANY), Err(Refusal::NotEnoughReplicas { in_sync: 1, min_in_sync: 2 }));
     let terms = ProduceTerms { acks: Acks::Leader, ..ANY };
     assert_eq!(partition.leader.admit(&terms), Ok(()));
@@ -258,7 +281,7 @@ fn losing_leadership_fails_every_ticket_and_hands_the_offsets_on() {
     let mut partition = Partition::led_with(&[ME], Durability::Flushed);
     partition.append(1, Acks::All, "x");
     partition.write();
-    let offsets = partition.leader.resigned(&mut partition.effects);
+    let (offsets, _) = partition.leader.resigned(&mut partition.effects);
     assert_eq!(offsets.written_end(), Offset(1));
     assert_eq!(partition.effects.failed[0].cause.code(), ErrorCode::NotLeader);
 }
@@ -269,12 +292,12 @@ fn a_sole_replica_stands_at_its_watermark_from_the_start() {
     let leadership = Leadership {
         leader: ME,
         epoch: EPOCH,
-        replicas: vec![ME],
-        in_sync: vec![ME],
+        membership: Membership { replicas: vec![ME], in_sync: vec![ME], partition_epoch: PartitionEpoch(4) },
+        lag_max_ms: 3_000,
         min_in_sync: 1,
         durability: Durability::Flushed,
     };
-    let leader: Leader<()> = Leader::new(recovered, &leadership);
+    let leader: Leader<()> = Leader::new(recovered, EpochHistory::default(), &leadership);
     assert_eq!(leader.offsets().high_watermark(), Offset(8));
     assert_eq!(leader.flush_wanted(), Some(Offset(9)));
     assert_eq!(leader.epoch_start(), Offset(9));

@@ -11,7 +11,7 @@ use tidelog_log::{
     FlusherHandle, Identity, Log, LogListener, LogOptions, OpenError, SegmentOptions, SpaceGuard, StorageError,
 };
 use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, PartitionId, TopicName};
-use tidelog_replication::{Leadership, PartitionOffsets};
+use tidelog_replication::{EpochHistory, Leadership, Membership, PartitionOffsets};
 use tokio::runtime;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -27,6 +27,9 @@ const PROBE: &str = "probe";
 /// A partition is created under epoch 0, and a broker that died right then makes its folder at its next start, under epoch 1. From
 /// here on the folder was there.
 const CERTAINLY_OPENED: LeaderEpoch = LeaderEpoch(2);
+
+/// A follower that has not had everything for longer than this leaves the in-sync set.
+const LAG_MAX_MS: u64 = 3_000;
 
 /// Why a partition cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -118,13 +121,19 @@ impl Opening {
         let leadership = Leadership {
             leader: broker,
             epoch: state.leader_epoch,
-            replicas: state.replicas.clone(),
-            in_sync: state.in_sync.clone(),
+            membership: Membership {
+                replicas: state.replicas.clone(),
+                in_sync: state.in_sync.clone(),
+                partition_epoch: state.partition_epoch,
+            },
+            lag_max_ms: LAG_MAX_MS,
             min_in_sync: topic.config.min_in_sync_replicas,
             durability: topic.config.durability,
         };
         // What recovery found was flushed by it, and a single replica has nobody to wait for.
         let offsets = PartitionOffsets::recovered(reader.log_start(), log.end(), reader.flushed_end(), log.end());
+        let epochs = reader.leader_epochs();
+        let epochs = EpochHistory::recovered(epochs.starts().iter().map(|entry| (entry.epoch, entry.start)));
         let (sender, tail) = watch::channel(Owner::first_tail(state.leader_epoch));
         let topic_metrics = self.metrics.topic(topic.name.as_str());
         let parts = owner::Parts {
@@ -141,7 +150,7 @@ impl Opening {
             topic_id: topic.id,
             topic: topic.name.clone(),
             partition,
-            owner: Owner::new(parts, offsets),
+            owner: Owner::new(parts, offsets, epochs),
             reader,
             retention,
             tail,

@@ -11,7 +11,9 @@ use tidelog_coordination::TopicConfig;
 use tidelog_log::{AppendError, Group, Log, SpaceGuard};
 use tidelog_protocol::records::ValidBatches;
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, WireError};
-use tidelog_replication::{AckFailure, AppendedRange, Effects, Leader, Leadership, Released};
+use tidelog_replication::{
+    AckFailure, AppendedRange, Effects, EpochHistory, Leader, Leadership, PartitionOffsets, Released,
+};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -69,8 +71,8 @@ impl fmt::Debug for Owner {
 }
 
 impl Owner {
-    pub(super) fn new(parts: Parts, offsets: tidelog_replication::PartitionOffsets) -> Self {
-        let leader = Leader::new(offsets, &parts.leadership);
+    pub(super) fn new(parts: Parts, offsets: PartitionOffsets, epochs: EpochHistory) -> Self {
+        let leader = Leader::new(offsets, epochs, &parts.leadership);
         let mut owner = Self {
             name: parts.name,
             log: Some(parts.log),
