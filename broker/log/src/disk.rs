@@ -160,6 +160,13 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Whatever the operating system says.
     fn next_data(&self, position: u64) -> io::Result<Option<u64>>;
 
+    /// First position at or after `position` that is reserved but was never written to the disk, as the file system has it; the end of the
+    /// file if there is none. Pages in the page cache count as written, even where they hold nothing but zeros.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn next_hole(&self, position: u64) -> io::Result<u64>;
+
     /// Drops clean pages of `range` from the page cache, so that the next read comes from the disk. A hint.
     ///
     /// # Errors

@@ -169,8 +169,8 @@ impl FaultDisk {
         control.life += 1;
     }
 
-    /// Loss of power and restart: of what was not flushed, a part chosen by `seed` survives (sectors of 512 bytes in any
-    /// combination; names in the order they changed).
+    /// Loss of power and restart: of what was not flushed, a part chosen by `seed` survives, in any combination: blocks of 4096 bytes,
+    /// which are holes where they were never written back; sectors of 512 bytes of some that were; names in the order they changed.
     ///
     /// # Errors
     /// Whatever the real disk says.
@@ -355,6 +355,10 @@ impl DiskFile for FaultFile {
 
     fn next_data(&self, position: u64) -> io::Result<Option<u64>> {
         self.inner.next_data(position)
+    }
+
+    fn next_hole(&self, position: u64) -> io::Result<u64> {
+        self.inner.next_hole(position)
     }
 
     fn evict(&self, range: Range<u64>) -> io::Result<()> {

@@ -8,12 +8,14 @@
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
 //! - [`flusher`]: group commit and the upkeep thread; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
-//! - [`recovery`], `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `small_file`: opening after a crash.
+//! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `written_since`,
+//!   `small_file`: opening after a crash.
 //! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
 //! - [`scrub`]: a slow second look at what lies on the disk. [`dump`]: any file, offline.
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
 //! - [`fault`]: the disk for tests that fails on command.
 
+mod bookkeeping;
 pub mod checkpoint;
 mod damage;
 pub mod data_dir;
@@ -44,8 +46,10 @@ mod storage_error;
 mod time_index;
 pub mod timestamps;
 mod truncate;
+mod unfinished;
 mod upkeep;
 mod verified;
+mod written_since;
 
 pub use data_dir::{DataDir, DataDirError, Format, PartitionDir};
 pub use disk::{Disk, DiskFile};

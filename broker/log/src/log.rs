@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 use tidelog_protocol::records::{BatchHeader, PREFIX_BYTES, ValidBatches, stamped_prefix};
-use tidelog_protocol::{LeaderEpoch, Offset};
+use tidelog_protocol::{Durability, LeaderEpoch, Offset};
 
 use crate::disk::{Disk, is_full};
 use crate::flusher::FlusherHandle;
@@ -131,9 +131,19 @@ impl Log {
     pub fn open(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
-        let Recovered { segments, holes, epochs, epochs_dirty, ends, report } = recover(&place, &identity)?;
-        let parts =
-            Parts { place, identity, flusher: flusher.clone(), listener, segments, holes, epochs, epochs_dirty };
+        let Recovered { segments, holes, epochs, epochs_dirty, written_since, ends, report } =
+            recover(&place, &identity)?;
+        let parts = Parts {
+            place,
+            identity,
+            flusher: flusher.clone(),
+            listener,
+            segments,
+            holes,
+            epochs,
+            epochs_dirty,
+            written_since,
+        };
         let state = Arc::new(LogState::new(parts, ends));
         flusher.register(&state);
         if report.scanned_bytes > 0 {
@@ -153,6 +163,17 @@ impl Log {
     #[must_use]
     pub fn end(&self) -> Offset {
         self.state.written_end()
+    }
+
+    /// Says what acks of records appended from here on wait for. Until then a log goes on as its folder says, a new one with
+    /// [`Durability::Flushed`]. What nobody was promised to find after a power loss, recovery may cut where it has gaps. Does not
+    /// touch the disk: the next flush does.
+    pub fn set_durability(&self, durability: Durability) {
+        let mut since = self.state.written_since.lock();
+        since.now = match durability {
+            Durability::Flushed => None,
+            Durability::Written => Some(since.now.unwrap_or_else(|| self.end())),
+        };
     }
 
     /// Asks the flusher to make what was appended durable; the listener is told when it is. Never waits.

@@ -149,6 +149,15 @@ impl DiskFile for OsFile {
         }
     }
 
+    fn next_hole(&self, position: u64) -> io::Result<u64> {
+        match rustix::fs::seek(&self.file, SeekFrom::Hole(position)) {
+            Ok(found) => Ok(found),
+            // Behind the end; or a file system without holes, where every byte may be written.
+            Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => self.bytes(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn evict(&self, range: Range<u64>) -> io::Result<()> {
         let length = std::num::NonZeroU64::new(range.end.saturating_sub(range.start));
         Ok(rustix::fs::fadvise(&self.file, range.start, length, Advice::DontNeed)?)

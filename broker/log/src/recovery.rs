@@ -3,6 +3,8 @@
 //! Begins at the checkpointed recovery point (without one at the oldest segment) and walks the chain of batches from there. At the first
 //! bad batch, at offset X:
 //! - X at or past the durable end and nothing valid behind it: a **torn tail**, cut there. Doing it twice changes nothing.
+//! - X at or past it with valid batches behind, and proof that no flush ever covered X (see [`crate::unfinished`]), or no promise that one would
+//!   (see [`crate::written_since`]): a torn tail as well, written back out of order. What is behind is given up with it, and counted.
 //! - otherwise **corruption**: what follows is kept, and X up to the next valid batch becomes a [`Hole`] that is answered with an error.
 //!   Cutting there is how committed records get lost (Protocol-Aware Recovery, FAST'18).
 //!
@@ -14,9 +16,10 @@ use std::sync::Arc;
 use tidelog_protocol::Offset;
 use tidelog_protocol::records::BatchHeader;
 
+use crate::bookkeeping::{self, Bookkeeping};
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, SegmentRecord, Shutdown};
 use crate::damage::{Damage, Unresolved};
-use crate::disk::{DiskFile, is_full};
+use crate::disk::DiskFile;
 use crate::hole::{Hole, Holes};
 use crate::identity::{Identity, IdentityError};
 use crate::leader_epochs::{Change, LeaderEpochs};
@@ -24,10 +27,11 @@ use crate::scan::{Next, Window, epoch_follows, is_untouched};
 use crate::segment::{Place, Scanned, Segment};
 use crate::segment_files::{self, LOG, Prepared};
 use crate::segment_index::SegmentIndex;
-use crate::small_file::SmallFileError;
 use crate::state::Ends;
 use crate::storage_error::{Context, StorageError};
+use crate::unfinished::Unwritten;
 use crate::verified::Verified;
+use crate::written_since::WrittenSince;
 
 /// Why a partition folder cannot be opened at all. Damage that can be fenced is in the [`RecoveryReport`] instead.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,9 @@ pub struct RecoveryReport {
     pub scanned_bytes: u64,
     /// Bytes of a torn tail that were cut off.
     pub torn_bytes: u64,
+    /// Offsets from the first gap of a tail that was being written when power was lost to its last whole batch. They went with the torn tail:
+    /// none of them was ever acknowledged as flushed.
+    pub discarded_offsets: u64,
     /// Ranges that cannot be served, oldest first: not empty means that this replica must not lead until it is repaired.
     pub holes: Vec<Hole>,
 }
@@ -71,19 +78,21 @@ pub(crate) struct Recovered {
     pub(crate) epochs: LeaderEpochs,
     /// The epochs could not be written yet.
     pub(crate) epochs_dirty: bool,
+    pub(crate) written_since: WrittenSince,
     pub(crate) ends: Ends,
     pub(crate) report: RecoveryReport,
 }
 
 /// Opens or creates the folder.
 pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, OpenError> {
-    create_folder(place)?;
+    bookkeeping::create_folder(place)?;
     let listing = segment_files::list(&*place.disk, &place.dir)?;
-    claim(place, identity, listing.logs.is_empty())?;
+    bookkeeping::claim(place, identity, listing.logs.is_empty())?;
     for name in &listing.leftovers {
         segment_files::remove_if_there(&*place.disk, &place.dir.join(name))?;
     }
-    let (checkpoint, epochs, distrusted) = read_bookkeeping(place, &listing.logs)?;
+    let Bookkeeping { checkpoint, epochs, distrusted, written_since, tail_from } =
+        bookkeeping::read(place, &listing.logs)?;
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.shutdown == Shutdown::Running) {
         // A killed process may have renamed files and not come to make that durable; what is acted on now must not be undone.
         place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
@@ -97,6 +106,10 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
         expected: Offset::ZERO,
         upper: Offset::MAX,
         durable_end: Offset::ZERO,
+        tail_from,
+        written_since,
+        is_cut: false,
+        discarded: Vec::new(),
         damage: Unresolved::default(),
         folder_dirty: false,
         report: RecoveryReport {
@@ -104,74 +117,12 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
             distrusted,
             scanned_bytes: 0,
             torn_bytes: 0,
+            discarded_offsets: 0,
             holes: vec![],
         },
     };
     let log_start = recovery.run(checkpoint, &listing.logs)?;
     recovery.finish(log_start)
-}
-
-fn create_folder(place: &Place) -> Result<(), StorageError> {
-    match place.disk.create_dir(&place.dir) {
-        Ok(()) => {
-            let parent = place.dir.parent().unwrap_or(&place.dir);
-            place.disk.sync_dir(parent).context("flush", parent)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).context("create", &place.dir),
-    }
-}
-
-/// Makes sure that the folder is this partition's; an empty one becomes it.
-fn claim(place: &Place, expected: &Identity, is_empty: bool) -> Result<(), OpenError> {
-    let path = place.dir.join(crate::identity::FILE_NAME);
-    match Identity::read(&*place.disk, &place.dir) {
-        Ok(found) if found.is_same_partition(expected) => Ok(()),
-        Ok(found) => Err(IdentityError::Mismatch { path, found, expected: *expected }.into()),
-        Err(SmallFileError::Newer { found, newest }) => Err(IdentityError::Newer { path, found, newest }.into()),
-        Err(SmallFileError::Storage(error)) => Err(error.into()),
-        Err(SmallFileError::Missing | SmallFileError::Damaged(_)) if is_empty => {
-            Ok(expected.write(&*place.disk, &place.dir)?)
-        }
-        Err(error) => Err(IdentityError::Unknown { path, reason: error.to_string() }.into()),
-    }
-}
-
-type Bookkeeping = (Option<Checkpoint>, LeaderEpochs, Option<String>);
-
-/// The checkpoint and the epochs, and why the former is not to be believed about segments. The epochs of a distrusted log are
-/// rebuilt from its batches.
-fn read_bookkeeping(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, StorageError> {
-    let disk = &*place.disk;
-    let checkpoint = match Checkpoint::read(disk, &place.dir) {
-        Err(SmallFileError::Storage(error)) => return Err(error),
-        read => read,
-    };
-    let epochs = match LeaderEpochs::read(disk, &place.dir) {
-        Err(SmallFileError::Storage(error)) => return Err(error),
-        read => read,
-    };
-    let mut checkpoint = match checkpoint {
-        Ok(checkpoint) => checkpoint,
-        Err(_) if logs.is_empty() => return Ok((None, LeaderEpochs::default(), None)),
-        Err(error) => return Ok((None, LeaderEpochs::default(), Some(format!("checkpoint: {error}")))),
-    };
-    let distrusted = match epochs {
-        Err(error) if checkpoint.recovery_point > checkpoint.log_start => format!("leader epochs: {error}"),
-        epochs => {
-            let is_known = |base: &Offset| checkpoint.segments.binary_search_by_key(base, |record| record.base).is_ok();
-            let old = |base: &&Offset| (checkpoint.log_start..checkpoint.recovery_point).contains(*base);
-            match logs.iter().filter(old).find(|base| !is_known(base)) {
-                Some(stray) => format!("checkpoint: it does not know the segment at offset {stray}"),
-                None => return Ok((Some(checkpoint), epochs.unwrap_or_default(), None)),
-            }
-        }
-    };
-    // What can be told about segments is found out anew; the log start offset and how far the log was durable cannot be: without
-    // the latter, damage near the end would be cut off as a torn tail.
-    checkpoint.segments.clear();
-    checkpoint.holes.clear();
-    Ok((Some(checkpoint), LeaderEpochs::default(), Some(distrusted)))
 }
 
 struct Recovery<'a> {
@@ -186,6 +137,13 @@ struct Recovery<'a> {
     upper: Offset,
     /// Everything below was durable once.
     durable_end: Offset,
+    /// As [`Bookkeeping::tail_from`].
+    tail_from: Option<Offset>,
+    written_since: WrittenSince,
+    /// The log ends at the first damage, whatever lies behind it.
+    is_cut: bool,
+    /// Segments behind the end of the log.
+    discarded: Vec<Offset>,
     damage: Unresolved,
     folder_dirty: bool,
     report: RecoveryReport,
@@ -273,6 +231,10 @@ impl Recovery<'_> {
             let (segment, position) = self.segments.last().map_or((base, 0), |last| (last.base(), last.end_bytes()));
             let damage = Damage { from: self.expected, segment, position, length: position, rest: Next::Zeros };
             self.damage.note(damage);
+            self.is_cut = self.is_unpromised(self.expected);
+        }
+        if self.is_cut {
+            return self.discard_segment(base);
         }
         self.expected = base;
         // A killed process may not have come to make its name durable.
@@ -300,6 +262,7 @@ impl Recovery<'_> {
         // Past the page cache: after a failed flush it holds bytes that never reached the disk.
         file.sync_data()?;
         file.evict(start.bytes..length)?;
+        let unwritten = Unwritten::within(&*file, start.bytes..length)?;
 
         let (mut index, marks) = self.index_before(base, &start, known)?;
         let mut end = start;
@@ -326,7 +289,14 @@ impl Recovery<'_> {
                         next = window.batch_after(*found, self.expected, &fits)?;
                     }
                     let from = self.expected;
+                    // Reserved space behind a full segment is noted as damage, and loses nothing.
+                    let is_first = self.damage.first().is_none_or(|first| first.from == from);
                     self.damage.note(Damage { from, segment: base, position: at, length, rest: next.clone() });
+                    if is_first && self.ends_log(&mut window, &unwritten, at, &next)? {
+                        self.is_cut = true;
+                        self.discard(&mut window, next, &fits)?;
+                        break;
+                    }
                     let Next::Batch(found, header) = next else { break };
                     end.bytes = found;
                     header
@@ -340,6 +310,64 @@ impl Recovery<'_> {
         self.report.scanned_bytes += window.read_bytes();
         let verified = Verified::from(start.bytes);
         Ok(Segment::scanned(self.place, base, end, Scanned { file, index, marks, verified, allocated: length }))
+    }
+
+    /// Whether nothing at or after `from` was promised to survive power loss.
+    fn is_unpromised(&self, from: Offset) -> bool {
+        let unpromised_from = self.tail_from.zip(self.written_since.now);
+        unpromised_from.is_some_and(|(tail_from, since)| from >= tail_from.max(since))
+    }
+
+    /// Whether the log ends at damage at `at`, where `next` follows in the same file, even if whole batches lie behind it.
+    fn ends_log(&self, window: &mut Window, unwritten: &Unwritten, at: u64, next: &Next) -> io::Result<bool> {
+        let from = self.expected;
+        let goes_on_behind = self.upper != Offset::MAX && self.upper != from;
+        if !matches!(next, Next::Batch(..)) && !goes_on_behind {
+            return Ok(false);
+        }
+        if self.is_unpromised(from) {
+            return Ok(true);
+        }
+        // Nothing but zeros: what is missing may have stood in a segment that is gone, and this is the rest of a full one.
+        let may_be_tail = self.tail_from.is_some_and(|tail_from| from >= tail_from) && *next != Next::Zeros;
+        Ok(may_be_tail && unwritten.proves(window, at, from)?)
+    }
+
+    /// Counts what lies behind the end of the log.
+    fn discard(&mut self, window: &mut Window, mut next: Next, fits: &dyn Fn(&BatchHeader) -> bool) -> io::Result<()> {
+        let from = self.damage.first().map_or(self.expected, |damage| damage.from);
+        while let Next::Batch(at, header) = next {
+            let end = header.next_offset();
+            self.report.discarded_offsets = self.report.discarded_offsets.max(end.since(from));
+            let behind = at + header.total_bytes() as u64;
+            next = match window.batch(behind)?.filter(|header| header.base_offset == end) {
+                Some(header) => Next::Batch(behind, header),
+                None => window.batch_after(behind, end, fits)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// A segment behind the end of the log.
+    fn discard_segment(&mut self, base: Offset) -> Result<(), OpenError> {
+        let path = self.place.path(base, LOG);
+        let counted = (|| {
+            let file = self.place.disk.open(&path)?;
+            let length = file.bytes()?;
+            let upper = self.upper;
+            let fits = |header: &BatchHeader| header.next_offset() <= upper;
+            let mut window = Window::new(file, length);
+            let first = match window.batch(0)?.filter(|header| header.base_offset == base) {
+                Some(header) => Next::Batch(0, header),
+                None => window.batch_after(0, base, &fits)?,
+            };
+            self.discard(&mut window, first, &fits)?;
+            self.report.scanned_bytes += window.read_bytes();
+            Ok(())
+        })();
+        counted.context("read", &path)?;
+        self.discarded.push(base);
+        Ok(())
     }
 
     /// The index of what lies before the scan: from its files, or from the log where they are damaged.
@@ -424,23 +452,32 @@ impl Recovery<'_> {
         }
         let mut epochs = self.epochs;
         let _: Change = epochs.truncate_to(end);
-        let epochs_dirty = epochs != self.stored_epochs && !write_if_there_is_room(self.place, &epochs)?;
+        let epochs_dirty = epochs != self.stored_epochs && !bookkeeping::write_if_there_is_room(self.place, &epochs)?;
         let holes = Holes::new(self.holes).within(log_start..end);
         self.report.holes = holes.all().to_vec();
         let ends = Ends { log_start, end };
-        Ok(Recovered { segments: self.segments, holes, epochs, epochs_dirty, ends, report: self.report })
+        let Self { segments, written_since, report, .. } = self;
+        Ok(Recovered { segments, holes, epochs, epochs_dirty, written_since, ends, report })
     }
 
-    /// Nothing valid follows the damage: its bytes and the segments behind it were never acked.
+    /// Nothing valid follows the damage, or nothing that anybody was promised: its bytes and the segments behind it go.
     fn cut_torn_tail(&mut self) -> Result<(), OpenError> {
         let Some(damage) = self.damage.take_first() else { return Ok(()) };
+        for base in std::mem::take(&mut self.discarded).into_iter().rev() {
+            segment_files::remove(self.place, base)?;
+            self.folder_dirty = true;
+        }
         while let Some(last) = self.segments.pop_if(|last| last.base() > damage.segment) {
             segment_files::remove(self.place, last.base())?;
             self.folder_dirty = true;
         }
         self.expected = damage.from;
-        if damage.rest != Next::Garbage {
+        if damage.rest == Next::Zeros {
             return Ok(());
+        }
+        if self.is_cut {
+            // Before the gap goes: without it, what a crash brings back of those segments would look like rot.
+            self.place.disk.sync_dir(&self.place.dir).context("flush", &self.place.dir)?;
         }
         let path = self.place.path(damage.segment, LOG);
         self.report.torn_bytes += damage.length - damage.position;
@@ -451,15 +488,6 @@ impl Recovery<'_> {
             last.set_allocated(damage.position);
         }
         Ok(())
-    }
-}
-
-/// False where the disk is full: a log opens all the same, and writes its epochs before its next checkpoint.
-fn write_if_there_is_room(place: &Place, epochs: &LeaderEpochs) -> Result<bool, StorageError> {
-    match epochs.write(&*place.disk, &place.dir) {
-        Ok(()) => Ok(true),
-        Err(error) if is_full(&error.source) => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

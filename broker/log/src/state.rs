@@ -20,6 +20,7 @@ use crate::leader_epochs::{Change, LeaderEpochs};
 use crate::segment::{Place, Segment};
 use crate::segment_files::Prepared;
 use crate::storage_error::{Context, StorageError};
+use crate::written_since::WrittenSince;
 
 /// Told what happens to a log, from the flusher's thread (or the writer's): it must not block and must not call back into the writer.
 pub trait LogListener: Send + Sync {
@@ -56,6 +57,7 @@ pub(crate) struct LogState {
     pub(crate) epochs: Mutex<LeaderEpochs>,
     /// The history has entries that its file lacks. Written before the checkpoint that would let recovery pass over their records.
     pub(crate) epochs_dirty: AtomicBool,
+    pub(crate) written_since: Mutex<WrittenSince>,
     /// A segment got its name since the last fsync of the folder.
     pub(crate) folder_dirty: AtomicBool,
     /// Held while the ends are moved by anything but an append: a flush, a truncation.
@@ -100,6 +102,7 @@ pub(crate) struct Parts {
     pub(crate) holes: Holes,
     pub(crate) epochs: LeaderEpochs,
     pub(crate) epochs_dirty: bool,
+    pub(crate) written_since: WrittenSince,
 }
 
 impl LogState {
@@ -118,6 +121,7 @@ impl LogState {
             poison: OnceLock::new(),
             epochs: Mutex::new(parts.epochs),
             epochs_dirty: AtomicBool::new(parts.epochs_dirty),
+            written_since: Mutex::new(parts.written_since),
             folder_dirty: AtomicBool::new(false),
             flushing: Mutex::new(()),
             upkeep: Mutex::new(Upkeep::default()),
@@ -245,6 +249,8 @@ impl LogState {
         {
             return Err(self.poison(error));
         }
+        // After the end was read: what is below it was appended under a durability that is known here.
+        self.store_written_since().map_err(|error| self.poison(error))?;
         let began = Instant::now();
         let bytes = self.sync_dirty().map_err(|error| {
             self.flusher.count_failure();
@@ -268,20 +274,24 @@ impl LogState {
         Ok(())
     }
 
+    fn store_written_since(&self) -> Result<(), StorageError> {
+        self.written_since.lock().store(&*self.place.disk, &self.place.dir)
+    }
+
     /// Records last: a segment's name must be durable before the first record in it.
     fn sync_dirty(&self) -> Result<u64, StorageError> {
         let Place { disk, dir, .. } = &self.place;
         if self.folder_dirty.swap(false, Ordering::AcqRel) {
             disk.sync_dir(dir).context("flush", dir)?;
         }
+        let segments = self.segments();
+        // Segments fill one after the other: before a clean one that was written to, all are clean.
+        let is_settled = |segment: &Arc<Segment>| segment.dirty_bytes() == 0 && segment.end_bytes() > 0;
+        let first_dirty = segments.iter().rposition(is_settled).map_or(0, |settled| settled + 1);
         let mut bytes = 0;
-        for segment in self.segments().iter().rev() {
-            let dirty = segment.sync().context("flush", &segment.path())?;
-            // Segments fill one after the other: before a clean one that was written to, all are clean.
-            if dirty == 0 && segment.end_bytes() > 0 {
-                break;
-            }
-            bytes += dirty;
+        // The oldest first: what a power loss leaves of a later segment then has all of the earlier ones before it.
+        for segment in &segments[first_dirty..] {
+            bytes += segment.sync().context("flush", &segment.path())?;
         }
         Ok(bytes)
     }

@@ -4,10 +4,10 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
-use support::{append, open, read_all};
+use support::{append, open, read_all, segment};
 use tidelog_log::{IdentityError, Log, OpenError, ReadError, Scrub};
 use tidelog_protocol::Offset;
 
@@ -18,10 +18,6 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
-}
-
-fn segment(dir: &Path, base: u64) -> PathBuf {
-    dir.join(format!("{base:020}.log"))
 }
 
 /// All batches that are served, and the ranges that are refused.

@@ -110,12 +110,17 @@ impl Opening {
             let (scanned, torn) = (report.scanned_bytes, report.torn_bytes);
             info!(partition = %name, scanned_bytes = scanned, torn_bytes = torn, end = %log.end(), "recovered after an unclean shutdown");
         }
+        if report.discarded_offsets > 0 {
+            let (discarded, durability) = (report.discarded_offsets, topic.config.durability);
+            warn!(partition = %name, discarded_offsets = discarded, end = %log.end(), %durability, "power was lost while these offsets were being written, none of them acknowledged as flushed; the log ends before them");
+        }
         if let Some(why) = &report.distrusted {
             info!(partition = %name, why, "the log's bookkeeping was rebuilt from the log itself");
         }
         for hole in &report.holes {
             warn!(partition = %name, from = %hole.from, to = %hole.to, "damaged: this range is lost here, the rest is served");
         }
+        log.set_durability(topic.config.durability);
         let (reader, retention) = (log.reader(), log.retention());
         let state = &topic.partitions[partition.0 as usize];
         let leadership = Leadership {

@@ -295,6 +295,10 @@ impl Owner {
             warn!(partition = %self.name, %leader_epoch, "leadership changed under a running owner");
         }
         let (durability, min_in_sync) = (config.durability, self.leadership.min_in_sync);
+        if let Some(log) = &self.log {
+            // Before the first ack under the new one, and after everything that was appended under the old.
+            log.set_durability(durability);
+        }
         self.leader.promises_changed(durability, min_in_sync, &mut self.effects);
         self.config = config;
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,11 +11,15 @@ use crate::disk::{DiskFile, read_full_at, write_all_at};
 
 /// Bytes that reach the disk together or not at all.
 const SECTOR: u64 = 512;
+/// Bytes that the file system takes out of its reserve together: until the first write-back of them is durable they read as zeros.
+const BLOCK: u64 = 4096;
 
 #[derive(Debug)]
 struct Inode {
     live: Arc<dyn DiskFile>,
     durable: Vec<u8>,
+    /// Blocks that were written back at least once; the others are holes.
+    written_back: BTreeSet<u64>,
     /// Sectors written since the last successful flush.
     dirty: BTreeSet<u64>,
     /// Sectors that a failed flush has dropped: only the page cache has them, and the next flush does not write them.
@@ -48,7 +53,7 @@ pub(super) struct Survivors {
 
 impl Survivors {
     pub(super) fn created(&mut self, path: &Path, live: &Arc<dyn DiskFile>) {
-        let inode = self.add(live, Vec::new());
+        let inode = self.add(live, Vec::new(), BTreeSet::new());
         self.names.insert(path.to_owned(), inode);
         self.unsynced.push(vec![Change::Set(path.to_owned(), inode)]);
     }
@@ -59,15 +64,16 @@ impl Survivors {
             return Ok(inode);
         }
         let durable = read_all(&**live)?;
-        let inode = self.add(live, durable);
+        let inode = self.add(live, durable, data_blocks(&**live)?);
         self.names.insert(path.to_owned(), inode);
         self.durable_names.insert(path.to_owned(), inode);
         Ok(inode)
     }
 
-    fn add(&mut self, live: &Arc<dyn DiskFile>, durable: Vec<u8>) -> u64 {
+    fn add(&mut self, live: &Arc<dyn DiskFile>, durable: Vec<u8>, written_back: BTreeSet<u64>) -> u64 {
         self.next_inode += 1;
-        let inode = Inode { live: Arc::clone(live), durable, dirty: BTreeSet::new(), forgotten: BTreeSet::new() };
+        let (dirty, forgotten) = (BTreeSet::new(), BTreeSet::new());
+        let inode = Inode { live: Arc::clone(live), durable, written_back, dirty, forgotten };
         self.inodes.insert(self.next_inode, inode);
         self.next_inode
     }
@@ -126,6 +132,7 @@ impl Survivors {
         for (sector, bytes) in kept {
             put(&mut inode.durable, sector, &bytes);
         }
+        inode.written_back.extend(inode.dirty.iter().map(|sector| block_of(*sector)));
         inode.dirty.clear();
     }
 
@@ -166,12 +173,23 @@ impl Survivors {
             let live = read_all(&*inode.live)?;
             let mut content = inode.durable.clone();
             let odds = dice.below(4);
+            let (mut survives, mut is_torn) = (false, false);
+            let mut written_back = inode.written_back.clone();
+            let mut last_block = None;
             for &sector in &inode.dirty {
-                if dice.below(4) < odds {
+                let block = block_of(sector);
+                let is_new = last_block.replace(block) != Some(block);
+                // Few disks tear the block that a file system writes in place.
+                is_torn = if is_new { inode.written_back.contains(&block) && dice.below(4) == 0 } else { is_torn };
+                if is_new || is_torn {
+                    survives = dice.below(4) < odds;
+                }
+                if survives {
                     put(&mut content, sector, &bytes_of(&live, sector));
+                    written_back.insert(block);
                 }
             }
-            contents.insert(id, content);
+            contents.insert(id, (content, written_back));
         }
         for path in self.names.keys() {
             std::fs::remove_file(path)?;
@@ -179,7 +197,8 @@ impl Survivors {
         self.inodes.clear();
         self.names.clear();
         for (path, id) in std::mem::take(&mut self.durable_names) {
-            std::fs::write(&path, contents.get(&id).map_or(&[][..], Vec::as_slice))?;
+            let Some((content, written_back)) = contents.get(&id) else { continue };
+            write_sparse(&path, content, written_back)?;
         }
         Ok(())
     }
@@ -187,6 +206,34 @@ impl Survivors {
 
 fn join(folder: &Path, rest: &Path) -> PathBuf {
     if rest.as_os_str().is_empty() { folder.to_owned() } else { folder.join(rest) }
+}
+
+fn block_of(sector: u64) -> u64 {
+    sector * SECTOR / BLOCK
+}
+
+/// The blocks of a file that are no holes.
+fn data_blocks(file: &dyn DiskFile) -> io::Result<BTreeSet<u64>> {
+    let mut blocks = BTreeSet::new();
+    let mut at = 0;
+    while let Some(data) = file.next_data(at)? {
+        let hole = file.next_hole(data)?;
+        blocks.extend(data / BLOCK..hole.div_ceil(BLOCK));
+        at = hole;
+    }
+    Ok(blocks)
+}
+
+/// A new file with holes where nothing was written back.
+fn write_sparse(path: &Path, content: &[u8], written_back: &BTreeSet<u64>) -> io::Result<()> {
+    let file = std::fs::File::create(path)?;
+    file.set_len(content.len() as u64)?;
+    for &block in written_back {
+        let start = content.len().min((block * BLOCK) as usize);
+        let end = content.len().min(start + BLOCK as usize);
+        file.write_all_at(&content[start..end], start as u64)?;
+    }
+    Ok(())
 }
 
 fn bytes_of(content: &[u8], sector: u64) -> Vec<u8> {

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test file uses its part of it.
 #![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidelog_log::{
@@ -38,6 +38,11 @@ pub fn options(dir: &Path, disk: Arc<dyn Disk>) -> LogOptions {
 
 pub fn open(dir: &Path) -> (Log, RecoveryReport) {
     Log::open(options(dir, OsDisk::shared())).unwrap()
+}
+
+/// The file of the segment that begins at `base`.
+pub fn segment(dir: &Path, base: u64) -> PathBuf {
+    dir.join(format!("{base:020}.log"))
 }
 
 /// A batch of `records` offsets with `payload` behind the header; its records are not real ones, which no log looks at.

@@ -1,0 +1,113 @@
+//! What stands beside the segments of a partition folder, as an opening log finds it: whose the folder is, checkpoint, epochs. Decides what of
+//! it is believed; knows nothing of what is in the segments (see [`crate::recovery`]).
+
+use std::io;
+
+use tidelog_protocol::Offset;
+
+use crate::checkpoint::Checkpoint;
+use crate::disk::is_full;
+use crate::identity::{Identity, IdentityError};
+use crate::leader_epochs::LeaderEpochs;
+use crate::recovery::OpenError;
+use crate::segment::Place;
+use crate::small_file::SmallFileError;
+use crate::storage_error::{Context, StorageError};
+use crate::written_since::WrittenSince;
+
+pub(crate) fn create_folder(place: &Place) -> Result<(), StorageError> {
+    match place.disk.create_dir(&place.dir) {
+        Ok(()) => {
+            let parent = place.dir.parent().unwrap_or(&place.dir);
+            place.disk.sync_dir(parent).context("flush", parent)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).context("create", &place.dir),
+    }
+}
+
+/// Makes sure that the folder is this partition's; an empty one becomes it.
+pub(crate) fn claim(place: &Place, expected: &Identity, is_empty: bool) -> Result<(), OpenError> {
+    let path = place.dir.join(crate::identity::FILE_NAME);
+    match Identity::read(&*place.disk, &place.dir) {
+        Ok(found) if found.is_same_partition(expected) => Ok(()),
+        Ok(found) => Err(IdentityError::Mismatch { path, found, expected: *expected }.into()),
+        Err(SmallFileError::Newer { found, newest }) => Err(IdentityError::Newer { path, found, newest }.into()),
+        Err(SmallFileError::Storage(error)) => Err(error.into()),
+        Err(SmallFileError::Missing | SmallFileError::Damaged(_)) if is_empty => {
+            Ok(expected.write(&*place.disk, &place.dir)?)
+        }
+        Err(error) => Err(IdentityError::Unknown { path, reason: error.to_string() }.into()),
+    }
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Bookkeeping {
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// Those of a distrusted log are rebuilt from its batches.
+    pub(crate) epochs: LeaderEpochs,
+    /// Why the checkpoint is not to be believed about segments.
+    pub(crate) distrusted: Option<String>,
+    pub(crate) written_since: WrittenSince,
+    /// Where the tail begins that no checkpoint covers; `None` where a checkpoint may have been there and is lost.
+    pub(crate) tail_from: Option<Offset>,
+}
+
+/// Reads all of it.
+pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, StorageError> {
+    let disk = &*place.disk;
+    let written_since = WrittenSince::read(disk, &place.dir)?;
+    let checkpoint = match Checkpoint::read(disk, &place.dir) {
+        Err(SmallFileError::Storage(error)) => return Err(error),
+        read => read,
+    };
+    let epochs = match LeaderEpochs::read(disk, &place.dir) {
+        Err(SmallFileError::Storage(error)) => return Err(error),
+        read => read,
+    };
+    let mut checkpoint = match checkpoint {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            // A log writes its first checkpoint long before it has a second segment.
+            let is_young = matches!(error, SmallFileError::Missing) && logs.len() <= 1;
+            return Ok(Bookkeeping {
+                checkpoint: None,
+                epochs: LeaderEpochs::default(),
+                distrusted: (!logs.is_empty()).then(|| format!("checkpoint: {error}")),
+                written_since,
+                tail_from: is_young.then(|| logs.first().copied().unwrap_or_default()),
+            });
+        }
+    };
+    let tail_from = Some(checkpoint.recovery_point);
+    let distrusted = match epochs {
+        Err(error) if checkpoint.recovery_point > checkpoint.log_start => format!("leader epochs: {error}"),
+        epochs => {
+            let is_known = |base: &Offset| checkpoint.segments.binary_search_by_key(base, |record| record.base).is_ok();
+            let old = |base: &&Offset| (checkpoint.log_start..checkpoint.recovery_point).contains(*base);
+            match logs.iter().filter(old).find(|base| !is_known(base)) {
+                Some(stray) => format!("checkpoint: it does not know the segment at offset {stray}"),
+                None => {
+                    let (checkpoint, epochs) = (Some(checkpoint), epochs.unwrap_or_default());
+                    return Ok(Bookkeeping { checkpoint, epochs, distrusted: None, written_since, tail_from });
+                }
+            }
+        }
+    };
+    // What can be told about segments is found out anew; the log start offset and how far the log was durable cannot be: without
+    // the latter, damage near the end would be cut off as a torn tail.
+    checkpoint.segments.clear();
+    checkpoint.holes.clear();
+    let (checkpoint, epochs) = (Some(checkpoint), LeaderEpochs::default());
+    Ok(Bookkeeping { checkpoint, epochs, distrusted: Some(distrusted), written_since, tail_from })
+}
+
+/// False where the disk is full: a log opens all the same, and writes its epochs before its next checkpoint.
+pub(crate) fn write_if_there_is_room(place: &Place, epochs: &LeaderEpochs) -> Result<bool, StorageError> {
+    match epochs.write(&*place.disk, &place.dir) {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(&error.source) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
