@@ -152,14 +152,22 @@ api_table! {
         24 ListOffsets(ListOffsetsRequest => ListOffsetsResponse);
         /// Deletes the oldest records of a partition.
         25 DeleteRecords(DeleteRecordsRequest => DeleteRecordsResponse);
+        /// Where an epoch ended in the leader's log; asked by followers.
+        60 EpochEnd(EpochEndRequest => EpochEndResponse);
+        /// Opens a stream from a leader to a follower.
+        61 ReplicaSubscribe(ReplicaSubscribeRequest => ReplicaSubscribeResponse);
     }
     signals {
         /// Lets a stream push more bytes.
         22 Credit(CreditSignal);
+        /// How far a follower is.
+        62 ReplicaProgress(ReplicaProgressSignal);
     }
     pushes {
         /// Record batches of a stream.
         26 StreamItem(StreamItemPush);
+        /// Record batches for a follower.
+        63 ReplicaItem(ReplicaItemPush);
         /// The broker is about to close the connection.
         5 GoAway(GoAwayPush);
     }

@@ -105,7 +105,9 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::DeleteRecords) => {
             run::<tidelog_protocol::messages::DeleteRecordsRequest>(node, session, input, reply)
         }
-        Some(Api::Credit | Api::StreamItem | Api::GoAway) | None => {
+        Some(Api::Credit | Api::StreamItem | Api::GoAway)
+        | Some(Api::EpochEnd | Api::ReplicaSubscribe | Api::ReplicaProgress | Api::ReplicaItem)
+        | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,
                 format!("this broker answers no requests of API {}; upgrade the older side", header.api),

@@ -147,12 +147,14 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<BrokerAddress>(),
         nested_spec::<ConfigEntry>(),
         nested_spec::<ConfigValue>(),
+        nested_spec::<EpochEndPoint>(),
         nested_spec::<Fault>(),
         nested_spec::<OffsetAnswer>(),
         nested_spec::<OffsetQuery>(),
         nested_spec::<OffsetRange>(),
         nested_spec::<PartitionDescription>(),
         nested_spec::<PartitionMetadata>(),
+        nested_spec::<PartitionProgress>(),
         nested_spec::<Position>(),
         nested_spec::<ServedApi>(),
         nested_spec::<TopicDescription>(),
@@ -178,7 +180,7 @@ pub fn wire_enums() -> Vec<(&'static str, Values)> {
             ),)*]
         };
     }
-    values![Acks Isolation LogHealth PositionKind]
+    values![Acks Isolation LogHealth PositionKind ReplicaStreamOutcome]
 }
 
 fn enums() -> String {
