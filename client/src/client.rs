@@ -79,7 +79,7 @@ impl Default for ClientBuilder {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             keepalive: Duration::from_secs(30),
-            metadata_max_age: Duration::from_secs(300),
+            metadata_max_age: Duration::from_secs(60),
             backoff: Backoff::DEFAULT,
         }
     }
@@ -108,14 +108,16 @@ impl ClientBuilder {
         self
     }
 
-    /// After how much silence a connection is probed with a ping, so that a half-open one is noticed. Default: 30 s.
+    /// After how much silence a connection is probed with a ping, so that a half-open one is noticed: it is given up where no answer
+    /// comes within as long again, or 10 s. Default: 30 s.
     #[must_use]
     pub const fn keepalive(mut self, keepalive: Duration) -> Self {
         self.keepalive = keepalive;
         self
     }
 
-    /// After what time metadata are fetched anew though nothing failed, so that new partitions are seen. Default: 5 min.
+    /// After what time metadata are fetched anew though nothing failed, so that new partitions and limits are seen. Default:
+    /// 1 min.
     #[must_use]
     pub const fn metadata_max_age(mut self, age: Duration) -> Self {
         self.metadata_max_age = age;

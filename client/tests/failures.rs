@@ -3,9 +3,10 @@
 
 mod peer;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use peer::{Peer, Reaction};
+use peer::{Peer, Reaction, Stream};
 use tidelog_client::*;
 
 async fn producer(peer: &Peer, describe: impl FnOnce(ProducerBuilder) -> ProducerBuilder) -> TopicProducer {
@@ -23,6 +24,11 @@ async fn send_apart(topic: &TopicProducer, values: impl IntoIterator<Item = u32>
         deliveries.push(topic.send(None, text.as_bytes()).await.unwrap());
     }
     deliveries
+}
+
+async fn next_value(consumer: &mut Consumer) -> String {
+    let record = consumer.next().await.unwrap().unwrap();
+    String::from_utf8(record.value.as_ref().unwrap().to_vec()).unwrap()
 }
 
 fn numbers(values: &[String]) -> Vec<u32> {
@@ -69,6 +75,47 @@ async fn nothing_new_overtakes_a_batch_that_was_refused_for_the_moment() {
         arrived.extend(numbers(&values));
     }
     assert_eq!(arrived, [0, 0, 0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_what_was_sent_behind_a_refused_batch_keeps_the_order() {
+    let refused = Mutex::new(None::<String>);
+    let mut peer = Peer::judging(move |arrival| {
+        let mut refused = refused.lock().unwrap();
+        match &*refused {
+            // Until the batch that was refused first comes again.
+            Some(first) if *first != arrival.values[0] => Reaction::Refuse(ErrorCode::Overloaded),
+            Some(_) => {
+                *refused = None;
+                Reaction::Ack
+            }
+            None if arrival.n % 4 == 3 => {
+                *refused = Some(arrival.values[0].clone());
+                Reaction::Refuse(ErrorCode::Overloaded)
+            }
+            None => Reaction::Ack,
+        }
+    })
+    .await;
+    let topic = producer(&peer, |builder| builder.batch_bytes(1 << 10).max_in_flight(5)).await;
+    for delivery in send_apart(&topic, 0..40).await {
+        delivery.await.unwrap();
+    }
+    let mut tries = Vec::new();
+    while let Ok(values) = peer.arrivals.try_recv() {
+        tries.extend(numbers(&values));
+    }
+    assert!(tries.len() > 45, "some were refused: {tries:?}");
+    // The last try of each is the one that was written.
+    tries.reverse();
+    let mut written = Vec::new();
+    for value in tries {
+        if !written.contains(&value) {
+            written.push(value);
+        }
+    }
+    written.reverse();
+    assert_eq!(written, (0..40).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -126,4 +173,67 @@ async fn memory_stays_within_its_bound_and_senders_wait() {
     waiting.await.unwrap_err();
     producer.flush().await.unwrap();
     assert_eq!(producer.memory_in_use(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_an_error_that_names_its_place_and_reading_does_not_hang() {
+    let peer = Peer::pushing(|n, start| {
+        let mut damaged = peer::batch(1, "damaged");
+        *damaged.last_mut().unwrap() ^= 1;
+        let items = match n {
+            0 => vec![
+                (peer::batch(0, "whole").freeze(), 1),
+                (damaged.freeze(), 2),
+                (peer::batch(2, "behind").freeze(), 3),
+            ],
+            _ => vec![(peer::batch(start, "behind").freeze(), start + 1)],
+        };
+        Stream { items, vanishes: false }
+    })
+    .await;
+    let client = Client::connect(&peer.address.to_string()).await.unwrap();
+    let mut consumer = client.consumer().topic("t").start(Start::Beginning).build().await.unwrap();
+    assert_eq!(next_value(&mut consumer).await, "whole");
+    let error = consumer.next().await.unwrap().unwrap_err();
+    assert!(matches!(&error, ConsumeError::Corrupt { offset: Offset(1), .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("offset 1 of t/0 is damaged") && text.contains("checksum"), "{text}");
+    assert!(consumer.next().await.is_none(), "nothing can come before the program has decided");
+    assert!(consumer.next_batch().await.unwrap().is_none());
+    consumer.seek("t", PartitionId(0), Start::Offset(Offset(2))).await.unwrap();
+    assert_eq!(next_value(&mut consumer).await, "behind");
+}
+
+#[tokio::test]
+async fn a_stream_whose_peer_vanished_is_opened_again_where_it_stood() {
+    let peer = Peer::pushing(|n, start| {
+        let (offset, value) = [(0, "before"), (1, "after")][n];
+        assert_eq!(start, offset);
+        Stream { items: vec![(peer::batch(offset, value).freeze(), offset + 1)], vanishes: n == 0 }
+    })
+    .await;
+    let patience = Client::builder().keepalive(Duration::from_millis(100));
+    let client = patience.connect(&peer.address.to_string()).await.unwrap();
+    let mut consumer = client.consumer().topic("t").start(Start::Beginning).build().await.unwrap();
+    assert_eq!(next_value(&mut consumer).await, "before");
+    // Nothing is ever read or written there again, and nothing closes it.
+    assert_eq!(next_value(&mut consumer).await, "after");
+}
+
+#[tokio::test]
+async fn an_idle_producer_whose_peer_vanished_sends_over_a_new_connection() {
+    let peer = Peer::start(|n| if n == 0 { Reaction::Vanish } else { Reaction::Ack }).await;
+    let patience = Client::builder().keepalive(Duration::from_millis(100));
+    let client = patience.connect(&peer.address.to_string()).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    let topic = producer.topic("t").await.unwrap();
+    topic.send(None, b"before").await.unwrap().await.unwrap();
+    topic.send(None, b"after").await.unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_that_leaves_while_it_is_greeted_is_one_to_try_again() {
+    let address = peer::start_leaving().await;
+    let error = Client::connect(&address.to_string()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }) && error.is_retriable(), "{error:?}");
 }

@@ -320,6 +320,36 @@ async fn a_topic_that_grows_is_used_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_of_a_whole_topic_reads_partitions_that_are_added_from_their_beginning() {
+    let broker = TestBroker::start().await;
+    let client = broker.client_with_topic("t", 1).await;
+    let quick = Client::builder().metadata_max_age(Duration::from_millis(50));
+    let quick = quick.connect(&broker.address.to_string()).await.unwrap();
+    // From the end, yet nothing of the new partitions is missed.
+    let mut whole = quick.consumer().topic("t").start(Start::End).build().await.unwrap();
+    let mut one = quick.consumer().partitions("t", [PartitionId(0)]).start(Start::End).build().await.unwrap();
+    client.admin().create_partitions("t", 3).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    for partition in [1, 2, 1] {
+        let record = Record::to("t").value("early").partition(PartitionId(partition));
+        producer.send(record).await.unwrap().await.unwrap();
+    }
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let record = whole.next().await.unwrap().unwrap();
+        seen.push((record.partition().0, record.offset.0));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, 0), (1, 1), (2, 0)]);
+    assert_eq!(whole.assignment().len(), 3);
+    assert_eq!(whole.position("t", PartitionId(1)).unwrap(), Offset(2));
+    producer.send(Record::to("t").value("old").partition(PartitionId(0))).await.unwrap().await.unwrap();
+    assert_eq!(text(&whole.next().await.unwrap().unwrap().value), "old");
+    assert_eq!(text(&one.next().await.unwrap().unwrap().value), "old");
+    assert_eq!(one.assignment().len(), 1, "named partitions stay the ones that were named");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_and_changes_topics() {
     let broker = TestBroker::start().await;
     let client = broker.client_with_topic("t", 2).await;

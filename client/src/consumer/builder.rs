@@ -89,7 +89,11 @@ impl ConsumerBuilder {
         Self { cluster, selections: Vec::new(), start: Start::End, settings }
     }
 
-    /// Reads all partitions that the topic has as the consumer is built.
+    /// Reads all partitions of a topic. Those that are added while the consumer runs are read too, from their beginning whatever the
+    /// start of the others, so that nothing is missed; it looks for them every [`ClientBuilder::metadata_max_age`]. With
+    /// [`ConsumerBuilder::until_end`] it keeps to the partitions that there are as it is built.
+    ///
+    /// [`ClientBuilder::metadata_max_age`]: crate::ClientBuilder::metadata_max_age
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.selections.push(Selection { topic: topic.into(), partitions: None, start: None });
         self

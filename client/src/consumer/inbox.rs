@@ -11,7 +11,7 @@ use tidelog_protocol::messages::{CreditSignal, Position, StreamItemPush};
 use tidelog_protocol::{CorrelationId, Offset};
 use tokio::sync::Notify;
 
-use super::ConsumeError;
+use super::{ConsumeError, TopicPartition};
 use crate::ClientError;
 use crate::net::{Connection, StreamHandler};
 
@@ -25,6 +25,8 @@ pub(super) enum Event {
     Batches { payload: Bytes, next_offset: Offset },
     /// It stands still until the program seeks.
     Failed(ConsumeError),
+    /// It was added to its topic: the consumer has not heard of it before, and hears this first.
+    Joined(Arc<TopicPartition>),
 }
 
 /// Where the stream of a partition starts.
@@ -43,8 +45,6 @@ pub(super) struct Bearing {
 pub(super) struct Inbox {
     state: Mutex<State>,
     prefetch_bytes: u32,
-    /// One per partition: its subscription has something to look at.
-    pub(super) changed: Vec<Notify>,
 }
 
 #[derive(Debug)]
@@ -57,6 +57,8 @@ struct State {
 
 #[derive(Debug)]
 struct Partition {
+    /// Its subscription has something to look at.
+    changed: Arc<Notify>,
     generation: u64,
     position: Position,
     queue: VecDeque<Event>,
@@ -81,22 +83,26 @@ impl Inbox {
 
     /// An inbox of partitions that start at these positions.
     pub(super) fn new(positions: Vec<(Position, Offset)>, prefetch_bytes: u32) -> Arc<Self> {
-        let changed = positions.iter().map(|_| Notify::new()).collect();
-        let partitions = positions.into_iter().map(|(position, high_watermark)| Partition {
-            generation: Self::FIRST_GENERATION,
-            position,
-            queue: VecDeque::new(),
-            listed: false,
-            paused: false,
-            halted: false,
-            held_bytes: 0,
-            owed_bytes: 0,
-            stream: None,
-            ended: None,
-            high_watermark,
-        });
+        let partitions = positions.into_iter().map(|(position, watermark)| Partition::new(position, watermark));
         let state = State { partitions: partitions.collect(), ready: VecDeque::new(), consumer: None };
-        Arc::new(Self { state: Mutex::new(state), prefetch_bytes, changed })
+        Arc::new(Self { state: Mutex::new(state), prefetch_bytes })
+    }
+
+    /// Takes in one more partition; the consumer is told before anything of it comes.
+    pub(super) fn join(&self, source: Arc<TopicPartition>, position: Position) -> Slot {
+        let mut state = self.state.lock();
+        let slot = state.partitions.len();
+        let mut partition = Partition::new(position, Offset::ZERO);
+        partition.queue.push_back(Event::Joined(source));
+        state.partitions.push(partition);
+        state.list(slot);
+        wake(state);
+        slot
+    }
+
+    /// Wakes the subscription of a partition.
+    pub(super) fn changed(&self, slot: Slot) -> Arc<Notify> {
+        Arc::clone(&self.state.lock().partitions[slot].changed)
     }
 
     /// The next event of any partition that is not paused, in turn; or the consumer is woken once there is one.
@@ -142,16 +148,11 @@ impl Inbox {
         let dropped = {
             let mut state = self.state.lock();
             let partition = &mut state.partitions[slot];
-            partition.generation += 1;
             partition.position = position;
             partition.halted = false;
-            partition.held_bytes = 0;
-            partition.owed_bytes = 0;
-            partition.ended = None;
-            std::mem::take(&mut partition.queue)
+            partition.turn_away()
         };
         drop(dropped);
-        self.changed[slot].notify_one();
     }
 
     /// Stops a partition where it stands, until the program seeks: what comes of it is dropped.
@@ -159,15 +160,10 @@ impl Inbox {
         let dropped = {
             let mut state = self.state.lock();
             let partition = &mut state.partitions[slot];
-            partition.generation += 1;
             partition.halted = true;
-            partition.held_bytes = 0;
-            partition.owed_bytes = 0;
-            partition.ended = None;
-            std::mem::take(&mut partition.queue)
+            partition.turn_away()
         };
         drop(dropped);
-        self.changed[slot].notify_one();
     }
 
     pub(super) fn pause(&self, slot: Slot) {
@@ -270,6 +266,35 @@ impl Inbox {
     }
 }
 
+impl Partition {
+    fn new(position: Position, high_watermark: Offset) -> Self {
+        Self {
+            changed: Arc::default(),
+            generation: Inbox::FIRST_GENERATION,
+            position,
+            queue: VecDeque::new(),
+            listed: false,
+            paused: false,
+            halted: false,
+            held_bytes: 0,
+            owed_bytes: 0,
+            stream: None,
+            ended: None,
+            high_watermark,
+        }
+    }
+
+    /// What still comes of the stream there is goes nowhere from now on; what was pushed is handed back to be dropped.
+    fn turn_away(&mut self) -> VecDeque<Event> {
+        self.generation += 1;
+        self.held_bytes = 0;
+        self.owed_bytes = 0;
+        self.ended = None;
+        self.changed.notify_one();
+        std::mem::take(&mut self.queue)
+    }
+}
+
 impl State {
     /// Puts a partition in line where it has something to hand out.
     fn list(&mut self, slot: Slot) {
@@ -323,7 +348,6 @@ impl StreamHandler for Intake {
             return;
         }
         partition.ended = Some(error);
-        drop(state);
-        self.inbox.changed[self.slot].notify_one();
+        partition.changed.notify_one();
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! - [`ConsumerBuilder`]: what is read, and where it starts.
 //! - [`Consumer`]: the reading end.
-//! - `opening`: how it comes about; `subscription`: keeps the stream of one partition open; `inbox`: what was pushed.
+//! - `opening`: how it comes about; `subscription`: keeps the stream of one partition open; `inbox`: what was pushed;
+//!   `growth`: partitions that come later.
 //! - [`BatchView`]: a batch without a copy; [`ConsumerRecord`]: a record that can be kept.
 
 mod batch_view;
 mod builder;
 mod error;
+mod growth;
 mod inbox;
 mod opening;
 mod reading;

@@ -8,9 +8,9 @@ use tidelog_protocol::{Offset, PartitionId, TopicName, WireError};
 use tokio_util::sync::CancellationToken;
 
 use super::builder::{Selection, Settings};
+use super::growth::Readers;
 use super::inbox::Inbox;
-use super::reading::{Consumer, Partition};
-use super::subscription::Subscription;
+use super::reading::{Consumer, Course, Partition};
 use super::{ConsumeError, OutOfRange, Start, TopicPartition};
 use crate::ClientError;
 use crate::cluster::Cluster;
@@ -33,8 +33,15 @@ pub(super) async fn open(
     settings: Settings,
 ) -> Result<Consumer, ClientError> {
     let mut openings: Vec<Opening> = Vec::new();
+    let mut watched = Vec::new();
     for selection in selections {
-        for opening in select(&cluster, &selection, start).await? {
+        let selected = select(&cluster, &selection, start).await?;
+        if selection.partitions.is_none()
+            && let Some(first) = selected.first()
+        {
+            watched.push((first.source.topic.clone(), selected.len() as u32));
+        }
+        for opening in selected {
             if openings.iter().any(|known| known.source == opening.source) {
                 let TopicPartition { topic, partition } = &*opening.source;
                 return Err(ClientError::Argument(format!("partition {topic}/{partition} is named twice")));
@@ -47,24 +54,26 @@ pub(super) async fn open(
     let partitions: Vec<Partition> = openings.iter().map(|opening| opening.partition(&settings)).collect();
 
     let ended = CancellationToken::new();
+    let readers = Readers {
+        cluster: Arc::clone(&cluster),
+        inbox: Arc::clone(&inbox),
+        settings: settings.clone(),
+        ended: ended.clone(),
+    };
     for (slot, partition) in partitions.iter().enumerate() {
-        if partition.finished {
+        if partition.course == Course::Finished {
             inbox.halt(slot);
         }
         if let Some(error) = openings[slot].beyond_the_end(&settings) {
             inbox.fail(slot, Inbox::FIRST_GENERATION, error);
         }
-        let subscription = Subscription {
-            cluster: Arc::clone(&cluster),
-            inbox: Arc::clone(&inbox),
-            slot,
-            source: Arc::clone(&partition.source),
-            settings: settings.clone(),
-        };
-        cluster.runtime.spawn(ended.clone().run_until_cancelled_owned(subscription.run()));
+        readers.start(slot, Arc::clone(&partition.source));
+    }
+    if !settings.until_end && !watched.is_empty() {
+        readers.watch(watched);
     }
     Ok(Consumer {
-        unfinished: partitions.iter().filter(|partition| !partition.finished).count(),
+        going: partitions.iter().filter(|partition| partition.course == Course::Going).count(),
         cluster,
         settings,
         inbox,
@@ -80,7 +89,8 @@ impl Opening {
     fn partition(&self, settings: &Settings) -> Partition {
         let until = if settings.until_end { self.high_watermark } else { Offset::MAX };
         let finished = self.offset >= until && self.beyond_the_end(settings).is_none();
-        Partition { source: Arc::clone(&self.source), position: self.offset, until, finished }
+        let course = if finished { Course::Finished } else { Course::Going };
+        Partition { source: Arc::clone(&self.source), position: self.offset, until, course }
     }
 
     /// A start behind the end that is to be read up to: nothing would be asked for there, so nothing would tell the program that its

@@ -46,8 +46,8 @@ pub struct Consumer {
     pub(super) settings: Settings,
     pub(super) inbox: Arc<Inbox>,
     pub(super) partitions: Vec<Partition>,
-    /// Partitions that have not reached their end.
-    pub(super) unfinished: usize,
+    /// Partitions of which something may come.
+    pub(super) going: usize,
     /// The item being consumed.
     pub(super) item: Option<Item>,
     /// The batch at hand could not be looked into; the rest of its item goes with it.
@@ -65,8 +65,29 @@ pub(super) struct Partition {
     pub(super) position: Offset,
     /// Records from here on are not handed out.
     pub(super) until: Offset,
+    pub(super) course: Course,
+}
+
+/// Whether something may come of a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Course {
+    Going,
     /// It has reached its end.
-    pub(super) finished: bool,
+    Finished,
+    /// An error was told; it stands still until the program seeks.
+    Stopped,
+}
+
+impl Partition {
+    /// Notes a change of course, also in the count of those that are going.
+    const fn take(&mut self, course: Course, going: &mut usize) {
+        match (self.course, course) {
+            (Course::Going, Course::Finished | Course::Stopped) => *going -= 1,
+            (Course::Finished | Course::Stopped, Course::Going) => *going += 1,
+            _ => {}
+        }
+        self.course = course;
+    }
 }
 
 /// A pushed item, as far as it was not consumed.
@@ -85,8 +106,8 @@ pub(super) struct Item {
 }
 
 impl Consumer {
-    /// The next batch of any partition; `None` where [`until_end`](super::ConsumerBuilder::until_end) was asked for and every
-    /// partition has reached its end. Its records count as handed out.
+    /// The next batch of any partition; `None` where nothing can come any more: every partition has reached its end (see
+    /// [`until_end`](super::ConsumerBuilder::until_end)) or stands still after an error. Its records count as handed out.
     ///
     /// # Errors
     /// [`ConsumeError`], each of one partition; the call after it goes on with the others.
@@ -168,7 +189,7 @@ impl Consumer {
         }
         self.partitions[slot].position = offset;
         let finished = offset >= self.partitions[slot].until;
-        self.finish(slot, finished);
+        self.partitions[slot].take(if finished { Course::Finished } else { Course::Going }, &mut self.going);
         self.inbox.seek(slot, position);
         if finished {
             self.inbox.halt(slot);
@@ -184,17 +205,6 @@ impl Consumer {
         found.ok_or_else(|| ConsumeError::NotAssigned { topic: topic.into(), partition })
     }
 
-    /// Notes whether a partition has reached its end.
-    fn finish(&mut self, slot: Slot, finished: bool) {
-        let partition = &mut self.partitions[slot];
-        match (partition.finished, finished) {
-            (false, true) => self.unfinished -= 1,
-            (true, false) => self.unfinished += 1,
-            _ => {}
-        }
-        partition.finished = finished;
-    }
-
     /// Puts the next batch at hand; false at the end.
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ConsumeError>> {
         if std::mem::take(&mut self.broken) {
@@ -204,12 +214,27 @@ impl Consumer {
             if let Some(found) = self.next_of_item() {
                 return Poll::Ready(found.map(|()| true));
             }
-            if self.unfinished == 0 {
-                return Poll::Ready(Ok(false));
-            }
-            let (slot, event) = ready!(self.inbox.poll_next(cx));
+            let (slot, event) = match self.inbox.poll_next(cx) {
+                Poll::Ready(next) => next,
+                // Waiting would be for ever: only the program can set a partition going, and it waits here.
+                Poll::Pending if self.going == 0 => return Poll::Ready(Ok(false)),
+                Poll::Pending => return Poll::Pending,
+            };
             match event {
-                Event::Failed(error) => return Poll::Ready(Err(error)),
+                Event::Failed(error) => {
+                    self.partitions[slot].take(Course::Stopped, &mut self.going);
+                    return Poll::Ready(Err(error));
+                }
+                Event::Joined(source) => {
+                    assert_eq!(slot, self.partitions.len(), "partitions are heard of in the order of their slots");
+                    self.partitions.push(Partition {
+                        source,
+                        position: Offset::ZERO,
+                        until: Offset::MAX,
+                        course: Course::Going,
+                    });
+                    self.going += 1;
+                }
                 Event::Batches { payload, next_offset } => {
                     let bytes = payload.len() as u32;
                     self.item = Some(Item { slot, rest: payload, bytes, next_offset, batch: None, records: None });
@@ -263,7 +288,7 @@ impl Consumer {
             self.inbox.consumed(item.slot, item.bytes);
         }
         if partition.position >= partition.until {
-            self.finish(item.slot, true);
+            self.partitions[item.slot].take(Course::Finished, &mut self.going);
             self.inbox.halt(item.slot);
         }
     }
@@ -272,7 +297,8 @@ impl Consumer {
     fn corrupt(&mut self, source: BatchError) -> ConsumeError {
         let item = self.item.take();
         let slot = item.map_or(0, |item| item.slot);
-        let partition = &self.partitions[slot];
+        let partition = &mut self.partitions[slot];
+        partition.take(Course::Stopped, &mut self.going);
         self.inbox.halt(slot);
         ConsumeError::Corrupt {
             topic: partition.source.topic.clone(),
@@ -284,7 +310,7 @@ impl Consumer {
 
     /// The batch at hand, borrowed; its records count as handed out.
     fn view(&mut self) -> Result<BatchView<'_>, ConsumeError> {
-        let Self { item, partitions, scratch, settings, inbox, broken, .. } = self;
+        let Self { item, partitions, scratch, settings, inbox, broken, going, .. } = self;
         #[expect(clippy::expect_used, reason = "both callers have just put it there")]
         let (item, batch) = item
             .as_ref()
@@ -296,6 +322,7 @@ impl Consumer {
         let records = RawBatch::parse_compacted(batch.bytes()).and_then(|raw| raw.records(scratch));
         let records = records.map_err(|source| {
             inbox.halt(item.slot);
+            partition.take(Course::Stopped, going);
             *broken = true;
             ConsumeError::Corrupt {
                 topic: partition.source.topic.clone(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tidelog_protocol::messages::{Position, SubscribeRequest, UnsubscribeRequest};
 use tidelog_protocol::{CorrelationId, ErrorCode, Offset};
+use tokio::sync::Notify;
 
 use super::builder::{OutOfRange, Settings};
 use super::inbox::{Bearing, Inbox, Intake, Slot};
@@ -19,6 +20,8 @@ use crate::net::{Connection, Ticket};
 pub(super) struct Subscription {
     pub(super) cluster: Arc<Cluster>,
     pub(super) inbox: Arc<Inbox>,
+    /// The inbox has something to look at.
+    pub(super) changed: Arc<Notify>,
     pub(super) slot: Slot,
     pub(super) source: Arc<TopicPartition>,
     pub(super) settings: Settings,
@@ -66,7 +69,7 @@ impl Subscription {
             if !bearing.halted {
                 return bearing;
             }
-            self.inbox.changed[self.slot].notified().await;
+            self.changed.notified().await;
         }
     }
 
@@ -107,7 +110,7 @@ impl Subscription {
                 return verdict;
             }
             tokio::select! {
-                () = self.inbox.changed[self.slot].notified() => {}
+                () = self.changed.notified() => {}
                 () = connection.leaving() => {
                     // The broker asked to leave: wherever the partition is led next, the stream goes on there.
                     drop(guard);

@@ -84,6 +84,13 @@ async fn introduce(
     let mut bytes = [0; HEADER_BYTES];
     stream.read_exact(&mut bytes).await.map_err(lost)?;
     let header = Header::decode(&bytes, FrameLimits::HANDSHAKE).map_err(|error| incompatible(error.to_string()))?;
+    if header.kind == FrameKind::Push && header.api == Api::GoAway as u16 {
+        // It took the connection just before it began to shut down.
+        return Err(ClientError::Unreachable {
+            address: address.clone(),
+            reason: "the broker is shutting down".into(),
+        });
+    }
     if header.kind != FrameKind::Response || header.correlation != CorrelationId(0) || header.payload_bytes != 0 {
         return Err(incompatible("its first frame is no answer to the hello".into()));
     }

@@ -11,8 +11,8 @@ use super::connection::{Pending, Ticket, Wire};
 
 /// The broker is told the timeout and answers by it; this much later its silence means that it, or the way to it, is gone.
 const GRACE: Duration = Duration::from_millis(500);
-/// How long a probe may stay unanswered.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a probe may stay unanswered at the most; with a shorter keepalive, that long.
+const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(wire: Arc<Wire>, keepalive: Duration) {
@@ -37,7 +37,7 @@ pub(super) async fn run(wire: Arc<Wire>, keepalive: Duration) {
             (overdue.handler)(Err(wire.timed_out(overdue.api, overdue.timeout)));
         }
         if now.saturating_duration_since(heard) >= keepalive {
-            probe(&wire);
+            probe(&wire, keepalive.min(PROBE_TIMEOUT_MAX));
         }
     }
 }
@@ -51,13 +51,13 @@ fn overdue(wire: &Wire, now: Instant) -> Option<Pending> {
     state.pending.remove(&correlation)
 }
 
-fn probe(wire: &Arc<Wire>) {
+fn probe(wire: &Arc<Wire>, timeout: Duration) {
     let under_way = wire.state.lock().pending.values().any(|pending| pending.api == Api::Ping);
     if !under_way {
         wire.submit(
             &PingRequest {},
             bytes::Bytes::new(),
-            PROBE_TIMEOUT,
+            timeout,
             // That an answer came is all that matters, and the reader notes it.
             Ticket::Answered(Box::new(|_| {})),
             None,

@@ -1,4 +1,5 @@
-//! A peer that speaks real frames and answers produce as a test says: one topic "t" with one partition, led by itself.
+//! A peer that speaks real frames and answers produce and subscribe as a test says: one topic "t" with one partition, led by itself.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tidelog_protocol::api::{Api, Request};
 use tidelog_protocol::frame::*;
 use tidelog_protocol::messages::*;
-use tidelog_protocol::records::{RawBatch, Scratch};
+use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS, RawBatch, Scratch, stamp};
 use tidelog_protocol::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,32 @@ pub enum Reaction {
     Silence,
     /// Closes the connection.
     HangUp,
+    /// Says that it was written, and nothing more over this connection, which stays open.
+    Vanish,
+}
+
+/// What the peer pushes over a new stream.
+pub struct Stream {
+    /// One item each: the bytes, and the offset that the stream goes on at.
+    pub items: Vec<(Bytes, u64)>,
+    /// Whether it answers nothing any more over this connection, which stays open.
+    pub vanishes: bool,
+}
+
+/// A produce request as it came.
+pub struct Arrival {
+    /// Counted from 0 over all connections.
+    pub n: usize,
+    pub values: Vec<String>,
+}
+
+/// What the peer does.
+struct Script {
+    produce: Box<dyn Fn(&Arrival) -> Reaction + Send + Sync>,
+    subscribe: Box<dyn Fn(usize, u64) -> Stream + Send + Sync>,
+    arrivals: mpsc::UnboundedSender<Vec<String>>,
+    produced: AtomicUsize,
+    subscribed: AtomicUsize,
 }
 
 /// The peer.
@@ -36,17 +63,34 @@ pub struct Peer {
 impl Peer {
     /// Starts one that asks `react` what to do with the n-th produce request, counted from 0 over all connections.
     pub async fn start(react: impl Fn(usize) -> Reaction + Send + Sync + 'static) -> Self {
+        Self::judging(move |arrival| react(arrival.n)).await
+    }
+
+    /// Starts one that asks `react` what to do with each produce request.
+    pub async fn judging(react: impl Fn(&Arrival) -> Reaction + Send + Sync + 'static) -> Self {
+        Self::serving(Box::new(react), Box::new(|_, _| panic!("nobody subscribes here"))).await
+    }
+
+    /// Starts one that asks `push` what to push over the n-th stream, which starts at the given offset.
+    pub async fn pushing(push: impl Fn(usize, u64) -> Stream + Send + Sync + 'static) -> Self {
+        Self::serving(Box::new(|_| panic!("nobody produces here")), Box::new(push)).await
+    }
+
+    async fn serving(
+        produce: Box<dyn Fn(&Arrival) -> Reaction + Send + Sync>,
+        subscribe: Box<dyn Fn(usize, u64) -> Stream + Send + Sync>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let react = Arc::new(react);
-        let count = Arc::new(AtomicUsize::new(0));
+        let (produced, subscribed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let script = Arc::new(Script { produce, subscribe, arrivals: sender, produced, subscribed });
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (react, count, sender) = (Arc::clone(&react), Arc::clone(&count), sender.clone());
+                let script = Arc::clone(&script);
                 tokio::spawn(async move {
                     // The client hanging up ends it.
-                    let _ = serve(stream, address.port(), &*react, &count, &sender).await;
+                    let _ = serve(stream, address.port(), &script).await;
                 });
             }
         });
@@ -54,13 +98,7 @@ impl Peer {
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    port: u16,
-    react: &(dyn Fn(usize) -> Reaction + Send + Sync),
-    count: &AtomicUsize,
-    arrivals: &mpsc::UnboundedSender<Vec<String>>,
-) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, port: u16, script: &Script) -> std::io::Result<()> {
     let mut preface = [0; PREFACE_BYTES];
     stream.read_exact(&mut preface).await?;
     stream.write_all(&Preface { version: ProtocolVersion::CURRENT, features: 0 }.encode()).await?;
@@ -86,8 +124,14 @@ async fn serve(
                     .records(&mut scratch)
                     .unwrap()
                     .map(|record| String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap());
-                let _ = arrivals.send(values.collect());
-                match react(count.fetch_add(1, Ordering::SeqCst)) {
+                let arrival = Arrival { n: script.produced.fetch_add(1, Ordering::SeqCst), values: values.collect() };
+                let reaction = (script.produce)(&arrival);
+                let _ = script.arrivals.send(arrival.values);
+                match reaction {
+                    Reaction::Vanish => {
+                        answer::<ProduceRequest>(&mut stream, &header, produced()).await?;
+                        std::future::pending().await
+                    }
                     Reaction::Ack => answer::<ProduceRequest>(&mut stream, &header, produced()).await?,
                     Reaction::Refuse(code) => {
                         let fault = Fault::from(WireError::new(code, "as the test wants it"));
@@ -97,6 +141,24 @@ async fn serve(
                     Reaction::HangUp => return Ok(()),
                 }
             }
+            Api::ListOffsets => {
+                let asked = ListOffsetsRequest::from_body(&rest, ProtocolVersion::CURRENT).unwrap();
+                answer::<ListOffsetsRequest>(&mut stream, &header, all_at_the_start(&asked)).await?;
+            }
+            Api::Subscribe => {
+                let asked = SubscribeRequest::from_body(&rest, ProtocolVersion::CURRENT).unwrap();
+                let start = asked.position.value.max(0) as u64;
+                let pushed = (script.subscribe)(script.subscribed.fetch_add(1, Ordering::SeqCst), start);
+                answer::<SubscribeRequest>(&mut stream, &header, subscribed(start)).await?;
+                for (payload, next) in pushed.items {
+                    push(&mut stream, header.correlation, payload, Offset(next)).await?;
+                }
+                if pushed.vanishes {
+                    std::future::pending().await
+                }
+            }
+            Api::Unsubscribe => answer::<UnsubscribeRequest>(&mut stream, &header, UnsubscribeResponse {}).await?,
+            Api::Credit => {}
             api => panic!("the peer does not serve {api:?}"),
         }
     }
@@ -119,6 +181,81 @@ async fn send<M: Message>(stream: &mut TcpStream, to: &Header, flags: Flags, mes
     let mut frame = BytesMut::from(&header.encode(&[&body])[..]);
     frame.extend_from_slice(&body);
     stream.write_all(&frame).await
+}
+
+async fn push(stream: &mut TcpStream, to: CorrelationId, payload: Bytes, next: Offset) -> std::io::Result<()> {
+    let item = StreamItemPush {
+        next_offset: next,
+        high_watermark: next,
+        last_stable: next,
+        log_start: Offset(0),
+        leader_epoch: LeaderEpoch(0),
+    };
+    let body = item.to_body(ProtocolVersion::CURRENT);
+    let header = Header {
+        kind: FrameKind::Push,
+        flags: Flags::default(),
+        api: Api::StreamItem as u16,
+        correlation: to,
+        timeout_ms: 0,
+        body_bytes: body.len() as u32,
+        payload_bytes: payload.len() as u32,
+    };
+    stream.write_all(&[&header.encode(&[&body])[..], &body, &payload].concat()).await
+}
+
+/// Says to each client that the broker is about to leave, in place of an answer to its hello.
+pub async fn start_leaving() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut preface = [0; PREFACE_BYTES];
+            stream.read_exact(&mut preface).await.unwrap();
+            stream.write_all(&Preface { version: ProtocolVersion::CURRENT, features: 0 }.encode()).await.unwrap();
+            let body = GoAwayPush { reason: "shutting down".into(), closes_in_ms: 1 }.to_body(ProtocolVersion::CURRENT);
+            let header = Header {
+                kind: FrameKind::Push,
+                flags: Flags::default(),
+                api: Api::GoAway as u16,
+                correlation: CorrelationId(0),
+                timeout_ms: 0,
+                body_bytes: body.len() as u32,
+                payload_bytes: 0,
+            };
+            stream.write_all(&[&header.encode(&[&body])[..], &body].concat()).await.unwrap();
+        }
+    });
+    address
+}
+
+/// A batch of one record.
+pub fn batch(offset: u64, value: &str) -> BytesMut {
+    let mut builder = BatchBuilder::new(1 << 20);
+    builder.append(Timestamp(1), None, Some(value.as_bytes()), NO_HEADERS).unwrap();
+    let mut bytes = builder.finish(Compression::None).unwrap().try_into_mut().unwrap();
+    stamp(&mut bytes, Offset(offset), LeaderEpoch(0));
+    bytes
+}
+
+fn all_at_the_start(asked: &ListOffsetsRequest) -> ListOffsetsResponse {
+    let start = |query: &OffsetQuery| OffsetAnswer {
+        partition: query.partition,
+        offset: Some(Offset(0)),
+        timestamp: Timestamp::NONE,
+        leader_epoch: LeaderEpoch(0),
+        fault: None,
+    };
+    ListOffsetsResponse { answers: asked.queries.iter().map(start).collect() }
+}
+
+fn subscribed(start: u64) -> SubscribeResponse {
+    SubscribeResponse {
+        start_offset: Offset(start),
+        high_watermark: Offset(start),
+        log_start: Offset(0),
+        leader_epoch: LeaderEpoch(0),
+    }
 }
 
 fn hello() -> HelloResponse {
