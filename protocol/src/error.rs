@@ -115,10 +115,12 @@ error_table! {
     61 CorruptLog false Operator;
     /// The disk refused a write or is nearly full; free space and it heals by itself.
     62 StorageFull true Operator;
-    /// The disk failed; this partition is out of service here until the broker restarts.
+    /// The disk failed while this was done: whether it holds is unknown. The partition is out of service here until the broker restarts.
     63 StorageFailed false Operator;
     /// No stream of this id on the connection.
     64 UnknownStream false Programmer;
+    /// The partition, or the metadata log, is out of service here since its disk failed or it could not be opened. Nothing was written.
+    65 OutOfService false Operator;
 }
 
 impl fmt::Display for ErrorCode {

@@ -40,7 +40,7 @@ async fn a_failed_flush_takes_its_partition_out_of_service_and_no_other() {
 
     // The disk would say yes now, and that would be a lie.
     for _ in 0..3 {
-        assert_eq!(produce(&mut connection, unlucky, "after").await, Err(ErrorCode::StorageFailed));
+        assert_eq!(produce(&mut connection, unlucky, "after").await, Err(ErrorCode::OutOfService));
     }
     assert_eq!(produce(&mut connection, healthy, "after").await, Ok(1));
     assert!(broker.is_alive());
@@ -85,7 +85,7 @@ async fn a_failed_write_is_never_acknowledged_and_the_others_live_on() {
     assert_eq!(produce(&mut connection, unlucky, "hit").await, Err(ErrorCode::StorageFailed));
     assert!(fault.injected().iter().any(|call| call.contains("unlucky-0")), "{:?}", fault.injected());
     drop(fault);
-    assert_eq!(produce(&mut connection, unlucky, "after").await, Err(ErrorCode::StorageFailed));
+    assert_eq!(produce(&mut connection, unlucky, "after").await, Err(ErrorCode::OutOfService));
     assert_eq!(produce(&mut connection, healthy, "after").await, Ok(0));
     assert!(broker.is_alive());
 

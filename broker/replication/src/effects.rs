@@ -63,6 +63,8 @@ pub enum AckFailure {
     StorageFailed,
     /// Another leadership began: whether the records survive is unknown.
     NotLeader,
+    /// Whoever waited does so no longer: the records are written, and may reach the promise later.
+    DeadlinePassed,
 }
 
 impl AckFailure {
@@ -73,6 +75,7 @@ impl AckFailure {
             Self::StorageFull => ErrorCode::StorageFull,
             Self::StorageFailed => ErrorCode::StorageFailed,
             Self::NotLeader => ErrorCode::NotLeader,
+            Self::DeadlinePassed => ErrorCode::DeadlineExceeded,
         }
     }
 }

@@ -359,6 +359,14 @@ impl<T> Leader<T> {
         self.fail_all(AckFailure::StorageFailed, effects);
     }
 
+    /// The tickets that `due` picks are waited for no longer: they fail, whatever becomes of their records. Looks at every ticket.
+    pub fn expire(&mut self, mut due: impl FnMut(&T) -> bool, effects: &mut Effects<T>) {
+        for queue in [&mut self.at_leader, &mut self.at_watermark] {
+            let taken = queue.take_where(|waiting| due(&waiting.ticket));
+            effects.failed.extend(taken.into_iter().map(failed(AckFailure::DeadlinePassed)));
+        }
+    }
+
     /// The leadership is over: every ticket fails and the machine is gone. Gives what the next role begins with. What was admitted
     /// and not written never will be.
     #[must_use]

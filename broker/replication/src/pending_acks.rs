@@ -2,6 +2,7 @@
 //! Knows nothing of what a ticket is or which watermark is meant.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use tidelog_protocol::Offset;
 
@@ -61,6 +62,21 @@ impl<T> PendingAcks<T> {
         self.parked.drain(kept..).map(|parked| (parked.at, parked.ticket))
     }
 
+    /// Takes back the tickets that `due` picks, oldest first; the others keep their order. Looks at every ticket.
+    pub fn take_where(&mut self, mut due: impl FnMut(&T) -> bool) -> Vec<(Offset, T)> {
+        let mut taken = Vec::new();
+        for _ in 0..self.parked.len() {
+            let Some(parked) = self.parked.pop_front() else { break };
+            if due(&parked.ticket) {
+                self.bytes -= parked.bytes;
+                taken.push((parked.at, parked.ticket));
+            } else {
+                self.parked.push_back(parked);
+            }
+        }
+        taken
+    }
+
     /// Takes back every ticket, oldest first: leadership is lost or the log is poisoned.
     pub fn drain_all(&mut self) -> impl Iterator<Item = (Offset, T)> {
         self.bytes = 0;
@@ -100,8 +116,6 @@ impl<T> PendingAcks<T> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use super::*;
 
     fn three() -> PendingAcks<char> {
@@ -127,6 +141,15 @@ mod tests {
         let mut pending = three();
         assert_eq!(pending.drain_above(Offset(9)).collect::<Vec<_>>(), [(Offset(12), 'c')]);
         assert_eq!((pending.len(), pending.bytes()), (2, 200));
+    }
+
+    #[test]
+    fn who_waits_no_longer_leaves_and_the_others_keep_their_order() {
+        let mut pending = three();
+        assert_eq!(pending.take_where(|ticket| *ticket == 'b'), [(Offset(9), 'b')]);
+        assert_eq!((pending.len(), pending.bytes()), (2, 200));
+        assert_eq!(pending.release_next(Offset(12)), Some((Offset(5), 'a')));
+        assert_eq!(pending.release_next(Offset(12)), Some((Offset(12), 'c')));
     }
 
     #[test]

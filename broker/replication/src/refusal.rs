@@ -89,7 +89,7 @@ impl Refusal {
             Self::OffsetMismatch { .. } => ErrorCode::OffsetMismatch,
             Self::AboveWatermark { .. } | Self::ImpossibleProgress { .. } => ErrorCode::OffsetOutOfRange,
             Self::NotAReplica { .. } => ErrorCode::UnknownPartition,
-            Self::Poisoned => ErrorCode::StorageFailed,
+            Self::Poisoned => ErrorCode::OutOfService,
         }
     }
 }
@@ -127,7 +127,7 @@ impl fmt::Display for Refusal {
                 "this broker has lost touch with the controller and another one may lead: refresh the metadata and try again",
             ),
             Self::Poisoned => f.write_str(
-                "a write or flush of this partition failed on this broker; it is out of service here until the broker restarts",
+                "a write or flush of this partition failed on this broker; it is out of service here until the broker restarts; nothing was written",
             ),
         }
     }

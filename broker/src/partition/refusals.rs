@@ -20,6 +20,10 @@ pub(super) fn of_ack(cause: AckFailure, detail: &str) -> WireError {
             code,
             "another leadership began; whether the records survive is unknown: refresh the metadata",
         ),
+        AckFailure::DeadlinePassed => WireError::new(
+            code,
+            "the deadline passed before the records were as safe as was asked for; they are written, and may become so yet",
+        ),
     }
 }
 
@@ -32,9 +36,10 @@ pub(super) fn storage_full(detail: &str) -> WireError {
 
 /// The partition is out of service.
 pub(super) fn poisoned(detail: &str) -> WireError {
-    let sentence =
-        format!("a write or flush of this partition failed ({detail}); it is out of service until the broker restarts");
-    WireError::new(ErrorCode::StorageFailed, sentence)
+    let sentence = format!(
+        "a write or flush of this partition failed earlier ({detail}); it is out of service until the broker restarts, and nothing was done"
+    );
+    WireError::new(ErrorCode::OutOfService, sentence)
 }
 
 /// No such topic.
@@ -74,7 +79,9 @@ pub(crate) fn of_read(error: &ReadError) -> WireError {
 pub(super) fn of_deletion(error: &DeleteError) -> WireError {
     match error {
         DeleteError::OutOfRange { before, end } => out_of_range(*before, Offset::ZERO, *end),
-        DeleteError::Poisoned(cause) => poisoned(&cause.to_string()),
-        DeleteError::Storage(_) => WireError::new(ErrorCode::StorageFailed, error.to_string()),
+        // The start has moved in memory, and perhaps on the disk.
+        DeleteError::Poisoned(_) | DeleteError::Storage(_) => {
+            WireError::new(ErrorCode::StorageFailed, error.to_string())
+        }
     }
 }

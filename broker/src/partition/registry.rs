@@ -243,8 +243,8 @@ impl Registry {
             Ok(handle) => Slot::Open(handle),
             Err(error) => {
                 error!(topic = %topic.name, %partition, %error, "a partition cannot be opened; the others are served");
-                let sentence = format!("{}-{partition} could not be opened: {error}", topic.name);
-                Slot::Failed(WireError::new(ErrorCode::StorageFailed, sentence))
+                let sentence = format!("{}-{partition} could not be opened, nothing was done: {error}", topic.name);
+                Slot::Failed(WireError::new(ErrorCode::OutOfService, sentence))
             }
         }
     }

@@ -338,6 +338,11 @@ fn what_a_failed_disk_may_hold_is_unknown() {
     let (id, bytes) = model.wire.pop_front().unwrap();
     model.answer(id, bytes, Err(refused(ErrorCode::StorageFailed)));
     assert!(matches!(outcome(&model, 0), Some(Err(SendError::Unknown { .. }))));
+    // What comes after the failure is not even tried.
+    model.append();
+    let (id, bytes) = model.wire.pop_front().unwrap();
+    model.answer(id, bytes, Err(refused(ErrorCode::OutOfService)));
+    assert!(matches!(outcome(&model, 1), Some(Err(SendError::Rejected(_)))));
 }
 
 #[test]
