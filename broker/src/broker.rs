@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
 use crate::partition::{Opening, Registry, RegistryOptions};
+use crate::pulse::Pulse;
 use crate::quorum::{Controllers, Quorum, QuorumError};
 use crate::{admin_http, scrubber, shutdown};
 
@@ -70,6 +71,7 @@ pub struct Broker {
     admin_address: SocketAddr,
     data: Arc<DataDir>,
     flusher: Flusher,
+    _pulse: Pulse,
     /// Dropped with the broker: its tasks end.
     _end_tasks: [DropGuard; 2],
 }
@@ -105,7 +107,8 @@ impl Broker {
         let node = assemble(config, started, &storage, address).await?;
         let Storage { data, flusher, .. } = storage;
         let _end_tasks = [node.draining.clone().drop_guard(), node.connections_close.clone().drop_guard()];
-        let broker = Self { node: node.clone(), address, admin_address, data, flusher, _end_tasks };
+        let _pulse = Pulse::start(tokio::runtime::Handle::current()).map_err(StartError::Thread)?;
+        let broker = Self { node: node.clone(), address, admin_address, data, flusher, _pulse, _end_tasks };
 
         tokio::spawn(housekeeping::follow_metadata(node.clone()));
         tokio::spawn(housekeeping::run(node.clone()));

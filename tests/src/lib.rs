@@ -6,7 +6,7 @@
 //! - [`broker_process`]: a broker as a process of its own: start, kill, pause, restart. [`loopback`]: an address for each.
 //! - [`process_figures`]: memory, descriptors and CPU time of a process. [`http`]: asks an admin port.
 //! - [`loop_disk`]: a small file system that can lose power or run full; [`power`] cuts it off.
-//! - [`syscall_fault`]: makes a system call fail.
+//! - [`syscall_fault`]: makes a system call fail. [`stalling_disk`]: makes a broker inside the test wait for its disk.
 //! - [`requirements`]: what a test needs from the machine. [`chance`]: seeds and rounds. [`patience`]: waits for a condition.
 //! - [`raw_connection`]: frames by hand, for what no client would send.
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
@@ -36,5 +36,6 @@ pub mod power;
 pub mod process_figures;
 pub mod raw_connection;
 pub mod requirements;
+pub mod stalling_disk;
 pub mod syscall_fault;
 pub mod workload;

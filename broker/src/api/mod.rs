@@ -142,14 +142,20 @@ fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, mut input: Input, re
             session.outbox.room().await;
             request.handle(&node, &session).await
         };
-        let result = match deadline {
-            None => work.await,
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
-                let sentence = "the deadline passed before this was done; it may still happen";
-                Err(WireError::new(ErrorCode::DeadlineExceeded, sentence))
-            }),
-        };
+        let result = in_time(deadline, work).await;
         reply.finish::<R>(result);
         drop(lent);
     });
+}
+
+/// What `work` gives, unless the client has stopped waiting before.
+async fn in_time<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    let Some(deadline) = deadline else { return work.await };
+    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
+        let sentence = "the deadline passed before this was done; it may still happen";
+        Err(WireError::new(ErrorCode::DeadlineExceeded, sentence))
+    })
 }

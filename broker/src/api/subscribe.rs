@@ -37,7 +37,7 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         let stream = reply.correlation();
-        match open(&node, &request).await {
+        match super::in_time(reply.deadline, open(&node, &request)).await {
             Ok((partition, cursor)) => {
                 let tail = cursor.tail();
                 reply.send(&SubscribeResponse {

@@ -59,6 +59,8 @@ pub enum Command {
         /// Who waits for the new log start.
         ticket: Ticket<Offset>,
     },
+    /// Deadlines of requests that wait may have passed.
+    Expire,
     /// The topic's configuration, or the leadership, is another one now.
     Reconfigure {
         /// The configuration.
@@ -94,6 +96,7 @@ impl Command {
             Self::Flushed(_)
             | Self::Poisoned(_)
             | Self::DeleteRecords { .. }
+            | Self::Expire
             | Self::Reconfigure { .. }
             | Self::LogStartMoved(_)
             | Self::RollIfDue { .. }
@@ -110,6 +113,7 @@ impl fmt::Debug for Command {
             Self::Flushed(_) => "Flushed",
             Self::Poisoned(_) => "Poisoned",
             Self::DeleteRecords { .. } => "DeleteRecords",
+            Self::Expire => "Expire",
             Self::Reconfigure { .. } => "Reconfigure",
             Self::LogStartMoved(_) => "LogStartMoved",
             Self::RollIfDue { .. } => "RollIfDue",

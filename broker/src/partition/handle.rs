@@ -5,8 +5,8 @@
 //! become one vectored write. Knows nothing of what the commands do.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidelog_coordination::TopicConfig;
@@ -15,6 +15,7 @@ use tidelog_log::retention::{DeleteError, Deleted, Retention, RetentionLimits};
 use tidelog_protocol::{ErrorCode, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError};
 use tokio::runtime;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::command::{Append, Command};
 use super::owner::Owner;
@@ -25,10 +26,25 @@ use crate::metrics::TopicMetrics;
 /// Rounds that one caller runs for others before the rest goes to a task of its own.
 const ROUNDS_MAX: usize = 16;
 
+/// Deadlines are looked at no more often than this: a look costs time for every request that waits.
+const DEADLINE_GRAIN: Duration = Duration::from_millis(10);
+
 /// A partition. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
+}
+
+/// A handle that keeps nothing alive.
+#[derive(Clone, Debug)]
+pub(super) struct WeakHandle {
+    shared: Weak<Shared>,
+}
+
+impl WeakHandle {
+    pub(super) fn upgrade(&self) -> Option<Handle> {
+        self.shared.upgrade().map(|shared| Handle { shared })
+    }
 }
 
 /// What a handle is made of.
@@ -54,12 +70,27 @@ struct Shared {
     mailbox: Mutex<Mailbox>,
     /// Locked by whoever set `running`, and by nobody else: never contended.
     owner: Mutex<Owner>,
+    /// By whoever runs the owner, too.
+    alarm: Mutex<Option<Alarm>>,
     reader: LogReader,
     retention: Retention,
     tail: watch::Receiver<Tail>,
     metrics: TopicMetrics,
     queue_bytes_max: u64,
     runtime: runtime::Handle,
+}
+
+/// Tells the owner when a deadline has passed. There is one for a partition, whatever deadlines its clients think of.
+#[derive(Debug)]
+struct Alarm {
+    at: Instant,
+    task: AbortHandle,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +130,7 @@ impl Handle {
             partition,
             mailbox,
             owner,
+            alarm: Mutex::new(None),
             reader,
             retention,
             tail,
@@ -107,6 +139,10 @@ impl Handle {
             runtime,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    pub(super) fn downgrade(&self) -> WeakHandle {
+        WeakHandle { shared: Arc::downgrade(&self.shared) }
     }
 
     /// The topic.
@@ -261,10 +297,31 @@ impl Handle {
                 std::mem::swap(&mut round, &mut mailbox.commands);
                 mailbox.bytes = 0;
             }
-            owner.step(&mut round);
+            let now = Instant::now();
+            owner.step(&mut round, now);
+            if let Some(deadline) = owner.earliest_deadline() {
+                self.set_alarm(deadline, now);
+            }
         }
         drop(owner);
         self.run_elsewhere();
+    }
+
+    fn set_alarm(&self, deadline: Instant, now: Instant) {
+        let at = deadline.max(now + DEADLINE_GRAIN);
+        let mut alarm = self.shared.alarm.lock();
+        // One that is due was heard, or is about to be, and is not for the deadlines that are left.
+        if alarm.as_ref().is_some_and(|set| now < set.at && set.at <= at) {
+            return;
+        }
+        let partition = self.downgrade();
+        let ring = async move {
+            tokio::time::sleep_until(at.into()).await;
+            if let Some(partition) = partition.upgrade() {
+                partition.submit(Command::Expire);
+            }
+        };
+        *alarm = Some(Alarm { at, task: self.shared.runtime.spawn(ring).abort_handle() });
     }
 
     fn run_elsewhere(&self) {

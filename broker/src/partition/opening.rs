@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::command::Command;
-use super::handle::{self, Handle};
+use super::handle::{self, Handle, WeakHandle};
 use super::owner::{self, Owner};
 use crate::metrics::Metrics;
 
@@ -64,20 +64,21 @@ pub struct Opening {
     pub runtime: runtime::Handle,
 }
 
-/// Tells the owner what the flusher did. The flusher's thread must not run the owner, which may wait for the flusher.
+/// Tells the owner what the flusher did. The flusher's thread must not run the owner, which may wait for the flusher. Weak: the log
+/// that the handle reads holds its listener, and the two would keep each other, and the files of a deleted partition, for ever.
 struct Listener {
-    handle: Arc<OnceLock<Handle>>,
+    handle: Arc<OnceLock<WeakHandle>>,
 }
 
 impl LogListener for Listener {
     fn flushed(&self, end: Offset) {
-        if let Some(handle) = self.handle.get() {
+        if let Some(handle) = self.handle.get().and_then(WeakHandle::upgrade) {
             handle.submit_elsewhere(Command::Flushed(end));
         }
     }
 
     fn poisoned(&self, error: &Arc<StorageError>) {
-        if let Some(handle) = self.handle.get() {
+        if let Some(handle) = self.handle.get().and_then(WeakHandle::upgrade) {
             handle.submit_elsewhere(Command::Poisoned(error.to_string()));
         }
     }
@@ -164,7 +165,7 @@ impl Opening {
             runtime: self.runtime.clone(),
         });
         // The cell is new: nobody has set it.
-        let _ = cell.set(handle.clone());
+        let _ = cell.set(handle.downgrade());
         Ok(handle)
     }
 

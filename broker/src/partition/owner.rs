@@ -9,6 +9,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 use tidelog_coordination::TopicConfig;
 use tidelog_log::{AppendError, Group, Log, SpaceGuard};
+use tidelog_protocol::messages::Acks;
 use tidelog_protocol::records::ValidBatches;
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, WireError};
 use tidelog_replication::{
@@ -25,6 +26,12 @@ use crate::metrics::{Metrics, TopicMetrics};
 
 /// Appends are written together up to this many batches' worth of frames; more only delays the first.
 const WRITE_TOGETHER_MAX: usize = 256;
+
+/// Who waits for an append, and until when.
+struct Waiter {
+    deadline: Option<Instant>,
+    ticket: Ticket<Acked>,
+}
 
 /// What an owner is made of.
 pub(super) struct Parts {
@@ -43,10 +50,12 @@ pub(super) struct Owner {
     name: String,
     /// `None` once closed or deleted.
     log: Option<Log>,
-    leader: Leader<Ticket<Acked>>,
+    leader: Leader<Waiter>,
     leadership: Leadership,
     config: TopicConfig,
-    effects: Effects<Ticket<Acked>>,
+    effects: Effects<Waiter>,
+    /// No deadline of those that wait is before this one.
+    earliest_deadline: Option<Instant>,
     /// Admitted, given offsets, not yet written.
     unwritten: Vec<ValidBatches>,
     unwritten_memory: Vec<Lent>,
@@ -80,6 +89,7 @@ impl Owner {
             leadership: parts.leadership,
             config: parts.config,
             effects: Effects::new(),
+            earliest_deadline: None,
             unwritten: Vec::new(),
             unwritten_memory: Vec::new(),
             unwritten_records: 0,
@@ -111,8 +121,9 @@ impl Owner {
 
     /// Does everything that waits. Appends in a row become one write; the tail is published before anybody is answered, so that
     /// whoever hears of an ack can read what was acknowledged.
-    pub(super) fn step(&mut self, commands: &mut VecDeque<Command>) {
-        let now = Instant::now();
+    ///
+    /// `now` is no earlier than when the last of the commands came.
+    pub(super) fn step(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
         for command in commands.drain(..) {
             match command {
                 Command::Append(append) => {
@@ -123,7 +134,7 @@ impl Owner {
                 }
                 other => {
                     self.write();
-                    self.act(other);
+                    self.act(other, now);
                 }
             }
         }
@@ -131,9 +142,15 @@ impl Owner {
         self.settle();
     }
 
-    fn act(&mut self, command: Command) {
+    /// When somebody who waits may have waited long enough: the owner wants to be told [`Command::Expire`] then.
+    pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest_deadline
+    }
+
+    fn act(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Append(append) => self.admit(append, Instant::now()),
+            Command::Append(append) => self.admit(append, now),
+            Command::Expire => self.expire(now),
             Command::Flushed(end) => self.leader.flushed(end, &mut self.effects),
             Command::Poisoned(why) => self.poison(&why),
             Command::DeleteRecords { before, ticket } => ticket(self.delete_records(before)),
@@ -155,7 +172,14 @@ impl Owner {
         let records = append.batches.records();
         let bytes = append.batches.payload().len();
         let range = AppendedRange { base_offset, next_offset: base_offset.plus(records), bytes: 0 };
-        self.leader.appended(range, append.terms.acks, append.ticket);
+        if append.terms.acks != Acks::None
+            && let Some(deadline) = append.deadline
+        {
+            let earliest = self.earliest_deadline.get_or_insert(deadline);
+            *earliest = deadline.min(*earliest);
+        }
+        let waiter = Waiter { deadline: append.deadline, ticket: append.ticket };
+        self.leader.appended(range, append.terms.acks, waiter);
         self.unwritten.push(append.batches);
         self.unwritten_memory.extend(append.lent);
         self.unwritten_records += records;
@@ -233,11 +257,11 @@ impl Owner {
                 replicas_flushed,
             } = released;
             let acked = Acked { base_offset, next_offset, leader_epoch, log_start, replicas_written, replicas_flushed };
-            ticket(Ok(acked));
+            (ticket.ticket)(Ok(acked));
         }
         for failed in self.effects.failed.drain(..) {
             self.metrics.produce_refused.inc();
-            (failed.ticket)(Err(refusals::of_ack(failed.cause, &self.failure)));
+            (failed.ticket.ticket)(Err(refusals::of_ack(failed.cause, &self.failure)));
         }
         self.effects.clear();
         if let Some(log) = &self.log
@@ -277,6 +301,20 @@ impl Owner {
         self.leader.poisoned(&mut self.effects);
         self.ended = Some(refusals::poisoned(why));
         self.metrics.partitions_poisoned.inc();
+    }
+
+    /// Nobody waits beyond a deadline: not the client, and not the memory that would hold its ticket.
+    fn expire(&mut self, now: Instant) {
+        let mut earliest: Option<Instant> = None;
+        let due = |waiter: &Waiter| {
+            let Some(deadline) = waiter.deadline else { return false };
+            if deadline > now {
+                earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+            }
+            deadline <= now
+        };
+        self.leader.expire(due, &mut self.effects);
+        self.earliest_deadline = earliest;
     }
 
     fn delete_records(&mut self, before: Option<Offset>) -> Result<Offset, WireError> {
