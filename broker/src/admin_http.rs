@@ -1,30 +1,42 @@
 //! The admin HTTP port: `/livez`, `/readyz`, `/metrics`. Knows nothing of the protocol port.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::error;
 
+use crate::admin_port::AdminPort;
 use crate::node::Node;
 use crate::{process, readiness};
 
 /// Serves until the broker has drained.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
     let stop = node.connections_close.clone();
+    let timeout = Duration::from_millis(node.config.admin_timeout_ms);
+    let port = AdminPort::new(listener, node.config.admin_connections_max, timeout);
     let routes = Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .layer(map_response(close_after))
         .with_state(node);
-    let served = axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await });
+    let served = axum::serve(port, routes).with_graceful_shutdown(async move { stop.cancelled().await });
     if let Err(error) = served.await {
         error!(%error, "the admin port stopped");
     }
+}
+
+/// A connection has the time of one request.
+async fn close_after(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// The process runs and its runtime answers.

@@ -229,6 +229,10 @@ config_table! {
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9092)), text ("an address such as 127.0.0.1:9092 or [::]:9092; port 0 takes any free one");
     /// Address of the admin HTTP port: /livez, /readyz, /metrics.
     admin_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9640)), text ("an address such as 127.0.0.1:9640; port 0 takes any free one");
+    /// Connections to the admin port open at once; the oldest is closed for a further one.
+    admin_connections_max: u32 = 64, number ["a number" 1u64..=10000u64];
+    /// A request to the admin port and its answer may take this long.
+    admin_timeout_ms: u64 = 10_000, number ["milliseconds" 10u64..=600000u64];
     /// Folder that holds everything the broker keeps. Created where it is missing; one broker at a time may use it.
     data: PathText = PathText("tidelog-data".into()), text ("a path");
     /// Number of this broker in its cluster.

@@ -7,11 +7,12 @@
 //! - `api`: one file per API.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
 //! - [`quorum`]: metadata and the way to change it.
-//! - `housekeeping`, `scrubber`, `readiness`, `admin_http`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
+//! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
 //!
 //! The arrows go one way: `net → api → {partition, quorum} → concept crates`. See `ARCHITECTURE.md`.
 
 mod admin_http;
+mod admin_port;
 mod api;
 pub mod broker;
 pub mod budget;
@@ -26,6 +27,7 @@ pub mod node;
 pub mod outbox;
 pub mod partition;
 pub mod process;
+mod pulse;
 pub mod quorum;
 mod readiness;
 mod scrubber;

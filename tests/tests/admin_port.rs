@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use tidelog_client::NewTopic;
 use tidelog_protocol::records::Compression;
-use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::patience::LIMIT;
 use tidelog_tests::raw_connection::{RawConnection, batch};
 use tidelog_tests::workload::create_topic;
 
@@ -39,7 +40,7 @@ fn a_broker_that_serves_is_alive_and_ready_and_says_of_what() {
     assert_eq!(broker.http("/livez").status, 200);
     let ready = broker.http("/readyz");
     assert_eq!(ready.status, 200);
-    for check in ["accepting", "log-writable", "disk-space", "partitions"] {
+    for check in ["accepting", "log-writable", "disk-space", "metadata", "partitions"] {
         assert!(ready.body.contains(&format!("ok    {check}\n")), "{}", ready.body);
     }
     assert_eq!(broker.http("/nothing").status, 404);
@@ -70,4 +71,69 @@ async fn metrics_can_be_parsed_and_count_what_happened() {
     assert!(after["tidelog_connections"] >= 1.0);
     assert!(after["tidelog_process_resident_memory_bytes"] > 1e6);
     assert!(after["tidelog_disk_free_bytes"] > 0.0);
+}
+
+/// What comes until the connection ends.
+fn until_closed(socket: &mut TcpStream) -> String {
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut text = Vec::new();
+    socket.read_to_end(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn a_client_of_the_admin_port_that_drips_its_request_is_cut_off() {
+    let broker = BrokerSettings::new().set("admin_timeout_ms", "200").start();
+    let mut silent = TcpStream::connect(broker.admin_address()).unwrap();
+    let mut slow = TcpStream::connect(broker.admin_address()).unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+    // It never falls silent, so only a limit for the whole helps.
+    let mut dripping = slow.try_clone().unwrap();
+    let drip = std::thread::spawn(move || {
+        while dripping.write_all(b"x-drip: drip\r\n").is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+    slow.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    drip.join().unwrap();
+    assert!(until_closed(&mut silent).starts_with("HTTP/1.1 408"));
+    assert_eq!(broker.http("/livez").status, 200);
+}
+
+#[test]
+fn a_crowd_of_silent_clients_does_not_keep_an_operator_out() {
+    let broker = BrokerSettings::new().set("admin_connections_max", "3").set("admin_timeout_ms", "600000").start();
+    let open = || TcpStream::connect(broker.admin_address()).unwrap();
+    let mut crowd: Vec<TcpStream> = (0..8).map(|_| open()).collect();
+    assert_eq!(broker.http("/livez").status, 200);
+    // Eight and the operator came, three may stay: the oldest six went.
+    for gone in &mut crowd[..6] {
+        assert!(until_closed(gone).starts_with("HTTP/1.1 503"));
+    }
+    for stays in &mut crowd[6..] {
+        stays.write_all(b"GET /livez HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+        let answer = until_closed(stays);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[test]
+fn a_request_to_the_admin_port_without_end_is_refused() {
+    let broker = BrokerSettings::new().set("admin_timeout_ms", "600000").start();
+    let mut socket = TcpStream::connect(broker.admin_address()).unwrap();
+    socket.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
+    let line = [b"x-long: ", &[b'a'; 1000][..], b"\r\n"].concat();
+    let mut endless = socket.try_clone().unwrap();
+    let sending = std::thread::spawn(move || (0..200_000).take_while(|_| endless.write_all(&line).is_ok()).count());
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+    socket.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(sending.join().unwrap() < 200_000);
+    assert_eq!(broker.http("/livez").status, 200);
 }
