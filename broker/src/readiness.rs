@@ -32,10 +32,12 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
     let poisoned = (poisoned > 0 || failed > 0).then(|| {
         format!("{poisoned} partitions are out of service after a failed write or flush, {failed} could not be opened")
     });
+    let metadata = node.controllers.failure().map(|why| format!("the metadata log failed: {why}; restart the broker"));
     vec![
         Check { name: "accepting", fault: drained },
         Check { name: "log-writable", fault: disk },
         Check { name: "disk-space", fault: full },
+        Check { name: "metadata", fault: metadata },
         Check { name: "partitions", fault: poisoned },
     ]
 }

@@ -2,16 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::fs;
+use std::sync::Arc;
 
+use tidelog_broker::Broker;
+use tidelog_broker::config::{Config, PathText};
 use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::ProtocolVersion;
 use tidelog_protocol::api::{Api, Request};
 use tidelog_protocol::messages::{CreateTopicRequest, ListOffsetsRequest, OffsetQuery, Position};
-use tidelog_protocol::{Message, PartitionId, TopicId};
+use tidelog_protocol::{ErrorCode, Message, PartitionId, TopicId};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::chance::seeded;
 use tidelog_tests::contents::read_all;
+use tidelog_tests::http::http_get;
+use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::RawConnection;
+use tidelog_tests::stalling_disk::{Call, StallingDisk};
 use tidelog_tests::workload::create_topic;
 
 async fn produce(server: &str, topic: &str, records: usize) {
@@ -126,4 +132,73 @@ async fn answers_that_nobody_takes_stay_within_the_budget() {
     let grown = broker.figures().anonymous_bytes.saturating_sub(before);
     println!("{grown} bytes");
     assert!(grown < 80 << 20, "{grown} bytes for one client that does not read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metadata_log_whose_flush_failed_takes_no_more_changes_and_says_so() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), StallingDisk::default());
+    let config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        admin_listen: ([127, 0, 0, 1], 0).into(),
+        data: PathText(folder.path().join("data")),
+        disk_free_min_bytes: 0,
+        ..Config::default()
+    };
+    let broker = Broker::start_on(config.clone(), Arc::new(disk.clone())).await.unwrap();
+    let server = broker.address().to_string();
+    create_topic(&server, &NewTopic::named("before")).await.unwrap();
+    let mut raw = RawConnection::introduced(broker.address()).await;
+    let create = |name: &str| CreateTopicRequest {
+        name: name.into(),
+        partitions: None,
+        replication_factor: None,
+        configs: vec![],
+        validate_only: false,
+    };
+    let ready = http_get(broker.admin_address(), "/readyz").unwrap();
+    assert!(ready.status == 200 && ready.body.contains("ok    metadata"), "{ready:?}");
+
+    disk.fail_next(Call::Flush, "__cluster_metadata-0");
+    let error = raw.call(&create("struck"), &[]).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::StorageFailed, "whether it holds is unknown: {error}");
+    assert!(disk.has_failed());
+    for name in ["struck", "after"] {
+        let error = raw.call(&create(name), &[]).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::OutOfService, "{error}");
+        assert!(error.message.contains("nothing was changed"), "{error}");
+    }
+    let ready = http_get(broker.admin_address(), "/readyz").unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("FAULT metadata: the metadata log failed"), "{ready:?}");
+    // What is there is served on.
+    produce(&server, "before", 3).await;
+    drop(raw);
+    broker.shutdown().await.unwrap_err();
+
+    let broker = Broker::start(config).await.unwrap();
+    let server = broker.address().to_string();
+    assert_eq!(read_all(&server, "before").await[0].records.len(), 3);
+    // What was refused is not there; what failed may be, and either way changes go on.
+    create_topic(&server, &NewTopic::named("after")).await.unwrap();
+    let struck = create_topic(&server, &NewTopic::named("struck")).await.map_err(|error| error.code());
+    assert!(matches!(struck, Ok(_) | Err(Some(ErrorCode::TopicExists))), "{struck:?}");
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_topic_gives_its_disk_space_back_at_once() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    create_topic(&server, &NewTopic::named("short-lived")).await.unwrap();
+    produce(&server, "short-lived", 3).await;
+    read_all(&server, "short-lived").await;
+    Client::connect(&server).await.unwrap().admin().delete_topic("short-lived").await.unwrap();
+    // An open descriptor keeps the blocks of a file that has no name any more.
+    wait_until("the files to be closed", async || {
+        let open = fs::read_dir(format!("/proc/{}/fd", broker.pid())).unwrap();
+        let gone = |link: &std::path::PathBuf| link.to_string_lossy().ends_with(".log (deleted)");
+        let held = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).filter(gone).count();
+        (held == 0).then_some(())
+    })
+    .await;
 }

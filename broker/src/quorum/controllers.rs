@@ -45,10 +45,17 @@ impl Controllers {
         }
     }
 
+    /// Why metadata cannot be changed any more.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.quorum.failure()
+    }
+
     /// Does what the command says. Gives the answer and the metadata index as of which it holds.
     ///
     /// # Errors
-    /// What the controller's rules say; StorageFull or StorageFailed where the metadata log cannot be written.
+    /// What the controller's rules say; StorageFull or OutOfService where the metadata log takes nothing; StorageFailed where it failed on
+    /// the way, and whether the change holds is unknown until the next start.
     pub async fn submit(&self, command: Command) -> Result<(Reply, MetadataIndex), WireError> {
         // In a task of its own: whoever stops waiting must not give the turn away while its records are still on their way.
         let controllers = self.clone();
@@ -66,10 +73,8 @@ impl Controllers {
         let index = if decision.records.is_empty() {
             image.as_of()
         } else {
-            self.quorum.propose(decision.records).await.map_err(|error| {
-                let code = if error.is_full() { ErrorCode::StorageFull } else { ErrorCode::StorageFailed };
-                WireError::new(code, error.to_string())
-            })?
+            let proposed = self.quorum.propose(decision.records).await;
+            proposed.map_err(|error| WireError::new(error.code(), error.to_string()))?
         };
         Ok((decision.reply, index))
     }

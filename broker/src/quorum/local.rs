@@ -2,20 +2,21 @@
 //! that replaying them gives. Knows nothing of what the records mean.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_coordination::{ClusterImage, MetadataRecord, RecordError};
 use tidelog_log::{
-    AppendError, Disk, FlusherHandle, Group, Identity, Log, LogOptions, OpenError, ReadError, ReadOutcome,
-    SegmentOptions, Unheard,
+    AppendError, Disk, FlusherHandle, Group, Identity, Log, LogListener, LogOptions, OpenError, ReadError, ReadOutcome,
+    SegmentOptions, StorageError,
 };
 use tidelog_protocol::records::{
     BatchBuilder, BatchError, Batches, BuildError, Compression, NO_HEADERS, ProduceLimits, Scratch, validate_produce,
 };
-use tidelog_protocol::{BrokerId, IncarnationId, LeaderEpoch, MetadataIndex, Offset, PartitionId, TopicId};
+use tidelog_protocol::{BrokerId, ErrorCode, IncarnationId, LeaderEpoch, MetadataIndex, Offset, PartitionId, TopicId};
 use tokio::sync::watch;
+use tracing::error;
 
 use crate::clock;
 
@@ -65,16 +66,42 @@ pub enum QuorumError {
         /// First offset after them.
         to: Offset,
     },
+    /// It failed while the records were written. They may be there at the next start, and nothing may follow them until then.
+    #[error(
+        "the metadata log failed while it was written: {why}; whether the change holds is known after the next start of the broker"
+    )]
+    Failed {
+        /// How.
+        why: String,
+    },
+    /// It failed earlier. Nothing was written.
+    #[error(
+        "the metadata log failed earlier: {why}; nothing was changed, and nothing will be until the broker restarts"
+    )]
+    OutOfService {
+        /// How.
+        why: String,
+    },
     /// The log is closed.
     #[error("the metadata log is closed: the broker shuts down")]
     Closed,
 }
 
 impl QuorumError {
-    /// True where freeing disk space is the remedy.
+    /// How the wire says it.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Append(AppendError::StorageFull))
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Append(AppendError::StorageFull) => ErrorCode::StorageFull,
+            Self::Append(AppendError::TooLarge { .. }) | Self::Build(_) => ErrorCode::TooLarge,
+            Self::OutOfService { .. } => ErrorCode::OutOfService,
+            Self::Closed => ErrorCode::ShuttingDown,
+            Self::Failed { .. } | Self::Append(_) => ErrorCode::StorageFailed,
+            // Of reading: no proposal meets them.
+            Self::Open(_) | Self::Read(_) | Self::Batch(_) | Self::Record(_) | Self::Damaged { .. } => {
+                ErrorCode::Internal
+            }
+        }
     }
 }
 
@@ -88,7 +115,28 @@ pub struct Quorum {
 struct Shared {
     broker: BrokerId,
     log: Mutex<Option<Log>>,
+    failure: Arc<Failure>,
     image: watch::Sender<Arc<ClusterImage>>,
+}
+
+/// Why the log takes nothing any more: its image may have missed what is on the disk.
+#[derive(Debug, Default)]
+struct Failure(OnceLock<String>);
+
+impl Failure {
+    fn note(&self, why: &str) {
+        if self.0.set(why.into()).is_ok() {
+            error!(why, "the metadata log is out of service: topics cannot be changed until the broker restarts");
+        }
+    }
+}
+
+impl LogListener for Failure {
+    fn flushed(&self, _end: Offset) {}
+
+    fn poisoned(&self, error: &Arc<StorageError>) {
+        self.note(&error.to_string());
+    }
 }
 
 impl Quorum {
@@ -103,20 +151,21 @@ impl Quorum {
         broker: BrokerId,
         incarnation: IncarnationId,
     ) -> Result<Self, QuorumError> {
+        let failure = Arc::<Failure>::default();
         let options = LogOptions {
             dir: data.join(FOLDER),
             disk,
             identity: Identity { topic: TOPIC, partition: PartitionId(0), incarnation },
             segment: SegmentOptions { segment_bytes: SEGMENT_BYTES, ..SegmentOptions::default() },
             flusher,
-            listener: Arc::new(Unheard),
+            listener: failure.clone(),
         };
         let (log, report) = Log::open(options)?;
         if let Some(hole) = report.holes.first() {
             return Err(QuorumError::Damaged { from: hole.from, to: hole.to });
         }
         let image = replay(&log)?;
-        let shared = Shared { broker, log: Mutex::new(Some(log)), image: watch::Sender::new(Arc::new(image)) };
+        let shared = Shared { broker, log: Mutex::new(Some(log)), failure, image: watch::Sender::new(Arc::new(image)) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -135,11 +184,22 @@ impl Quorum {
     /// Makes the records hold, all or none: they are durable and in the image when this returns.
     ///
     /// # Errors
-    /// [`QuorumError`]; nothing holds then.
+    /// [`QuorumError::Failed`]: whether they hold is known after the next start, and every later proposal is refused until then. Any
+    /// other: nothing holds.
     pub async fn propose(&self, records: Vec<MetadataRecord>) -> Result<MetadataIndex, QuorumError> {
         let shared = self.shared.clone();
         let done = tokio::task::spawn_blocking(move || shared.write(&records)).await;
-        done.unwrap_or(Err(QuorumError::Closed))
+        done.unwrap_or_else(|_| {
+            // A bug of ours, somewhere between the log and the image: no more may be built on either.
+            self.shared.failure.note("it met a state it did not expect");
+            Err(QuorumError::Failed { why: "it met a state it did not expect".into() })
+        })
+    }
+
+    /// Why no proposal is taken any more.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.0.get().map(String::as_str)
     }
 
     /// Flushes and closes the log.
@@ -159,6 +219,9 @@ impl Quorum {
 impl Shared {
     fn write(&self, records: &[MetadataRecord]) -> Result<MetadataIndex, QuorumError> {
         let mut open = self.log.lock();
+        if let Some(why) = self.failure.0.get() {
+            return Err(QuorumError::OutOfService { why: why.clone() });
+        }
         let log = open.as_mut().ok_or(QuorumError::Closed)?;
         let payload = batch_of(records)?;
         let limits = ProduceLimits { batch_bytes_max: SEGMENT_BYTES as usize, ..ProduceLimits::default() };
@@ -170,11 +233,20 @@ impl Shared {
             index = index_of(log.end().plus(position as u64));
             image.apply(index, record);
         }
-        let appended = log.append(&[Group::new(batches.payload(), batches.headers())], LeaderEpoch(0))?;
+        let appended =
+            log.append(&[Group::new(batches.payload(), batches.headers())], LeaderEpoch(0)).map_err(failed)?;
         assert!(index.0 == appended.next_offset.0, "one offset for each record");
-        log.flush()?;
+        log.flush().map_err(failed)?;
         self.image.send_replace(Arc::new(image));
         Ok(index)
+    }
+}
+
+/// A log that was poisoned on the way may hold what it was given, or not.
+fn failed(error: AppendError) -> QuorumError {
+    match error {
+        AppendError::Poisoned(cause) => QuorumError::Failed { why: cause.to_string() },
+        refused => QuorumError::Append(refused),
     }
 }
 
