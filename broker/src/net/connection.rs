@@ -29,6 +29,8 @@ use crate::session::Session;
 pub(super) enum Ended {
     #[error("the client closed the connection")]
     ByClient,
+    #[error("the client reset the connection while it waited for nothing")]
+    ByReset,
     #[error("the client closed the connection within a frame")]
     WithinFrame,
     #[error("socket: {0}")]
@@ -128,7 +130,7 @@ impl Connection {
             }
             let all_out = match self.write() {
                 Ok(all_out) => all_out,
-                Err(error) => return Ended::Socket(error),
+                Err(error) => return self.broken(error),
             };
             if self.told_to_go && all_out && self.postponed.is_none() && self.session.unanswered() == 0 {
                 return Ended::Shutdown;
@@ -154,7 +156,7 @@ impl Connection {
                 }
                 ready = self.socket.writable(), if !all_out => {
                     if let Err(error) = ready {
-                        return Ended::Socket(error);
+                        return self.broken(error);
                     }
                 }
                 () = self.session.outbox.filled() => {}
@@ -245,7 +247,7 @@ impl Connection {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(Ended::Socket(error)),
+            Err(error) => Err(self.broken(error)),
         }
     }
 
@@ -261,6 +263,14 @@ impl Connection {
             self.write_blocked_at = Some(Instant::now());
         }
         Ok(all_out)
+    }
+
+    /// A client that closes with bytes unread, such as items of a stream, resets the connection: nothing is lost by that.
+    fn broken(&self, error: io::Error) -> Ended {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        let is_end = matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted);
+        let waits = self.buffer.is_within_frame() || self.postponed.is_some() || self.session.unanswered() > 0;
+        if is_end && !waits { Ended::ByReset } else { Ended::Socket(error) }
     }
 
     /// How often times are checked: often enough for the shortest limit, seldom enough for ten thousand quiet connections.
@@ -313,7 +323,7 @@ impl Connection {
 
     /// Tells the client why, as far as it still listens.
     async fn say_goodbye(&mut self, ended: &Ended) {
-        if matches!(ended, Ended::ByClient | Ended::WithinFrame | Ended::Socket(_)) {
+        if matches!(ended, Ended::ByClient | Ended::ByReset | Ended::WithinFrame | Ended::Socket(_)) {
             return;
         }
         if !matches!(ended, Ended::Shutdown) {

@@ -82,7 +82,9 @@ fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr) {
         let ended = connection::serve(served.clone(), socket, peer, local).await;
         served.metrics.connections.dec();
         match ended {
-            Ended::ByClient | Ended::Shutdown | Ended::Idle(_) => debug!(%peer, %ended, "connection closed"),
+            Ended::ByClient | Ended::ByReset | Ended::Shutdown | Ended::Idle(_) => {
+                debug!(%peer, %ended, "connection closed")
+            }
             Ended::Socket(_) | Ended::WithinFrame => info!(%peer, %ended, "connection lost"),
             ended => {
                 served.metrics.connections_faulty.inc();

@@ -1,0 +1,53 @@
+//! How connections end, and what an operator hears of it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+use tidelog_client::NewTopic;
+use tidelog_protocol::PartitionId;
+use tidelog_protocol::messages::{Isolation, Position, SubscribeRequest};
+use tidelog_protocol::records::Compression;
+use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::patience::wait_until;
+use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::workload::create_topic;
+
+/// Ends a connection as a process does that closes it with bytes unread.
+fn reset(connection: RawConnection) {
+    connection.socket.set_zero_linger().unwrap();
+}
+
+async fn connections(broker: &BrokerProcess, count: usize) {
+    let line = format!("tidelog_connections {count}");
+    wait_until("connections to end", async || broker.http("/metrics").body.contains(&line).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_without_a_farewell_is_no_news_and_one_that_breaks_off_is() {
+    let broker = BrokerProcess::start();
+    create_topic(&broker.server(), &NewTopic::named("news")).await.unwrap();
+    let mut raw = RawConnection::introduced(broker.address()).await;
+    let topic_id = raw.topic_id("news").await;
+    raw.produce(topic_id, &batch(&[&[7; 100_000]], Compression::None)).await.unwrap();
+    let subscribe = SubscribeRequest {
+        topic_id,
+        partition: PartitionId(0),
+        leader_epoch: None,
+        position: Position::EARLIEST,
+        isolation: Isolation::ReadUncommitted,
+        credit_bytes: 1 << 20,
+        item_bytes_max: 1 << 20,
+    };
+    raw.call(&subscribe, &[]).await.unwrap();
+    raw.next_frame().await.unwrap();
+    let idle = RawConnection::introduced(broker.address()).await;
+    reset(raw);
+    reset(idle);
+    connections(&broker, 0).await;
+    assert_eq!(broker.log_lines("connection lost").len(), 0, "{}", broker.log_text());
+
+    // The other way round: half a frame is a loss.
+    let mut broken = RawConnection::introduced(broker.address()).await;
+    let header = broken.header(1, &[0; 100], &[]);
+    broken.send(&header.encode(&[&[0; 100]])).await;
+    drop(broken);
+    wait_until("the news", async || (broker.log_lines("connection lost").len() == 1).then_some(())).await;
+}
