@@ -191,6 +191,9 @@ impl DiskFile for StallingFile {
     fn next_data(&self, position: u64) -> io::Result<Option<u64>> {
         self.inner.next_data(position)
     }
+    fn next_hole(&self, position: u64) -> io::Result<u64> {
+        self.inner.next_hole(position)
+    }
     fn evict(&self, range: Range<u64>) -> io::Result<()> {
         self.inner.evict(range)
     }
