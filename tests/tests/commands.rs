@@ -184,3 +184,48 @@ fn the_load_generators_state_their_figures_in_one_json_object() {
     }
     assert_eq!(produced["bytes"], 1_000_000);
 }
+
+#[test]
+fn with_json_a_failure_is_one_object_on_standard_error_and_a_result_stands_only_where_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let missing = folder.path().join("missing").display().to_string();
+    for (line, code) in [
+        ("--output json topics delete nope".to_string(), 3),
+        ("--output json topics describe nope".into(), 3),
+        ("--output json consume nope --until-end".into(), 3),
+        ("--output json offsets nope".into(), 3),
+        (format!("--output json log dump {missing}"), 3),
+        ("--output json --server 127.0.0.1:1 ping".into(), 4),
+    ] {
+        let failed = tidelog(&server, &line).expect_code(code);
+        assert!(failed.stdout.is_empty(), "{line}: {failed:?}");
+        let told: Value =
+            serde_json::from_str(&failed.stderr).unwrap_or_else(|error| panic!("{line}: {error}: {failed:?}"));
+        assert_eq!(told["error"]["exit_code"], code, "{line}");
+        assert!(told["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{line}: {told}");
+    }
+    let _ = tidelog(&server, "topics create there").success();
+    let half = tidelog(&server, "--output json topics delete there nope other").expect_code(3);
+    let done: Value = serde_json::from_slice(&half.stdout).unwrap();
+    assert_eq!(done, serde_json::json!([{"topic": "there", "deleted": true}]), "what was done is said");
+    assert!(half.stderr.contains("nope"), "{half:?}");
+}
+
+#[test]
+fn reading_a_topic_that_is_not_there_does_not_create_it() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let consumer = |line: &str| {
+        CommandLine::of("perf-consumer").env("TIDELOG_SERVER", &server).args(line.split_whitespace()).run()
+    };
+    let refused = consumer("--topic nope --records 1").expect_code(3);
+    assert!(refused.stderr.contains("there is no topic 'nope'"), "{refused:?}");
+    let told = consumer("--topic nope --records 1 --json").expect_code(3);
+    assert_eq!(serde_json::from_str::<Value>(&told.stderr).unwrap()["error"]["exit_code"], 3);
+    let _ = tidelog(&server, "topics describe nope").expect_code(3);
+    // Who waits for a producer to come says so.
+    let _ = consumer("--topic nope --records 1 --create-topic --from end --idle-timeout 100ms");
+    let _ = tidelog(&server, "topics describe nope").success();
+}

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::output::OutputFormat;
+
 /// The exit codes. They are part of the interface: scripts rely on them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -79,6 +81,12 @@ impl Failure {
         self
     }
 
+    /// The failure for programs; its keys are part of the interface.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({"error": {"exit_code": self.exit as u8, "message": self.message, "hint": self.hint}})
+    }
+
     /// How the process ends.
     #[must_use]
     pub const fn exit(&self) -> Exit {
@@ -109,13 +117,17 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Reports the end of a command on standard error and turns it into the exit code of the process.
+/// Reports the end of a command on standard error, as a sentence or as one line of JSON, and turns it into the exit code of the
+/// process.
 #[must_use]
-pub fn conclude(result: Result<Exit, Failure>) -> ExitCode {
+pub fn conclude(result: Result<Exit, Failure>, format: OutputFormat) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("{failure}");
+            match format {
+                OutputFormat::Table => eprintln!("{failure}"),
+                OutputFormat::Json => eprintln!("{}", failure.json()),
+            }
             failure.exit().into()
         }
     }

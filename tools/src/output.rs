@@ -11,7 +11,7 @@ pub enum OutputFormat {
     /// Aligned columns for people.
     #[default]
     Table,
-    /// One JSON document for programs; its keys are part of the interface.
+    /// JSON for programs: one document, or one object per line where records come one by one. Its keys are part of the interface.
     Json,
 }
 

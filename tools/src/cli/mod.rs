@@ -28,7 +28,7 @@ pub struct Cli {
     #[command(flatten)]
     pub connect: ConnectArgs,
 
-    /// How results are printed.
+    /// How results and failures are printed.
     #[arg(long, value_enum, default_value_t, global = true, value_name = "FORMAT", help_heading = "Global options")]
     pub output: OutputFormat,
 
@@ -57,7 +57,9 @@ Units:
   sizes       bytes, or with a unit: 256KiB, 1MiB (steps of 1024), 1MB (steps of 1000)
   times       RFC 3339: 2026-01-31T12:00:00Z
 
-Results go to standard output, everything else to standard error.
+Results go to standard output, everything else to standard error. With --output json the result is one JSON document; where
+records come one by one ('consume', 'log dump') it is one JSON object per line. A failure is then one line on standard error,
+{\"error\":{\"exit_code\":3,\"message\":\"…\",\"hint\":\"…\"}}, but for a wrong command line (exit code 2), which is always text.
 ";
 
 /// The commands.
@@ -137,7 +139,8 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.format(&mut command()).exit(),
     };
-    conclude(run(cli))
+    let output = cli.output;
+    conclude(run(cli), output)
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
@@ -181,7 +184,15 @@ mod tests {
     #[test]
     fn the_help_states_units_and_exit_codes() {
         let help = command().render_long_help().to_string();
-        for part in ["250ms, 10s", "256KiB", "RFC 3339", "TIDELOG_SERVER", "130  interrupted"] {
+        for part in [
+            "250ms, 10s",
+            "256KiB",
+            "RFC 3339",
+            "TIDELOG_SERVER",
+            "130  interrupted",
+            "one JSON object per line",
+            "{\"error\":",
+        ] {
             assert!(help.contains(part), "{part:?} is missing");
         }
     }

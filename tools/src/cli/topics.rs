@@ -250,7 +250,9 @@ async fn delete(admin: &Admin, names: &[TopicName], if_exists: bool, context: &C
             Err(ClientError::UnknownTopic { .. }) if if_exists => false,
             Err(error) => {
                 // What was done before stands, so it must be said before the error.
-                print(context, &text, || Value::Array(std::mem::take(&mut outcome)))?;
+                if !outcome.is_empty() {
+                    print(context, &text, || Value::Array(std::mem::take(&mut outcome)))?;
+                }
                 return Err(failure(error));
             }
         };

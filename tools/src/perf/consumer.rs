@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::latency::Latencies;
-use super::options::{RunArgs, Throughput, parse_throughput};
+use super::options::{CreateTopic, RunArgs, Throughput, parse_throughput};
 use super::pacer::Pacer;
 use super::payload::SendTime;
 use super::progress::Progress;
@@ -23,9 +23,9 @@ use super::summary::{LatencyOf, Measured};
 use super::timer::Timer;
 use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
 use crate::cli::consume::{client_start, consume_failure};
-use crate::connect::{block_on_threads, failure};
+use crate::connect::failure;
 use crate::duration::{display_duration, parse_duration};
-use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
+use crate::exit::{EXIT_CODES_HELP, Exit, Failure};
 use crate::start_position::StartPosition;
 
 /// Reads records as fast as they come, and reports throughput, latency, CPU and memory.
@@ -71,20 +71,21 @@ const EXAMPLES: &str = "\
 Examples:
   perf-consumer --records 1000000 --warmup 1000000
   perf-consumer --consumers 2 --records 5000000 --limits --json
-  perf-consumer --from end --records 500000 --report latency.html &
+  perf-consumer --create-topic --from end --records 500000 --report latency.html &
   perf-producer --throughput 50000 --records 500000";
 
 /// Runs `perf-consumer` with the command line of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = ConsumerCommand::parse();
-    conclude(block_on_threads(command.run.threads, run(command)))
+    command.run.clone().conclude(run(command))
 }
 
 async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
     let workers = usize::from(command.consumers);
-    let session =
-        Session::open(command.run.clone(), "perf-consumer", command.batch_size as usize, workers as u32).await?;
+    let block = command.batch_size as usize;
+    let unless_told = (CreateTopic::Never, workers as u32);
+    let session = Session::open(command.run.clone(), "perf-consumer", block, unless_told).await?;
     if workers > session.partitions as usize {
         let (topic, partitions) = (&session.args.topic, session.partitions);
         return Err(Failure::new(

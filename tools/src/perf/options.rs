@@ -1,12 +1,15 @@
 //! The part of the command line that `perf-producer` and `perf-consumer` share. Knows nothing of sending and receiving.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 use tidelog_client::TopicName;
 
 use crate::cli::topics::Durability;
-use crate::connect::ConnectArgs;
+use crate::connect::{ConnectArgs, block_on_threads};
+use crate::exit::{Exit, Failure, conclude};
+use crate::output::OutputFormat;
 
 /// What both load generators take.
 #[derive(Clone, Debug, Args)]
@@ -23,12 +26,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub records: u64,
 
-    /// Whether a missing topic is created.
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "missing", default_missing_value = "missing")]
+    /// Whether a missing topic is created. If absent, perf-producer creates it and perf-consumer does not.
+    #[arg(long, value_enum, value_name = "WHEN", default_missing_value = "missing")]
     #[arg(num_args = 0..=1, require_equals = true)]
-    pub create_topic: CreateTopic,
+    pub create_topic: Option<CreateTopic>,
 
-    /// How many partitions a created topic has.
+    /// How many partitions a created topic has; one for each worker if absent.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub partitions: Option<u32>,
 
@@ -59,6 +62,14 @@ pub struct RunArgs {
     /// Say on standard error what is being done, also where that is no terminal.
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+impl RunArgs {
+    /// Runs a load generator to its end and gives the exit code of the process.
+    pub fn conclude(&self, run: impl Future<Output = Result<Exit, Failure>>) -> ExitCode {
+        let format = if self.json { OutputFormat::Json } else { OutputFormat::Table };
+        conclude(block_on_threads(self.threads, run), format)
+    }
 }
 
 /// Whether a missing topic is created.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::flight::{Flight, LOOK_THROUGH};
 use super::latency::Latencies;
-use super::options::{RunArgs, Throughput, parse_throughput, share};
+use super::options::{CreateTopic, RunArgs, Throughput, parse_throughput, share};
 use super::pacer::Pacer;
 use super::payload::{Content, Payload, STAMP_BYTES, SendTime};
 use super::progress::Progress;
@@ -21,8 +21,8 @@ use super::session::{Session, Stop};
 use super::summary::{LatencyOf, Measured};
 use super::timer::Timer;
 use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
-use crate::connect::{block_on_threads, failure};
-use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
+use crate::connect::failure;
+use crate::exit::{EXIT_CODES_HELP, Exit, Failure};
 use crate::producer_args::{CompressionArg, ProducerArgs};
 
 /// Records between two looks at the clock, at the acks and at the wish to stop.
@@ -100,13 +100,14 @@ fn parse_record_size(text: &str) -> Result<u32, String> {
 #[must_use]
 pub fn main() -> ExitCode {
     let command = ProducerCommand::parse();
-    conclude(block_on_threads(command.run.threads, run(command)))
+    command.run.clone().conclude(run(command))
 }
 
 async fn run(command: ProducerCommand) -> Result<Exit, Failure> {
     let workers = usize::from(command.producers);
     let block = command.producer.batch_size as usize;
-    let session = Session::open(command.run.clone(), "perf-producer", block, workers as u32).await?;
+    let session =
+        Session::open(command.run.clone(), "perf-producer", block, (CreateTopic::Missing, workers as u32)).await?;
     let mut senders = Vec::with_capacity(workers);
     for worker in 0..workers {
         let client = session.worker_client().await?;

@@ -64,11 +64,17 @@ impl Stop {
 }
 
 impl Session {
-    /// Measures the limits, connects, and creates the topic where it is missing; `partitions` if the command line names no number.
+    /// Measures the limits, connects, and looks for the topic; `unless_told` says whether it is created where it is missing, and
+    /// with how many partitions, where the command line does not.
     ///
     /// # Errors
     /// Where the broker or the topic cannot be reached, or the limits cannot be measured.
-    pub async fn open(args: RunArgs, tool: &'static str, block_bytes: usize, partitions: u32) -> Result<Self, Failure> {
+    pub async fn open(
+        args: RunArgs,
+        tool: &'static str,
+        block_bytes: usize,
+        unless_told: (CreateTopic, u32),
+    ) -> Result<Self, Failure> {
         let verbosity = Verbosity::chosen(args.verbose);
         if let Some(path) = &args.report {
             // A report that cannot be written is better known before the run than after it.
@@ -88,7 +94,7 @@ impl Session {
             }
         };
         let admin = client.admin();
-        let partitions = ensure_topic(&admin, &args, partitions).await?;
+        let partitions = ensure_topic(&admin, &args, unless_told).await?;
         let stop = Stop::default();
         stop.on_interrupt();
         let started_at = format!("{:.0}", jiff::Timestamp::now());
@@ -191,7 +197,11 @@ impl Session {
 }
 
 /// Makes sure that the topic exists; returns how many partitions it has.
-async fn ensure_topic(admin: &Admin, args: &RunArgs, partitions: u32) -> Result<u32, Failure> {
+async fn ensure_topic(
+    admin: &Admin,
+    args: &RunArgs,
+    (missing, partitions): (CreateTopic, u32),
+) -> Result<u32, Failure> {
     let name = args.topic.as_str();
     match admin.describe_topics(&[name]).await {
         Ok(topics) => {
@@ -211,7 +221,7 @@ async fn ensure_topic(admin: &Admin, args: &RunArgs, partitions: u32) -> Result<
             }
             Ok(existing)
         }
-        Err(ClientError::UnknownTopic { .. }) if args.create_topic == CreateTopic::Missing => {
+        Err(ClientError::UnknownTopic { .. }) if args.create_topic.unwrap_or(missing) == CreateTopic::Missing => {
             let mut topic = NewTopic::named(name).partitions(args.partitions.unwrap_or(partitions));
             topic = args
                 .durability
