@@ -229,3 +229,15 @@ fn reading_a_topic_that_is_not_there_does_not_create_it() {
     let _ = consumer("--topic nope --records 1 --create-topic --from end --idle-timeout 100ms");
     let _ = tidelog(&server, "topics describe nope").success();
 }
+
+#[test]
+fn a_run_of_which_nothing_was_measured_prints_why_and_no_zeros() {
+    let broker = BrokerProcess::start();
+    for format in ["", "--json"] {
+        let line = format!("--topic perf --records 10 --record-size 2000000 {format}");
+        let perf = CommandLine::of("perf-producer").env("TIDELOG_SERVER", &broker.server());
+        let failed = perf.args(line.split_whitespace()).run().expect_code(1);
+        assert!(failed.stdout.is_empty(), "{failed:?}");
+        assert!(failed.stderr.contains("2000074") && failed.stderr.contains("max.message.bytes"), "{failed:?}");
+    }
+}

@@ -97,6 +97,9 @@ pub fn send_failure(error: SendError) -> Failure {
     match error {
         SendError::Client(error) => failure(error),
         SendError::Rejected(error) => refusal(&error),
+        error @ SendError::TooLarge { .. } => Failure::new(Exit::Failed, error.to_string()).hint(
+            "send smaller records, or raise the topic's limit: tidelog topics alter NAME --set max.message.bytes=BYTES",
+        ),
         error if error.is_retriable() => Failure::new(Exit::Unavailable, error.to_string()),
         error => Failure::new(Exit::Failed, error.to_string()),
     }

@@ -180,7 +180,12 @@ impl Session {
         let broker = broker_before.zip(broker_after).map(|(before, after)| Span { before, after });
         let client = Span { before: client_before, after: client_after };
         let summary = Summary::new(run, measured, client, broker, self.limits);
-        let printed = if self.args.json { print_json(&summary) } else { print_text(&summary.to_string()) };
+        let printed = match &failed {
+            // Nothing but zeros: the failure says more.
+            Some(_) if summary.records == 0 => Ok(()),
+            _ if self.args.json => print_json(&summary),
+            _ => print_text(&summary.to_string()),
+        };
         printed.map_err(|error| Failure::stdout(&error))?;
         if let Some(path) = &self.args.report {
             let page =
