@@ -12,6 +12,11 @@ use crate::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 /// For records without headers.
 pub const NO_HEADERS: [(&str, Option<&[u8]>); 0] = [];
 
+/// The longest number.
+const NUMBER_BYTES_MAX: usize = 10;
+/// The longest front of a record: its length, its attributes, its two deltas.
+const FRONT_BYTES_MAX: usize = 3 * NUMBER_BYTES_MAX + 1;
+
 /// The idempotent producer that a batch names (KIP-98).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Producer {
@@ -190,21 +195,23 @@ impl BatchBuilder {
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
 
-        let start = self.buffer.len();
-        self.buffer.resize(start + bytes, 0);
-        let out = &mut self.buffer[start..];
-        let at = put(out, 0, zigzag_length(shape.body_bytes));
+        let end = self.buffer.len() + bytes;
+        self.buffer.reserve(bytes);
+        // Numbers go by way of the stack, so that the room for key and value is written once and not zeroed before.
+        let mut front = [0; FRONT_BYTES_MAX];
+        let at = put(&mut front, 0, zigzag_length(shape.body_bytes));
         // One byte of record attributes, none of them assigned, is already zero.
-        let at = put(out, at + 1, shape.timestamp_delta);
-        let at = put(out, at, zigzag_i32(self.count as i32));
-        let at = put_field(out, at, key);
-        let at = put_field(out, at, value);
-        let mut at = put(out, at, zigzag_length(shape.header_count));
+        let at = put(&mut front, at + 1, shape.timestamp_delta);
+        let at = put(&mut front, at, zigzag_i32(self.count as i32));
+        self.buffer.extend_from_slice(&front[..at]);
+        extend_by_field(&mut self.buffer, key);
+        extend_by_field(&mut self.buffer, value);
+        extend_by_number(&mut self.buffer, zigzag_length(shape.header_count));
         for (name, value) in headers {
-            at = put_field(out, at, Some(name.as_bytes()));
-            at = put_field(out, at, value);
+            extend_by_field(&mut self.buffer, Some(name.as_bytes()));
+            extend_by_field(&mut self.buffer, value);
         }
-        assert!(at == bytes, "the headers changed between two walks over a clone of them");
+        assert!(self.buffer.len() == end, "the headers changed between two walks over a clone of them");
 
         let index = self.count;
         self.count += 1;
@@ -323,11 +330,17 @@ fn field_bytes(field: Option<&[u8]>) -> usize {
 }
 
 #[inline(always)]
-fn put_field(out: &mut [u8], at: usize, field: Option<&[u8]>) -> usize {
-    let Some(field) = field else { return put(out, at, zigzag_i32(-1)) };
-    let at = put(out, at, zigzag_length(field.len()));
-    out[at..at + field.len()].copy_from_slice(field);
-    at + field.len()
+fn extend_by_field(out: &mut BytesMut, field: Option<&[u8]>) {
+    let Some(field) = field else { return extend_by_number(out, zigzag_i32(-1)) };
+    extend_by_number(out, zigzag_length(field.len()));
+    out.extend_from_slice(field);
+}
+
+#[inline(always)]
+fn extend_by_number(out: &mut BytesMut, raw: u64) {
+    let mut bytes = [0; NUMBER_BYTES_MAX];
+    let end = put(&mut bytes, 0, raw);
+    out.extend_from_slice(&bytes[..end]);
 }
 
 /// Writes the header into its room in front, with the length and the CRC of what stands behind it.
