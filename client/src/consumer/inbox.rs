@@ -130,13 +130,7 @@ impl Inbox {
     pub(super) fn consumed(&self, slot: Slot, bytes: u32) {
         let mut state = self.state.lock();
         let partition = &mut state.partitions[slot];
-        partition.held_bytes = partition.held_bytes.saturating_sub(bytes);
-        partition.owed_bytes += bytes;
-        // In a few large steps, not with every item; but at once where the broker may have run dry.
-        if partition.owed_bytes < self.prefetch_bytes / 4 && partition.held_bytes > 0 {
-            return;
-        }
-        let owed = partition.owed_bytes;
+        let Some(owed) = partition.give_back(bytes, self.prefetch_bytes) else { return };
         let Some((connection, stream)) = partition.stream.clone() else { return };
         partition.owed_bytes = 0;
         drop(state);
@@ -267,6 +261,16 @@ impl Inbox {
 }
 
 impl Partition {
+    /// The program is done with `bytes`; says how much credit to give back, where it is time to.
+    ///
+    /// In a few large steps, not with every item. The broker never runs dry for it: what is neither held nor owed, three quarters
+    /// and more where nothing is held, is credit that it still has or bytes on their way here.
+    const fn give_back(&mut self, bytes: u32, prefetch_bytes: u32) -> Option<u32> {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        self.owed_bytes += bytes;
+        if self.owed_bytes < prefetch_bytes / 4 { None } else { Some(self.owed_bytes) }
+    }
+
     fn new(position: Position, high_watermark: Offset) -> Self {
         Self {
             changed: Arc::default(),
@@ -349,5 +353,30 @@ impl StreamHandler for Intake {
         }
         partition.ended = Some(error);
         partition.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credit_goes_back_in_large_steps_and_before_the_broker_can_run_dry() {
+        let prefetch = 1 << 20;
+        let mut partition = Partition::new(Position::offset(Offset::ZERO), Offset::ZERO);
+        // The broker's side: what it may still push.
+        let (mut credit, mut steps) = (prefetch, 0);
+        for _ in 0..10_000 {
+            let item = 1_000.min(credit);
+            assert!(credit > prefetch / 2, "the broker is about to run dry");
+            credit -= item;
+            partition.held_bytes += item;
+            if let Some(owed) = partition.give_back(item, prefetch) {
+                partition.owed_bytes = 0;
+                credit += owed;
+                steps += 1;
+            }
+        }
+        assert_eq!(steps, 10_000 * 1_000 / (1_000 * (prefetch / 4).div_ceil(1_000)));
     }
 }
