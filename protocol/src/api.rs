@@ -152,6 +152,12 @@ api_table! {
         24 ListOffsets(ListOffsetsRequest => ListOffsetsResponse);
         /// Deletes the oldest records of a partition.
         25 DeleteRecords(DeleteRecordsRequest => DeleteRecordsResponse);
+        /// A broker has started; between brokers.
+        40 RegisterBroker(RegisterBrokerRequest => RegisterBrokerResponse);
+        /// A broker keeps its lease or asks to go; between brokers.
+        41 BrokerHeartbeat(BrokerHeartbeatRequest => BrokerHeartbeatResponse);
+        /// A leader changes who is in sync with it; between brokers.
+        42 AlterInSync(AlterInSyncRequest => AlterInSyncResponse);
         /// Where an epoch ended in the leader's log; asked by followers.
         60 EpochEnd(EpochEndRequest => EpochEndResponse);
         /// Opens a stream from a leader to a follower.

@@ -121,6 +121,24 @@ error_table! {
     64 UnknownStream false Programmer;
     /// The partition, or the metadata log, is out of service here since its disk failed or it could not be opened. Nothing was written.
     65 OutOfService false Operator;
+    /// No broker of this id is registered.
+    80 UnknownBroker false Operator;
+    /// The broker's registration is not the current one, or it is fenced or shutting down: it registers anew, or catches up first.
+    81 FencedBroker true ClientRefreshes;
+    /// Another data folder serves under this broker id.
+    82 BrokerIdTaken true Operator;
+    /// The partition changed meanwhile: its partition epoch is another than the request's.
+    83 PartitionChanged true ClientRefreshes;
+    /// A broker that shall be in sync cannot be: it is fenced, shutting down, registered anew or holds no replica.
+    84 IneligibleReplica true ClientBacksOff;
+    /// The replicas asked for cannot be had, or nothing is being reassigned.
+    85 InvalidReassignment false Operator;
+    /// The broker cannot be elected, or there is a leader already.
+    86 InvalidElection false Operator;
+    /// The broker still holds replicas or serves.
+    87 BrokerInUse false Operator;
+    /// This broker does not run the controller.
+    88 NotController true ClientRefreshes;
 }
 
 impl fmt::Display for ErrorCode {

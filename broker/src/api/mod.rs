@@ -107,6 +107,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         }
         Some(Api::Credit | Api::StreamItem | Api::GoAway)
         | Some(Api::EpochEnd | Api::ReplicaSubscribe | Api::ReplicaProgress | Api::ReplicaItem)
+        | Some(Api::RegisterBroker | Api::BrokerHeartbeat | Api::AlterInSync)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,

@@ -1,6 +1,8 @@
 //! One file per API. Knows nothing of how messages travel; `api.rs` is their table.
 
+mod alter_in_sync;
 mod alter_topic;
+mod broker_heartbeat;
 mod create_partitions;
 mod create_topic;
 mod delete_records;
@@ -16,11 +18,14 @@ mod metadata;
 mod ping;
 mod position;
 mod produce;
+mod register_broker;
 mod replica_stream;
 mod stream;
 mod subscribe;
 
+pub use alter_in_sync::*;
 pub use alter_topic::*;
+pub use broker_heartbeat::*;
 pub use create_partitions::*;
 pub use create_topic::*;
 pub use delete_records::*;
@@ -36,6 +41,7 @@ pub use metadata::*;
 pub use ping::*;
 pub use position::*;
 pub use produce::*;
+pub use register_broker::*;
 pub use replica_stream::*;
 pub use stream::*;
 pub use subscribe::*;
