@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidelog_coordination::Command;
-use tidelog_coordination::command::RegisterBroker;
+use tidelog_coordination::command::{Admission, RegisterBroker};
 use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherOptions, OsDisk, SpaceGuard, StorageError};
@@ -199,7 +199,15 @@ async fn assemble(
     let broker_id = BrokerId(config.broker_id);
     let controllers = Controllers::new(storage.quorum.clone());
     let (host, port) = config.advertise.0.clone().unwrap_or((address.ip().to_string(), address.port()));
-    let register = RegisterBroker { broker_id, incarnation: storage.data.format().incarnation, host, port, rack: None };
+    let register = RegisterBroker {
+        broker_id,
+        incarnation: storage.data.format().incarnation,
+        host,
+        port,
+        rack: None,
+        closed_cleanly: None,
+        admission: Admission::AtOnce,
+    };
     match controllers.submit(Command::RegisterBroker(register)).await {
         Ok(_) => {}
         // What is there can be read, and nothing else must be said about this broker than is known already.

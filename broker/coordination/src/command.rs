@@ -4,9 +4,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidelog_protocol::messages::ConfigEntry;
-use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, IncarnationId, TopicId, WireError};
+use tidelog_protocol::{
+    BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, IncarnationId, LeaderEpoch, PartitionEpoch, PartitionId,
+    TopicId, WireError,
+};
 
-use crate::records::MetadataRecord;
+use crate::records::{MetadataRecord, PartitionState};
 
 /// A change that is asked for. Names come as they were typed; what is random or local comes from the caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,8 +37,35 @@ pub enum Command {
         /// How many in all.
         total: u32,
     },
+    /// A broker begins to run the controller. To be stored and replayed before anything else is decided there.
+    BeginControllerEpoch {
+        /// The broker.
+        broker_id: BrokerId,
+    },
     /// A broker has started, for the first time or again.
     RegisterBroker(RegisterBroker),
+    /// The lease of a broker ended.
+    FenceBroker(Registration),
+    /// A fenced broker is heard of again and has caught up with the metadata.
+    UnfenceBroker(Registration),
+    /// A broker wants to shut down: what it leads goes to others first. To be asked again until nothing is left to hand over.
+    ShutDownBroker(Registration),
+    /// A leader changes who is in sync with it.
+    AlterInSync(AlterInSync),
+    /// A broker is gone for good.
+    RemoveBroker {
+        /// The broker.
+        broker_id: BrokerId,
+    },
+}
+
+/// One registration of a broker: what an earlier life of it asks is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Registration {
+    /// The broker.
+    pub broker_id: BrokerId,
+    /// The epoch that its registration gave it.
+    pub epoch: BrokerEpoch,
 }
 
 /// A topic that shall exist.
@@ -68,6 +98,44 @@ pub struct RegisterBroker {
     pub port: u16,
     /// Where it stands.
     pub rack: Option<String>,
+    /// The registration under which it last closed all its logs cleanly; `None` after a crash, and at its first start.
+    pub closed_cleanly: Option<BrokerEpoch>,
+    /// Whether it serves at once.
+    pub admission: Admission,
+}
+
+/// When a broker that registers begins to serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// Once it has caught up with the metadata and its first heartbeat says so; fenced until then.
+    AfterHeartbeat,
+    /// At once: it decides on its own registration, so its metadata is the newest there is.
+    AtOnce,
+}
+
+/// A leader changes who is in sync with it, for many partitions at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AlterInSync {
+    /// The leader.
+    pub leader: Registration,
+    /// The changes, one for a partition.
+    pub partitions: Vec<AlterPartition>,
+}
+
+/// Another set of replicas in sync.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AlterPartition {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Under which it is led.
+    pub leader_epoch: LeaderEpoch,
+    /// The state that the change was made from.
+    pub partition_epoch: PartitionEpoch,
+    /// All that shall be in sync, each with the registration under which it caught up. For replicas that are in sync already the
+    /// epoch is not looked at: a leader may not have heard of them yet.
+    pub in_sync: Vec<Registration>,
 }
 
 /// What the controller answers to an accepted command: nothing has changed until the records are stored and replayed, and only
@@ -75,6 +143,8 @@ pub struct RegisterBroker {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use]
 pub struct Decision {
+    /// The controller's epoch under which it was made. Records that come to be stored under another must be dropped.
+    pub epoch: ControllerEpoch,
     /// To be stored all together or not at all.
     pub records: Vec<MetadataRecord>,
     /// For whoever asked.
@@ -111,6 +181,25 @@ pub enum Reply {
         /// Its registration.
         epoch: BrokerEpoch,
     },
+    /// The broker's controller is in office.
+    ControllerEpochBegun {
+        /// Its epoch.
+        epoch: ControllerEpoch,
+    },
+    /// The broker hands over what it leads.
+    BrokerLeaving {
+        /// Partitions that it still leads though another live broker has a replica, which is not in sync yet. At 0 the broker is
+        /// fenced and may stop.
+        still_leads: u32,
+    },
+    /// Who is in sync, in the order of the request: the state that holds now, or why it was refused. A leader may go by it only
+    /// once it has applied the metadata up to the decision: a topic's minimum may have changed before.
+    InSyncAltered {
+        /// One for each partition asked for.
+        partitions: Vec<Result<PartitionState, Refusal>>,
+    },
+    /// It is so.
+    Done,
 }
 
 /// Why a command is refused. Nothing was changed.

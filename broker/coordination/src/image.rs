@@ -6,11 +6,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidelog_protocol::messages::ConfigEntry;
-use tidelog_protocol::{BrokerEpoch, BrokerId, LeaderEpoch, MetadataIndex, PartitionEpoch, PartitionId, Timestamp};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, MetadataIndex, PartitionId, Timestamp};
 use tidelog_protocol::{TopicId, TopicName};
 
 use crate::records::{
-    BrokerRegistered, FeatureLevel, MetadataRecord, PartitionChanged, PartitionCreated, PartitionState,
+    BrokerDraining, BrokerEpochReached, BrokerFenced, BrokerLeaving, BrokerRegistered, BrokerRemoved, BrokerUnfenced,
+    ControllerEpochBegun, FeatureLevel, MetadataRecord, PartitionChanged, PartitionCreated, PartitionState,
     TopicConfigured, TopicCreated, TopicDeleted,
 };
 use crate::topic_config::{Overrides, TopicConfig};
@@ -22,6 +23,7 @@ pub struct ClusterImage {
     as_of: MetadataIndex,
     feature_level: u16,
     last_broker_epoch: BrokerEpoch,
+    controller: Option<ControllerEpochBegun>,
     brokers: Arc<BTreeMap<BrokerId, BrokerImage>>,
     topics: Arc<Topics>,
 }
@@ -33,8 +35,22 @@ struct Topics {
     by_name: BTreeMap<TopicName, TopicId>,
 }
 
-/// A broker: what its last registration said.
+/// A broker: what its last registration said, and what came of it since.
 pub type BrokerImage = BrokerRegistered;
+
+impl BrokerImage {
+    /// Can it lead, and count as in sync?
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        !self.fenced && !self.leaving
+    }
+
+    /// Can it be given new replicas?
+    #[must_use]
+    pub const fn takes_replicas(&self) -> bool {
+        self.is_live() && !self.draining
+    }
+}
 
 /// Who holds a partition.
 pub type PartitionImage = PartitionState;
@@ -70,10 +86,10 @@ impl TopicImage {
         self.partitions.iter().enumerate().map(|(index, state)| (PartitionId(index as u32), state))
     }
 
-    /// How many replicas its partitions have, by the first one; 0 while it has none.
+    /// How many replicas its partitions have once nothing is reassigned, by the first one; 0 while it has none.
     #[must_use]
     pub fn replication_factor(&self) -> usize {
-        self.partitions.first().map_or(0, |partition| partition.replicas.len())
+        self.partitions.first().map_or(0, |partition| partition.target().count())
     }
 
     /// Its overrides as records and messages carry them.
@@ -110,6 +126,18 @@ impl ClusterImage {
     #[must_use]
     pub const fn last_broker_epoch(&self) -> BrokerEpoch {
         self.last_broker_epoch
+    }
+
+    /// The epoch of the controller in office; 0 before the first.
+    #[must_use]
+    pub fn controller_epoch(&self) -> ControllerEpoch {
+        self.controller.as_ref().map_or_else(ControllerEpoch::default, |begun| begun.epoch)
+    }
+
+    /// The broker whose controller is in office.
+    #[must_use]
+    pub fn controller(&self) -> Option<BrokerId> {
+        self.controller.as_ref().map(|begun| begun.broker_id)
     }
 
     /// The brokers, by id.
@@ -167,35 +195,60 @@ impl ClusterImage {
                 topic.config = TopicConfig::resolve(&topic.overrides);
             }
             MetadataRecord::PartitionCreated(PartitionCreated { topic_id, partition, state }) => {
-                check(state);
+                state.assert_sound();
                 let partitions = &mut self.topic_mut(*topic_id).partitions;
                 assert!(partition.0 as usize == partitions.len(), "partitions have no gaps: {topic_id} {partition}");
                 partitions.push(state.clone());
             }
             MetadataRecord::PartitionChanged(PartitionChanged { topic_id, partition, state }) => {
-                check(state);
+                state.assert_sound();
                 let held = self.topic_mut(*topic_id).partitions.get_mut(partition.0 as usize);
                 let held = held.unwrap_or_else(|| unreachable!("a changed partition exists: {topic_id} {partition}"));
-                assert!(state.partition_epoch > held.partition_epoch, "partition epochs grow: {held:?} to {state:?}");
-                assert!(state.leader_epoch >= held.leader_epoch, "leader epochs grow: {held:?} to {state:?}");
-                let same_leadership = state.leader_epoch == held.leader_epoch;
-                assert!(!same_leadership || state.leader == held.leader, "a leader has an epoch of its own: {state:?}");
+                state.assert_follows(held);
                 *held = state.clone();
+            }
+            MetadataRecord::BrokerFenced(BrokerFenced { broker_id, epoch }) => {
+                self.registered_mut(*broker_id, *epoch).fenced = true;
+            }
+            MetadataRecord::BrokerUnfenced(BrokerUnfenced { broker_id, epoch }) => {
+                self.registered_mut(*broker_id, *epoch).fenced = false;
+            }
+            MetadataRecord::BrokerLeaving(BrokerLeaving { broker_id, epoch }) => {
+                self.registered_mut(*broker_id, *epoch).leaving = true;
+            }
+            MetadataRecord::BrokerDraining(BrokerDraining { broker_id, draining }) => {
+                self.broker_mut(*broker_id).draining = *draining;
+            }
+            MetadataRecord::BrokerRemoved(BrokerRemoved { broker_id }) => {
+                let broker = Arc::make_mut(&mut self.brokers).remove(broker_id);
+                assert!(broker.is_some(), "a removed broker existed: {broker_id}");
+            }
+            MetadataRecord::BrokerEpochReached(BrokerEpochReached { epoch }) => {
+                self.reach_broker_epoch(*epoch);
+            }
+            MetadataRecord::ControllerEpochBegun(begun) => {
+                assert!(begun.epoch > self.controller_epoch(), "controller epochs grow: {begun:?}");
+                self.controller = Some(begun.clone());
             }
         }
     }
 
-    /// The records that make this image from an empty one, for snapshots: the feature level, brokers by their epoch, then topics by
-    /// name, each with its partitions.
+    /// The records that make this image from an empty one, for snapshots: the feature level, the controller, brokers by their epoch,
+    /// then topics by name, each with its partitions. To be applied with [`ClusterImage::as_of`] as index.
     #[must_use]
     pub fn to_records(&self) -> Vec<MetadataRecord> {
         let mut records = Vec::new();
         if self.feature_level > 0 {
             records.push(FeatureLevel { level: self.feature_level }.into());
         }
+        records.extend(self.controller.clone().map(MetadataRecord::from));
         let mut brokers: Vec<_> = self.brokers().cloned().collect();
         brokers.sort_by_key(|broker| broker.epoch);
+        let youngest = brokers.last().map(|broker| broker.epoch).unwrap_or_default();
         records.extend(brokers.into_iter().map(MetadataRecord::from));
+        if self.last_broker_epoch > youngest {
+            records.push(BrokerEpochReached { epoch: self.last_broker_epoch }.into());
+        }
         for topic in self.topics() {
             let created = TopicCreated {
                 topic_id: topic.id,
@@ -214,13 +267,24 @@ impl ClusterImage {
     }
 
     fn register(&mut self, record: &BrokerRegistered) {
-        assert!(
-            record.epoch > self.last_broker_epoch,
-            "broker epochs grow: {record:?} after {}",
-            self.last_broker_epoch
-        );
-        self.last_broker_epoch = record.epoch;
+        self.reach_broker_epoch(record.epoch);
         Arc::make_mut(&mut self.brokers).insert(record.broker_id, record.clone());
+    }
+
+    fn reach_broker_epoch(&mut self, epoch: BrokerEpoch) {
+        assert!(epoch > self.last_broker_epoch, "broker epochs grow: {epoch} after {}", self.last_broker_epoch);
+        self.last_broker_epoch = epoch;
+    }
+
+    fn broker_mut(&mut self, id: BrokerId) -> &mut BrokerImage {
+        let broker = Arc::make_mut(&mut self.brokers).get_mut(&id);
+        broker.unwrap_or_else(|| unreachable!("a changed broker exists: {id}"))
+    }
+
+    fn registered_mut(&mut self, id: BrokerId, epoch: BrokerEpoch) -> &mut BrokerImage {
+        let broker = self.broker_mut(id);
+        assert!(broker.epoch == epoch, "a registration changes as long as it is the newest: {broker:?} and {epoch}");
+        broker
     }
 
     fn create(&mut self, record: &TopicCreated) {
@@ -244,39 +308,5 @@ impl ClusterImage {
     fn topic_mut(&mut self, id: TopicId) -> &mut TopicImage {
         let topic = Arc::make_mut(&mut self.topics).by_id.get_mut(&id);
         Arc::make_mut(topic.unwrap_or_else(|| unreachable!("a changed topic exists: {id}")))
-    }
-}
-
-/// What holds for each partition: in-sync replicas are replicas, the leader is in sync, nobody stands twice.
-fn check(state: &PartitionState) {
-    let replicas = &state.replicas;
-    assert!(!replicas.is_empty(), "a partition has a replica: {state:?}");
-    assert!(state.in_sync.iter().all(|broker| replicas.contains(broker)), "in-sync replicas are replicas: {state:?}");
-    assert!(state.leader.is_none_or(|leader| state.in_sync.contains(&leader)), "a leader is in sync: {state:?}");
-    let twice = replicas.iter().enumerate().any(|(i, broker)| replicas[..i].contains(broker));
-    assert!(!twice, "a broker holds one replica of a partition: {state:?}");
-}
-
-impl PartitionState {
-    /// The state of a partition that was just placed: all in sync, the first replica leads.
-    #[must_use]
-    pub fn first(replicas: Vec<BrokerId>) -> Self {
-        Self {
-            leader: replicas.first().copied(),
-            in_sync: replicas.clone(),
-            replicas,
-            leader_epoch: LeaderEpoch(0),
-            partition_epoch: PartitionEpoch(0),
-        }
-    }
-
-    /// The same broker leads anew.
-    #[must_use]
-    pub fn led_anew(&self) -> Self {
-        Self {
-            leader_epoch: LeaderEpoch(self.leader_epoch.0 + 1),
-            partition_epoch: PartitionEpoch(self.partition_epoch.0 + 1),
-            ..self.clone()
-        }
     }
 }

@@ -4,20 +4,34 @@
 //! In the order a change of metadata meets them:
 //! - [`command`]: what can be asked for, and what comes back.
 //! - [`controller`]: the state machine `handle(command, now) → records + reply`, `replay(record)`.
+//! - `topics`: topics are created, changed and deleted.
 //! - [`topic_config`]: the one table of topic configuration keys, and [`nearest`] for names that were misspelt.
+//! - [`registration`]: brokers start, lose their lease, come back, shut down, are removed.
+//! - [`leases`]: which brokers were heard of lately.
+//! - `in_sync`: a leader changes who is in sync with it.
+//! - `election`: who leads a partition and who counts as in sync, when brokers come and go.
+//! - `changes`: one such change to many partitions.
 //! - [`placement`]: which brokers hold a new partition.
 //! - [`records`]: what is written to the metadata log.
+//! - `partition`: what holds of the state of every partition.
 //! - [`image`]: the metadata as of one index of that log.
 #![no_std]
 extern crate alloc;
 
+mod changes;
 pub mod command;
 pub mod controller;
+mod election;
 pub mod image;
+mod in_sync;
+pub mod leases;
 pub mod nearest;
+mod partition;
 pub mod placement;
 pub mod records;
+pub mod registration;
 pub mod topic_config;
+mod topics;
 
 pub use command::{Command, Decision, Refusal, Reply};
 pub use controller::Controller;

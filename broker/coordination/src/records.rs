@@ -3,6 +3,9 @@
 //! A record is `u16` type, `u16` version (both little-endian), then the body as the message macro writes it at that version.
 //! Types are never reused, fields only added. A type or version that this code does not know is an error and never skipped:
 //! an image that left a record out would differ from the one on the other brokers.
+//!
+//! The version is the feature level that brought this form of the record. Each is written in the oldest form that leaves nothing
+//! out, so a log that uses nothing new can still be read by the release before.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,8 +13,8 @@ use alloc::vec::Vec;
 use tidelog_protocol::codec::{BytesMut, DecodeError, Entropy};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{
-    BrokerEpoch, BrokerId, IncarnationId, LeaderEpoch, Message, PartitionEpoch, PartitionId, ProtocolVersion,
-    Timestamp, TopicId, TopicName, message,
+    BrokerEpoch, BrokerId, ControllerEpoch, IncarnationId, LeaderEpoch, Message, PartitionEpoch, PartitionId,
+    ProtocolVersion, Timestamp, TopicId, TopicName, message,
 };
 
 message! {
@@ -24,7 +27,7 @@ message! {
 
 impl FeatureLevel {
     /// The newest level that this code understands.
-    pub const NEWEST: u16 = 1;
+    pub const NEWEST: u16 = 2;
 }
 
 message! {
@@ -42,6 +45,78 @@ message! {
         1 port: u16,
         /// Where it stands.
         1 rack: Option<String>,
+        /// It has no lease: it leads nothing and gets nothing to lead.
+        2 fenced: bool,
+        /// It is being emptied: it gets no new replicas.
+        2 draining: bool,
+        /// It is shutting down: it leads only what nobody else can, and gets nothing to lead until it registers anew.
+        2 leaving: bool,
+    }
+}
+
+message! {
+    /// A broker's lease ended, or it asked to go.
+    pub struct BrokerFenced {
+        /// The broker.
+        1 broker_id: BrokerId,
+        /// Its registration.
+        1 epoch: BrokerEpoch,
+    }
+}
+
+message! {
+    /// A broker has caught up with the metadata and serves.
+    pub struct BrokerUnfenced {
+        /// The broker.
+        1 broker_id: BrokerId,
+        /// Its registration.
+        1 epoch: BrokerEpoch,
+    }
+}
+
+message! {
+    /// A broker is shutting down and hands over what it leads.
+    pub struct BrokerLeaving {
+        /// The broker.
+        1 broker_id: BrokerId,
+        /// Its registration.
+        1 epoch: BrokerEpoch,
+    }
+}
+
+message! {
+    /// A broker is being emptied, or no longer.
+    pub struct BrokerDraining {
+        /// The broker.
+        1 broker_id: BrokerId,
+        /// False where an operator thought better of it.
+        1 draining: bool,
+    }
+}
+
+message! {
+    /// A broker is no longer part of the cluster.
+    pub struct BrokerRemoved {
+        /// The broker.
+        1 broker_id: BrokerId,
+    }
+}
+
+message! {
+    /// Broker epochs up to this one were given out. Stands in snapshots only, where the broker that had it was removed.
+    pub struct BrokerEpochReached {
+        /// The youngest.
+        1 epoch: BrokerEpoch,
+    }
+}
+
+message! {
+    /// A broker begins to run the controller. What was decided under an earlier epoch and comes later does not hold.
+    pub struct ControllerEpochBegun {
+        /// The epoch.
+        1 epoch: ControllerEpoch,
+        /// The broker.
+        1 broker_id: BrokerId,
     }
 }
 
@@ -92,6 +167,17 @@ message! {
         1 leader_epoch: LeaderEpoch,
         /// Version of this state; grows with every change.
         1 partition_epoch: PartitionEpoch,
+        /// Eligible leader replicas: not in sync, but complete up to the high watermark, because it has not moved since they left
+        /// (KIP-966).
+        2 eligible: Vec<BrokerId>,
+        /// Replicas that are being copied; they stand among the replicas already.
+        2 adding: Vec<BrokerId>,
+        /// Replicas that go once those are in sync.
+        2 removing: Vec<BrokerId>,
+        /// Who led it last, while nobody does.
+        2 last_leader: Option<BrokerId>,
+        /// The leadership that the last unclean election began: an operator ordered it, and records may be lost at its start.
+        2 unclean_epoch: Option<LeaderEpoch>,
     }
 }
 
@@ -148,6 +234,13 @@ pub enum RecordError {
         /// Why.
         cause: DecodeError,
     },
+    /// The body is longer or shorter than its version says.
+    Length {
+        /// The record.
+        name: &'static str,
+        /// The version.
+        version: u16,
+    },
 }
 
 impl core::fmt::Display for RecordError {
@@ -163,6 +256,9 @@ impl core::fmt::Display for RecordError {
                 write!(f, "metadata of feature level {level}, {} is known here: {UPGRADE}", FeatureLevel::NEWEST)
             }
             Self::Body { name, cause } => write!(f, "metadata record {name} does not parse: {cause}"),
+            Self::Length { name, version } => {
+                write!(f, "metadata record {name} of version {version} has another length: {UPGRADE}")
+            }
         }
     }
 }
@@ -170,7 +266,7 @@ impl core::fmt::Display for RecordError {
 impl core::error::Error for RecordError {}
 
 macro_rules! record_table {
-    ($($(#[$doc:meta])* $kind:literal $name:ident version $version:literal;)*) => {
+    ($($(#[$doc:meta])* $kind:literal $name:ident newest $newest:literal;)*) => {
         /// One record of the metadata log.
         #[derive(Clone, PartialEq, Eq, Debug)]
         pub enum MetadataRecord {
@@ -193,13 +289,20 @@ macro_rules! record_table {
                 match self { $(Self::$name(_) => stringify!($name),)* }
             }
 
+            /// The feature level that its form came with: the oldest one that leaves nothing out.
+            #[must_use]
+            pub fn version(&self) -> u16 {
+                match self { $(Self::$name(record) => Form::version(record),)* }
+            }
+
             /// Appends the record as it stands in the log.
             pub fn encode(&self, out: &mut BytesMut) {
+                let version = self.version();
                 match self {
                     $(Self::$name(record) => {
                         out.extend_from_slice(&u16::to_le_bytes($kind));
-                        out.extend_from_slice(&u16::to_le_bytes($version));
-                        record.encode(out, ProtocolVersion($version));
+                        out.extend_from_slice(&version.to_le_bytes());
+                        record.encode(out, ProtocolVersion(version));
                     })*
                 }
             }
@@ -213,7 +316,7 @@ macro_rules! record_table {
                 let (version, body) = rest.split_first_chunk::<2>().ok_or(RecordError::Short)?;
                 let (kind, version) = (u16::from_le_bytes(*kind), u16::from_le_bytes(*version));
                 match kind {
-                    $($kind => Self::body::<$name>(body, version, $version),)*
+                    $($kind => Self::body::<$name>(body, version, $newest),)*
                     _ => Err(RecordError::UnknownType { kind }),
                 }
             }
@@ -232,19 +335,79 @@ macro_rules! record_table {
 
 record_table! {
     /// [`FeatureLevel`].
-    1 FeatureLevel version 1;
+    1 FeatureLevel newest 1;
     /// [`BrokerRegistered`].
-    2 BrokerRegistered version 1;
+    2 BrokerRegistered newest 2;
+    /// [`BrokerFenced`].
+    3 BrokerFenced newest 2;
+    /// [`BrokerUnfenced`].
+    4 BrokerUnfenced newest 2;
+    /// [`BrokerLeaving`].
+    5 BrokerLeaving newest 2;
+    /// [`BrokerDraining`].
+    6 BrokerDraining newest 2;
+    /// [`BrokerRemoved`].
+    7 BrokerRemoved newest 2;
+    /// [`BrokerEpochReached`].
+    8 BrokerEpochReached newest 2;
     /// [`TopicCreated`].
-    10 TopicCreated version 1;
+    10 TopicCreated newest 1;
     /// [`TopicDeleted`].
-    11 TopicDeleted version 1;
+    11 TopicDeleted newest 1;
     /// [`TopicConfigured`].
-    12 TopicConfigured version 1;
+    12 TopicConfigured newest 1;
     /// [`PartitionCreated`].
-    20 PartitionCreated version 1;
+    20 PartitionCreated newest 2;
     /// [`PartitionChanged`].
-    21 PartitionChanged version 1;
+    21 PartitionChanged newest 2;
+    /// [`ControllerEpochBegun`].
+    30 ControllerEpochBegun newest 2;
+}
+
+/// Which form of a record is needed.
+trait Form {
+    /// The feature level that it came with.
+    fn version(&self) -> u16;
+}
+
+macro_rules! one_form {
+    ($version:literal: $($name:ident)*) => {
+        $(impl Form for $name {
+            fn version(&self) -> u16 {
+                $version
+            }
+        })*
+    };
+}
+
+one_form!(1: FeatureLevel TopicCreated TopicDeleted TopicConfigured);
+one_form!(2: BrokerFenced BrokerUnfenced BrokerLeaving BrokerDraining BrokerRemoved BrokerEpochReached ControllerEpochBegun);
+
+impl Form for BrokerRegistered {
+    fn version(&self) -> u16 {
+        if self.fenced || self.draining || self.leaving { 2 } else { 1 }
+    }
+}
+
+impl Form for PartitionState {
+    fn version(&self) -> u16 {
+        let Self { eligible, adding, removing, last_leader, unclean_epoch, .. } = self;
+        let lists = [eligible, adding, removing];
+        let plain = lists.iter().all(|list| list.is_empty()) && last_leader.is_none() && unclean_epoch.is_none();
+        if plain { 1 } else { 2 }
+    }
+}
+
+impl Form for PartitionCreated {
+    fn version(&self) -> u16 {
+        self.state.version()
+    }
+}
+
+impl Form for PartitionChanged {
+    fn version(&self) -> u16 {
+        self.state.version()
+    }
 }
 
 impl MetadataRecord {
@@ -253,7 +416,12 @@ impl MetadataRecord {
             return Err(RecordError::NewerVersion { name: R::NAME, version });
         }
         let record = R::from_body(body, ProtocolVersion(version));
-        match record.map_err(|cause| RecordError::Body { name: R::NAME, cause })?.into() {
+        let record = record.map_err(|cause| RecordError::Body { name: R::NAME, cause })?;
+        // On the wire a longer body is a newer peer's; here the version says to the byte what there is.
+        if record.to_body(ProtocolVersion(version)).len() != body.len() {
+            return Err(RecordError::Length { name: R::NAME, version });
+        }
+        match record.into() {
             Self::FeatureLevel(FeatureLevel { level }) if level > FeatureLevel::NEWEST => {
                 Err(RecordError::NewerFeatureLevel { level })
             }

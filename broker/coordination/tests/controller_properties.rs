@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tidelog_coordination::command::{Command, CreateTopic, RegisterBroker};
+use tidelog_coordination::command::{Admission, Command, CreateTopic, RegisterBroker};
 use tidelog_coordination::{ClusterImage, Controller, MetadataRecord};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{BrokerId, ErrorCode, IncarnationId, MetadataIndex, Timestamp, TopicId};
@@ -34,7 +34,15 @@ fn command() -> impl Strategy<Value = Command> {
     );
     let register = (0..3u32).prop_map(|broker| {
         let (broker_id, incarnation) = (BrokerId(broker), IncarnationId([broker as u8; 16]));
-        Command::RegisterBroker(RegisterBroker { broker_id, incarnation, host: "h".into(), port: 1, rack: None })
+        Command::RegisterBroker(RegisterBroker {
+            broker_id,
+            incarnation,
+            host: "h".into(),
+            port: 1,
+            rack: None,
+            closed_cleanly: None,
+            admission: Admission::AtOnce,
+        })
     });
     prop_oneof![
         4 => create,
@@ -115,6 +123,7 @@ impl Model {
                 topic.partitions = *total;
             }
             Command::RegisterBroker(register) => *self.brokers.entry(register.broker_id.0).or_default() += 1,
+            other => unreachable!("not drawn here: {other:?}"),
         }
         Ok(())
     }

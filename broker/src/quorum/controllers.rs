@@ -93,7 +93,7 @@ impl Controllers {
 mod tests {
     use std::time::Duration;
 
-    use tidelog_coordination::command::{CreateTopic, RegisterBroker};
+    use tidelog_coordination::command::{Admission, CreateTopic, RegisterBroker};
     use tidelog_log::{FlusherHandle, OsDisk};
     use tidelog_protocol::{IncarnationId, TopicId};
 
@@ -119,7 +119,15 @@ mod tests {
         let disk = Arc::new(OsDisk);
         let quorum = Quorum::open(folder.path(), disk, FlusherHandle::detached(), broker_id, incarnation).unwrap();
         let controllers = Controllers::new(quorum);
-        let register = RegisterBroker { broker_id, incarnation, host: "localhost".into(), port: 9092, rack: None };
+        let register = RegisterBroker {
+            broker_id,
+            incarnation,
+            host: "localhost".into(),
+            port: 9092,
+            rack: None,
+            closed_cleanly: None,
+            admission: Admission::AtOnce,
+        };
         controllers.submit(Command::RegisterBroker(register)).await.unwrap();
         for round in 0..20 {
             let name = format!("topic-{round}");

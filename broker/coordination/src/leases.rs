@@ -1,0 +1,150 @@
+//! Leases: which brokers were heard of lately. Soft state beside the image, held by the broker that runs the controller and made
+//! afresh when another takes office. Knows nothing of messages or timers; the time is monotonic and comes as an argument.
+//!
+//! A broker counts its lease from when it *sent* the heartbeat, the controller from when it *arrived*: the broker stops
+//! acknowledging before anybody else is elected, whatever the clocks say.
+
+use alloc::collections::BTreeMap;
+
+use tidelog_protocol::{BrokerId, MetadataIndex, Monotonic};
+
+use crate::command::{Command, Refusal, Registration};
+use crate::image::{BrokerImage, ClusterImage};
+use crate::registration::registered;
+
+/// How often a broker should be heard of, in milliseconds.
+pub const HEARTBEAT_MS: u64 = 200;
+
+/// How long a broker may be silent, in milliseconds.
+pub const LEASE_MS: u64 = 1_500;
+
+/// What a broker says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// Who it is.
+    pub broker: Registration,
+    /// How far it has applied the metadata.
+    pub applied: MetadataIndex,
+    /// What it wants.
+    pub intent: Intent,
+}
+
+/// What a broker wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Intent {
+    /// To serve.
+    Serve,
+    /// To hand over what it leads and stop.
+    ShutDown,
+}
+
+/// What a broker is told, once the command that its heartbeat led to is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// It has no lease.
+    pub fenced: bool,
+    /// Everything is handed over.
+    pub may_shut_down: bool,
+}
+
+impl Answer {
+    /// What the image says of this broker.
+    ///
+    /// # Errors
+    /// UnknownBroker or FencedBroker: it must register again.
+    pub fn to(image: &ClusterImage, broker: Registration) -> Result<Self, Refusal> {
+        let BrokerImage { fenced, leaving, .. } = *registered(image, broker)?;
+        Ok(Self { fenced, may_shut_down: fenced && leaving })
+    }
+}
+
+/// When each broker was last heard of.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    lease_ms: u64,
+    held: BTreeMap<BrokerId, Lease>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    broker: Registration,
+    fenced: bool,
+    heard: Monotonic,
+    /// While it is fenced: what it must have applied to serve again. It contains the record that fenced it, so a broker that was
+    /// away knows what it lost before it serves.
+    must_have_applied: MetadataIndex,
+}
+
+impl Leases {
+    /// For a controller that takes office at `now`: it has heard of nobody yet, and gives everyone a whole lease.
+    #[must_use]
+    pub fn new(image: &ClusterImage, lease_ms: u64, now: Monotonic) -> Self {
+        let mut leases = Self { lease_ms, held: BTreeMap::new() };
+        leases.follow(image, now);
+        leases
+    }
+
+    /// Takes in what changed in the image. To be called with every new one.
+    pub fn follow(&mut self, image: &ClusterImage, now: Monotonic) {
+        self.held.retain(|broker, _| image.broker(*broker).is_some());
+        for broker in image.brokers() {
+            let fresh = Lease {
+                broker: Registration { broker_id: broker.broker_id, epoch: broker.epoch },
+                fenced: broker.fenced,
+                heard: now,
+                must_have_applied: image.as_of(),
+            };
+            let lease = self.held.entry(broker.broker_id).or_insert(fresh);
+            if lease.broker != fresh.broker {
+                *lease = fresh;
+            } else if lease.fenced != broker.fenced {
+                lease.fenced = broker.fenced;
+                lease.must_have_applied = image.as_of();
+            }
+        }
+    }
+
+    /// A broker was heard of at `now`. Gives the command that follows from it, if one does; answer with [`Answer::to`] after it.
+    ///
+    /// # Errors
+    /// UnknownBroker or FencedBroker: it must register again.
+    pub fn heartbeat(
+        &mut self,
+        image: &ClusterImage,
+        heartbeat: &Heartbeat,
+        now: Monotonic,
+    ) -> Result<Option<Command>, Refusal> {
+        let broker = registered(image, heartbeat.broker)?;
+        self.follow(image, now);
+        let Some(lease) = self.held.get_mut(&broker.broker_id) else { return Ok(None) };
+        lease.heard = now;
+        let caught_up = heartbeat.applied >= lease.must_have_applied;
+        Ok(match heartbeat.intent {
+            Intent::ShutDown if !broker.fenced => Some(Command::ShutDownBroker(heartbeat.broker)),
+            Intent::Serve if broker.fenced && !broker.leaving && caught_up => {
+                Some(Command::UnfenceBroker(heartbeat.broker))
+            }
+            Intent::Serve | Intent::ShutDown => None,
+        })
+    }
+
+    /// The brokers that serve and whose lease has ended at `now`: each is to be fenced.
+    pub fn expired(&self, now: Monotonic) -> impl Iterator<Item = Registration> {
+        let ended = move |lease: &&Lease| !lease.fenced && now.ms_since(lease.heard) >= self.lease_ms;
+        self.held.values().filter(ended).map(|lease| lease.broker)
+    }
+
+    /// When the next lease ends if nobody is heard of; `None` while nobody serves.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Monotonic> {
+        let serving = self.held.values().filter(|lease| !lease.fenced);
+        serving.map(|lease| lease.heard.plus_ms(self.lease_ms)).min()
+    }
+
+    /// Milliseconds of lease that a broker has left at `now`; `None` for one that is fenced or unknown.
+    #[must_use]
+    pub fn left_ms(&self, broker: BrokerId, now: Monotonic) -> Option<u64> {
+        let lease = self.held.get(&broker).filter(|lease| !lease.fenced)?;
+        Some(lease.heard.plus_ms(self.lease_ms).ms_since(now))
+    }
+}

@@ -1,0 +1,188 @@
+//! Brokers: they start, lose their lease, come back, shut down, are removed; and one of them begins to run the controller. Knows
+//! nothing of heartbeats and clocks, see [`crate::leases`]; what becomes of a partition is decided in `election`.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, Durability, ErrorCode};
+
+use crate::changes::everywhere;
+use crate::command::{Admission, Refusal, RegisterBroker, Registration, Reply};
+use crate::controller::Decided;
+use crate::election::{Departure, Liveness, Standing};
+use crate::image::{BrokerImage, ClusterImage};
+use crate::records::{
+    BrokerFenced, BrokerLeaving, BrokerRegistered, BrokerRemoved, BrokerUnfenced, ControllerEpochBegun, MetadataRecord,
+    PartitionState,
+};
+
+/// A broker that leads the metadata quorum takes office. A restarted leader of the quorum may keep its term, so that alone
+/// would not tell its decisions from those of its earlier life.
+pub(crate) fn begin_controller_epoch(image: &ClusterImage, broker_id: BrokerId) -> Decided {
+    let epoch = ControllerEpoch(image.controller_epoch().0 + 1);
+    (vec![ControllerEpochBegun { epoch, broker_id }.into()], Reply::ControllerEpochBegun { epoch })
+}
+
+/// Every start of a broker ends what it led. After a crash its log may have lost a tail that was not flushed; under the old
+/// epoch other records could take the same offsets, and neither consumers nor followers could tell (KIP-101, KIP-320).
+pub(crate) fn register(image: &ClusterImage, register: &RegisterBroker) -> Result<Decided, Refusal> {
+    let broker_id = register.broker_id;
+    let epoch = BrokerEpoch(image.last_broker_epoch().0 + 1);
+    let known = image.broker(broker_id);
+    if let Some(known) = known
+        && known.incarnation != register.incarnation
+        && !known.fenced
+    {
+        return Err(id_is_taken(known, register));
+    }
+    let fenced = register.admission == Admission::AfterHeartbeat;
+    let RegisterBroker { incarnation, host, port, rack, .. } = register.clone();
+    let draining = known.is_some_and(|known| known.draining);
+    let registered =
+        BrokerRegistered { broker_id, epoch, incarnation, host, port, rack, fenced, draining, leaving: false };
+    let mut records: Vec<MetadataRecord> = vec![registered.into()];
+
+    let standing = if fenced { Standing::Gone } else { Standing::Live };
+    let live = Liveness::with(image, broker_id, standing);
+    records.extend(everywhere(image, live, held_by(broker_id), |topic, seating| {
+        let departure = departure(known, register, topic.config.durability);
+        seating.leave(broker_id, departure).elect()
+    }));
+    Ok((records, Reply::BrokerRegistered { epoch }))
+}
+
+/// What a broker that starts still holds of what it was known to hold.
+fn departure(known: Option<&BrokerImage>, register: &RegisterBroker, durability: Durability) -> Departure {
+    let Some(known) = known else { return Departure::Complete };
+    if known.incarnation != register.incarnation {
+        return Departure::Emptied;
+    }
+    // The mark of an older registration proves nothing: the folder may come from a backup.
+    let clean = register.closed_cleanly == Some(known.epoch);
+    match durability {
+        Durability::Flushed => Departure::Complete,
+        Durability::Written if clean => Departure::Complete,
+        Durability::Written => Departure::TailLost,
+    }
+}
+
+fn id_is_taken(known: &BrokerImage, register: &RegisterBroker) -> Refusal {
+    let message = format!(
+        "broker {} serves from the data folder {}, and this one is {}: give this broker an id of its own; if the other is \
+         gone for good, try again once its lease has ended",
+        known.broker_id, known.incarnation, register.incarnation
+    );
+    Refusal::new(ErrorCode::BrokerIdTaken, message)
+}
+
+/// The lease of a broker ended.
+pub(crate) fn fence(image: &ClusterImage, asked: Registration) -> Result<Decided, Refusal> {
+    let broker = registered(image, asked)?;
+    if broker.fenced {
+        return Ok((Vec::new(), Reply::Done));
+    }
+    Ok((fencing(image, asked), Reply::Done))
+}
+
+fn fencing(image: &ClusterImage, asked: Registration) -> Vec<MetadataRecord> {
+    let Registration { broker_id, epoch } = asked;
+    let mut records: Vec<MetadataRecord> = vec![BrokerFenced { broker_id, epoch }.into()];
+    let live = Liveness::with(image, broker_id, Standing::Gone);
+    // Whether it lost anything shows when it registers again; until then it is not elected.
+    records.extend(everywhere(image, live, held_by(broker_id), |_, seating| {
+        seating.leave(broker_id, Departure::Complete).elect()
+    }));
+    records
+}
+
+/// A fenced broker is heard of again.
+pub(crate) fn unfence(image: &ClusterImage, asked: Registration) -> Result<Decided, Refusal> {
+    let broker = registered(image, asked)?;
+    if broker.leaving {
+        let message = format!("broker {} has shut down; it registers anew when it starts", asked.broker_id);
+        return Err(Refusal::new(ErrorCode::FencedBroker, message));
+    }
+    if !broker.fenced {
+        return Ok((Vec::new(), Reply::Done));
+    }
+    let Registration { broker_id, epoch } = asked;
+    let mut records: Vec<MetadataRecord> = vec![BrokerUnfenced { broker_id, epoch }.into()];
+    let live = Liveness::with(image, broker_id, Standing::Live);
+    let offline = |held: &PartitionState| held.leader.is_none() && held.replicas.contains(&broker_id);
+    records.extend(everywhere(image, live, offline, |_, seating| seating.elect()));
+    Ok((records, Reply::Done))
+}
+
+/// A broker wants to shut down.
+pub(crate) fn shut_down(image: &ClusterImage, asked: Registration) -> Result<Decided, Refusal> {
+    let broker = registered(image, asked)?;
+    let Registration { broker_id, epoch } = asked;
+    if broker.fenced {
+        return Ok((Vec::new(), Reply::BrokerLeaving { still_leads: 0 }));
+    }
+    let mut records: Vec<MetadataRecord> = Vec::new();
+    if !broker.leaving {
+        records.push(BrokerLeaving { broker_id, epoch }.into());
+    }
+    let still_leads = needs_it(image, broker_id);
+    if still_leads == 0 {
+        records.extend(fencing(image, asked));
+        return Ok((records, Reply::BrokerLeaving { still_leads }));
+    }
+    let live = Liveness::with(image, broker_id, Standing::Leaving);
+    records.extend(everywhere(image, live, held_by(broker_id), |_, seating| seating.step_aside(broker_id)));
+    Ok((records, Reply::BrokerLeaving { still_leads }))
+}
+
+/// How many partitions only `broker` can lead now, though others could once they have caught up.
+fn needs_it(image: &ClusterImage, broker: BrokerId) -> u32 {
+    let live = Liveness::with(image, broker, Standing::Leaving);
+    let needs = |held: &&PartitionState| {
+        let others = |list: &[BrokerId]| list.iter().any(|other| *other != broker && live.is_live(*other));
+        let successor = others(&held.in_sync) || others(&held.eligible);
+        held.leader == Some(broker) && !successor && others(&held.replicas)
+    };
+    image.topics().flat_map(|topic| &topic.partitions).filter(needs).count() as u32
+}
+
+/// A broker is gone for good.
+pub(crate) fn remove(image: &ClusterImage, broker_id: BrokerId) -> Result<Decided, Refusal> {
+    let broker = known(image, broker_id)?;
+    let holds = held_by(broker_id);
+    let replicas = image.topics().flat_map(|topic| &topic.partitions).filter(|held| holds(held)).count();
+    let in_the_way = match (replicas, broker.fenced) {
+        (0, true) => return Ok((vec![BrokerRemoved { broker_id }.into()], Reply::Done)),
+        (0, false) => String::from("it still serves: stop it, and try again once its lease has ended"),
+        _ => format!("it holds {replicas} replicas: drain it first, or delete or reassign what it holds"),
+    };
+    let message = format!("broker {broker_id} cannot be removed, {in_the_way}");
+    Err(Refusal::new(ErrorCode::BrokerInUse, message))
+}
+
+fn held_by(broker: BrokerId) -> impl Fn(&PartitionState) -> bool {
+    move |held| held.replicas.contains(&broker)
+}
+
+/// A broker of the cluster.
+pub(crate) fn known(image: &ClusterImage, broker_id: BrokerId) -> Result<&BrokerImage, Refusal> {
+    image.broker(broker_id).ok_or_else(|| {
+        let ids: Vec<_> = image.brokers().map(|broker| format!("{}", broker.broker_id)).collect();
+        let message = format!("there is no broker {broker_id}; registered are: {}", ids.join(", "));
+        Refusal::new(ErrorCode::UnknownBroker, message)
+    })
+}
+
+/// A broker whose newest registration this is.
+pub(crate) fn registered(image: &ClusterImage, asked: Registration) -> Result<&BrokerImage, Refusal> {
+    let broker = known(image, asked.broker_id)?;
+    if broker.epoch == asked.epoch {
+        return Ok(broker);
+    }
+    let message = format!(
+        "broker {} is registered under epoch {}, not {}: only its newest life may ask; register anew",
+        asked.broker_id, broker.epoch, asked.epoch
+    );
+    Err(Refusal::new(ErrorCode::FencedBroker, message))
+}
