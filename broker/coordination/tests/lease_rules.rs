@@ -23,12 +23,13 @@ impl Office {
     /// The broker is heard of; what follows is done, and it is told.
     fn heard(&mut self, broker: u32, applied: MetadataIndex, intent: Intent, now: u64) -> Answer {
         let beat = Heartbeat { broker: self.cluster.registration(broker), applied, intent };
-        let command = self.leases.heartbeat(self.cluster.controller.image(), &beat, Monotonic(now)).unwrap();
+        let command =
+            self.leases.heartbeat(self.cluster.controller.image(), &beat, Monotonic(now)).expect("its newest life");
         if let Some(command) = command {
-            self.cluster.ask(&command).unwrap();
+            self.cluster.ask(&command).expect("what follows is possible");
         }
         self.leases.follow(self.cluster.controller.image(), Monotonic(now));
-        Answer::to(self.cluster.controller.image(), beat.broker).unwrap()
+        Answer::to(self.cluster.controller.image(), beat.broker).expect("it is known")
     }
 
     fn beats(&mut self, broker: u32, now: u64) -> Answer {
