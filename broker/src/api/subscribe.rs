@@ -47,7 +47,8 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
                     leader_epoch: tail.leader_epoch,
                 });
                 let item_bytes = request.item_bytes_max.clamp(ITEM_BYTES_MIN, ITEM_BYTES_MAX) as usize;
-                let push = Push { session: &session, stream, control, partition, item_bytes };
+                let from_earliest = request.position.kind == PositionKind::Earliest;
+                let push = Push { session: &session, stream, control, partition, item_bytes, from_earliest };
                 tokio::select! {
                     () = push.control.ended.cancelled() => {}
                     error = push.run(cursor) => push.end(error),
@@ -72,12 +73,19 @@ async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor
         PositionKind::Offset => Offset::from_signed(position.value)
             .ok_or_else(|| WireError::new(ErrorCode::Malformed, "an offset is never negative"))?,
         PositionKind::Timestamp | PositionKind::MaxTimestamp => {
-            let found = super::list_offsets::look_up(&partition, position).await?;
+            let found = super::list_offsets::look_up(&partition, position.clone()).await?;
             found.offset.unwrap_or(tail.high_watermark)
         }
     };
-    let cursor = Cursor::open(partition.clone(), start, request.isolation)?;
-    Ok((partition, cursor))
+    let mut opened = Cursor::open(partition.clone(), start, request.isolation);
+    // Retention may move the start between the look and the opening; whoever asked for the start means where it is.
+    while position.kind == PositionKind::Earliest
+        && opened.as_ref().is_err_and(|error| error.code == ErrorCode::OffsetOutOfRange)
+    {
+        let start = partition.tail().borrow().log_start;
+        opened = Cursor::open(partition.clone(), start, request.isolation);
+    }
+    Ok((partition, opened?))
 }
 
 struct Push<'a> {
@@ -86,18 +94,29 @@ struct Push<'a> {
     control: Arc<StreamControl>,
     partition: Handle,
     item_bytes: usize,
+    /// The start was asked for, wherever that is.
+    from_earliest: bool,
 }
 
 impl Push<'_> {
     /// Pushes until something ends the stream.
     async fn run(&self, mut cursor: Cursor) -> WireError {
+        let mut is_first = true;
         loop {
             let credit = self.control.credit().await;
             self.session.outbox.room().await;
             match cursor.next(credit.min(self.item_bytes)).await {
                 Ok(fetched) => {
+                    is_first = false;
                     if !self.item(fetched) {
                         return WireError::new(ErrorCode::UnknownStream, "the stream was closed");
+                    }
+                }
+                // Retention was faster than the first read, and that is no loss: nothing was promised yet.
+                Err(error) if is_first && self.from_earliest && error.code == ErrorCode::OffsetOutOfRange => {
+                    match cursor.restart_at_log_start() {
+                        Ok(()) => {}
+                        Err(error) => return error,
                     }
                 }
                 Err(error) => return error,

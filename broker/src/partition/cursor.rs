@@ -50,6 +50,17 @@ impl Cursor {
         Ok(Self { partition, tail, next_offset: start, isolation })
     }
 
+    /// Goes to the first offset that can be read by now.
+    ///
+    /// # Errors
+    /// Why the partition is not served any more.
+    pub fn restart_at_log_start(&mut self) -> Result<(), WireError> {
+        let tail = self.tail.borrow().clone();
+        // The log moves its start a moment before that is published.
+        self.next_offset = tail.log_start.max(self.partition.reader().log_start());
+        tail.ended.map_or(Ok(()), Err)
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
