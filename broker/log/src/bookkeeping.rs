@@ -6,7 +6,6 @@ use std::io;
 use tidelog_protocol::Offset;
 
 use crate::checkpoint::Checkpoint;
-use crate::disk::is_full;
 use crate::identity::{Identity, IdentityError};
 use crate::leader_epochs::LeaderEpochs;
 use crate::recovery::OpenError;
@@ -103,11 +102,11 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
     Ok(Bookkeeping { checkpoint, epochs, distrusted: Some(distrusted), written_since, tail_from })
 }
 
-/// False where the disk is full: a log opens all the same, and writes its epochs before its next checkpoint.
+/// False where there is no room for the time being: a log opens all the same, and writes its epochs before its next checkpoint.
 pub(crate) fn write_if_there_is_room(place: &Place, epochs: &LeaderEpochs) -> Result<bool, StorageError> {
     match epochs.write(&*place.disk, &place.dir) {
         Ok(()) => Ok(true),
-        Err(error) if is_full(&error.source) => Ok(false),
+        Err(error) if error.is_transient() => Ok(false),
         Err(error) => Err(error),
     }
 }

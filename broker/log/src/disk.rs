@@ -10,6 +10,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::map::Map;
 
 /// Most slices one `pwritev` takes (`IOV_MAX` of Linux).
@@ -237,6 +239,11 @@ pub(crate) fn read_whole(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result
     let filled = read_full_at(&*file, &mut content, 0)?;
     content.truncate(filled);
     Ok(content)
+}
+
+/// Whether this error says that the process or the machine has no file descriptor left. Nothing was done then, and closing some heals it.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).iter().any(|&errno| error.raw_os_error() == Some(errno))
 }
 
 /// Whether this error says that the file system (or a quota on it) has no room, which freeing space heals.

@@ -19,13 +19,15 @@ use crate::os_disk::OsDisk;
 mod survivors;
 use survivors::{Survivors, read_all};
 
-/// What a fault can hit. Reads are counted, too, but never crash: a dead process reads nothing.
+/// What a fault can hit. Reads and openings are counted, too, but never crash: a dead process reads nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Operation {
     /// Anything that changes the disk.
     Change,
     /// `create`.
     Create,
+    /// `open` and `open_read_only`.
+    Open,
     /// `allocate`.
     Allocate,
     /// `write_at`.
@@ -51,6 +53,8 @@ pub enum Fault {
     Error(ErrorKind),
     /// This operation and all later ones of its kind fail, until [`FaultDisk::disarm`].
     Stuck(ErrorKind),
+    /// As [`Fault::Stuck`], for want of a file descriptor (`EMFILE`).
+    OutOfDescriptors,
     /// A write takes at most this many bytes. Other operations are not affected.
     Short(usize),
     /// The process dies before the operation: it and everything after fails and does nothing.
@@ -95,7 +99,7 @@ impl Control {
         if self.crashed || life != self.life {
             return Err(io::Error::other("the process died"));
         }
-        let is_change = operation != Operation::Read;
+        let is_change = !matches!(operation, Operation::Read | Operation::Open);
         *self.counts.entry(operation).or_default() += 1;
         if is_change {
             *self.counts.entry(Operation::Change).or_default() += 1;
@@ -114,11 +118,12 @@ impl Control {
         }
         let Some((index, fault)) = struck else { return Ok(Verdict::Go) };
         self.fired += 1;
-        if !matches!(fault, Fault::Stuck(_)) {
+        if !matches!(fault, Fault::Stuck(_) | Fault::OutOfDescriptors) {
             self.armed.remove(index);
         }
         match fault {
             Fault::Error(kind) | Fault::Stuck(kind) => Err(kind.into()),
+            Fault::OutOfDescriptors => Err(rustix::io::Errno::MFILE.into()),
             Fault::Short(bytes) => Ok(Verdict::Short(bytes)),
             Fault::Crash => {
                 self.crashed = true;
@@ -210,7 +215,7 @@ impl Disk for FaultDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let life = self.life()?;
+        let life = self.enter(Operation::Open)?;
         self.file(path, OsDisk.open(path)?, life)
     }
 

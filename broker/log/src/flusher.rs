@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::segment::Segment;
 use crate::space::SpaceGuard;
-use crate::state::LogState;
+use crate::state::{FlushError, LogState};
 
 /// How often and how much is flushed without being asked.
 #[derive(Clone, Debug)]
@@ -259,9 +259,19 @@ impl Shared {
     }
 
     fn flush(&self, log: &Arc<LogState>) {
-        // Of a failure the listener knows.
-        if log.flush().is_ok_and(|bytes| bytes > 0) && !log.settling.swap(true, Ordering::AcqRel) {
-            self.queue.lock().settling.push(Arc::clone(log));
+        match log.flush() {
+            Ok(bytes) if bytes > 0 && !log.settling.swap(true, Ordering::AcqRel) => {
+                self.queue.lock().settling.push(Arc::clone(log));
+            }
+            Err(FlushError::NotTried(error)) => {
+                tracing::warn!(%error, dir = %log.place.dir.display(), "a flush waits for a file descriptor");
+                // The next look tries again.
+                if !log.dirty_noted.swap(true, Ordering::AcqRel) {
+                    self.queue.lock().dirty.push(Arc::clone(log));
+                }
+            }
+            // Of a failure the listener knows.
+            Ok(_) | Err(FlushError::Poisoned(_)) => {}
         }
         if log.flushed_bytes.load(Ordering::Relaxed) >= self.options.checkpoint_bytes {
             self.queue_upkeep(log);

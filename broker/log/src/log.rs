@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tidelog_protocol::records::{BatchHeader, PREFIX_BYTES, ValidBatches, stamped_prefix};
 use tidelog_protocol::{Durability, LeaderEpoch, Offset};
 
-use crate::disk::{Disk, is_full};
+use crate::disk::{Disk, is_full, is_out_of_descriptors};
 use crate::flusher::FlusherHandle;
 use crate::identity::Identity;
 use crate::reader::LogReader;
@@ -21,7 +21,7 @@ use crate::recovery::{OpenError, Recovered, RecoveryReport, recover};
 use crate::retention::Retention;
 use crate::segment::{Place, Segment, SegmentOptions};
 use crate::segment_files::Prepared;
-use crate::state::{LogListener, LogState, Parts};
+use crate::state::{FlushError, LogListener, LogState, Parts};
 use crate::storage_error::{Context, StorageError};
 
 /// What a log is opened with.
@@ -100,6 +100,11 @@ pub enum AppendError {
     /// There is no room. The client may try again: freeing space heals it.
     #[error("the disk is full (or below its low-space watermark): free space, nothing else is needed")]
     StorageFull,
+    /// There is no file descriptor left. The client may try again: closing some, or a higher limit, heals it.
+    #[error(
+        "there is no file descriptor left ({0}): raise the limit of open files, or have fewer connections and partitions"
+    )]
+    OutOfDescriptors(StorageError),
     /// A write or a flush failed earlier, or did now. This replica takes nothing any more until it is opened anew.
     #[error("this replica stopped after a disk error: {0}")]
     Poisoned(Arc<StorageError>),
@@ -121,6 +126,34 @@ pub enum AppendError {
         /// The epoch the batch carries; it must not be older than the log's newest.
         epoch: Option<LeaderEpoch>,
     },
+}
+
+impl AppendError {
+    /// Whether the same call may succeed later, on the same log.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::StorageFull | Self::OutOfDescriptors(_))
+    }
+
+    /// Of an operation that left the log as it was.
+    fn of_storage(error: StorageError) -> Self {
+        if is_full(&error.source) {
+            Self::StorageFull
+        } else if is_out_of_descriptors(&error.source) {
+            Self::OutOfDescriptors(error)
+        } else {
+            Self::Poisoned(Arc::new(error))
+        }
+    }
+}
+
+impl From<FlushError> for AppendError {
+    fn from(error: FlushError) -> Self {
+        match error {
+            FlushError::Poisoned(error) => Self::Poisoned(error),
+            FlushError::NotTried(error) => Self::OutOfDescriptors(error),
+        }
+    }
 }
 
 impl Log {
@@ -184,9 +217,9 @@ impl Log {
     /// Makes everything appended durable, here and now, and tells the listener. For closing and for tests: it blocks.
     ///
     /// # Errors
-    /// [`AppendError::Poisoned`] if the flush fails, now or earlier.
+    /// [`AppendError::Poisoned`] if the flush fails, now or earlier; [`AppendError::OutOfDescriptors`] if it could not be tried.
     pub fn flush(&self) -> Result<(), AppendError> {
-        self.state.flush().map(drop).map_err(AppendError::Poisoned)
+        self.state.flush().map(drop).map_err(AppendError::from)
     }
 
     /// As the leader: assigns the next offsets to the groups, stamps them and `epoch` into the batches, and writes as many groups as fit
@@ -278,12 +311,10 @@ impl Log {
     /// Flushes, saves what the next opening would have to search for, and leaves the mark of a clean shutdown. Blocks.
     ///
     /// # Errors
-    /// [`AppendError::Poisoned`] or [`AppendError::StorageFull`]; the log is closed nonetheless, and the next opening scans its tail.
+    /// [`AppendError::Poisoned`], or one that is transient; the log is closed nonetheless, and the next opening scans its tail.
     pub fn close(self) -> Result<(), AppendError> {
         self.flush()?;
-        self.state.close().map_err(|error| {
-            if is_full(&error.source) { AppendError::StorageFull } else { AppendError::Poisoned(Arc::new(error)) }
-        })
+        self.state.close().map_err(AppendError::of_storage)
     }
 
     /// Grows ahead, prepares the next segment and renews the checkpoint, here and now; the flusher's second thread does so by itself.
@@ -292,9 +323,7 @@ impl Log {
     /// # Errors
     /// As [`Log::close`]; nothing is lost, recovery would scan more.
     pub fn tidy(&self) -> Result<(), AppendError> {
-        self.state.tidy(0).map_err(|error| {
-            if is_full(&error.source) { AppendError::StorageFull } else { AppendError::Poisoned(Arc::new(error)) }
-        })
+        self.state.tidy(0).map_err(AppendError::of_storage)
     }
 
     /// Lets go of the files without a last word: the partition is about to be deleted.
@@ -375,7 +404,7 @@ impl Log {
     fn write(&self, parts: &mut [IoSlice<'_>]) -> Result<(), AppendError> {
         let Err(partial) = self.active.write(parts) else { return Ok(()) };
         // Whole batches that nobody was told about must not come back to life after a crash.
-        if self.active.erase_unpublished(partial.written).is_err() {
+        if partial.written > 0 && self.active.erase_unpublished(partial.written).is_err() {
             let error = io::Error::from(partial.error.kind());
             let _ = self.state.poison(StorageError { operation: "write", path: self.active.path(), source: error });
         }
@@ -396,10 +425,10 @@ impl Log {
         }
     }
 
-    /// No room is for the client to retry; anything else is the end of this replica.
-    fn refuse_error(&self, error: StorageError) -> AppendError {
-        if is_full(&error.source) && self.state.poisoned().is_none() {
-            AppendError::StorageFull
+    /// What freeing space or descriptors heals is for the client to retry; anything else is the end of this replica.
+    pub(crate) fn refuse_error(&self, error: StorageError) -> AppendError {
+        if error.is_transient() && self.state.poisoned().is_none() {
+            AppendError::of_storage(error)
         } else {
             AppendError::Poisoned(self.state.poison(error))
         }

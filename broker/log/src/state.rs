@@ -12,7 +12,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 use tidelog_protocol::Offset;
 
-use crate::disk::is_full;
+use crate::disk::is_out_of_descriptors;
 use crate::flusher::FlusherHandle;
 use crate::hole::{Hole, Holes};
 use crate::identity::Identity;
@@ -29,6 +29,15 @@ pub trait LogListener: Send + Sync {
 
     /// A write or a flush failed, which is final: nothing is served, appended or acked from this log any more. Told once.
     fn poisoned(&self, error: &Arc<StorageError>);
+}
+
+/// Why a flush made nothing durable.
+#[derive(Debug)]
+pub(crate) enum FlushError {
+    /// It failed, now or earlier, and is never tried again.
+    Poisoned(Arc<StorageError>),
+    /// It could not be tried for want of a descriptor; nothing is lost by trying again.
+    NotTried(StorageError),
 }
 
 /// Listens to nothing.
@@ -231,12 +240,12 @@ impl LogState {
 
     /// Makes everything written before the call durable, and tells the listener. The answer is the bytes that took.
     ///
-    /// Any error poisons the log: the kernel forgets a failed write-back once it was reported, so trying again would
+    /// Any error of the flush itself poisons the log: the kernel forgets a failed write-back once it was reported, so trying again would
     /// succeed and mean nothing.
-    pub(crate) fn flush(&self) -> Result<u64, Arc<StorageError>> {
+    pub(crate) fn flush(&self) -> Result<u64, FlushError> {
         let _one_at_a_time = self.flushing.lock();
         if let Some(error) = self.poisoned() {
-            return Err(error);
+            return Err(FlushError::Poisoned(error));
         }
         let end = self.written_end();
         if end == self.flushed_end() || self.retired.load(Ordering::Acquire) {
@@ -245,22 +254,29 @@ impl LogState {
         // Where there is no room for the bookkeeping, records are made durable all the same: no checkpoint is written past them before
         // their epochs are, so recovery finds those in the records. To wait for room would leave acks hanging.
         if let Err(error) = self.write_epochs()
-            && !is_full(&error.source)
+            && !error.is_transient()
         {
-            return Err(self.poison(error));
+            return Err(FlushError::Poisoned(self.poison(error)));
         }
         // After the end was read: what is below it was appended under a durability that is known here.
-        self.store_written_since().map_err(|error| self.poison(error))?;
+        self.store_written_since().map_err(|error| self.fail_flush(error))?;
+        self.sync_folder().map_err(|error| self.fail_flush(error))?;
         let began = Instant::now();
-        let bytes = self.sync_dirty().map_err(|error| {
-            self.flusher.count_failure();
-            self.poison(error)
-        })?;
+        let bytes = self.sync_dirty().map_err(|error| self.fail_flush(error))?;
         self.flusher.count_flush(bytes, began.elapsed());
         self.flushed_end.store(end.0, Ordering::Release);
         self.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.listener.flushed(end);
         Ok(bytes)
+    }
+
+    fn fail_flush(&self, error: StorageError) -> FlushError {
+        // Only opening a file says so; nothing was handed to the disk yet that could have been lost.
+        if is_out_of_descriptors(&error.source) {
+            return FlushError::NotTried(error);
+        }
+        self.flusher.count_failure();
+        FlushError::Poisoned(self.poison(error))
     }
 
     /// An epoch must be durable before a checkpoint lies behind the first record that it wrote.
@@ -278,12 +294,18 @@ impl LogState {
         self.written_since.lock().store(&*self.place.disk, &self.place.dir)
     }
 
-    /// Records last: a segment's name must be durable before the first record in it.
-    fn sync_dirty(&self) -> Result<u64, StorageError> {
+    /// A segment's name must be durable before the first record in it.
+    fn sync_folder(&self) -> Result<(), StorageError> {
         let Place { disk, dir, .. } = &self.place;
         if self.folder_dirty.swap(false, Ordering::AcqRel) {
-            disk.sync_dir(dir).context("flush", dir)?;
+            disk.sync_dir(dir).context("flush", dir).inspect_err(|_| {
+                self.folder_dirty.store(true, Ordering::Release);
+            })?;
         }
+        Ok(())
+    }
+
+    fn sync_dirty(&self) -> Result<u64, StorageError> {
         let segments = self.segments();
         // Segments fill one after the other: before a clean one that was written to, all are clean.
         let is_settled = |segment: &Arc<Segment>| segment.dirty_bytes() == 0 && segment.end_bytes() > 0;

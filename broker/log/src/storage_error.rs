@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::disk::{is_full, is_out_of_descriptors};
+
 /// An operation on a file or folder that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}: {source}", path.display())]
@@ -13,6 +15,14 @@ pub struct StorageError {
     pub path: PathBuf,
     /// What the operating system said.
     pub source: io::Error,
+}
+
+impl StorageError {
+    /// Whether nothing is broken: there is no room on the disk, or no file descriptor, for the time being.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        is_full(&self.source) || is_out_of_descriptors(&self.source)
+    }
 }
 
 /// Attaches operation and path to an error of the operating system.

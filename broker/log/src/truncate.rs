@@ -33,7 +33,7 @@ impl Log {
     /// lies at or below `offset` unless that is below the log start. Blocks.
     ///
     /// # Errors
-    /// [`AppendError::StorageFull`] with nothing changed; [`AppendError::Poisoned`] if the disk failed half way: what opens then is
+    /// One that is transient, with nothing changed; [`AppendError::Poisoned`] if the disk failed half way: what opens then is
     /// a log that ends between the cut and the old end.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, AppendError> {
         // Bookkeeping below counts on everything that stays being durable.
@@ -43,7 +43,7 @@ impl Log {
             return Ok(self.end());
         }
         let segment = self.state.segment_of(offset).expect("an offset at or after the log start lies in a segment");
-        let cut = self.find_cut(&segment, offset).map_err(|error| self.stop(error))?;
+        let cut = self.find_cut(&segment, offset).map_err(|error| self.refuse_error(error))?;
         let log_start = self.state.log_start();
         if cut.offset <= log_start {
             // Inside the first batch, say: nothing that is served stays.
@@ -51,7 +51,7 @@ impl Log {
             return Ok(log_start);
         }
         let shortened = self.copy_front(&segment, cut);
-        let shortened = shortened.map_err(|error| self.stop(error))?;
+        let shortened = shortened.map_err(|error| self.refuse_error(error))?;
         self.swap(&segment, cut, shortened).map_err(|error| self.stop(error))?;
         Ok(cut.offset)
     }

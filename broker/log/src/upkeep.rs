@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::{Checkpoint, SegmentRecord, Shutdown};
-use crate::disk::is_full;
 use crate::recovery::rebuild_index;
 use crate::segment::Segment;
 use crate::segment_files::Prepared;
-use crate::state::{LogState, Upkeep};
+use crate::state::{FlushError, LogState, Upkeep};
 use crate::storage_error::{Context, StorageError};
 
 impl LogState {
@@ -31,8 +30,8 @@ impl LogState {
         if active.wants_growth() && self.flusher.has_space() {
             let grown = active.grow(active.allocated() + 1);
             grown
-                .or_else(|error| if is_full(&error) { Ok(()) } else { Err(error) })
-                .context("allocate", &active.path())?;
+                .context("allocate", &active.path())
+                .or_else(|error| if error.is_transient() { Ok(()) } else { Err(error) })?;
         }
         if self.wants_next_segment(&active) && self.flusher.has_space() {
             self.prepare_next()?;
@@ -55,7 +54,7 @@ impl LogState {
         let Some(mut slot) = self.prepared.try_lock() else { return Ok(()) };
         match Prepared::make(&self.place, u64::from(self.place.options.segment_bytes)) {
             Ok(prepared) => *slot = Some(prepared),
-            Err(error) if is_full(&error.source) => {}
+            Err(error) if error.is_transient() => {}
             Err(error) => return Err(error),
         }
         Ok(())
@@ -67,10 +66,14 @@ impl LogState {
         let log_start = self.log_start();
         let records: Vec<SegmentRecord> = segments.iter().map(|segment| segment.record()).collect();
         self.flushed_bytes.store(0, Ordering::Relaxed);
-        if let Err(error) = self.flush() {
-            // Poisoned logs keep their last honest checkpoint.
-            let source = io::Error::new(error.source.kind(), error.to_string());
-            return Err(StorageError { operation: "flush before checkpoint", path: error.path.clone(), source });
+        match self.flush() {
+            Ok(_) => {}
+            Err(FlushError::NotTried(error)) => return Err(error),
+            Err(FlushError::Poisoned(error)) => {
+                // Poisoned logs keep their last honest checkpoint.
+                let source = io::Error::new(error.source.kind(), error.to_string());
+                return Err(StorageError { operation: "flush before checkpoint", path: error.path.clone(), source });
+            }
         }
         self.write_epochs()?;
         let mut saved = Vec::with_capacity(records.len());

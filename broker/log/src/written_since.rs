@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tidelog_protocol::Offset;
 
-use crate::disk::{Disk, is_full};
+use crate::disk::Disk;
 use crate::segment_files::remove_if_there;
 use crate::small_file::{self, Fields, Kind, SmallFileError};
 use crate::storage_error::{Context, StorageError};
@@ -45,7 +45,7 @@ impl WrittenSince {
         match self.now {
             Some(since) => match small_file::replace(disk, &path, KIND, &since.0.to_be_bytes()) {
                 // Without it the log promises more than it has to.
-                Err(error) if is_full(&error.source) => return Ok(()),
+                Err(error) if error.is_transient() => return Ok(()),
                 replaced => replaced?,
             },
             // Removed, not rewritten: that needs no space.

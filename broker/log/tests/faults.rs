@@ -40,35 +40,45 @@ fn short_writes_and_interruptions_are_finished() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_any_step_refuses_the_append_whole_and_heals_when_space_is_freed() {
-    // As many steps as a fresh log with a roll takes.
-    let mut struck = 0;
-    for operation in [Operation::Write, Operation::Allocate] {
+fn without_room_or_descriptors_at_any_step_an_append_is_refused_whole_and_goes_on_once_there_are_some() {
+    let full = Fault::Stuck(ErrorKind::StorageFull);
+    let wants = [
+        (Operation::Write, full),
+        (Operation::Allocate, full),
+        (Operation::Create, Fault::OutOfDescriptors),
+        (Operation::Open, Fault::OutOfDescriptors),
+        (Operation::SyncDir, Fault::OutOfDescriptors),
+    ];
+    let mut refusals = Vec::new();
+    for (operation, fault) in wants {
+        let (mut struck, mut refused_appends) = (0, 0);
+        // As many steps as a fresh log with some rolls takes.
         for skip in 0..60 {
             let temp = tempfile::tempdir().unwrap();
             let dir = temp.path().join("t-0");
             let disk = FaultDisk::new();
             let mut log = open(&dir, &disk);
-            disk.arm(operation, skip, Fault::Stuck(ErrorKind::StorageFull));
+            disk.arm(operation, skip, fault);
             let mut acked = Vec::new();
             let mut refused = None;
             for number in 0..50u8 {
                 match try_append(&mut log, &[number; 150]) {
                     Ok(base) => acked.push((base.0, vec![number; 150])),
-                    Err(AppendError::StorageFull) => {
+                    Err(error) => {
+                        assert!(error.is_transient(), "{operation:?} {skip}: {error}");
                         refused = Some(number);
                         break;
                     }
-                    Err(error) => panic!("{error}"),
                 }
             }
-            let full = log.flush();
-            assert!(matches!(full, Ok(()) | Err(AppendError::StorageFull)), "{full:?}");
+            let flushed = log.flush();
+            assert!(flushed.as_ref().err().is_none_or(AppendError::is_transient), "{operation:?} {skip}: {flushed:?}");
             let reader = log.reader();
             assert!(reader.poisoned().is_none());
             assert_eq!(read_all(&reader, Offset::ZERO).unwrap(), acked, "reads go on");
             struck += u64::from(disk.fired() > 0);
             disk.disarm();
+            refused_appends += u64::from(refused.is_some());
             if let Some(number) = refused {
                 acked.push((try_append(&mut log, &[number; 150]).unwrap().0, vec![number; 150]));
             }
@@ -78,8 +88,32 @@ fn a_disk_that_is_full_at_any_step_refuses_the_append_whole_and_heals_when_space
             let log = open(&dir, &disk);
             assert_eq!(read_all(&log.reader(), Offset::ZERO).unwrap(), acked, "and the same after a restart");
         }
+        refusals.push((operation, struck, refused_appends));
     }
-    assert!(struck > 50, "only {struck} runs met a full disk");
+    for (operation, struck, refused_appends) in &refusals[..3] {
+        assert!(*struck > 0 && *refused_appends > 0, "{operation:?} was never missed: {refusals:?}");
+    }
+    assert!(refusals[4].1 > 0, "no flush of a folder was missed: {refusals:?}");
+}
+
+#[test]
+fn an_opened_log_whose_file_cannot_be_opened_yet_takes_appends_once_it_can() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let disk = FaultDisk::new();
+    let mut log = open(&dir, &disk);
+    append(&mut log, 2, b"first");
+    log.close().unwrap();
+    let mut log = open(&dir, &disk);
+    disk.arm(Operation::Open, 0, Fault::OutOfDescriptors);
+    for _ in 0..3 {
+        assert!(matches!(try_append(&mut log, b"second"), Err(AppendError::OutOfDescriptors(_))));
+    }
+    assert!(log.roll().is_ok() || log.reader().poisoned().is_none());
+    disk.disarm();
+    assert_eq!(try_append(&mut log, b"second").unwrap(), Offset(2));
+    log.flush().unwrap();
+    assert_eq!(read_all(&log.reader(), Offset::ZERO).unwrap().len(), 2);
 }
 
 #[test]
@@ -183,6 +217,33 @@ fn the_flusher_groups_what_waits_and_tells_when_it_is_durable() {
     assert!(metrics.flushes >= 1 && metrics.flushes <= 500, "{metrics:?}");
     assert_eq!(metrics.bytes, 500 * 65);
     assert_eq!(metrics.buckets.iter().sum::<u64>(), metrics.flushes);
+}
+
+#[test]
+fn a_flush_that_finds_no_descriptor_is_tried_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::new();
+    let flusher_options =
+        FlusherOptions { background_interval: Duration::from_millis(20), ..FlusherOptions::default() };
+    let flusher = Flusher::start(flusher_options).unwrap();
+    let heard = Arc::new(Heard::default());
+    let mut opened = options(&temp.path().join("t-0"), disk.clone());
+    (opened.listener, opened.flusher) = (heard.clone(), flusher.handle());
+    let (mut log, _) = Log::open(opened).unwrap();
+    append(&mut log, 1, b"x");
+    log.roll().unwrap();
+    append(&mut log, 1, b"in a segment whose name is not durable yet");
+    disk.arm(Operation::SyncDir, 0, Fault::OutOfDescriptors);
+    log.request_flush();
+    // At least two tries, and the second by itself.
+    while disk.fired() < 2 {
+        assert!(heard.events.lock().1.is_empty(), "poisoned for want of a descriptor");
+        std::thread::yield_now();
+    }
+    assert_eq!(heard.events.lock().0, Offset(0), "nothing was promised meanwhile");
+    disk.disarm();
+    heard.wait_for(|(end, _)| *end == Offset(2));
+    assert!(heard.events.lock().1.is_empty(), "and nothing is poisoned");
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Owner {
                 self.topic_metrics.records_in.inc_by(self.unwritten_records);
                 self.topic_metrics.bytes_in.inc_by(self.unwritten_bytes);
             }
-            Err(error @ AppendError::StorageFull) => {
+            Err(error) if error.is_transient() => {
                 self.failure = error.to_string();
                 self.leader.append_abandoned(AckFailure::StorageFull, &mut self.effects);
             }
@@ -355,7 +355,7 @@ impl Owner {
         if self.ended.is_none()
             && due
             && let Err(error) = log.roll()
-            && !matches!(error, AppendError::StorageFull)
+            && !error.is_transient()
         {
             self.poison(&error.to_string());
         }

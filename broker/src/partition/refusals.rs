@@ -9,7 +9,7 @@ use tidelog_replication::AckFailure;
 pub(super) fn of_ack(cause: AckFailure, detail: &str) -> WireError {
     let code = cause.code();
     match cause {
-        AckFailure::StorageFull => storage_full(detail),
+        AckFailure::StorageFull => not_now(&format!("nothing was written: {detail}; produce then goes on by itself")),
         AckFailure::StorageFailed => WireError::new(
             code,
             format!(
@@ -29,8 +29,11 @@ pub(super) fn of_ack(cause: AckFailure, detail: &str) -> WireError {
 
 /// The disk is full.
 pub(super) fn storage_full(detail: &str) -> WireError {
-    let sentence =
-        format!("the disk is full, nothing was written ({detail}); free space and produce goes on by itself");
+    not_now(&format!("the disk is full, nothing was written ({detail}); free space and produce goes on by itself"))
+}
+
+/// The storage took nothing, and will once its operator has helped.
+fn not_now(sentence: &str) -> WireError {
     WireError { retry_after_ms: 500, ..WireError::new(ErrorCode::StorageFull, sentence) }
 }
 
@@ -71,6 +74,9 @@ pub(crate) fn of_read(error: &ReadError) -> WireError {
             WireError { range: Some((*from, *to)), ..WireError::new(ErrorCode::CorruptLog, error.to_string()) }
         }
         ReadError::Poisoned(cause) => poisoned(&cause.to_string()),
+        ReadError::Storage(cause) if cause.is_transient() => {
+            WireError { retry_after_ms: 500, ..WireError::new(ErrorCode::Overloaded, error.to_string()) }
+        }
         ReadError::Storage(_) => WireError::new(ErrorCode::StorageFailed, error.to_string()),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,6 +27,9 @@ const FOLDER: &str = "__cluster_metadata-0";
 const TOPIC: TopicId = TopicId(*b"cluster-metadata");
 /// Metadata is small: small segments.
 const SEGMENT_BYTES: u32 = 64 << 20;
+/// How often, and after which pause, a flush is tried that finds no file descriptor.
+const FLUSH_TRIES: u32 = 50;
+const FLUSH_PAUSE: Duration = Duration::from_millis(100);
 
 /// What this broker is in the quorum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,7 +96,7 @@ impl QuorumError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Append(AppendError::StorageFull) => ErrorCode::StorageFull,
+            Self::Append(AppendError::StorageFull | AppendError::OutOfDescriptors(_)) => ErrorCode::StorageFull,
             Self::Append(AppendError::TooLarge { .. }) | Self::Build(_) => ErrorCode::TooLarge,
             Self::OutOfService { .. } => ErrorCode::OutOfService,
             Self::Closed => ErrorCode::ShuttingDown,
@@ -236,7 +240,12 @@ impl Shared {
         let appended =
             log.append(&[Group::new(batches.payload(), batches.headers())], LeaderEpoch(0)).map_err(failed)?;
         assert!(index.0 == appended.next_offset.0, "one offset for each record");
-        log.flush().map_err(failed)?;
+        flush_patiently(log).map_err(|error| {
+            // Written, but not in the image: nothing may follow.
+            let why = error.to_string();
+            self.failure.note(&why);
+            QuorumError::Failed { why }
+        })?;
         self.image.send_replace(Arc::new(image));
         Ok(index)
     }
@@ -247,6 +256,18 @@ fn failed(error: AppendError) -> QuorumError {
     match error {
         AppendError::Poisoned(cause) => QuorumError::Failed { why: cause.to_string() },
         refused => QuorumError::Append(refused),
+    }
+}
+
+/// A flush that finds no file descriptor has not failed; its records are written, and there is no way back.
+fn flush_patiently(log: &Log) -> Result<(), AppendError> {
+    let mut tries = FLUSH_TRIES;
+    loop {
+        match log.flush() {
+            Err(AppendError::OutOfDescriptors(_)) if tries > 0 => tries -= 1,
+            flushed => return flushed,
+        }
+        std::thread::sleep(FLUSH_PAUSE);
     }
 }
 
