@@ -133,8 +133,8 @@ pub static TOPIC_KEYS: [TopicKey; 8] = [
     TopicKey {
         name: "segment.bytes",
         range: "65536 to 1073741824 bytes",
-        doc: "How large a segment of a partition's log becomes; retention deletes whole segments. A change holds from the next start of \
-              the broker on.",
+        doc: "How large a segment of a partition's log becomes; retention deletes whole segments. A change holds from the next \
+              segment on.",
         show: |config| config.segment_bytes.to_string(),
         set: |config, text| within(text, 64 << 10, 1 << 30).map(|bytes| config.segment_bytes = bytes),
     },

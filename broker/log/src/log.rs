@@ -209,6 +209,11 @@ impl Log {
         };
     }
 
+    /// Cuts the segments from the next one on at this size (see [`SegmentOptions::segment_bytes`]).
+    pub fn set_segment_bytes(&self, bytes: u32) {
+        self.state.set_segment_bytes(bytes);
+    }
+
     /// Asks the flusher to make what was appended durable; the listener is told when it is. Never waits.
     pub fn request_flush(&self) {
         self.state.flusher.request_flush(&self.state);
@@ -350,7 +355,7 @@ impl Log {
             return Err(AppendError::StorageFull);
         }
         let first = groups.first().expect("an append has at least one group");
-        let segment_bytes = self.state.place.options.segment_bytes;
+        let segment_bytes = self.state.segment_bytes();
         if first.bytes() > u64::from(segment_bytes) {
             return Err(AppendError::TooLarge { bytes: first.bytes(), segment_bytes });
         }
@@ -394,7 +399,7 @@ impl Log {
         drop(slot);
         let (file, allocated) = named.map_err(|error| self.refuse_error(error))?;
         self.state.folder_dirty.store(true, Ordering::Release);
-        let segment = Arc::new(Segment::born(place, base, file, allocated));
+        let segment = Arc::new(Segment::born(&self.state.next_place(), base, file, allocated));
         self.state.change_segments(|segments| segments.push(Arc::clone(&segment)));
         self.active = segment;
         self.state.flusher.request_upkeep(&self.state);

@@ -149,6 +149,11 @@ impl Segment {
         self.end_bytes.load(Ordering::Acquire)
     }
 
+    /// Size at which the next segment begins.
+    pub(crate) fn full_bytes(&self) -> u64 {
+        u64::from(self.options.segment_bytes)
+    }
+
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated.load(Ordering::Acquire)
     }

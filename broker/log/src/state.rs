@@ -5,7 +5,7 @@
 //! [`crate::reader`]).
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -55,6 +55,8 @@ pub(crate) struct LogState {
     pub(crate) identity: Identity,
     pub(crate) flusher: FlusherHandle,
     listener: Arc<dyn LogListener>,
+    /// Size of the segments to come; those there are keep theirs.
+    segment_bytes: AtomicU32,
     /// Invariant: log start ≤ flushed end ≤ written end, but for the instant of a truncation.
     log_start: AtomicU64,
     flushed_end: AtomicU64,
@@ -118,6 +120,7 @@ impl LogState {
     pub(crate) fn new(parts: Parts, ends: Ends) -> Self {
         assert!(ends.log_start <= ends.end && !parts.segments.is_empty(), "{ends:?}");
         Self {
+            segment_bytes: AtomicU32::new(parts.place.options.segment_bytes),
             place: parts.place,
             identity: parts.identity,
             flusher: parts.flusher,
@@ -143,6 +146,21 @@ impl LogState {
             seen_flushed_end: AtomicU64::new(ends.end.0),
             flushed_bytes: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn segment_bytes(&self) -> u32 {
+        self.segment_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_segment_bytes(&self, bytes: u32) {
+        self.segment_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Where the next segment lives and how it is cut.
+    pub(crate) fn next_place(&self) -> Place {
+        let mut place = self.place.clone();
+        place.options.segment_bytes = self.segment_bytes();
+        place
     }
 
     pub(crate) fn log_start(&self) -> Offset {

@@ -188,7 +188,12 @@ impl Log {
         let end = SegmentEnd { offset: cut.offset, bytes: cut.position, ..found };
         let verified = Verified::from(cut.position);
         verified.add(0..found.bytes.min(cut.position));
-        Ok(Segment::scanned(place, base, end, Scanned { file, index, marks: Marks::default(), verified, allocated }))
+        Ok(Segment::scanned(
+            &self.state.next_place(),
+            base,
+            end,
+            Scanned { file, index, marks: Marks::default(), verified, allocated },
+        ))
     }
 
     fn replace_all(&mut self, offset: Offset) -> Result<(), StorageError> {
@@ -223,7 +228,7 @@ impl Log {
             verified: Verified::from(0),
             allocated,
         };
-        let fresh = Arc::new(Segment::scanned(place, offset, record, found));
+        let fresh = Arc::new(Segment::scanned(&state.next_place(), offset, record, found));
         state.publish_restarted(offset);
         state.change_segments(|list| *list = vec![Arc::clone(&fresh)]);
         state.drop_holes_outside(offset..offset);

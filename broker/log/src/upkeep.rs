@@ -17,7 +17,7 @@ use crate::storage_error::{Context, StorageError};
 impl LogState {
     /// Whether the upkeep should prepare the next segment now.
     pub(crate) fn wants_next_segment(&self, active: &Segment) -> bool {
-        active.end_bytes() > u64::from(self.place.options.segment_bytes) / 2
+        active.end_bytes() > active.full_bytes() / 2
             && self.prepared.try_lock().is_some_and(|prepared| prepared.is_none())
     }
 
@@ -52,7 +52,7 @@ impl LogState {
     fn prepare_next(&self) -> Result<(), StorageError> {
         // The slot stays taken meanwhile: a writer that comes too early waits for this one instead of making a second.
         let Some(mut slot) = self.prepared.try_lock() else { return Ok(()) };
-        match Prepared::make(&self.place, u64::from(self.place.options.segment_bytes)) {
+        match Prepared::make(&self.place, u64::from(self.segment_bytes())) {
             Ok(prepared) => *slot = Some(prepared),
             Err(error) if error.is_transient() => {}
             Err(error) => return Err(error),

@@ -4,7 +4,7 @@ mod support;
 
 use support::{EPOCH, append, batch, open, read_all};
 use tidelog_log::checkpoint::Shutdown;
-use tidelog_log::{AppendError, Group, ReadError, ReadOutcome};
+use tidelog_log::{AppendError, Group, Log, ReadError, ReadOutcome};
 use tidelog_protocol::{LeaderEpoch, Offset};
 
 #[test]
@@ -168,4 +168,35 @@ fn a_follower_takes_only_what_continues_its_log() {
     assert_eq!(follower.reader().leader_epochs(), leader.reader().leader_epochs());
     let again = follower.append_exact(&[Group::new(&batches.bytes, &headers)]);
     assert!(matches!(again, Err(AppendError::BrokenChain { .. })));
+}
+
+#[test]
+fn another_segment_size_holds_from_the_next_roll_on_and_for_what_was_prepared_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    let sizes = |log: &Log| log.reader().segments().iter().map(|segment| segment.bytes / 1000).collect::<Vec<_>>();
+    for _ in 0..3 {
+        append(&mut log, 1, &[1; 939]);
+    }
+    // The next segment is prepared in the old size.
+    log.tidy().unwrap();
+    log.set_segment_bytes(8192);
+    for _ in 0..10 {
+        append(&mut log, 1, &[2; 939]);
+    }
+    assert_eq!(sizes(&log), [4, 8, 1]);
+    log.set_segment_bytes(2048);
+    let (header, bytes) = batch(1, 1, &[3; 2000]);
+    let refused = log.append(&[Group::new(&bytes, &[header])], EPOCH);
+    assert!(matches!(refused, Err(AppendError::TooLarge { segment_bytes: 2048, .. })), "{refused:?}");
+    for _ in 0..10 {
+        append(&mut log, 1, &[4; 939]);
+    }
+    assert_eq!(sizes(&log), [4, 8, 8, 2, 1]);
+    let before = read_all(&log.reader(), Offset::ZERO).unwrap();
+    log.close().unwrap();
+    let (log, report) = open(&dir);
+    assert_eq!((report.scanned_bytes, report.holes.len()), (0, 0));
+    assert_eq!(read_all(&log.reader(), Offset::ZERO).unwrap(), before);
 }

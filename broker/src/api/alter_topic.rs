@@ -1,5 +1,5 @@
-//! AlterTopic: answers when the partitions here know the new configuration. They keep to it at once, but for `segment.bytes`, which
-//! holds from the next start of the broker on.
+//! AlterTopic: answers when the partitions here know the new configuration. They keep to it at once; `segment.bytes` holds from
+//! their next segment on.
 
 use std::sync::Arc;
 

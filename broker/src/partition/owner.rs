@@ -64,8 +64,6 @@ pub(super) struct Owner {
     tail: watch::Sender<Tail>,
     ended: Option<WireError>,
     failure: String,
-    /// As the log was opened with; another size holds from the next start on.
-    segment_bytes: u32,
     /// Base of the active segment, and when it was first seen to hold records.
     active_since: Option<(Offset, Timestamp)>,
     space: Arc<SpaceGuard>,
@@ -97,7 +95,6 @@ impl Owner {
             tail: parts.tail,
             ended: None,
             failure: String::new(),
-            segment_bytes: parts.config.segment_bytes,
             active_since: None,
             space: parts.space,
             topic_metrics: parts.topic_metrics,
@@ -194,7 +191,7 @@ impl Owner {
             let sentence = "the deadline passed while the request waited; nothing was written";
             return Err(WireError::new(ErrorCode::DeadlineExceeded, sentence));
         }
-        let (bytes, segment_bytes) = (append.batches.payload().len() as u64, u64::from(self.segment_bytes));
+        let (bytes, segment_bytes) = (append.batches.payload().len() as u64, u64::from(self.config.segment_bytes));
         if bytes > segment_bytes {
             let sentence =
                 format!("{bytes} bytes in one request do not fit into a segment of {segment_bytes}; send less at once");
@@ -336,6 +333,7 @@ impl Owner {
         if let Some(log) = &self.log {
             // Before the first ack under the new one, and after everything that was appended under the old.
             log.set_durability(durability);
+            log.set_segment_bytes(config.segment_bytes);
         }
         self.leader.promises_changed(durability, min_in_sync, &mut self.effects);
         self.config = config;
