@@ -53,8 +53,8 @@ async fn flushed_records_survive_power_loss_under_load() {
         tokio::time::sleep(Duration::from_micros(rng.u64(..500_000))).await;
         lose_power(&disk, &mut broker, &history, load).await;
     }
-    // A flush that was under way may have left a later piece without an earlier one. Nothing of it was acknowledged, and the log cannot know
-    // that: such a range is answered with an error.
+    // A flush that was under way may have left a later piece without an earlier one. Nothing of it was acknowledged, which the log can mostly
+    // prove, and then it is cut; where it cannot, such a range is answered with an error.
     let run = Run { sent: history.sent(), contents: read_around_damage(&server, "logs").await };
     assert_holds(&run, ALL);
     assert_holds(&run, &[&AckedIsDurable]);
