@@ -57,6 +57,40 @@ pub enum Command {
         /// The broker.
         broker_id: BrokerId,
     },
+    /// Brokers shall hold partitions as these say; all of it or nothing.
+    Reassign {
+        /// One for each partition.
+        assignments: Vec<Assignment>,
+    },
+    /// A broker shall hold nothing any more. Asked again it goes on where it stopped.
+    Drain {
+        /// The broker.
+        broker_id: BrokerId,
+    },
+    /// A broker shall not be drained after all.
+    Keep {
+        /// The broker.
+        broker_id: BrokerId,
+    },
+    /// Replicas and preferred leaders shall be spread evenly.
+    Balance {
+        /// How many replicas may be copied; 0 for no limit.
+        copies_max: u32,
+    },
+    /// Preferred replicas shall lead: of one partition, or wherever they can.
+    ElectPreferred {
+        /// The topic's name and the partition; `None` for all.
+        partition: Option<(String, PartitionId)>,
+    },
+    /// A replica shall lead a partition without a leader though records are lost by it.
+    ElectUnclean {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+        /// The replica.
+        broker_id: BrokerId,
+    },
 }
 
 /// One registration of a broker: what an earlier life of it asks is refused.
@@ -111,6 +145,17 @@ pub enum Admission {
     AfterHeartbeat,
     /// At once: it decides on its own registration, so its metadata is the newest there is.
     AtOnce,
+}
+
+/// Which brokers shall hold a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Assignment {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The replicas, the preferred leader first; `None` takes a reassignment under way back.
+    pub replicas: Option<Vec<BrokerId>>,
 }
 
 /// A leader changes who is in sync with it, for many partitions at once.
@@ -197,6 +242,27 @@ pub enum Reply {
     InSyncAltered {
         /// One for each partition asked for.
         partitions: Vec<Result<PartitionState, Refusal>>,
+    },
+    /// The replicas move.
+    Reassigned {
+        /// Partitions that copy replicas; each switches by itself once they are in sync.
+        copying: u32,
+        /// Partitions that needed no copy and are as asked already.
+        done: u32,
+    },
+    /// Replicas and leaders are spread.
+    Balanced {
+        /// Partitions that copy replicas.
+        copying: u32,
+        /// Partitions that only prefer another leader.
+        reordered: u32,
+        /// Replicas that are copied.
+        copies: u32,
+    },
+    /// Leaders were elected.
+    Elected {
+        /// How many.
+        count: u32,
     },
     /// It is so.
     Done,

@@ -8,7 +8,7 @@ use tidelog_protocol::{MetadataIndex, Timestamp};
 use crate::command::{Command, Decision, Refusal, Reply};
 use crate::image::ClusterImage;
 use crate::records::{FeatureLevel, MetadataRecord};
-use crate::{in_sync, registration, topics};
+use crate::{balance, in_sync, leadership, reassignment, registration, topics};
 
 /// The most partitions that one request may create.
 pub const PARTITIONS_PER_REQUEST_MAX: u32 = 10_000;
@@ -56,6 +56,17 @@ impl Controller {
             Command::ShutDownBroker(broker) => registration::shut_down(image, *broker),
             Command::AlterInSync(alter) => in_sync::alter(image, alter),
             Command::RemoveBroker { broker_id } => registration::remove(image, *broker_id),
+            Command::Reassign { assignments } => reassignment::reassign(image, assignments),
+            Command::Drain { broker_id } => reassignment::drain(image, *broker_id),
+            Command::Keep { broker_id } => reassignment::keep(image, *broker_id),
+            Command::Balance { copies_max } => Ok(balance::balance(image, *copies_max)),
+            Command::ElectPreferred { partition: None } => Ok(leadership::prefer_everywhere(image)),
+            Command::ElectPreferred { partition: Some((topic, partition)) } => {
+                leadership::prefer(image, topic, *partition)
+            }
+            Command::ElectUnclean { topic, partition, broker_id } => {
+                leadership::force(image, topic, *partition, *broker_id)
+            }
         }?;
         let level = records.iter().map(MetadataRecord::version).max();
         if let Some(level) = level.filter(|level| *level > image.feature_level()) {

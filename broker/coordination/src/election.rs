@@ -6,6 +6,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::take;
 
 use tidelog_protocol::{BrokerId, LeaderEpoch, PartitionEpoch};
 
@@ -155,6 +156,42 @@ impl<'a> Seating<'a> {
     pub(crate) fn step_aside(self, broker: BrokerId) -> Self {
         let seated = self.elect();
         if seated.next.leader == Some(broker) { seated } else { seated.leave(broker, Departure::Complete) }
+    }
+
+    /// Gives the lead to the preferred replica, where that is in sync and can lead.
+    pub(crate) fn prefer(mut self) -> Self {
+        let able = |broker: &BrokerId| self.next.in_sync.contains(broker) && self.live.is_live(*broker);
+        if let Some(preferred) = self.next.preferred().filter(able)
+            && self.next.leader != Some(preferred)
+        {
+            self.lead_by(preferred);
+        }
+        self
+    }
+
+    /// `broker` leads, whatever it holds: what only others hold is lost.
+    pub(crate) fn force(mut self, broker: BrokerId) -> Self {
+        self.next.in_sync = vec![broker];
+        self.next.eligible.clear();
+        self.next.leader = Some(broker);
+        self.next.unclean_epoch = Some(LeaderEpoch(self.held.leader_epoch.0 + 1));
+        self.ended = true;
+        self
+    }
+
+    /// The replicas shall be `target`, in this order.
+    pub(crate) fn reassign(mut self, target: &[BrokerId]) -> Self {
+        let held: Vec<BrokerId> = self.next.replicas.clone();
+        let was_adding = take(&mut self.next.adding);
+        // A copy that had not caught up yet is just dropped, the others stay until the new ones are in sync.
+        let dropped = |broker: &BrokerId| was_adding.contains(broker) && !self.next.in_sync.contains(broker);
+        let old = held.iter().copied().filter(|broker| !target.contains(broker) && !dropped(broker));
+        self.next.removing = old.collect();
+        self.next.adding = target.iter().copied().filter(|b| !held.contains(b) || was_adding.contains(b)).collect();
+        self.next.replicas = target.iter().copied().chain(self.next.removing.iter().copied()).collect();
+        let replicas = &self.next.replicas;
+        self.next.eligible.retain(|broker| replicas.contains(broker));
+        self
     }
 
     /// The new state; `None` where nothing changes.

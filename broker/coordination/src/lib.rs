@@ -6,30 +6,35 @@
 //! - [`controller`]: the state machine `handle(command, now) → records + reply`, `replay(record)`.
 //! - `topics`: topics are created, changed and deleted.
 //! - [`topic_config`]: the one table of topic configuration keys, and [`nearest`] for names that were misspelt.
-//! - [`registration`]: brokers start, lose their lease, come back, shut down, are removed.
+//! - `registration`: brokers start, lose their lease, come back, shut down, are removed.
 //! - [`leases`]: which brokers were heard of lately.
 //! - `in_sync`: a leader changes who is in sync with it.
 //! - `election`: who leads a partition and who counts as in sync, when brokers come and go.
 //! - `changes`: one such change to many partitions.
-//! - [`placement`]: which brokers hold a new partition.
+//! - `leadership`: elections that somebody asks for.
+//! - `reassignment`: replicas move by order, or off a broker that is being emptied; `balance` plans such moves.
+//! - `placement`: which brokers hold a partition.
 //! - [`records`]: what is written to the metadata log.
 //! - `partition`: what holds of the state of every partition.
 //! - [`image`]: the metadata as of one index of that log.
 #![no_std]
 extern crate alloc;
 
+mod balance;
 mod changes;
 pub mod command;
 pub mod controller;
 mod election;
 pub mod image;
 mod in_sync;
+mod leadership;
 pub mod leases;
 pub mod nearest;
 mod partition;
-pub mod placement;
+mod placement;
+mod reassignment;
 pub mod records;
-pub mod registration;
+mod registration;
 pub mod topic_config;
 mod topics;
 

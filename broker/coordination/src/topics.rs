@@ -9,13 +9,13 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use tidelog_protocol::messages::ConfigEntry;
-use tidelog_protocol::{BrokerId, ErrorCode, PartitionId, Timestamp, TopicId, TopicName};
+use tidelog_protocol::{ErrorCode, PartitionId, Timestamp, TopicId, TopicName};
 
 use crate::changes::under_minimum;
 use crate::command::{CreateTopic, Refusal, Reply};
 use crate::controller::{Decided, INTERNAL_PREFIX, PARTITIONS_PER_REQUEST_MAX};
 use crate::image::{ClusterImage, TopicImage, entries};
-use crate::placement::place;
+use crate::placement::{Spread, seed};
 use crate::records::{MetadataRecord, PartitionCreated, PartitionState, TopicConfigured, TopicCreated, TopicDeleted};
 use crate::topic_config::{InvalidConfig, TopicConfig};
 
@@ -25,9 +25,9 @@ pub(crate) fn create(image: &ClusterImage, create: &CreateTopic, now: Timestamp)
         TopicName::new(&create.name).map_err(|invalid| Refusal::new(ErrorCode::InvalidName, invalid.to_string()))?;
     check_name_is_free(image, &name)?;
     partition_count(create.partitions)?;
-    let brokers = takers(image);
+    let spread = Spread::over(image);
     let replicas = usize::from(create.replication_factor);
-    check_replication(replicas, brokers.len())?;
+    check_replication(replicas, spread.brokers())?;
     let overrides = TopicConfig::check(&create.configs).map_err(invalid_config)?;
     TopicConfig::resolve(&overrides).fits(replicas).map_err(invalid_config)?;
     assert!(image.topic(create.topic_id).is_none(), "topic ids are fresh: {}", create.topic_id);
@@ -44,7 +44,7 @@ pub(crate) fn create(image: &ClusterImage, create: &CreateTopic, now: Timestamp)
         overrides: entries(&overrides),
     };
     let mut records = vec![created.into()];
-    records.extend(new_partitions(create.topic_id, 0..create.partitions, &brokers, replicas));
+    records.extend(new_partitions(spread, create.topic_id, 0..create.partitions, replicas));
     Ok((records, reply))
 }
 
@@ -95,24 +95,44 @@ pub(crate) fn grow(image: &ClusterImage, name: &str, total: u32) -> Result<Decid
         return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
     }
     partition_count(total - held)?;
-    let brokers = takers(image);
-    check_replication(topic.replication_factor(), brokers.len())?;
-    let records = new_partitions(topic.id, held..total, &brokers, topic.replication_factor()).collect();
+    let mut spread = Spread::over(image);
+    let replicas = topic.replication_factor();
+    check_replication(replicas, spread.brokers())?;
+    spread.begin_topic(Some(topic));
+    let records = new_partitions(spread, topic.id, held..total, replicas).collect();
     Ok((records, Reply::PartitionsCreated { total }))
 }
 
+/// A partition of any topic, also of the broker's own.
+pub(crate) fn partition_named<'a>(
+    image: &'a ClusterImage,
+    name: &str,
+    partition: PartitionId,
+) -> Result<(&'a Arc<TopicImage>, &'a PartitionState), Refusal> {
+    let topic = image.topic_named(name).ok_or_else(|| no_topic(name))?;
+    let state = topic.partition(partition).ok_or_else(|| {
+        let message = format!("topic '{name}' has no partition {partition}: it has {}", topic.partitions.len());
+        Refusal::new(ErrorCode::UnknownPartition, message)
+    })?;
+    Ok((topic, state))
+}
+
+fn no_topic(name: &str) -> Refusal {
+    match TopicName::new(name) {
+        Ok(name) => Refusal::new(ErrorCode::UnknownTopic, format!("there is no topic '{name}'")),
+        Err(invalid) => Refusal::new(ErrorCode::InvalidName, invalid.to_string()),
+    }
+}
+
 /// A topic that its users may change.
-pub(crate) fn users_topic<'a>(image: &'a ClusterImage, name: &str) -> Result<&'a Arc<TopicImage>, Refusal> {
+fn users_topic<'a>(image: &'a ClusterImage, name: &str) -> Result<&'a Arc<TopicImage>, Refusal> {
     match image.topic_named(name) {
         Some(topic) if topic.internal => {
             let message = format!("topic '{name}' belongs to the broker and is not changed by hand");
             Err(Refusal::new(ErrorCode::InternalTopic, message))
         }
         Some(topic) => Ok(topic),
-        None => match TopicName::new(name) {
-            Ok(name) => Err(Refusal::new(ErrorCode::UnknownTopic, format!("there is no topic '{name}'"))),
-            Err(invalid) => Err(Refusal::new(ErrorCode::InvalidName, invalid.to_string())),
-        },
+        None => Err(no_topic(name)),
     }
 }
 
@@ -136,26 +156,20 @@ fn check_name_is_free(image: &ClusterImage, name: &TopicName) -> Result<(), Refu
     }
 }
 
-/// The brokers that can be given replicas.
-fn takers(image: &ClusterImage) -> Vec<BrokerId> {
-    image.brokers().filter(|broker| broker.takes_replicas()).map(|broker| broker.broker_id).collect()
-}
-
 fn collide(a: &str, b: &str) -> bool {
     let flat = |byte: u8| if byte == b'.' { b'_' } else { byte };
     a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| flat(a) == flat(b))
 }
 
-fn new_partitions(
+/// Partitions `indexes` of a topic, which may exist already.
+fn new_partitions<'a>(
+    mut spread: Spread<'a>,
     topic_id: TopicId,
     indexes: Range<u32>,
-    brokers: &[BrokerId],
     replicas: usize,
-) -> impl Iterator<Item = MetadataRecord> {
-    // The id is random, so topics begin at different brokers, and a topic that grows goes on where it stopped.
-    let seed = topic_id.0.iter().fold(0u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+) -> impl Iterator<Item = MetadataRecord> + use<'a> {
     indexes.map(move |index| {
-        let state = PartitionState::first(place(brokers, index, replicas, seed));
+        let state = PartitionState::first(spread.place(replicas, seed(topic_id, index)));
         PartitionCreated { topic_id, partition: PartitionId(index), state }.into()
     })
 }

@@ -1,15 +1,15 @@
 //! Random brokers that come, go, crash and are wiped, and random leaders and operators, against named invariants:
 //! LeaderIsInSync, InSyncAreReplicas, MonotonicEpochs, CleanElection, LastInSyncStays, OnlyLiveLead, FencedOnlyAsTheLast,
-//! ReplayGivesTheSameImage, SnapshotGivesTheSameImage.
+//! CopyThenSwitch, ReplayGivesTheSameImage, SnapshotGivesTheSameImage.
 
 mod cluster;
 
 use cluster::{Cluster, Folder};
 use proptest::prelude::*;
-use tidelog_coordination::command::Command;
+use tidelog_coordination::command::{Assignment, Command};
 use tidelog_coordination::records::{MetadataRecord, PartitionState};
 use tidelog_coordination::{ClusterImage, Controller};
-use tidelog_protocol::{BrokerId, MetadataIndex};
+use tidelog_protocol::{BrokerId, MetadataIndex, PartitionId};
 
 const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -24,6 +24,12 @@ enum Event {
     Alter { topic: usize, in_sync: Vec<u32> },
     Minimum { topic: usize, minimum: u32 },
     Create { topic: usize, replicas: u16, minimum: u32, written: bool },
+    Reassign { topic: usize, replicas: Option<Vec<u32>> },
+    Drain(u32),
+    Keep(u32),
+    Balance(u32),
+    Prefer,
+    Force { topic: usize, broker: u32 },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -42,6 +48,13 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (topic(), 1..5u16, 1..4u32, any::<bool>()).prop_map(|(topic, replicas, minimum, written)| {
             Event::Create { topic, replicas, minimum, written }
         }),
+        2 => (topic(), proptest::option::of(proptest::sample::subsequence(vec![4, 2, 1, 3], 0..4)))
+            .prop_map(|(topic, replicas)| Event::Reassign { topic, replicas }),
+        1 => broker().prop_map(Event::Drain),
+        1 => broker().prop_map(Event::Keep),
+        1 => (0..4u32).prop_map(Event::Balance),
+        1 => Just(Event::Prefer),
+        1 => (topic(), broker()).prop_map(|(topic, broker)| Event::Force { topic, broker }),
     ]
 }
 
@@ -53,6 +66,8 @@ enum Licence {
     Wiped,
     /// A leader said who has caught up.
     Vouched,
+    /// An operator ordered an unclean election.
+    Ordered,
 }
 
 /// Lets it happen; a refusal is one of the things that may come of it.
@@ -85,6 +100,19 @@ fn happen(cluster: &mut Cluster, event: &Event, serial: u8) -> Licence {
             }
             return Licence::Vouched;
         }
+        Event::Reassign { topic, replicas } => {
+            let replicas = replicas.as_ref().map(|list| list.iter().map(|broker| id(*broker)).collect());
+            let assignment = Assignment { topic: TOPICS[*topic].into(), partition: PartitionId(0), replicas };
+            Command::Reassign { assignments: vec![assignment] }
+        }
+        Event::Drain(broker) => Command::Drain { broker_id: id(*broker) },
+        Event::Keep(broker) => Command::Keep { broker_id: id(*broker) },
+        Event::Balance(copies_max) => Command::Balance { copies_max: *copies_max },
+        Event::Prefer => Command::ElectPreferred { partition: None },
+        Event::Force { topic, broker } => {
+            let (topic, partition, broker_id) = (TOPICS[*topic].into(), PartitionId(0), id(*broker));
+            Command::ElectUnclean { topic, partition, broker_id }
+        }
         Event::Minimum { topic, minimum } => Command::AlterTopic {
             name: TOPICS[*topic].into(),
             set: cluster::entries(&[("min.insync.replicas", &minimum.to_string())]),
@@ -105,7 +133,7 @@ fn happen(cluster: &mut Cluster, event: &Event, serial: u8) -> Licence {
         }
     };
     let _ = cluster.ask(&command);
-    Licence::Nothing
+    if matches!(event, Event::Force { .. }) { Licence::Ordered } else { Licence::Nothing }
 }
 
 fn partitions(image: &ClusterImage) -> Vec<(String, PartitionState)> {
@@ -142,7 +170,8 @@ fn follows(name: &str, before: &PartitionState, after: &PartitionState, licence:
         let leader = after.leader.expect("a new leadership has a leader");
         let trusted = before.in_sync.contains(&leader) || before.eligible.contains(&leader);
         let trusted = trusted || licence == Licence::Vouched && after.in_sync.contains(&leader);
-        assert!(trusted, "CleanElection: {name} {before:?} {after:?}");
+        let ordered = licence == Licence::Ordered && after.unclean_epoch == Some(after.leader_epoch);
+        assert!(trusted || ordered, "CleanElection: {name} {before:?} {after:?}");
     }
     assert!(
         !after.in_sync.is_empty() || before.in_sync.is_empty() || licence == Licence::Wiped,
