@@ -23,9 +23,10 @@ fn main() -> Result<()> {
         "| work | median | least to most | p50 / p99 / p99.9 ms | client / broker CPU s per GB | broker RSS MiB |"
     );
     println!("|---|---|---|---|---|---|");
-    bench.produce_rows()?;
+    let peak = bench.produce_rows()?;
     bench.durability_rows()?;
-    bench.latency_row()?;
+    bench.latency_row(40_000)?;
+    bench.latency_row((peak / 10.0) as u64)?;
     bench.start_rows()
 }
 
@@ -102,7 +103,9 @@ impl Bench {
     }
 
     /// Produce and consume, each on a topic of its own that is deleted afterwards: its pages are what the next one reuses warm.
-    fn produce_rows(&self) -> Result<()> {
+    /// Gives the records a second of the last produce row.
+    fn produce_rows(&self) -> Result<f64> {
+        let mut peak = 0.0;
         let rows = [
             ("1 KB records, 1 producer", "consume 1 KB records, 1 consumer", 1_000, 2_000_000, 1),
             ("1 KB records, 4 producers", "consume 1 KB records, 4 consumers", 1_000, 2_000_000, 4),
@@ -137,8 +140,9 @@ impl Bench {
             }
             self.print(produce, &produced);
             self.print(consume, &consumed);
+            peak = median_of(&produced, "records_per_second");
         }
-        Ok(())
+        Ok(peak)
     }
 
     /// `written` and `flushed`, one after the other, again and again.
@@ -182,11 +186,11 @@ impl Bench {
     }
 
     /// End to end at a fixed rate: a consumer follows while a producer sends.
-    fn latency_row(&self) -> Result<()> {
+    fn latency_row(&self, rate: u64) -> Result<()> {
         let data = self.folder.path().join("latency");
         let _broker = self.broker(&data)?;
         self.run("tidelog", &["topics", "create", "latency", "--durability", "written"])?;
-        let (rate, records) = (40_000, self.count(400_000));
+        let records = self.count(rate * 10);
         let mut runs = Vec::new();
         for _ in 0..=self.rounds {
             let counted = format!("--records={records}");
@@ -205,7 +209,7 @@ impl Bench {
             let output = consumer.wait_with_output()?;
             runs.push(serde_json::from_slice(&output.stdout)?);
         }
-        self.print("end to end, 40,000 records/s of 100 B, `written`", &runs[1..]);
+        self.print(&format!("end to end, {rate} records/s of 100 B, `written`"), &runs[1..]);
         drop(_broker);
         fs::remove_dir_all(&data)?;
         Ok(())
@@ -253,7 +257,7 @@ impl Bench {
     fn print(&self, name: &str, runs: &[Value]) {
         let rates: Vec<f64> = runs.iter().map(|run| number(run, "mb_per_second")).collect();
         let records: Vec<f64> = runs.iter().map(|run| number(run, "records_per_second") / 1e6).collect();
-        let of = |key: &str| spread(&runs.iter().map(|run| number(run, key)).collect::<Vec<_>>()).1;
+        let of = |key: &str| median_of(runs, key);
         let latency = |key: &str| spread(&runs.iter().map(|run| number(&run["latency_ms"], key)).collect::<Vec<_>>()).1;
         let (least, median, most) = spread(&rates);
         println!(
@@ -271,6 +275,10 @@ impl Bench {
 
 fn number(run: &Value, key: &str) -> f64 {
     run[key].as_f64().unwrap_or(f64::NAN)
+}
+
+fn median_of(runs: &[Value], key: &str) -> f64 {
+    spread(&runs.iter().map(|run| number(run, key)).collect::<Vec<_>>()).1
 }
 
 /// Least, median, most.
