@@ -158,6 +158,20 @@ api_table! {
         41 BrokerHeartbeat(BrokerHeartbeatRequest => BrokerHeartbeatResponse);
         /// A leader changes who is in sync with it; between brokers.
         42 AlterInSync(AlterInSyncRequest => AlterInSyncResponse);
+        /// Brokers, controller, and how many partitions are not as they should be.
+        43 DescribeCluster(DescribeClusterRequest => DescribeClusterResponse);
+        /// Moves partitions to other brokers.
+        44 Reassign(ReassignRequest => ReassignResponse);
+        /// Moves everything off a broker.
+        45 DrainBroker(DrainBrokerRequest => DrainBrokerResponse);
+        /// Spreads replicas and leaders evenly.
+        46 Balance(BalanceRequest => BalanceResponse);
+        /// Elects preferred leaders, or one that may have lost records.
+        47 ElectLeader(ElectLeaderRequest => ElectLeaderResponse);
+        /// Forgets a broker.
+        48 RemoveBroker(RemoveBrokerRequest => RemoveBrokerResponse);
+        /// Who holds partitions.
+        49 DescribePartitions(DescribePartitionsRequest => DescribePartitionsResponse);
         /// Where an epoch ended in the leader's log; asked by followers.
         60 EpochEnd(EpochEndRequest => EpochEndResponse);
         /// Opens a stream from a leader to a follower.

@@ -16,7 +16,7 @@
 //! - `placement`: which brokers hold a partition.
 //! - [`records`]: what is written to the metadata log.
 //! - `partition`: what holds of the state of every partition.
-//! - [`image`]: the metadata as of one index of that log.
+//! - [`image`]: the metadata as of one index of that log, and [`description`]: how an operator sees it.
 #![no_std]
 extern crate alloc;
 
@@ -24,6 +24,7 @@ mod balance;
 mod changes;
 pub mod command;
 pub mod controller;
+pub mod description;
 mod election;
 pub mod image;
 mod in_sync;

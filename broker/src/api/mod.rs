@@ -107,7 +107,9 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         }
         Some(Api::Credit | Api::StreamItem | Api::GoAway)
         | Some(Api::EpochEnd | Api::ReplicaSubscribe | Api::ReplicaProgress | Api::ReplicaItem)
-        | Some(Api::RegisterBroker | Api::BrokerHeartbeat | Api::AlterInSync)
+        | Some(Api::RegisterBroker | Api::BrokerHeartbeat | Api::AlterInSync | Api::DescribeCluster)
+        | Some(Api::Reassign | Api::DrainBroker | Api::Balance | Api::ElectLeader | Api::RemoveBroker)
+        | Some(Api::DescribePartitions)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,

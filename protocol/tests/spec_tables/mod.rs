@@ -145,6 +145,7 @@ fn nested_spec<M: Message>() -> Nested {
 pub fn nested() -> Vec<Nested> {
     vec![
         nested_spec::<BrokerAddress>(),
+        nested_spec::<BrokerDescription>(),
         nested_spec::<ConfigEntry>(),
         nested_spec::<ConfigValue>(),
         nested_spec::<EpochEndPoint>(),
@@ -153,13 +154,17 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<InSyncOutcome>(),
         nested_spec::<InSyncReplica>(),
         nested_spec::<InSyncState>(),
+        nested_spec::<NamedPartition>(),
         nested_spec::<OffsetAnswer>(),
         nested_spec::<OffsetQuery>(),
         nested_spec::<OffsetRange>(),
+        nested_spec::<PartitionCounts>(),
         nested_spec::<PartitionDescription>(),
         nested_spec::<PartitionMetadata>(),
         nested_spec::<PartitionProgress>(),
+        nested_spec::<PartitionReplicas>(),
         nested_spec::<Position>(),
+        nested_spec::<ReplicaAssignment>(),
         nested_spec::<ServedApi>(),
         nested_spec::<TopicDescription>(),
         nested_spec::<TopicMetadata>(),
@@ -184,7 +189,7 @@ pub fn wire_enums() -> Vec<(&'static str, Values)> {
             ),)*]
         };
     }
-    values![Acks Isolation LogHealth PositionKind ReplicaStreamOutcome]
+    values![Acks BrokerStanding Isolation LogHealth PartitionFilter PositionKind ReplicaStreamOutcome]
 }
 
 fn enums() -> String {
