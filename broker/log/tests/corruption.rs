@@ -49,14 +49,20 @@ fn read_around(log: &Log) -> (Vec<(u64, Vec<u8>)>, Vec<(u64, u64)>) {
     (found, refused)
 }
 
-#[test]
-fn a_tail_torn_at_any_byte_is_cut_and_cutting_twice_changes_nothing() {
+/// A log of so many batches, each of two records and 111 bytes.
+fn batches_of_two(count: u8) -> (tempfile::TempDir, std::path::PathBuf, Log) {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("t-0");
     let (mut log, _) = open(&dir);
-    for number in 0..5u8 {
+    for number in 0..count {
         append(&mut log, 2, &[number; 50]);
     }
+    (temp, dir, log)
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_and_cutting_twice_changes_nothing() {
+    let (temp, dir, mut log) = batches_of_two(5);
     log.tidy().unwrap();
     append(&mut log, 2, &[9; 50]);
     let before = read_all(&log.reader(), Offset::ZERO).unwrap();
@@ -89,12 +95,7 @@ fn a_tail_torn_at_any_byte_is_cut_and_cutting_twice_changes_nothing() {
 
 #[test]
 fn damage_in_the_unflushed_tail_with_valid_batches_behind_it_is_fenced_not_cut() {
-    let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("t-0");
-    let (mut log, _) = open(&dir);
-    for number in 0..6u8 {
-        append(&mut log, 2, &[number; 50]);
-    }
+    let (_temp, dir, log) = batches_of_two(6);
     let before = read_all(&log.reader(), Offset::ZERO).unwrap();
     drop(log);
     let path = segment(&dir, 0);
@@ -118,12 +119,7 @@ fn damage_in_the_unflushed_tail_with_valid_batches_behind_it_is_fenced_not_cut()
 
 #[test]
 fn a_segment_that_is_shorter_than_its_checkpoint_is_a_loss_and_appends_go_on_behind_it() {
-    let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("t-0");
-    let (mut log, _) = open(&dir);
-    for number in 0..6u8 {
-        append(&mut log, 2, &[number; 50]);
-    }
+    let (_temp, dir, log) = batches_of_two(6);
     log.close().unwrap();
     fs::File::options().write(true).open(segment(&dir, 0)).unwrap().set_len(3 * 111 + 20).unwrap();
     for _ in 0..2 {

@@ -25,6 +25,26 @@ fn try_append(log: &mut Log, payload: &[u8]) -> Result<Offset, AppendError> {
     log.append(&[Group::new(&bytes, &[header])], EPOCH).map(|done| done.base_offset)
 }
 
+/// A log on a fault disk, with a flusher of its own and somebody who hears what it does.
+struct Watched {
+    disk: Arc<FaultDisk>,
+    flusher: Flusher,
+    heard: Arc<Heard>,
+    log: Log,
+    _temp: tempfile::TempDir,
+}
+
+fn watched(flusher_options: FlusherOptions) -> Watched {
+    let _temp = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::new();
+    let flusher = Flusher::start(flusher_options).unwrap();
+    let heard = Arc::new(Heard::default());
+    let mut opened = options(&_temp.path().join("t-0"), disk.clone());
+    (opened.listener, opened.flusher) = (heard.clone(), flusher.handle());
+    let (log, _) = Log::open(opened).unwrap();
+    Watched { disk, flusher, heard, log, _temp }
+}
+
 #[test]
 fn short_writes_and_interruptions_are_finished() {
     let temp = tempfile::tempdir().unwrap();
@@ -199,13 +219,7 @@ fn a_failed_flush_is_final_it_poisons_the_log_and_is_never_tried_again() {
 
 #[test]
 fn the_flusher_groups_what_waits_and_tells_when_it_is_durable() {
-    let temp = tempfile::tempdir().unwrap();
-    let disk = FaultDisk::new();
-    let flusher = Flusher::start(FlusherOptions::default()).unwrap();
-    let heard = Arc::new(Heard::default());
-    let mut opened = options(&temp.path().join("t-0"), disk.clone());
-    (opened.listener, opened.flusher) = (heard.clone(), flusher.handle());
-    let (mut log, _) = Log::open(opened).unwrap();
+    let Watched { disk: _disk, flusher, heard, mut log, _temp } = watched(FlusherOptions::default());
     for number in 0..500u32 {
         append(&mut log, 2, &number.to_be_bytes());
         log.request_flush();
@@ -221,15 +235,9 @@ fn the_flusher_groups_what_waits_and_tells_when_it_is_durable() {
 
 #[test]
 fn a_flush_that_finds_no_descriptor_is_tried_again() {
-    let temp = tempfile::tempdir().unwrap();
-    let disk = FaultDisk::new();
     let flusher_options =
         FlusherOptions { background_interval: Duration::from_millis(20), ..FlusherOptions::default() };
-    let flusher = Flusher::start(flusher_options).unwrap();
-    let heard = Arc::new(Heard::default());
-    let mut opened = options(&temp.path().join("t-0"), disk.clone());
-    (opened.listener, opened.flusher) = (heard.clone(), flusher.handle());
-    let (mut log, _) = Log::open(opened).unwrap();
+    let Watched { disk, flusher: _flusher, heard, mut log, _temp } = watched(flusher_options);
     append(&mut log, 1, b"x");
     log.roll().unwrap();
     append(&mut log, 1, b"in a segment whose name is not durable yet");
@@ -248,13 +256,7 @@ fn a_flush_that_finds_no_descriptor_is_tried_again() {
 
 #[test]
 fn a_flush_that_fails_on_the_flushers_thread_poisons_the_log() {
-    let temp = tempfile::tempdir().unwrap();
-    let disk = FaultDisk::new();
-    let flusher = Flusher::start(FlusherOptions::default()).unwrap();
-    let heard = Arc::new(Heard::default());
-    let mut opened = options(&temp.path().join("t-0"), disk.clone());
-    (opened.listener, opened.flusher) = (heard.clone(), flusher.handle());
-    let (mut log, _) = Log::open(opened).unwrap();
+    let Watched { disk, flusher: _flusher, heard, mut log, _temp } = watched(FlusherOptions::default());
     disk.arm(Operation::SyncData, 0, Fault::Stuck(ErrorKind::Other));
     append(&mut log, 1, b"x");
     log.request_flush();
