@@ -104,7 +104,8 @@ impl<'a> Seating<'a> {
         }
         if self.next.in_sync.len() > 1 {
             remove(&mut self.next.in_sync, broker);
-            if departure == Departure::Complete && self.next.in_sync.len() < self.min_in_sync {
+            // Eligible only while the set is below the minimum, see `finish`.
+            if departure == Departure::Complete {
                 self.next.eligible.push(broker);
             }
         } else if departure != Departure::Complete {

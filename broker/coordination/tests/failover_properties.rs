@@ -1,15 +1,17 @@
 //! Random brokers that come, go, crash and are wiped, and random leaders and operators, against named invariants:
-//! LeaderIsInSync, InSyncAreReplicas, MonotonicEpochs, CleanElection, LastInSyncStays, OnlyLiveLead, FencedOnlyAsTheLast,
+//! NoAckedRecordLost, LeaderIsInSync, InSyncAreReplicas, MonotonicEpochs, CleanElection, LastInSyncStays, OnlyLiveLead, FencedOnlyAsTheLast,
 //! CopyThenSwitch, ReplayGivesTheSameImage, SnapshotGivesTheSameImage.
 
 mod cluster;
+
+use std::collections::BTreeSet;
 
 use cluster::{Cluster, Folder};
 use proptest::prelude::*;
 use tidelog_coordination::command::{Assignment, Command};
 use tidelog_coordination::records::{MetadataRecord, PartitionState};
 use tidelog_coordination::{ClusterImage, Controller};
-use tidelog_protocol::{BrokerId, MetadataIndex, PartitionId};
+use tidelog_protocol::{BrokerId, Durability, MetadataIndex, PartitionId};
 
 const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -179,6 +181,52 @@ fn follows(name: &str, before: &PartitionState, after: &PartitionState, licence:
     );
 }
 
+/// Which replicas lack a record that was acknowledged, by partition and broker. Assumes the worst: a partition with enough in sync
+/// acknowledges a record at once, and nobody outside the set gets it; a crash loses what was only written.
+#[derive(Default)]
+struct Lacking(BTreeSet<(String, BrokerId)>);
+
+impl Lacking {
+    /// A broker starts with less than it had, as far as it was the only one to have it: then it is lost, and nobody lacks it.
+    fn lose(&mut self, image: &ClusterImage, broker: BrokerId, folder: u8) {
+        for topic in image.topics() {
+            for (index, state) in topic.partitions.iter().enumerate() {
+                let others = state.in_sync.iter().chain(&state.eligible).any(|other| *other != broker);
+                let tail_lost = folder == 1 && topic.config.durability == Durability::Written && others;
+                if folder == 0 || tail_lost {
+                    self.0.insert((format!("{}-{index}", topic.name), broker));
+                }
+            }
+        }
+    }
+
+    /// After an event: who leads has everything, or it was the order of an operator; then records are acknowledged.
+    fn check(&mut self, image: &ClusterImage, before: &ClusterImage, licence: Licence) {
+        for topic in image.topics() {
+            for (index, state) in topic.partitions.iter().enumerate() {
+                let name = format!("{}-{index}", topic.name);
+                let lacks = |lacking: &Self, broker: BrokerId| lacking.0.contains(&(name.clone(), broker));
+                let old = before.topic(topic.id).map(|topic| &topic.partitions[index]);
+                let unclean = old.is_some_and(|old| old.unclean_epoch != state.unclean_epoch);
+                if licence == Licence::Vouched || unclean {
+                    state.in_sync.iter().for_each(|broker| {
+                        self.0.remove(&(name.clone(), *broker));
+                    });
+                }
+                let Some(leader) = state.leader else { continue };
+                assert!(!lacks(self, leader), "NoAckedRecordLost: {name} {old:?} {state:?}");
+                if state.in_sync.len() >= usize::from(topic.config.min_in_sync_replicas) {
+                    for broker in state.in_sync.iter() {
+                        assert!(!lacks(self, *broker), "NoAckedRecordLost: {name} {old:?} {state:?}");
+                    }
+                    let outside = (1..5).map(BrokerId).filter(|broker| !state.in_sync.contains(broker));
+                    self.0.extend(outside.map(|broker| (name.clone(), broker)));
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
@@ -191,10 +239,18 @@ proptest! {
         for (topic, replicas) in TOPICS.iter().take(2).zip([1, 3]) {
             let _ = cluster.create(topic, |topic| topic.replication_factor = replicas);
         }
+        let mut lacking = Lacking::default();
         for (serial, event) in (10..).zip(&events) {
             let before = cluster.controller.clone();
+            let registered = before.image().last_broker_epoch();
             let licence = happen(&mut cluster, event, serial);
             let image = cluster.controller.image();
+            if let Event::Start { broker, folder } = event
+                && image.last_broker_epoch() > registered
+            {
+                lacking.lose(before.image(), BrokerId(*broker), *folder);
+            }
+            lacking.check(image, before.image(), licence);
             for (name, state) in partitions(image) {
                 sound(image, &name, &state);
             }
