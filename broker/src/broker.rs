@@ -9,8 +9,8 @@ use tidelog_coordination::Command;
 use tidelog_coordination::command::{Admission, RegisterBroker};
 use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
-use tidelog_log::{Disk, Flusher, FlusherOptions, OsDisk, SpaceGuard, StorageError};
-use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
+use tidelog_log::{Disk, Flusher, FlusherHandle, FlusherOptions, OsDisk, PartitionDir, SpaceGuard, StorageError};
+use tidelog_protocol::{BrokerId, ErrorCode, WireError};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -23,7 +23,9 @@ use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
 use crate::partition::{Opening, Registry, RegistryOptions};
 use crate::pulse::Pulse;
-use crate::quorum::{Controllers, Quorum, QuorumError};
+use crate::quorum::{
+    Address, Beginning, Controllers, NoPeers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions,
+};
 use crate::{admin_http, scrubber, shutdown};
 
 /// Why a broker does not start.
@@ -50,7 +52,10 @@ pub enum StartError {
     Thread(std::io::Error),
     /// The metadata cannot be read.
     #[error(transparent)]
-    Metadata(#[from] QuorumError),
+    Metadata(#[from] OpenStorageError),
+    /// The metadata cannot be changed.
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
     /// There are partitions but nothing says of which topics.
     #[error("{} holds partitions but no metadata: restore the folder __cluster_metadata-0 from a copy, or use an empty data folder", data.display())]
     MetadataLost {
@@ -81,6 +86,14 @@ struct Storage {
     data: Arc<DataDir>,
     flusher: Flusher,
     space: Arc<SpaceGuard>,
+    quorum: QuorumStorage,
+}
+
+/// What a node is put together from.
+struct Parts {
+    data: Arc<DataDir>,
+    flusher: FlusherHandle,
+    space: Arc<SpaceGuard>,
     quorum: Quorum,
 }
 
@@ -103,9 +116,12 @@ impl Broker {
         let listener = bind("listen", config.listen)?;
         let admin = bind("admin_listen", config.admin_listen)?;
         let (address, admin_address) = (listener.address, admin.address);
-        let storage = open_storage(&config, disk).await?;
-        let node = assemble(config, started, &storage, address).await?;
-        let Storage { data, flusher, .. } = storage;
+        let storage = open_storage(&config, disk, advertised(&config, address)).await?;
+        let Storage { data, flusher, space, quorum } = storage;
+        let quorum = Quorum::start(quorum, NoPeers, Beginning::Found).await?;
+        quorum.leads().await?;
+        let parts = Parts { data: data.clone(), flusher: flusher.handle(), space, quorum };
+        let node = assemble(config, started, parts, address).await?;
         let _end_tasks = [node.draining.clone().drop_guard(), node.connections_close.clone().drop_guard()];
         let _pulse = Pulse::start(tokio::runtime::Handle::current()).map_err(StartError::Thread)?;
         let broker = Self { node: node.clone(), address, admin_address, data, flusher, _pulse, _end_tasks };
@@ -164,22 +180,27 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<Listener, StartError> 
     Listener::bind(address).map_err(|error| StartError::Listen { key, address, error })
 }
 
-async fn open_storage(config: &Config, disk: Arc<dyn Disk>) -> Result<Storage, StartError> {
+/// Where clients and other brokers are told to connect.
+fn advertised(config: &Config, address: SocketAddr) -> Address {
+    let (host, port) = config.advertise.0.clone().unwrap_or((address.ip().to_string(), address.port()));
+    Address { host, port }
+}
+
+async fn open_storage(config: &Config, disk: Arc<dyn Disk>, address: Address) -> Result<Storage, StartError> {
     let config = config.clone();
     let open = move || {
         let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, None)?);
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?);
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
         let flusher = Flusher::start(options).map_err(StartError::Thread)?;
-        let quorum = Quorum::open(
-            &config.data.0,
-            disk.clone(),
-            flusher.handle().with_reserve(),
-            BrokerId(config.broker_id),
-            data.format().incarnation,
-        )?;
-        let begins = quorum.image().borrow().as_of() == MetadataIndex(0);
-        if begins && data.partitions()?.iter().any(|folder| !folder.topic.as_str().starts_with(INTERNAL_PREFIX)) {
+        let quorum = QuorumStorage::open(StorageOptions {
+            data: data.clone(),
+            flusher: flusher.handle().with_reserve(),
+            broker: BrokerId(config.broker_id),
+            address,
+        })?;
+        let is_users = |folder: &PartitionDir| !folder.topic.as_str().starts_with(INTERNAL_PREFIX);
+        if quorum.is_fresh() && data.partitions()?.iter().any(is_users) {
             return Err(StartError::MetadataLost { data: config.data.0 });
         }
         Ok(Storage { data, flusher, space, quorum })
@@ -193,11 +214,12 @@ async fn open_storage(config: &Config, disk: Arc<dyn Disk>) -> Result<Storage, S
 async fn assemble(
     config: Config,
     started: Instant,
-    storage: &Storage,
+    storage: Parts,
     address: SocketAddr,
 ) -> Result<Arc<Node>, StartError> {
     let broker_id = BrokerId(config.broker_id);
     let controllers = Controllers::new(storage.quorum.clone());
+<<<<<<< HEAD
     let (host, port) = config.advertise.0.clone().unwrap_or((address.ip().to_string(), address.port()));
     let register = RegisterBroker {
         broker_id,
@@ -208,6 +230,10 @@ async fn assemble(
         closed_cleanly: None,
         admission: Admission::AtOnce,
     };
+=======
+    let Address { host, port } = advertised(&config, address);
+    let register = RegisterBroker { broker_id, incarnation: storage.data.format().incarnation, host, port, rack: None };
+>>>>>>> e4eb398 (Keep the metadata in a quorum of one: its log, vote and snapshots durable, its storage as openraft's suite wants it)
     match controllers.submit(Command::RegisterBroker(register)).await {
         Ok(_) => {}
         // What is there can be read, and nothing else must be said about this broker than is known already.
@@ -220,7 +246,7 @@ async fn assemble(
     let metrics = Arc::new(Metrics::new());
     let opening = Opening {
         data: storage.data.clone(),
-        flusher: storage.flusher.handle(),
+        flusher: storage.flusher.clone(),
         space: storage.space.clone(),
         metrics: metrics.clone(),
         queue_bytes_max: config.partition_queue_bytes_max,

@@ -39,7 +39,7 @@ pub mod scrub;
 mod segment;
 mod segment_files;
 mod segment_index;
-mod small_file;
+pub mod small_file;
 pub mod space;
 mod state;
 mod storage_error;

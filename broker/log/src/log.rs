@@ -301,6 +301,25 @@ impl Log {
         Ok(self.publish(base_offset, taken))
     }
 
+    /// Makes sure that the disk has room for `bytes` more bytes of batches, so that an append of them is not refused for want of space.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn reserve(&mut self, bytes: u64) -> Result<(), AppendError> {
+        self.check()?;
+        if !self.state.flusher.has_space() {
+            return Err(AppendError::StorageFull);
+        }
+        let segment_bytes = self.state.place.options.segment_bytes;
+        if bytes > u64::from(segment_bytes) {
+            return Err(AppendError::TooLarge { bytes, segment_bytes });
+        }
+        if !self.active.has_room(bytes, self.end().plus(1)) {
+            self.begin_segment(u64::from(segment_bytes))?;
+        }
+        self.active.grow(self.active.end_bytes() + bytes).map_err(|error| self.refuse("allocate", error))
+    }
+
     /// Seals the active segment and begins a new one. Nothing happens to an empty one.
     ///
     /// # Errors

@@ -18,14 +18,16 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Which kind of file, and the newest version of it that this code reads. It writes that version.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Kind {
-    pub(crate) magic: [u8; 4],
-    pub(crate) version: u16,
+pub struct Kind {
+    /// Its first four bytes.
+    pub magic: [u8; 4],
+    /// The newest version.
+    pub version: u16,
 }
 
 /// Why a small file gave no body.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SmallFileError {
+pub enum SmallFileError {
     /// There is no such file.
     #[error("the file is missing")]
     Missing,
@@ -34,14 +36,22 @@ pub(crate) enum SmallFileError {
     Damaged(&'static str),
     /// A later release wrote it.
     #[error("the file has version {found}, this release reads up to {newest}")]
-    Newer { found: u16, newest: u16 },
+    Newer {
+        /// Its version.
+        found: u16,
+        /// The newest that this release reads.
+        newest: u16,
+    },
     /// The disk refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
 /// Replaces the file durably.
-pub(crate) fn replace(disk: &dyn Disk, path: &Path, kind: Kind, body: &[u8]) -> Result<(), StorageError> {
+///
+/// # Errors
+/// [`StorageError`]; the old file or the new one is there, never a mix.
+pub fn replace(disk: &dyn Disk, path: &Path, kind: Kind, body: &[u8]) -> Result<(), StorageError> {
     let mut temp = path.as_os_str().to_owned();
     temp.push(TEMP_SUFFIX);
     let temp = Path::new(&temp);
@@ -61,7 +71,10 @@ pub(crate) fn replace(disk: &dyn Disk, path: &Path, kind: Kind, body: &[u8]) -> 
 }
 
 /// The body and its version.
-pub(crate) fn read(disk: &dyn Disk, path: &Path, kind: Kind) -> Result<(u16, Vec<u8>), SmallFileError> {
+///
+/// # Errors
+/// [`SmallFileError`].
+pub fn read(disk: &dyn Disk, path: &Path, kind: Kind) -> Result<(u16, Vec<u8>), SmallFileError> {
     let content = match read_whole(disk, path, FILE_BYTES_MAX) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SmallFileError::Missing),

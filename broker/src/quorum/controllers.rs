@@ -7,7 +7,7 @@ use tidelog_coordination::{ClusterImage, Command, Controller, Reply};
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
 use tokio::sync::{Mutex, watch};
 
-use super::local::{Quorum, Role};
+use super::consensus::{Quorum, QuorumError, Role};
 use crate::clock;
 
 /// The way to read and change metadata.
@@ -41,13 +41,14 @@ impl Controllers {
     #[must_use]
     pub fn leader(&self) -> Option<BrokerId> {
         match self.quorum.role() {
-            Role::Leader { broker } => Some(broker),
+            Role::Leader { broker, .. } => Some(broker),
+            Role::Follower { leader } => leader,
         }
     }
 
     /// Why metadata cannot be changed any more.
     #[must_use]
-    pub fn failure(&self) -> Option<&str> {
+    pub fn failure(&self) -> Option<String> {
         self.quorum.failure()
     }
 
@@ -68,22 +69,26 @@ impl Controllers {
 
     async fn decide(&self, command: Command) -> Result<(Reply, MetadataIndex), WireError> {
         let _turn = self.one_at_a_time.lock().await;
-        let image = self.image();
-        let decision = Controller::new((*image).clone()).handle(&command, clock::now())?;
-        let index = if decision.records.is_empty() {
-            image.as_of()
-        } else {
-            let proposed = self.quorum.propose(decision.records).await;
-            proposed.map_err(|error| WireError::new(error.code(), error.to_string()))?
-        };
-        Ok((decision.reply, index))
+        loop {
+            let image = self.image();
+            let decision = Controller::new((*image).clone()).handle(&command, clock::now())?;
+            if decision.records.is_empty() {
+                return Ok((decision.reply, image.as_of()));
+            }
+            match self.quorum.propose(image.as_of(), decision.records).await {
+                Ok(index) => return Ok((decision.reply, index)),
+                // Something that was under way before is settled now; what was decided without it is void.
+                Err(QuorumError::Superseded) => {}
+                Err(error) => return Err(WireError::new(error.code(), error.to_string())),
+            }
+        }
     }
 
     /// Flushes and closes the metadata log.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub async fn close(&self) -> Result<(), super::QuorumError> {
+    pub async fn close(&self) -> Result<(), QuorumError> {
         let _turn = self.one_at_a_time.lock().await;
         self.quorum.close().await
     }
@@ -93,11 +98,18 @@ impl Controllers {
 mod tests {
     use std::time::Duration;
 
+<<<<<<< HEAD
     use tidelog_coordination::command::{Admission, CreateTopic, RegisterBroker};
     use tidelog_log::{FlusherHandle, OsDisk};
     use tidelog_protocol::{IncarnationId, TopicId};
+=======
+    use tidelog_coordination::command::{CreateTopic, RegisterBroker};
+    use tidelog_log::{DataDir, FlusherHandle, OsDisk};
+    use tidelog_protocol::TopicId;
+>>>>>>> e4eb398 (Keep the metadata in a quorum of one: its log, vote and snapshots durable, its storage as openraft's suite wants it)
 
     use super::*;
+    use crate::quorum::{Address, Beginning, NoPeers, QuorumStorage, StorageOptions};
 
     fn create(name: &str, id: u8) -> Command {
         let (name, configs) = (name.to_string(), Vec::new());
@@ -115,9 +127,14 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn who_stops_waiting_does_not_give_the_turn_away() {
         let folder = tempfile::tempdir().unwrap();
-        let (broker_id, incarnation) = (BrokerId(1), IncarnationId([1; 16]));
-        let disk = Arc::new(OsDisk);
-        let quorum = Quorum::open(folder.path(), disk, FlusherHandle::detached(), broker_id, incarnation).unwrap();
+        let broker_id = BrokerId(1);
+        let data = Arc::new(DataDir::open(Arc::new(OsDisk), folder.path(), None).unwrap());
+        let incarnation = data.format().incarnation;
+        let address = Address { host: "localhost".into(), port: 9092 };
+        let options = StorageOptions { data, flusher: FlusherHandle::detached(), broker: broker_id, address };
+        let storage = QuorumStorage::open(options).unwrap();
+        let quorum = Quorum::start(storage, NoPeers, Beginning::Found).await.unwrap();
+        quorum.leads().await.unwrap();
         let controllers = Controllers::new(quorum);
         let register = RegisterBroker {
             broker_id,

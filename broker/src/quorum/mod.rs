@@ -1,12 +1,31 @@
 //! Metadata and the way to change it. In flow order:
 //! - [`controllers`]: takes a command, lets the pure controller decide, proposes its records, waits until they hold.
-//! - [`local`]: the quorum of one: a flushed log of metadata records and the image that they make.
+//! - `consensus`: the seam: propose many records as one entry, watch the image, know the role and the members.
+//! - `raft_types`, `entry_batch`, `network`: what travels between the members.
+//! - `log_store`, `journal_thread`, `journal`, `marks`: the log, the vote and what was purged, durable before anybody is told.
+//! - `state_machine`, `snapshot`: what settled entries make.
+//! - `storage`, `one_broker_log`: opening all of it, also what a release without a quorum left.
 //!
-//! The seam to consensus is what [`local::Quorum`] offers and no more: propose many records as one entry, watch the image, know
-//! the role. Knows nothing of sockets, nor of where partitions are opened.
+//! Knows nothing of sockets, nor of where partitions are opened.
 
+mod consensus;
 mod controllers;
-mod local;
+mod entry_batch;
+mod journal;
+mod journal_thread;
+mod log_store;
+mod marks;
+mod network;
+mod one_broker_log;
+mod raft_types;
+mod snapshot;
+mod state_machine;
+mod storage;
+#[cfg(test)]
+mod storage_suite;
 
+pub use consensus::{Beginning, MemberStatus, Quorum, QuorumError, Role};
 pub use controllers::Controllers;
-pub use local::{Quorum, QuorumError, Role};
+pub use network::NoPeers;
+pub use raft_types::{Address, Member};
+pub use storage::{OpenStorageError, QuorumStorage, StorageOptions};

@@ -1,0 +1,423 @@
+//! The quorum: proposals become settled on a majority of the voters, the image follows, and one member leads. Knows nothing of what
+//! the records mean, nor of how the other members are reached.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::{RaftMetrics, RaftNetworkFactory, ServerState, SnapshotPolicy};
+use tidelog_coordination::{ClusterImage, MetadataRecord};
+use tidelog_log::AppendError;
+use tidelog_protocol::{BrokerId, MetadataIndex};
+use tokio::sync::watch;
+
+use super::entry_batch::{ENTRY_BYTES_MAX, pack};
+use super::journal::WriteError;
+use super::log_store::LogStore;
+use super::raft_types::{Address, Member, Outcome, Proposal, RaftTypes};
+use super::storage::{OpenStorageError, QuorumStorage};
+
+/// How often a leader lets the others know that it is there, which is also how long it waits for their answer.
+const HEARTBEAT_MS: u64 = 200;
+/// A voter that hears nothing from a leader for a time between these two stands for election.
+const ELECTION_MS: (u64, u64) = (600, 1_200);
+/// How long a snapshot may take on its way to a lagging member.
+const SNAPSHOT_MS: u64 = 30_000;
+/// Entries after which a snapshot is made, and how many of those in it stay in the log for members that lag a little.
+const SNAPSHOT_ENTRIES: (u64, u64) = (2_000, 100);
+/// Bytes of records after which a snapshot is made: what a start has to apply again.
+const SNAPSHOT_BYTES: u64 = 4 << 20;
+/// A member that lags further than this gets a snapshot in place of entries.
+const LAG_ENTRIES: u64 = 4_000;
+/// Entries sent to another member at once.
+const SENT_ENTRIES: u64 = 64;
+/// How long a proposal may take. Longer than any hiccup of a healthy quorum.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A leader that has not heard from a majority for so long does not even try.
+const SILENCE_MS: u64 = 2 * ELECTION_MS.1;
+/// What an entry takes besides its records, at most.
+const ENTRY_OVERHEAD_BYTES: usize = 4 << 10;
+
+/// What this broker is in the quorum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It runs the controller, and its image lacks nothing that was settled before it began to lead.
+    Leader {
+        /// Itself.
+        broker: BrokerId,
+        /// Its leadership.
+        term: u64,
+    },
+    /// It follows.
+    Follower {
+        /// The broker that leads, if it is known.
+        leader: Option<BrokerId>,
+    },
+}
+
+/// Why metadata cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum QuorumError {
+    /// What lies in the data folder cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenStorageError),
+    /// The log has no room.
+    #[error("the metadata log cannot be written: {0}")]
+    Full(WriteError),
+    /// The log cannot be written.
+    #[error("the metadata log cannot be written: {0}")]
+    Storage(String),
+    /// Too much for one entry.
+    #[error(
+        "the change does not fit into one entry of the metadata log: {bytes} bytes, {limit} at most; ask for less at once"
+    )]
+    TooLarge {
+        /// What it takes.
+        bytes: usize,
+        /// What there is room for.
+        limit: usize,
+    },
+    /// Another broker leads, or nobody does.
+    #[error("this broker does not lead the metadata quorum; {}", leader_sentence(.leader))]
+    NotLeader {
+        /// The one that does, if it is known.
+        leader: Option<BrokerId>,
+    },
+    /// A majority of the voters cannot be reached. Nothing was changed.
+    #[error(
+        "no majority of the metadata quorum has answered for {silent_ms} ms: metadata cannot be changed until it does"
+    )]
+    NoQuorum {
+        /// Since when.
+        silent_ms: u64,
+    },
+    /// It was proposed, and nobody knows yet what will become of it.
+    #[error("the metadata quorum did not settle the change within {PATIENCE:?}; whether it will hold is unknown")]
+    Unknown,
+    /// Another proposal came in between. Nothing was changed; decide again.
+    #[error("another change of the metadata came in between")]
+    Superseded,
+    /// The consensus stopped: the disk failed, or the broker shuts down.
+    #[error("the metadata quorum has stopped on this broker: {0}")]
+    Stopped(String),
+    /// It does not start.
+    #[error("the metadata quorum cannot start: {0}")]
+    Start(String),
+}
+
+fn leader_sentence(leader: &Option<BrokerId>) -> String {
+    leader.map_or_else(|| "nobody leads it at the moment".into(), |leader| format!("broker {leader} does"))
+}
+
+impl From<Fatal<Member>> for QuorumError {
+    fn from(fatal: Fatal<Member>) -> Self {
+        match fatal {
+            Fatal::StorageError(error) => Self::Storage(error.to_string()),
+            other => Self::Stopped(other.to_string()),
+        }
+    }
+}
+
+/// A member of the quorum, for display and for dialling.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberStatus {
+    /// Who.
+    pub member: Member,
+    /// Where.
+    pub address: Address,
+    /// Whether it votes, or only learns.
+    pub is_voter: bool,
+}
+
+/// The metadata quorum as one broker takes part in it: propose, watch, role.
+#[derive(Clone, Debug)]
+pub struct Quorum {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) raft: openraft::Raft<RaftTypes>,
+    storage: QuorumStorage,
+    role: watch::Receiver<Role>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quorum").field("member", &self.storage.member).field("role", &*self.role.borrow()).finish()
+    }
+}
+
+/// Whether a broker whose folder never held metadata makes a cluster of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Beginning {
+    /// It does.
+    Found,
+    /// It waits to be taken in by another.
+    Join,
+}
+
+impl Quorum {
+    /// Takes part from now on.
+    ///
+    /// # Errors
+    /// [`QuorumError`].
+    pub async fn start<N>(storage: QuorumStorage, network: N, beginning: Beginning) -> Result<Self, QuorumError>
+    where
+        N: RaftNetworkFactory<RaftTypes>,
+    {
+        let config = openraft::Config {
+            cluster_name: "tidelog".into(),
+            heartbeat_interval: HEARTBEAT_MS,
+            election_timeout_min: ELECTION_MS.0,
+            election_timeout_max: ELECTION_MS.1,
+            install_snapshot_timeout: SNAPSHOT_MS,
+            max_payload_entries: SENT_ENTRIES,
+            replication_lag_threshold: LAG_ENTRIES,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES.0),
+            max_in_snapshot_log_to_keep: SNAPSHOT_ENTRIES.1,
+            purge_batch_size: SNAPSHOT_ENTRIES.1,
+            ..openraft::Config::default()
+        };
+        let config = config.validate().map_err(|error| QuorumError::Start(error.to_string()))?;
+        let member = storage.member;
+        let store = LogStore::new(storage.journal.clone(), storage.machine.clone());
+        let raft = openraft::Raft::new(member, Arc::new(config), network, store, storage.machine.clone()).await?;
+        if storage.is_fresh() && beginning == Beginning::Found {
+            let founders = BTreeMap::from([(member, storage.address.clone())]);
+            match raft.initialize(founders).await {
+                Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(error) => return Err(QuorumError::Start(error.to_string())),
+            }
+        } else {
+            stand_if_alone(&raft, member).await?;
+        }
+        let metrics = raft.metrics();
+        let (role, watched) = watch::channel(Role::Follower { leader: None });
+        let shared = Arc::new(Shared { raft, storage, role: watched });
+        tokio::spawn(follow(Arc::downgrade(&shared), metrics, role));
+        Ok(Self { shared })
+    }
+
+    /// The image and its changes.
+    #[must_use]
+    pub fn image(&self) -> watch::Receiver<Arc<ClusterImage>> {
+        self.shared.storage.machine.image()
+    }
+
+    /// Which member this is.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        self.shared.storage.member
+    }
+
+    /// What this broker is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        *self.shared.role.borrow()
+    }
+
+    /// What this broker is, and its changes.
+    #[must_use]
+    pub fn roles(&self) -> watch::Receiver<Role> {
+        self.shared.role.clone()
+    }
+
+    /// Everyone who belongs to the quorum, as far as this broker knows.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberStatus> {
+        let stored = self.shared.raft.metrics().borrow().membership_config.clone();
+        let membership = stored.membership();
+        let status = |(member, address): (&Member, &Address)| MemberStatus {
+            member: *member,
+            address: address.clone(),
+            is_voter: membership.voter_ids().any(|voter| voter == *member),
+        };
+        membership.nodes().map(status).collect()
+    }
+
+    /// The member that leads, if one is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<Member> {
+        self.shared.raft.metrics().borrow().current_leader
+    }
+
+    /// True where the quorum is this broker alone.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        matches!(&self.members()[..], [only] if only.member == self.member() && only.is_voter)
+    }
+
+    /// Makes the records hold, all or none, if the image that they were decided on is still the newest: they are durable on a
+    /// majority and in the image when this returns.
+    ///
+    /// # Errors
+    /// [`QuorumError`]; nothing holds then, but for [`QuorumError::Unknown`].
+    pub async fn propose(
+        &self,
+        decided_on: MetadataIndex,
+        records: Vec<MetadataRecord>,
+    ) -> Result<MetadataIndex, QuorumError> {
+        if let Role::Follower { leader } = self.role() {
+            self.check_running()?;
+            return Err(QuorumError::NotLeader { leader });
+        }
+        if let Some(silent_ms) =
+            self.shared.raft.metrics().borrow().millis_since_quorum_ack.filter(|ms| *ms > SILENCE_MS)
+        {
+            return Err(QuorumError::NoQuorum { silent_ms });
+        }
+        // The image first: what does not follow from it must never become durable.
+        let mut image = (**self.image().borrow()).clone();
+        if image.as_of() != decided_on {
+            return Err(QuorumError::Superseded);
+        }
+        let next = MetadataIndex(image.as_of().0 + 1);
+        records.iter().for_each(|record| image.apply(next, record));
+        drop(image);
+        let records = pack(&records);
+        let (bytes, limit) = (records.len() + ENTRY_OVERHEAD_BYTES, ENTRY_BYTES_MAX);
+        if bytes > limit {
+            return Err(QuorumError::TooLarge { bytes, limit });
+        }
+        self.reserve(bytes as u64).await?;
+        let written = self.shared.raft.client_write(Proposal { decided_on, records });
+        match tokio::time::timeout(PATIENCE, written).await {
+            Ok(Ok(written)) => match written.data {
+                Outcome::Applied(index) => Ok(index),
+                Outcome::Superseded | Outcome::Nothing => Err(QuorumError::Superseded),
+            },
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(elsewhere)))) => {
+                // Also what a proposal hears that was under way when another leader came: it may still hold.
+                let leader = elsewhere.leader_id.map(|leader| leader.broker);
+                Err(QuorumError::NotLeader { leader })
+            }
+            Ok(Err(RaftError::APIError(error))) => Err(QuorumError::Storage(error.to_string())),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(fatal.into()),
+            Err(_) => Err(QuorumError::Unknown),
+        }
+    }
+
+    /// Waits until this broker leads, for as long as it has no other to wait for.
+    ///
+    /// # Errors
+    /// [`QuorumError::Storage`] or [`QuorumError::Stopped`] where it never will.
+    pub async fn leads(&self) -> Result<(), QuorumError> {
+        let mut role = self.roles();
+        let mut metrics = self.shared.raft.metrics();
+        while !matches!(*role.borrow_and_update(), Role::Leader { .. }) {
+            self.check_running()?;
+            tokio::select! {
+                changed = role.changed() => changed.map_err(|_| QuorumError::Stopped("it ended".into()))?,
+                changed = metrics.changed() => changed.map_err(|_| QuorumError::Stopped("it ended".into()))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes no part any more; flushes and closes what lies in the data folder.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub async fn close(&self) -> Result<(), QuorumError> {
+        let journal = &self.shared.storage.journal;
+        journal.stop_waiting();
+        if self.shared.raft.shutdown().await.is_err() {
+            return Err(QuorumError::Stopped("it ended unexpectedly".into()));
+        }
+        match journal.close().await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(QuorumError::Storage(error.to_string())),
+            Err(closed) => Err(QuorumError::Stopped(closed.to_string())),
+        }
+    }
+
+    fn check_running(&self) -> Result<(), QuorumError> {
+        self.shared.raft.metrics().borrow().running_state.clone().map_err(QuorumError::from)
+    }
+
+    async fn reserve(&self, bytes: u64) -> Result<(), QuorumError> {
+        match self.shared.storage.journal.ask(move |journal| journal.reserve(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.is_full() => Err(QuorumError::Full(error)),
+            Ok(Err(WriteError::Append(AppendError::TooLarge { bytes, segment_bytes }))) => {
+                Err(QuorumError::TooLarge { bytes: bytes as usize, limit: segment_bytes as usize })
+            }
+            Ok(Err(error)) => Err(QuorumError::Storage(error.to_string())),
+            Err(closed) => Err(QuorumError::Stopped(closed.to_string())),
+        }
+    }
+}
+
+/// Nobody else could stand for election, so nobody has to be waited for.
+async fn stand_if_alone(raft: &openraft::Raft<RaftTypes>, member: Member) -> Result<(), QuorumError> {
+    let alone = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow();
+        let alone = metrics.membership_config.voter_ids().eq([member]);
+        alone && metrics.state != ServerState::Leader
+    };
+    if alone {
+        raft.trigger().elect().await?;
+    }
+    Ok(())
+}
+
+/// Keeps the role in step with what the consensus library reports, and asks for a snapshot where much was applied since the last.
+async fn follow(
+    quorum: Weak<Shared>,
+    mut metrics: watch::Receiver<RaftMetrics<Member, Address>>,
+    role: watch::Sender<Role>,
+) {
+    let mut leading: Option<Leading> = None;
+    let mut asked_for_snapshot = None;
+    loop {
+        let (seen, snapshot) = {
+            let metrics = metrics.borrow_and_update();
+            leading = Leading::seen(leading, &metrics);
+            (role_of(leading, &metrics), metrics.snapshot)
+        };
+        role.send_if_modified(|role| std::mem::replace(role, seen) != seen);
+        let Some(shared) = quorum.upgrade() else { return };
+        if shared.storage.machine.bytes_since_snapshot() > SNAPSHOT_BYTES && asked_for_snapshot != Some(snapshot) {
+            asked_for_snapshot = Some(snapshot);
+            if shared.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+        drop(shared);
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A leadership of this broker, and the last entry that it found in its log.
+#[derive(Clone, Copy)]
+struct Leading {
+    term: u64,
+    found: Option<u64>,
+}
+
+impl Leading {
+    fn seen(before: Option<Self>, metrics: &RaftMetrics<Member, Address>) -> Option<Self> {
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        let term = metrics.current_term;
+        before.filter(|leading| leading.term == term).or(Some(Self { term, found: metrics.last_log_index }))
+    }
+}
+
+fn role_of(leading: Option<Leading>, metrics: &RaftMetrics<Member, Address>) -> Role {
+    let applied = metrics.last_applied.map(|last| last.index);
+    match leading {
+        // Until everything that it found is applied, it cannot tell what holds.
+        Some(Leading { term, found }) if applied >= found && metrics.running_state.is_ok() => {
+            Role::Leader { broker: metrics.id.broker, term }
+        }
+        _ => {
+            Role::Follower { leader: metrics.current_leader.map(|leader| leader.broker).filter(|_| leading.is_none()) }
+        }
+    }
+}
