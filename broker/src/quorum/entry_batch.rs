@@ -15,8 +15,11 @@ use crate::clock;
 
 /// The largest entry, in bytes: what one frame between members may carry, with room for the rest of the frame.
 pub(super) const ENTRY_BYTES_MAX: usize = 32 << 20;
-/// Key of the record: which form its value has. Logs of releases without a quorum have records without a key.
+/// First byte of the record's key: which form its value has. Logs of releases without a quorum have records without a key.
 const FORM: u8 = 1;
+/// The form, and the index of the first entry of the write that this one was part of (u64). Everything before that one was durable by
+/// then, which tells a torn last write from damage to what was answered.
+const KEY_BYTES: usize = 9;
 
 message! {
     /// What an entry says; nothing, where a leader only marks that it begins.
@@ -55,11 +58,11 @@ pub enum EntryError {
     Form(String),
 }
 
-/// The entry as a batch.
+/// The entry as a batch, written together with others of which the first has the index `first`.
 ///
 /// # Errors
 /// [`EntryError::Build`] where it is too large.
-pub(super) fn encode(entry: &RaftEntry) -> Result<Bytes, EntryError> {
+pub(super) fn encode(entry: &RaftEntry, first: u64) -> Result<Bytes, EntryError> {
     let (mut membership, mut proposal) = (None, None);
     match &entry.payload {
         EntryPayload::Blank => {}
@@ -70,7 +73,9 @@ pub(super) fn encode(entry: &RaftEntry) -> Result<Bytes, EntryError> {
     }
     let body = EntryBody { membership, proposal }.to_body(ON_DISK);
     let mut builder = BatchBuilder::new(ENTRY_BYTES_MAX);
-    builder.append(clock::now(), Some(&[FORM]), Some(&body), NO_HEADERS)?;
+    let mut key = [FORM; KEY_BYTES];
+    key[1..].copy_from_slice(&first.to_le_bytes());
+    builder.append(clock::now(), Some(&key), Some(&body), NO_HEADERS)?;
     let mut batch = BytesMut::from(builder.finish(Compression::None)?);
     let term = i32::try_from(entry.log_id.leader_id.term)
         .map_err(|_| EntryError::Form(format!("term {} is out of range", entry.log_id.leader_id.term)))?;
@@ -100,9 +105,7 @@ fn decode(batch: &RawBatch<'_>, scratch: &mut Scratch) -> Result<RaftEntry, Entr
     };
     let mut records = batch.records(scratch)?;
     let record = records.next().ok_or_else(|| EntryError::Form("it has no record".into()))??;
-    if record.key != Some(&[FORM]) {
-        return Err(EntryError::Form(format!("its form is {:?}, this release knows {FORM}", record.key)));
-    }
+    first_of_key(record.key)?;
     let body = EntryBody::from_body(record.value.unwrap_or_default(), ON_DISK)
         .map_err(|error| EntryError::Form(error.to_string()))?;
     let payload = match (body.membership, body.proposal) {
@@ -111,6 +114,25 @@ fn decode(batch: &RawBatch<'_>, scratch: &mut Scratch) -> Result<RaftEntry, Entr
         (None, None) => EntryPayload::Blank,
     };
     Ok(RaftEntry { log_id: position(u64::from(term.0), base_offset.0), payload })
+}
+
+fn first_of_key(key: Option<&[u8]>) -> Result<u64, EntryError> {
+    let key = key.unwrap_or_default();
+    match key.split_first_chunk::<1>() {
+        Some(([FORM], first)) if key.len() == KEY_BYTES => {
+            Ok(first.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+        }
+        _ => Err(EntryError::Form(format!("its form is {key:?}, this release knows {FORM}"))),
+    }
+}
+
+/// Index of the first entry of the write that this batch was part of.
+///
+/// # Errors
+/// [`EntryError`].
+pub(super) fn first_of_write(batch: &RawBatch<'_>, scratch: &mut Scratch) -> Result<u64, EntryError> {
+    let record = batch.records(scratch)?.next().ok_or_else(|| EntryError::Form("it has no record".into()))??;
+    first_of_key(record.key)
 }
 
 /// True where the batch was written by a release without a quorum.

@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidelog_log::retention::DeleteError;
 use tidelog_log::{
-    AppendError, Disk, FlusherHandle, Group, Identity, Log, LogOptions, LogReader, OpenError, SegmentOptions,
-    StorageError, Unheard,
+    AppendError, Disk, FlusherHandle, Group, Identity, Log, LogOptions, LogReader, OpenError, ReadError, ReadOutcome,
+    SegmentOptions, StorageError, Unheard,
 };
-use tidelog_protocol::records::{BatchError, Batches};
+use tidelog_protocol::records::{BatchError, Batches, RawBatch, Scratch};
 use tidelog_protocol::{IncarnationId, Offset, PartitionId, TopicId};
 use tracing::warn;
 
+use super::entry_batch::{ENTRY_BYTES_MAX, first_of_write};
 use super::marks::{MarkError, Marks};
 use super::raft_types::{Ballot, Position};
 
@@ -27,6 +28,8 @@ const TOPIC: TopicId = TopicId(*b"cluster-metadata");
 const SEGMENT_BYTES: u32 = 64 << 20;
 /// A purge that leaves more than this in the active segment seals it, so that the next purge can unlink it.
 const DEAD_BYTES_MAX: u64 = 1 << 20;
+/// Entries read at once, in bytes.
+const READ_BYTES: u32 = 1 << 20;
 /// Pause between two looks at a full disk.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -66,9 +69,9 @@ pub enum JournalError {
         /// The newest term in the log.
         term: u64,
     },
-    /// An interrupted purge cannot be finished.
-    #[error("the metadata log cannot be purged: {0}")]
-    Purge(#[from] WriteError),
+    /// What a crash interrupted cannot be finished.
+    #[error("the metadata log cannot be put in order: {0}")]
+    Repair(#[from] WriteError),
 }
 
 /// Why something did not become durable. Final, but for a disk that is closed down while it is full.
@@ -124,7 +127,7 @@ impl Journal {
     /// Opens the journal in the folder `dir`, and finishes a purge that a crash interrupted. Blocks.
     pub(super) fn open(dir: &Path, options: &JournalOptions) -> Result<Self, JournalError> {
         let JournalOptions { disk, flusher, incarnation } = options.clone();
-        let (log, report) = Log::open(LogOptions {
+        let (mut log, report) = Log::open(LogOptions {
             dir: dir.to_owned(),
             disk: disk.clone(),
             identity: Identity { topic: TOPIC, partition: PartitionId(0), incarnation },
@@ -133,7 +136,10 @@ impl Journal {
             listener: Arc::new(Unheard),
         })?;
         if let Some(hole) = report.holes.first() {
-            return Err(JournalError::Damaged { from: hole.from, to: hole.to });
+            if !is_torn_write(&log.reader(), hole.from, hole.to) {
+                return Err(JournalError::Damaged { from: hole.from, to: hole.to });
+            }
+            log.truncate_to(hole.from).map_err(WriteError::from)?;
         }
         let marks = Marks::new(disk, dir);
         let (vote, purged) = (marks.vote()?, marks.purged()?);
@@ -291,5 +297,30 @@ impl Journal {
                 result => return result,
             }
         }
+    }
+}
+
+/// Of several entries that are written at once and not flushed, a loss of power may take the first and leave the last. Nobody was told of
+/// any of them then; anything else that is damaged was answered for.
+fn is_torn_write(reader: &LogReader, from: Offset, to: Offset) -> bool {
+    let mut scratch = Scratch::with_limit(2 * ENTRY_BYTES_MAX);
+    let mut next = to;
+    loop {
+        let batches = match reader.read_blocking(next, Offset::MAX, READ_BYTES) {
+            Ok(ReadOutcome::Batches(batches)) => batches,
+            Ok(ReadOutcome::UpToDate) => return true,
+            Err(ReadError::Corrupt { to, .. }) => {
+                next = to;
+                continue;
+            }
+            Ok(ReadOutcome::Cold(_)) | Err(_) => return false,
+        };
+        let of_one_write = |batch: Result<RawBatch<'_>, _>| {
+            batch.is_ok_and(|batch| first_of_write(&batch, &mut scratch).is_ok_and(|first| first <= from.0))
+        };
+        if !Batches::new(&batches.bytes).all(of_one_write) {
+            return false;
+        }
+        next = batches.next;
     }
 }

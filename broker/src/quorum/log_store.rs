@@ -138,8 +138,10 @@ impl RaftLogStorage<RaftTypes> for LogStore {
         I::IntoIter: Send,
     {
         let mut batches = BytesMut::new();
+        let mut first = None;
         for entry in entries {
-            batches.extend_from_slice(&entry_batch::encode(&entry).map_err(write_fault)?);
+            let first = *first.get_or_insert(entry.log_id.index);
+            batches.extend_from_slice(&entry_batch::encode(&entry, first).map_err(write_fault)?);
         }
         let (batches, applied) = (batches.freeze(), self.machine.last());
         self.write(move |journal| journal.append(&batches, applied)).await?;

@@ -10,6 +10,8 @@
 
 mod consensus;
 mod controllers;
+#[cfg(test)]
+mod crashes;
 mod entry_batch;
 mod journal;
 mod journal_thread;
