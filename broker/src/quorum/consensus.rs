@@ -9,7 +9,7 @@ use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{RaftMetrics, RaftNetworkFactory, ServerState, SnapshotPolicy};
 use tidelog_coordination::{ClusterImage, MetadataRecord};
 use tidelog_log::AppendError;
-use tidelog_protocol::{BrokerId, MetadataIndex};
+use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex};
 use tokio::sync::watch;
 
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
@@ -65,9 +65,22 @@ pub enum QuorumError {
     /// The log has no room.
     #[error("the metadata log cannot be written: {0}")]
     Full(WriteError),
-    /// The log cannot be written.
-    #[error("the metadata log cannot be written: {0}")]
-    Storage(String),
+    /// It failed while the records were written. They may hold, and nothing may follow them on this broker until it restarts.
+    #[error(
+        "the metadata log failed while it was written: {why}; whether the change holds is known after the next start of the broker"
+    )]
+    Failed {
+        /// How.
+        why: String,
+    },
+    /// It failed earlier. Nothing was written.
+    #[error(
+        "the metadata log failed earlier: {why}; nothing was changed, and nothing will be until the broker restarts"
+    )]
+    OutOfService {
+        /// How.
+        why: String,
+    },
     /// Too much for one entry.
     #[error(
         "the change does not fit into one entry of the metadata log: {bytes} bytes, {limit} at most; ask for less at once"
@@ -93,14 +106,14 @@ pub enum QuorumError {
         silent_ms: u64,
     },
     /// It was proposed, and nobody knows yet what will become of it.
-    #[error("the metadata quorum did not settle the change within {PATIENCE:?}; whether it will hold is unknown")]
+    #[error("the metadata quorum did not settle the change before its time was up or its leader changed; whether it will hold is unknown")]
     Unknown,
     /// Another proposal came in between. Nothing was changed; decide again.
     #[error("another change of the metadata came in between")]
     Superseded,
-    /// The consensus stopped: the disk failed, or the broker shuts down.
-    #[error("the metadata quorum has stopped on this broker: {0}")]
-    Stopped(String),
+    /// The log is closed.
+    #[error("the metadata log is closed: the broker shuts down")]
+    Closed,
     /// It does not start.
     #[error("the metadata quorum cannot start: {0}")]
     Start(String),
@@ -110,11 +123,36 @@ fn leader_sentence(leader: &Option<BrokerId>) -> String {
     leader.map_or_else(|| "nobody leads it at the moment".into(), |leader| format!("broker {leader} does"))
 }
 
-impl From<Fatal<Member>> for QuorumError {
-    fn from(fatal: Fatal<Member>) -> Self {
+impl QuorumError {
+    /// How the wire says it.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Full(_) => ErrorCode::StorageFull,
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::Unknown => ErrorCode::DeadlineExceeded,
+            Self::NotLeader { .. } | Self::NoQuorum { .. } | Self::Superseded => ErrorCode::Overloaded,
+            Self::OutOfService { .. } => ErrorCode::OutOfService,
+            Self::Failed { .. } => ErrorCode::StorageFailed,
+            Self::Closed => ErrorCode::ShuttingDown,
+            // Of starting: no proposal meets them.
+            Self::Open(_) | Self::Start(_) => ErrorCode::Internal,
+        }
+    }
+
+    /// Of something that was under way.
+    fn failed(fatal: Fatal<Member>) -> Self {
         match fatal {
-            Fatal::StorageError(error) => Self::Storage(error.to_string()),
-            other => Self::Stopped(other.to_string()),
+            Fatal::Stopped => Self::Closed,
+            fatal => Self::Failed { why: fatal.to_string() },
+        }
+    }
+
+    /// Of something that had not begun.
+    fn out_of_service(fatal: Fatal<Member>) -> Self {
+        match fatal {
+            Fatal::Stopped => Self::Closed,
+            fatal => Self::OutOfService { why: fatal.to_string() },
         }
     }
 }
@@ -182,7 +220,8 @@ impl Quorum {
         let config = config.validate().map_err(|error| QuorumError::Start(error.to_string()))?;
         let member = storage.member;
         let store = LogStore::new(storage.journal.clone(), storage.machine.clone());
-        let raft = openraft::Raft::new(member, Arc::new(config), network, store, storage.machine.clone()).await?;
+        let raft = openraft::Raft::new(member, Arc::new(config), network, store, storage.machine.clone()).await;
+        let raft = raft.map_err(QuorumError::failed)?;
         if storage.is_fresh() && beginning == Beginning::Found {
             let founders = BTreeMap::from([(member, storage.address.clone())]);
             match raft.initialize(founders).await {
@@ -258,8 +297,8 @@ impl Quorum {
         decided_on: MetadataIndex,
         records: Vec<MetadataRecord>,
     ) -> Result<MetadataIndex, QuorumError> {
+        self.check_running()?;
         if let Role::Follower { leader } = self.role() {
-            self.check_running()?;
             return Err(QuorumError::NotLeader { leader });
         }
         if let Some(silent_ms) =
@@ -287,13 +326,10 @@ impl Quorum {
                 Outcome::Applied(index) => Ok(index),
                 Outcome::Superseded | Outcome::Nothing => Err(QuorumError::Superseded),
             },
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(elsewhere)))) => {
-                // Also what a proposal hears that was under way when another leader came: it may still hold.
-                let leader = elsewhere.leader_id.map(|leader| leader.broker);
-                Err(QuorumError::NotLeader { leader })
-            }
-            Ok(Err(RaftError::APIError(error))) => Err(QuorumError::Storage(error.to_string())),
-            Ok(Err(RaftError::Fatal(fatal))) => Err(fatal.into()),
+            // Also what a proposal hears that was under way when another leader came: it may still hold.
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(QuorumError::Unknown),
+            Ok(Err(RaftError::APIError(error))) => Err(QuorumError::Failed { why: error.to_string() }),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(QuorumError::failed(fatal)),
             Err(_) => Err(QuorumError::Unknown),
         }
     }
@@ -301,15 +337,15 @@ impl Quorum {
     /// Waits until this broker leads, for as long as it has no other to wait for.
     ///
     /// # Errors
-    /// [`QuorumError::Storage`] or [`QuorumError::Stopped`] where it never will.
+    /// [`QuorumError::OutOfService`] or [`QuorumError::Closed`] where it never will.
     pub async fn leads(&self) -> Result<(), QuorumError> {
         let mut role = self.roles();
         let mut metrics = self.shared.raft.metrics();
         while !matches!(*role.borrow_and_update(), Role::Leader { .. }) {
             self.check_running()?;
             tokio::select! {
-                changed = role.changed() => changed.map_err(|_| QuorumError::Stopped("it ended".into()))?,
-                changed = metrics.changed() => changed.map_err(|_| QuorumError::Stopped("it ended".into()))?,
+                changed = role.changed() => changed.map_err(|_| QuorumError::Closed)?,
+                changed = metrics.changed() => changed.map_err(|_| QuorumError::Closed)?,
             }
         }
         Ok(())
@@ -322,18 +358,25 @@ impl Quorum {
     pub async fn close(&self) -> Result<(), QuorumError> {
         let journal = &self.shared.storage.journal;
         journal.stop_waiting();
-        if self.shared.raft.shutdown().await.is_err() {
-            return Err(QuorumError::Stopped("it ended unexpectedly".into()));
-        }
+        let ended = self.shared.raft.shutdown().await;
         match journal.close().await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(QuorumError::Storage(error.to_string())),
-            Err(closed) => Err(QuorumError::Stopped(closed.to_string())),
+            Ok(Ok(())) => ended.map_err(|error| QuorumError::Failed { why: error.to_string() }),
+            Ok(Err(error)) => Err(QuorumError::Failed { why: error.to_string() }),
+            Err(_) => Err(QuorumError::Closed),
         }
     }
 
     fn check_running(&self) -> Result<(), QuorumError> {
-        self.shared.raft.metrics().borrow().running_state.clone().map_err(QuorumError::from)
+        self.shared.raft.metrics().borrow().running_state.clone().map_err(QuorumError::out_of_service)
+    }
+
+    /// Why no proposal is taken any more.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        match self.shared.raft.metrics().borrow().running_state.clone() {
+            Ok(()) | Err(Fatal::Stopped) => None,
+            Err(fatal) => Some(fatal.to_string()),
+        }
     }
 
     async fn reserve(&self, bytes: u64) -> Result<(), QuorumError> {
@@ -343,8 +386,8 @@ impl Quorum {
             Ok(Err(WriteError::Append(AppendError::TooLarge { bytes, segment_bytes }))) => {
                 Err(QuorumError::TooLarge { bytes: bytes as usize, limit: segment_bytes as usize })
             }
-            Ok(Err(error)) => Err(QuorumError::Storage(error.to_string())),
-            Err(closed) => Err(QuorumError::Stopped(closed.to_string())),
+            Ok(Err(error)) => Err(QuorumError::OutOfService { why: error.to_string() }),
+            Err(_) => Err(QuorumError::Closed),
         }
     }
 }
@@ -358,7 +401,7 @@ async fn stand_if_alone(raft: &openraft::Raft<RaftTypes>, member: Member) -> Res
         alone && metrics.state != ServerState::Leader
     };
     if alone {
-        raft.trigger().elect().await?;
+        raft.trigger().elect().await.map_err(QuorumError::failed)?;
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ fn an_arrow_that_points_back_is_noticed() {
     for (path, text) in [
         ("broker/src/partition/owner.rs", "use crate::api::Input;"),
         ("broker/src/partition/owner.rs", "use crate::{clock, net::{Listener, serve}};"),
-        ("broker/src/quorum/local.rs", "fn f() { crate::net::serve() }"),
+        ("broker/src/quorum/consensus.rs", "fn f() { crate::net::serve() }"),
         ("broker/src/api/produce.rs", "use crate::net;"),
         ("broker/src/session.rs", "use crate::{\n    outbox::Outbox,\n    api,\n};"),
     ] {
