@@ -4,6 +4,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
+/// The consensus library tells each of its steps at level info, and what it says of unreachable members the broker says once.
+const QUIET: &str = "openraft=off";
+
 /// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -22,8 +25,9 @@ pub enum LoggingError {
 /// # Errors
 /// [`LoggingError`].
 pub fn start(config: &Config) -> Result<(), LoggingError> {
-    let filter =
-        EnvFilter::try_new(&config.log_level).map_err(|_| LoggingError::Filter { value: config.log_level.clone() })?;
+    // What a filter says about a target of its own comes last, so whoever asks for the library's lines gets them.
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log_level))
+        .map_err(|_| LoggingError::Filter { value: config.log_level.clone() })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = match config.log_format {
         LogFormat::Text => lines.with_ansi(false).try_init(),

@@ -28,7 +28,8 @@ async fn check(broker: &BrokerProcess, expected: &[(&str, usize)]) {
     let found: Vec<_> = topics.iter().map(|topic| (topic.name.as_str(), topic.partitions.len())).collect();
     assert_eq!(found, expected);
     let contents = read_all(&broker.server(), "orders").await;
-    let values: Vec<_> = contents.iter().flat_map(|part| part.records.iter().map(|(_, value)| value.as_str())).collect();
+    let values: Vec<_> =
+        contents.iter().flat_map(|part| part.records.iter().map(|(_, value)| value.as_str())).collect();
     assert_eq!(values, ["a", "b", "c"]);
     let orders = client.admin().describe_topics(&["orders"]).await.unwrap();
     assert!(orders[0].configs.iter().any(|config| config.key == "retention.ms" && config.value == "3600000"));

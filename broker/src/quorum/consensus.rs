@@ -106,7 +106,9 @@ pub enum QuorumError {
         silent_ms: u64,
     },
     /// It was proposed, and nobody knows yet what will become of it.
-    #[error("the metadata quorum did not settle the change before its time was up or its leader changed; whether it will hold is unknown")]
+    #[error(
+        "the metadata quorum did not settle the change before its time was up or its leader changed; whether it will hold is unknown"
+    )]
     Unknown,
     /// Another proposal came in between. Nothing was changed; decide again.
     #[error("another change of the metadata came in between")]

@@ -33,11 +33,8 @@ fn batches(term: u64, indexes: std::ops::Range<u64>) -> Bytes {
 }
 
 fn open(dir: &Path, disk: &Arc<dyn Disk>) -> Result<Journal, JournalError> {
-    let options = JournalOptions {
-        disk: disk.clone(),
-        flusher: FlusherHandle::detached(),
-        incarnation: IncarnationId([1; 16]),
-    };
+    let options =
+        JournalOptions { disk: disk.clone(), flusher: FlusherHandle::detached(), incarnation: IncarnationId([1; 16]) };
     Journal::open(dir, &options)
 }
 

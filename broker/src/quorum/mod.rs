@@ -19,6 +19,8 @@ mod log_store;
 mod marks;
 mod network;
 mod one_broker_log;
+#[cfg(test)]
+mod one_voter;
 mod raft_types;
 mod snapshot;
 mod state_machine;
