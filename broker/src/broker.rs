@@ -219,8 +219,7 @@ async fn assemble(
 ) -> Result<Arc<Node>, StartError> {
     let broker_id = BrokerId(config.broker_id);
     let controllers = Controllers::new(storage.quorum.clone());
-<<<<<<< HEAD
-    let (host, port) = config.advertise.0.clone().unwrap_or((address.ip().to_string(), address.port()));
+    let Address { host, port } = advertised(&config, address);
     let register = RegisterBroker {
         broker_id,
         incarnation: storage.data.format().incarnation,
@@ -230,10 +229,6 @@ async fn assemble(
         closed_cleanly: None,
         admission: Admission::AtOnce,
     };
-=======
-    let Address { host, port } = advertised(&config, address);
-    let register = RegisterBroker { broker_id, incarnation: storage.data.format().incarnation, host, port, rack: None };
->>>>>>> e4eb398 (Keep the metadata in a quorum of one: its log, vote and snapshots durable, its storage as openraft's suite wants it)
     match controllers.submit(Command::RegisterBroker(register)).await {
         Ok(_) => {}
         // What is there can be read, and nothing else must be said about this broker than is known already.

@@ -384,7 +384,7 @@ impl Quorum {
     async fn reserve(&self, bytes: u64) -> Result<(), QuorumError> {
         match self.shared.storage.journal.ask(move |journal| journal.reserve(bytes)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.is_full() => Err(QuorumError::Full(error)),
+            Ok(Err(error)) if error.is_transient() => Err(QuorumError::Full(error)),
             Ok(Err(WriteError::Append(AppendError::TooLarge { bytes, segment_bytes }))) => {
                 Err(QuorumError::TooLarge { bytes: bytes as usize, limit: segment_bytes as usize })
             }

@@ -98,15 +98,9 @@ impl Controllers {
 mod tests {
     use std::time::Duration;
 
-<<<<<<< HEAD
     use tidelog_coordination::command::{Admission, CreateTopic, RegisterBroker};
-    use tidelog_log::{FlusherHandle, OsDisk};
-    use tidelog_protocol::{IncarnationId, TopicId};
-=======
-    use tidelog_coordination::command::{CreateTopic, RegisterBroker};
     use tidelog_log::{DataDir, FlusherHandle, OsDisk};
     use tidelog_protocol::TopicId;
->>>>>>> e4eb398 (Keep the metadata in a quorum of one: its log, vote and snapshots durable, its storage as openraft's suite wants it)
 
     use super::*;
     use crate::quorum::{Address, Beginning, NoPeers, QuorumStorage, StorageOptions};

@@ -100,14 +100,12 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// True where freeing disk space is the remedy.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether the same may succeed later: where the disk is full, or no file descriptor is left.
+    pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Append(AppendError::StorageFull) => true,
-            Self::Storage(error) | Self::Delete(DeleteError::Storage(error)) => {
-                error.source.kind() == std::io::ErrorKind::StorageFull
-            }
-            _ => false,
+            Self::Append(error) => error.is_transient(),
+            Self::Storage(error) | Self::Delete(DeleteError::Storage(error)) => error.is_transient(),
+            Self::Delete(_) | Self::Batch(_) | Self::Gap { .. } => false,
         }
     }
 }
@@ -224,7 +222,7 @@ impl Journal {
             let taken = self.with_room(|journal| Ok(journal.log.append_exact(rest)?))?;
             rest = &rest[taken.groups..];
         }
-        Ok(self.log.flush()?)
+        self.with_room(|journal| Ok(journal.log.flush()?))
     }
 
     /// Forgets entries from `index` on, durably.
@@ -286,12 +284,12 @@ impl Journal {
         self.with_room(|journal| Ok(journal.log.restart_at(index)?))
     }
 
-    /// The consensus library ends at the first error of its storage, but a full disk heals: until then nothing is answered, and the
+    /// The consensus library ends at the first error of its storage, but a full disk heals, and so does a want of descriptors: until then nothing is answered, and the
     /// other members go on without this one.
     fn with_room<T>(&mut self, work: impl Fn(&mut Self) -> Result<T, WriteError>) -> Result<T, WriteError> {
         loop {
             match work(self) {
-                Err(error) if error.is_full() && !self.closing.load(Ordering::Acquire) => {
+                Err(error) if error.is_transient() && !self.closing.load(Ordering::Acquire) => {
                     std::thread::sleep(FULL_DISK_PAUSE);
                 }
                 result => return result,

@@ -35,8 +35,17 @@ fn as_of(quorum: &Quorum) -> MetadataIndex {
 fn registered(epoch: u64, host_bytes: usize) -> Vec<MetadataRecord> {
     let host = "h".repeat(host_bytes);
     let incarnation = IncarnationId([1; 16]);
-    let record =
-        BrokerRegistered { broker_id: BrokerId(1), epoch: BrokerEpoch(epoch), incarnation, host, port: 1, rack: None };
+    let record = BrokerRegistered {
+        broker_id: BrokerId(1),
+        epoch: BrokerEpoch(epoch),
+        incarnation,
+        host,
+        port: 1,
+        rack: None,
+        fenced: false,
+        leaving: false,
+        draining: false,
+    };
     vec![record.into()]
 }
 

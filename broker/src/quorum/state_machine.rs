@@ -10,7 +10,7 @@ use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{AnyError, EntryPayload, StorageIOError};
 use parking_lot::Mutex;
 use tidelog_coordination::ClusterImage;
-use tidelog_log::{Disk, StorageError};
+use tidelog_log::Disk;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -214,7 +214,7 @@ impl StateMachine {
             let written = tokio::task::spawn_blocking(move || snapshot::save(&*shared.disk, &shared.dir, &bytes)).await;
             match written.map_err(|error| fault(error.to_string()))? {
                 // The consensus library ends at the first error of its storage, but a full disk heals.
-                Err(error) if is_full(&error) && !self.shared.closing.load(Ordering::Acquire) => {
+                Err(error) if error.is_transient() && !self.shared.closing.load(Ordering::Acquire) => {
                     warn!(%error, "no room for a snapshot of the metadata; it is tried again");
                     tokio::time::sleep(FULL_DISK_PAUSE).await;
                 }
@@ -225,8 +225,4 @@ impl StateMachine {
         *saved = Some(meta.clone());
         Ok(())
     }
-}
-
-fn is_full(error: &StorageError) -> bool {
-    error.source.kind() == std::io::ErrorKind::StorageFull
 }
