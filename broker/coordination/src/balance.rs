@@ -10,6 +10,7 @@ use crate::command::Reply;
 use crate::controller::Decided;
 use crate::image::{BrokerImage, ClusterImage};
 use crate::reassignment::Moves;
+use crate::records::PartitionState;
 
 /// Copies `copies_max` replicas at most, where that is not 0. Partitions that move already, and replicas on brokers that are away
 /// or being drained, are left alone.
@@ -50,6 +51,8 @@ struct Plan {
     leaders: Vec<u32>,
     /// Replicas of each topic on each broker.
     of_topic: Vec<Vec<u32>>,
+    /// The first partition of each topic.
+    begins: Vec<usize>,
     /// Partitions before this one are spread over racks as far as that can be.
     spread_up_to: usize,
 }
@@ -78,23 +81,27 @@ impl Plan {
             replicas: vec![0; brokers.len()],
             leaders: vec![0; brokers.len()],
             of_topic: vec![vec![0; brokers.len()]; image.topics().len()],
+            begins: Vec::new(),
             brokers,
             spread_up_to: 0,
         };
-        for (topic, state) in
-            image.topics().enumerate().flat_map(|(at, topic)| topic.partitions.iter().map(move |state| (at, state)))
-        {
-            let replicas: Vec<usize> =
-                state.target().filter_map(|broker| plan.brokers.binary_search(&broker).ok()).collect();
-            for broker in &replicas {
-                plan.replicas[*broker] += 1;
-                plan.of_topic[topic][*broker] += 1;
-            }
-            replicas.iter().take(1).for_each(|broker| plan.leaders[*broker] += 1);
-            let open = !state.is_moving() && !replicas.is_empty();
-            plan.partitions.push(Planned { topic, open, replicas });
+        for (number, topic) in image.topics().enumerate() {
+            plan.begins.push(plan.partitions.len());
+            topic.partitions.iter().for_each(|state| plan.count(number, state));
         }
         plan
+    }
+
+    fn count(&mut self, topic: usize, state: &PartitionState) {
+        let number = |broker: BrokerId| self.brokers.binary_search(&broker).ok();
+        let replicas: Vec<usize> = state.target().filter_map(number).collect();
+        for broker in &replicas {
+            self.replicas[*broker] += 1;
+            self.of_topic[topic][*broker] += 1;
+        }
+        replicas.iter().take(1).for_each(|broker| self.leaders[*broker] += 1);
+        let open = !state.is_moving() && !replicas.is_empty();
+        self.partitions.push(Planned { topic, open, replicas });
     }
 
     /// Moves one replica out of a rack that holds another one of its partition, where there is a rack that holds none.
@@ -123,13 +130,7 @@ impl Plan {
         by_load.sort_by_key(|broker| self.replicas[*broker]);
         for from in by_load.iter().rev() {
             for to in by_load.iter().take_while(|to| self.replicas[**to] + 2 <= self.replicas[*from]) {
-                let movable = (0..self.partitions.len()).filter_map(|at| Some((at, self.movable(at, *from, *to)?)));
-                // Of the topic that crowds the one broker most and the other least.
-                let crowding = |at: usize| {
-                    let of_topic = &self.of_topic[self.partitions[at].topic];
-                    i64::from(of_topic[*from]) - i64::from(of_topic[*to])
-                };
-                if let Some((at, rank)) = movable.max_by_key(|(at, _)| crowding(*at)) {
+                if let Some((at, rank)) = self.first_movable(*from, *to) {
                     self.move_replica(at, rank, *to);
                     return true;
                 }
@@ -138,14 +139,35 @@ impl Plan {
         false
     }
 
+    /// A partition and the rank of its replica that can go, of the topic that crowds the one broker most and the other least. Looks
+    /// into as few topics as it can: a plan may hold thousands of moves.
+    fn first_movable(&self, from: usize, to: usize) -> Option<(usize, usize)> {
+        let crowding = |topic: usize| i64::from(self.of_topic[topic][from]) - i64::from(self.of_topic[topic][to]);
+        let mut tried = vec![false; self.of_topic.len()];
+        loop {
+            let candidates = (0..tried.len()).filter(|topic| !tried[*topic] && self.of_topic[*topic][from] > 0);
+            let topic = candidates.max_by_key(|topic| crowding(*topic))?;
+            let end = self.begins.get(topic + 1).copied().unwrap_or(self.partitions.len());
+            let mut partitions = self.begins[topic]..end;
+            let found = partitions.find_map(|at| Some((at, self.movable(at, from, to)?)));
+            if found.is_some() {
+                return found;
+            }
+            tried[topic] = true;
+        }
+    }
+
     /// The rank of the replica that could go, if one can, without leaving fewer racks.
     fn movable(&self, at: usize, from: usize, to: usize) -> Option<usize> {
         let Planned { open, replicas, .. } = &self.partitions[at];
         let rank = replicas.iter().position(|broker| *broker == from)?;
+        if !open || replicas.contains(&to) {
+            return None;
+        }
         let neighbours =
             |rack: usize| replicas.iter().filter(|other| **other != from && self.racks[**other] == rack).count();
         let crowds = neighbours(self.racks[to]) > neighbours(self.racks[from]);
-        (*open && !replicas.contains(&to) && !crowds).then_some(rank)
+        (!crowds).then_some(rank)
     }
 
     fn move_replica(&mut self, at: usize, rank: usize, to: usize) {
