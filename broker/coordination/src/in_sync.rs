@@ -5,7 +5,7 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 
-use tidelog_protocol::{BrokerId, ErrorCode};
+use tidelog_protocol::{BrokerId, ErrorCode, PartitionEpoch};
 
 use crate::command::{AlterInSync, AlterPartition, Refusal, Registration, Reply};
 use crate::controller::Decided;
@@ -52,9 +52,14 @@ fn alter_one(
     })?;
     check_leadership(topic, held, leader, change)?;
     let asked: BTreeSet<BrokerId> = change.in_sync.iter().map(|replica| replica.broker_id).collect();
-    // The answer to an earlier request was lost, and what it asked for holds: say so again.
     if asked == held.in_sync.iter().copied().collect() {
-        return Ok((None, held.clone()));
+        if change.partition_epoch != held.partition_epoch {
+            // The answer to an earlier request was lost, and what it asked for holds: say so again.
+            return Ok((None, held.clone()));
+        }
+        // The leader wants to know that what it asked for before will not be taken any more.
+        let state = PartitionState { partition_epoch: PartitionEpoch(held.partition_epoch.0 + 1), ..held.clone() };
+        return Ok((Some(PartitionChanged { topic_id, partition, state: state.clone() }.into()), state));
     }
     if change.partition_epoch != held.partition_epoch {
         let message = format!(

@@ -49,6 +49,16 @@ fn a_change_whose_answer_was_lost_is_answered_again() {
 }
 
 #[test]
+fn a_leader_that_asks_for_the_set_that_holds_learns_that_no_earlier_request_will_be_taken_any_more() {
+    let mut cluster = three();
+    let leader = cluster.registration(1);
+    let on_its_way = cluster.in_sync_change("x", &[1]);
+    let held = cluster.alter("x", &[1, 2, 3]).unwrap();
+    assert_eq!((held.partition_epoch, held.in_sync.len()), (PartitionEpoch(on_its_way.partition_epoch.0 + 1), 3));
+    assert_eq!(code(cluster.alter_as(leader, on_its_way)), ErrorCode::PartitionChanged);
+}
+
+#[test]
 fn only_the_leader_of_the_present_epoch_may_ask() {
     let mut cluster = three();
     let change = cluster.in_sync_change("x", &[1, 2]);
