@@ -119,6 +119,11 @@ impl ReplicaSet {
             if joins != replica.in_sync {
                 replica.forget_lag();
             }
+            if replica.in_sync && !joins {
+                // It left because it died, most likely: only a fresh report shows that it lives. Otherwise a dead replica of a log that
+                // rests would be proposed again at once, and hold the watermark back until it lags.
+                replica.ends = None;
+            }
             (replica.in_sync, replica.proposed) = (joins, false);
         }
     }

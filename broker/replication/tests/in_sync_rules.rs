@@ -251,6 +251,19 @@ fn a_silent_follower_leaves_after_the_lag_and_may_come_back() {
 }
 
 #[test]
+fn who_left_is_proposed_again_only_after_a_fresh_report() {
+    let mut partition = Partition::written(&[A, B]);
+    partition.follows(B, 10);
+    partition.reports(B, 10, 10);
+    partition.controller_holds(&[A]);
+    assert_eq!(partition.ticks(0), None, "it was fenced, and had everything when it was last heard of");
+    partition.append(1, "x");
+    assert_eq!(partition.acks(), ["x"]);
+    partition.reports(B, 11, 10);
+    assert_eq!(partition.asks(), Some(vec![A, B]));
+}
+
+#[test]
 fn rule_5_the_watermark_stands_while_too_few_are_in_sync() {
     let mut partition = Partition::with(&[A, B], Durability::Written, 2);
     partition.follows(B, 10);

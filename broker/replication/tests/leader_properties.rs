@@ -178,8 +178,13 @@ fn live(replicas: usize, durability: Durability, steps: &[Step]) -> Result<(), T
                 }
             }
             Step::InSync { with } => {
+                let was = account.in_sync;
                 account.in_sync = [true, with[0] && replicas > 1, with[1] && replicas > 2];
                 account.counts = account.in_sync;
+                // Whoever leaves has to report anew.
+                for (ends, (was, is)) in account.ends.iter_mut().zip(was.into_iter().zip(account.in_sync)) {
+                    *ends = if was && !is { (0, 0) } else { *ends };
+                }
                 let members: Vec<_> = (0..3).filter(|i| account.in_sync[*i]).map(|i| BROKERS[i]).collect();
                 partition_epoch += 1;
                 leader.membership_changed(&membership(&members, partition_epoch), &mut effects);
