@@ -11,6 +11,7 @@
 //! - [`raw_connection`]: frames by hand, for what no client would send.
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
 //! - [`input`]: lines to send.
+//! - [`simulation`]: the rules of replication on a simulated network and simulated disks, many thousand lives a minute.
 //!
 //! Set in the environment: `TEST_ROUNDS=20 cargo test -p tidelog-tests` goes twenty times as many rounds of kills and power losses, `TEST_SEED=N`
 //! repeats a run that printed it, `TEST_BINARIES=DIR` tests the binaries in that folder, `CI=true` turns a skipped test into a failed
@@ -36,6 +37,7 @@ pub mod power;
 pub mod process_figures;
 pub mod raw_connection;
 pub mod requirements;
+pub mod simulation;
 pub mod stalling_disk;
 pub mod syscall_fault;
 pub mod workload;

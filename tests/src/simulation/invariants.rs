@@ -1,0 +1,231 @@
+//! Named invariants, checked while a schedule runs and at its end. Knows nothing of the machines: it sees disks, acknowledgements and
+//! watermarks.
+
+use std::collections::BTreeMap;
+
+use tidelog_protocol::{BrokerId, LeaderEpoch, Offset};
+
+use super::disk::{Disk, Value};
+
+/// Something that must hold of every schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Invariant {
+    /// What is settled at an offset never changes.
+    OneValuePerOffset,
+    /// Every value acknowledged with acks=all stays.
+    NoAckedRecordLost,
+    /// Whoever leads holds all that was ever settled.
+    LeaderIsComplete,
+    /// No replica cuts off what is settled.
+    NothingSettledIsCut,
+    /// Replicas hold the same bytes below the watermark.
+    ReplicasByteIdentical,
+    /// A replica's watermark never goes back while its process lives.
+    MonotonicHighWatermark,
+    /// Epochs grow along every log, and one broker writes under each.
+    MonotonicEpochs,
+    /// What was acknowledged under `flushed` survives a power loss of all brokers at once.
+    AckedIsDurable,
+    /// Offsets have no gaps.
+    ContiguousOffsets,
+    /// Once everything is whole again, the partition is led, all replicas are in sync, and a produce is acknowledged.
+    EventuallyAvailable,
+}
+
+/// A breach, with the evidence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Of what.
+    pub invariant: Invariant,
+    /// The evidence.
+    pub evidence: String,
+}
+
+/// A life of a broker's process.
+pub type Life = (BrokerId, u32);
+
+/// What is known to be settled and acknowledged.
+#[derive(Clone, Debug, Default)]
+pub struct Invariants {
+    settled: Vec<(Value, LeaderEpoch)>,
+    /// The leadership under which each of them was first called settled.
+    settled_under: Vec<LeaderEpoch>,
+    acked: BTreeMap<Offset, Value>,
+    writers: BTreeMap<LeaderEpoch, Life>,
+    violations: Vec<Violation>,
+    /// What came of the schedule, to show that it was not void.
+    pub events: Events,
+}
+
+/// Counts of what happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Events {
+    /// Values acknowledged with acks=all.
+    pub acked: u64,
+    /// Produce requests that were refused or whose ticket failed.
+    pub failed: u64,
+    /// Leaderships begun.
+    pub leaderships: u64,
+    /// Searches that ended in a cut.
+    pub cuts: u64,
+    /// Records cut.
+    pub records_cut: u64,
+    /// In-sync sets proposed that had a replica more.
+    pub expansions: u64,
+    /// In-sync sets proposed that had a replica less.
+    pub shrinks: u64,
+    /// Proposals that the controller refused.
+    pub refused_proposals: u64,
+    /// Processes that died.
+    pub crashes: u64,
+    /// Losses of power that took records.
+    pub tails_lost: u64,
+    /// Disks that were replaced.
+    pub wipes: u64,
+    /// Flushes that failed.
+    pub failed_flushes: u64,
+    /// Leases that ended under a leader.
+    pub leases_ended: u64,
+    /// Messages refused because of another epoch.
+    pub fenced: u64,
+    /// Messages that never arrived.
+    pub lost_messages: u64,
+    /// Times that a broker stood still.
+    pub pauses: u64,
+    /// Elections from the eligible.
+    pub eligible_elected: u64,
+}
+
+macro_rules! add_up {
+    ($($field:ident)*) => {
+        impl std::ops::AddAssign for Events {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
+add_up!(acked failed leaderships cuts records_cut expansions shrinks refused_proposals crashes tails_lost wipes failed_flushes
+    leases_ended fenced lost_messages pauses eligible_elected);
+
+impl Invariants {
+    /// The breaches so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// A breach.
+    pub fn broken(&mut self, invariant: Invariant, evidence: String) {
+        self.violations.push(Violation { invariant, evidence });
+    }
+
+    /// Offset after the last settled record.
+    #[must_use]
+    pub fn settled_end(&self) -> Offset {
+        Offset(self.settled.len() as u64)
+    }
+
+    /// The watermark of a replica moved from `from` to `to` under a leadership.
+    pub fn watermark_moved(&mut self, life: Life, (from, to): (Offset, Offset), (under, disk): (LeaderEpoch, &Disk)) {
+        if to < from {
+            let evidence = format!("the watermark of {life:?} went from {from} back to {to}");
+            self.broken(Invariant::MonotonicHighWatermark, evidence);
+        }
+        for offset in from.0..to.0 {
+            let Some(found) = disk.at(Offset(offset)) else {
+                let evidence = format!("{life:?} calls offset {offset} settled and does not hold it");
+                return self.broken(Invariant::ContiguousOffsets, evidence);
+            };
+            match self.settled.get(offset as usize) {
+                None => {
+                    self.settled.push(found);
+                    self.settled_under.push(under);
+                }
+                Some(known) if *known != found => {
+                    let evidence = format!("offset {offset} is {known:?}, and {found:?} for {life:?}");
+                    return self.broken(Invariant::OneValuePerOffset, evidence);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What stood at and after `end` is lost by a fault that the topic's durability does not cover.
+    pub fn loss_admitted(&mut self, end: Offset) {
+        self.settled.truncate(end.0 as usize);
+        self.settled_under.truncate(end.0 as usize);
+        self.acked.retain(|offset, _| *offset < end);
+    }
+
+    /// A leader told a producer that its values, from `base` on, are kept.
+    pub fn acked(&mut self, base: Offset, values: &[Value]) {
+        self.events.acked += values.len() as u64;
+        for (index, value) in values.iter().enumerate() {
+            self.acked.insert(base.plus(index as u64), *value);
+        }
+    }
+
+    /// A broker begins to lead: it holds all that was settled under earlier leaderships. It may be late, and a later one have begun.
+    pub fn leads(&mut self, life: Life, epoch: LeaderEpoch, disk: &Disk) {
+        self.events.leaderships += 1;
+        let lacks =
+            |&at: &usize| self.settled_under[at] < epoch && disk.at(Offset(at as u64)) != Some(self.settled[at]);
+        if let Some(at) = (0..self.settled.len()).find(lacks) {
+            let (known, found) = (self.settled[at], disk.at(Offset(at as u64)));
+            let evidence =
+                format!("{life:?} leads epoch {epoch} with {found:?} at offset {at}, where {known:?} is settled");
+            self.broken(Invariant::LeaderIsComplete, evidence);
+        }
+    }
+
+    /// A leader wrote under its epoch.
+    pub fn wrote(&mut self, life: Life, epoch: LeaderEpoch) {
+        let writer = *self.writers.entry(epoch).or_insert(life);
+        if writer != life {
+            let evidence = format!("{writer:?} and {life:?} both wrote under epoch {epoch}");
+            self.broken(Invariant::MonotonicEpochs, evidence);
+        }
+    }
+
+    /// A replica cut its log, and with it records that it knew to be settled.
+    pub fn settled_cut(&mut self, life: Life, records: u64) {
+        let evidence = format!("{life:?} cut {records} settled records");
+        self.broken(Invariant::NothingSettledIsCut, evidence);
+    }
+
+    /// All that was acknowledged stands on this disk, whose broker leads at the end.
+    pub fn check_acked(&mut self, invariant: Invariant, broker: BrokerId, disk: &Disk) {
+        let lost = self.acked.iter().find(|(offset, value)| disk.at(**offset).map(|found| found.0) != Some(**value));
+        if let Some((offset, value)) = lost {
+            let evidence =
+                format!("{value:?} was acknowledged at {offset}, broker {broker} holds {:?} there", disk.at(*offset));
+            self.broken(invariant, evidence);
+        }
+    }
+
+    /// The disks of all replicas at the end.
+    pub fn check_replicas<'a>(&mut self, disks: impl Iterator<Item = (BrokerId, &'a Disk)>) {
+        for (broker, disk) in disks {
+            let mut before: Option<(Offset, LeaderEpoch)> = None;
+            for batch in disk.batches() {
+                let (next, epoch) = before.unwrap_or((Offset::ZERO, LeaderEpoch(0)));
+                if batch.base != next {
+                    let evidence = format!("broker {broker}: {batch:?} follows offset {next}");
+                    self.broken(Invariant::ContiguousOffsets, evidence);
+                }
+                if batch.epoch < epoch {
+                    let evidence = format!("broker {broker}: {batch:?} follows epoch {epoch}");
+                    self.broken(Invariant::MonotonicEpochs, evidence);
+                }
+                before = Some((batch.next(), batch.epoch));
+            }
+            let differs = (0..self.settled.len()).find(|&at| disk.at(Offset(at as u64)) != Some(self.settled[at]));
+            if let Some(at) = differs {
+                let (known, found) = (self.settled[at], disk.at(Offset(at as u64)));
+                let evidence = format!("broker {broker} holds {found:?} at offset {at}, where {known:?} is settled");
+                self.broken(Invariant::ReplicasByteIdentical, evidence);
+            }
+        }
+    }
+}

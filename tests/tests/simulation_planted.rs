@@ -1,0 +1,74 @@
+//! Every planted bug of replication is found: among random lives of a cluster that has it, one breaks an invariant. The same lives without
+//! it break none, as the simulation's own test shows.
+#![allow(clippy::panic, reason = "a bug that goes unnoticed is a failed test")]
+
+use tidelog_replication::{Flaw, Flaws};
+use tidelog_tests::simulation::invariants::{Invariant, Violation};
+use tidelog_tests::simulation::schedule::{live, settings};
+use tidelog_tests::simulation::settings::{Settings, ShellFlaw};
+
+/// Lives that a bug may go unnoticed.
+const PATIENCE: u64 = 6_000;
+
+/// The first life of a cluster with the bug that breaks something.
+#[track_caller]
+fn found(name: &str, plant: impl Fn(Settings) -> Settings) -> Violation {
+    for seed in 1..=PATIENCE {
+        if let Some(violation) = live(seed, plant(settings(seed))).violation {
+            println!("{name}: seed {seed} breaks {:?}: {}", violation.invariant, violation.evidence);
+            return violation;
+        }
+    }
+    panic!("{name} went unnoticed through {PATIENCE} lives");
+}
+
+fn found_flaw(flaw: Flaw) -> Violation {
+    found(&format!("{flaw:?}"), |settings| Settings { flaws: Flaws::planted(flaw), ..settings })
+}
+
+fn found_around(flaw: ShellFlaw) -> Violation {
+    found(&format!("{flaw:?}"), |settings| Settings { shell_flaw: Some(flaw), ..settings })
+}
+
+/// What is lost or differs: a reader or a producer would notice.
+fn is_loss(violation: &Violation) -> bool {
+    violation.invariant != Invariant::EventuallyAvailable
+}
+
+macro_rules! caught {
+    ($($name:ident: $flaw:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            let violation = found_flaw($flaw);
+            assert!(is_loss(&violation), "{violation:?}");
+        })*
+    };
+}
+
+caught! {
+    truncating_to_the_watermark_is_caught: Flaw::TruncateToWatermark;
+    trusting_the_same_leader_anew_is_caught: Flaw::SameLeaderTrusted;
+    believing_an_earlier_leaders_answer_is_caught: Flaw::AnswersUnfenced;
+    acknowledging_before_the_flush_is_caught: Flaw::AckBeforeFlush;
+    retrying_a_failed_flush_is_caught: Flaw::FailedFlushRetried;
+    forgetting_a_paused_follower_is_caught: Flaw::PausedFollowerForgotten;
+    forgetting_a_pending_expansion_is_caught: Flaw::PendingExpansionForgotten;
+    expanding_below_the_epoch_start_is_caught: Flaw::ExpandBelowEpochStart;
+    ignoring_the_minimum_in_sync_is_caught: Flaw::MinInSyncIgnored;
+}
+
+/// A replica that kept what its leader does not have either shows it, or never joins again: nothing that is pushed continues its log.
+#[test]
+fn stopping_the_search_at_the_first_answer_is_caught() {
+    found_flaw(Flaw::AskOnce);
+}
+
+#[test]
+fn electing_a_replica_that_is_not_eligible_is_caught() {
+    assert!(is_loss(&found_around(ShellFlaw::AnyReplicaElected)));
+}
+
+#[test]
+fn believing_metadata_of_an_earlier_life_is_caught() {
+    assert!(is_loss(&found_around(ShellFlaw::OldMetadataBelieved)));
+}
