@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidelog_coordination::Command;
 use tidelog_coordination::command::{Admission, RegisterBroker};
 use tidelog_coordination::controller::INTERNAL_PREFIX;
+use tidelog_coordination::{Command, Reply};
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherHandle, FlusherOptions, OsDisk, PartitionDir, SpaceGuard, StorageError};
-use tidelog_protocol::{BrokerId, ErrorCode, WireError};
+use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, WireError};
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -21,12 +22,13 @@ use crate::housekeeping;
 use crate::metrics::Metrics;
 use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
-use crate::partition::{Opening, Registry, RegistryOptions};
+use crate::partition::{Member, Opening, Proposed, Registry, RegistryOptions};
 use crate::pulse::Pulse;
 use crate::quorum::{
     Address, Beginning, Controllers, NoPeers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions,
 };
-use crate::{admin_http, scrubber, shutdown};
+use crate::replica::Board;
+use crate::{admin_http, replica, scrubber, shutdown};
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +88,8 @@ struct Storage {
     data: Arc<DataDir>,
     flusher: Flusher,
     space: Arc<SpaceGuard>,
-    quorum: QuorumStorage,
+    /// `None` where the metadata is kept elsewhere.
+    quorum: Option<QuorumStorage>,
 }
 
 /// What a node is put together from.
@@ -94,7 +97,22 @@ struct Parts {
     data: Arc<DataDir>,
     flusher: FlusherHandle,
     space: Arc<SpaceGuard>,
-    quorum: Quorum,
+    controllers: Controllers,
+}
+
+/// What the replicas here want of the world outside.
+struct Replication {
+    board: Arc<Board>,
+    proposed: mpsc::UnboundedReceiver<Proposed>,
+}
+
+/// A cluster whose metadata is kept elsewhere in this process.
+#[derive(Clone, Debug)]
+pub struct SharedMetadata {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its metadata.
+    pub controllers: Controllers,
 }
 
 impl Broker {
@@ -111,17 +129,37 @@ impl Broker {
     /// # Errors
     /// [`StartError`].
     pub async fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Self, StartError> {
+        Self::start_within(config, disk, None).await
+    }
+
+    /// As [`Broker::start_on`], as one broker of several that share their metadata: tests run a cluster in one process so.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_within(
+        config: Config,
+        disk: Arc<dyn Disk>,
+        shared: Option<SharedMetadata>,
+    ) -> Result<Self, StartError> {
         let started = Instant::now();
         // The ports first: a second broker started by mistake must not even look at the data folder.
         let listener = bind("listen", config.listen)?;
         let admin = bind("admin_listen", config.admin_listen)?;
         let (address, admin_address) = (listener.address, admin.address);
-        let storage = open_storage(&config, disk, advertised(&config, address)).await?;
+        let cluster = shared.as_ref().map(|shared| shared.cluster);
+        let storage = open_storage(&config, disk, (advertised(&config, address), cluster)).await?;
         let Storage { data, flusher, space, quorum } = storage;
-        let quorum = Quorum::start(quorum, NoPeers, Beginning::Found).await?;
-        quorum.leads().await?;
-        let parts = Parts { data: data.clone(), flusher: flusher.handle(), space, quorum };
-        let node = assemble(config, started, parts, address).await?;
+        let controllers = match (shared, quorum) {
+            (Some(SharedMetadata { controllers, .. }), _) => controllers,
+            (None, quorum) => {
+                let storage = quorum.expect("metadata that is kept nowhere else is kept here");
+                let quorum = Quorum::start(storage, NoPeers, Beginning::Found).await?;
+                quorum.leads().await?;
+                Controllers::new(quorum)
+            }
+        };
+        let parts = Parts { data: data.clone(), flusher: flusher.handle(), space, controllers };
+        let (node, replication) = assemble(config, started, parts, address).await?;
         let _end_tasks = [node.draining.clone().drop_guard(), node.connections_close.clone().drop_guard()];
         let _pulse = Pulse::start(tokio::runtime::Handle::current()).map_err(StartError::Thread)?;
         let broker = Self { node: node.clone(), address, admin_address, data, flusher, _pulse, _end_tasks };
@@ -129,6 +167,7 @@ impl Broker {
         tokio::spawn(housekeeping::follow_metadata(node.clone()));
         tokio::spawn(housekeeping::run(node.clone()));
         tokio::spawn(scrubber::run(node.clone()));
+        replica::start(&node, &replication.board, replication.proposed);
         tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
         tokio::spawn(net::serve(node.clone(), listener));
         let (partitions, millis) = (node.registry.len(), started.elapsed().as_millis() as u64);
@@ -186,13 +225,21 @@ fn advertised(config: &Config, address: SocketAddr) -> Address {
     Address { host, port }
 }
 
-async fn open_storage(config: &Config, disk: Arc<dyn Disk>, address: Address) -> Result<Storage, StartError> {
+/// Where `cluster` is given, its metadata is kept elsewhere.
+async fn open_storage(
+    config: &Config,
+    disk: Arc<dyn Disk>,
+    (address, cluster): (Address, Option<ClusterId>),
+) -> Result<Storage, StartError> {
     let config = config.clone();
     let open = move || {
-        let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, None)?);
+        let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?);
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
         let flusher = Flusher::start(options).map_err(StartError::Thread)?;
+        if cluster.is_some() {
+            return Ok(Storage { data, flusher, space, quorum: None });
+        }
         let quorum = QuorumStorage::open(StorageOptions {
             data: data.clone(),
             flusher: flusher.handle().with_reserve(),
@@ -203,7 +250,7 @@ async fn open_storage(config: &Config, disk: Arc<dyn Disk>, address: Address) ->
         if quorum.is_fresh() && data.partitions()?.iter().any(is_users) {
             return Err(StartError::MetadataLost { data: config.data.0 });
         }
-        Ok(Storage { data, flusher, space, quorum })
+        Ok(Storage { data, flusher, space, quorum: Some(quorum) })
     };
     match tokio::task::spawn_blocking(open).await {
         Ok(storage) => storage,
@@ -216,9 +263,9 @@ async fn assemble(
     started: Instant,
     storage: Parts,
     address: SocketAddr,
-) -> Result<Arc<Node>, StartError> {
+) -> Result<(Arc<Node>, Replication), StartError> {
     let broker_id = BrokerId(config.broker_id);
-    let controllers = Controllers::new(storage.quorum.clone());
+    let controllers = storage.controllers.clone();
     let Address { host, port } = advertised(&config, address);
     let register = RegisterBroker {
         broker_id,
@@ -229,25 +276,36 @@ async fn assemble(
         closed_cleanly: None,
         admission: Admission::AtOnce,
     };
-    match controllers.submit(Command::RegisterBroker(register)).await {
-        Ok(_) => {}
-        // What is there can be read, and nothing else must be said about this broker than is known already.
-        Err(error) if error.code == ErrorCode::StorageFull && controllers.image().broker(broker_id).is_some() => {
-            warn!("the disk is full: this start is not registered, the last one holds on");
+    let known = controllers.image().broker(broker_id).map(|known| known.epoch);
+    let epoch = match (controllers.submit(Command::RegisterBroker(register)).await, known) {
+        (Ok((Reply::BrokerRegistered { epoch }, _)), _) => epoch,
+        (Ok((reply, _)), _) => {
+            let sentence = format!("the controller answered out of turn: {reply:?}");
+            return Err(StartError::Register(WireError::new(ErrorCode::Internal, sentence)));
         }
-        Err(error) => return Err(StartError::Register(error)),
-    }
+        // What is there can be read, and nothing else must be said about this broker than is known already.
+        (Err(error), Some(known)) if error.code == ErrorCode::StorageFull => {
+            warn!("the disk is full: this start is not registered, the last one holds on");
+            known
+        }
+        (Err(error), _) => return Err(StartError::Register(error)),
+    };
+    let member = Member { broker: broker_id, epoch };
 
     let metrics = Arc::new(Metrics::new());
+    let board = Arc::<Board>::default();
+    let (proposals, proposed) = mpsc::unbounded_channel();
     let opening = Opening {
         data: storage.data.clone(),
         flusher: storage.flusher.clone(),
         space: storage.space.clone(),
         metrics: metrics.clone(),
         queue_bytes_max: config.partition_queue_bytes_max,
+        upstream: board.clone(),
+        proposals,
         runtime: tokio::runtime::Handle::current(),
     };
-    let registry = Registry::new(RegistryOptions { broker: broker_id, opening, metrics: metrics.clone() });
+    let registry = Registry::new(RegistryOptions { member, opening, metrics: metrics.clone() });
     let node = Arc::new(Node {
         budget: Budget::new(config.memory_budget_bytes),
         cluster_id: storage.data.format().cluster,
@@ -269,5 +327,5 @@ async fn assemble(
         Ok::<(), StartError>(())
     };
     tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
-    Ok(node)
+    Ok((node, Replication { board, proposed }))
 }

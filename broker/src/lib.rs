@@ -7,6 +7,7 @@
 //! - `api`: one file per API.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
 //! - [`quorum`]: metadata and the way to change it.
+//! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
 //!
 //! The arrows go one way: `net → api → {partition, quorum} → concept crates`. See `ARCHITECTURE.md`.
@@ -30,6 +31,7 @@ pub mod process;
 mod pulse;
 pub mod quorum;
 mod readiness;
+mod replica;
 mod scrubber;
 pub mod session;
 mod shutdown;

@@ -168,6 +168,12 @@ impl ReplicaSet {
         self.replicas.iter()
     }
 
+    /// How many replicas there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.replicas.len()
+    }
+
     /// True where `broker` is in sync, as the controller confirmed.
     #[must_use]
     pub fn is_in_sync(&self, broker: BrokerId) -> bool {

@@ -9,12 +9,15 @@ mod delete_records;
 mod delete_topic;
 mod describe_broker;
 mod describe_topics;
+mod epoch_end;
 mod faults;
 mod hello;
 mod list_offsets;
 mod metadata;
 mod ping;
 mod produce;
+mod replica_progress;
+mod replica_subscribe;
 mod subscribe;
 mod unsubscribe;
 
@@ -78,6 +81,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
     if header.kind == FrameKind::Signal {
         return match api {
             Some(Api::Credit) => credit::handle(session, &input),
+            Some(Api::ReplicaProgress) => replica_progress::handle(node, session, &input),
             _ => Err(format!("API {} is no signal", header.api)),
         };
     }
@@ -105,8 +109,9 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::DeleteRecords) => {
             run::<tidelog_protocol::messages::DeleteRecordsRequest>(node, session, input, reply)
         }
-        Some(Api::Credit | Api::StreamItem | Api::GoAway)
-        | Some(Api::EpochEnd | Api::ReplicaSubscribe | Api::ReplicaProgress | Api::ReplicaItem)
+        Some(Api::EpochEnd) => run::<tidelog_protocol::messages::EpochEndRequest>(node, session, input, reply),
+        Some(Api::ReplicaSubscribe) => replica_subscribe::handle(node, session, &input, reply),
+        Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
         | Some(Api::RegisterBroker | Api::BrokerHeartbeat | Api::AlterInSync | Api::DescribeCluster)
         | Some(Api::Reassign | Api::DrainBroker | Api::Balance | Api::ElectLeader | Api::RemoveBroker)
         | Some(Api::DescribePartitions)

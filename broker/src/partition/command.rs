@@ -3,11 +3,14 @@
 use std::fmt;
 use std::time::Instant;
 
-use tidelog_coordination::TopicConfig;
-use tidelog_protocol::records::ValidBatches;
-use tidelog_protocol::{LeaderEpoch, Offset, Timestamp, WireError};
-use tidelog_replication::ProduceTerms;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tidelog_protocol::records::{BatchHeader, ValidBatches};
+use tidelog_protocol::{LeaderEpoch, Monotonic, Offset, PartitionEpoch, Timestamp, WireError};
+use tidelog_replication::{EpochEndAnswer, FollowAnswer, FollowTerms, Offer, ProduceTerms, ReplicaProgress};
 
+use super::assignment::Assignment;
+use super::upstream::Attempt;
 use crate::budget::Lent;
 
 /// What a produce was promised.
@@ -44,6 +47,20 @@ pub struct Append {
     pub lent: Option<Lent>,
 }
 
+/// What a leader pushed to a follower.
+pub struct Replicated {
+    /// The question that opened the stream.
+    pub attempt: Attempt,
+    /// What came with the batches.
+    pub offer: Offer,
+    /// Whole batches back to back, their CRCs verified.
+    pub payload: Bytes,
+    /// Their headers, in order.
+    pub headers: SmallVec<[BatchHeader; 4]>,
+    /// Called once they are taken, or dropped: the leader may push as many bytes again.
+    pub taken: Box<dyn FnOnce() + Send>,
+}
+
 /// What can be asked of an owner.
 pub enum Command {
     /// Append batches.
@@ -61,12 +78,57 @@ pub enum Command {
     },
     /// Deadlines of requests that wait may have passed.
     Expire,
-    /// The topic's configuration, or the leadership, is another one now.
-    Reconfigure {
-        /// The configuration.
-        config: TopicConfig,
-        /// The leadership.
+    /// The topic's configuration, the leadership or the membership is another one now.
+    Assign(Box<Assignment>),
+    /// Time has passed.
+    Tick {
+        /// The clock.
+        now: Monotonic,
+    },
+    /// The broker's lease ended: nothing is acknowledged.
+    LeaseEnded,
+    /// The broker holds a lease again.
+    LeaseRenewed,
+    /// The controller refused the in-sync set that was proposed at this partition epoch, or did not answer.
+    AlterationFailed(PartitionEpoch),
+    /// A follower asks where an epoch ended.
+    EpochEnd {
+        /// The leadership asked.
         leader_epoch: LeaderEpoch,
+        /// The epoch in question.
+        epoch: LeaderEpoch,
+        /// Who waits.
+        ticket: Ticket<EpochEndAnswer>,
+    },
+    /// A follower asks for a stream.
+    Follow {
+        /// On which terms.
+        terms: FollowTerms,
+        /// Who waits.
+        ticket: Ticket<FollowAnswer>,
+    },
+    /// A follower is this far.
+    Progress(ReplicaProgress),
+    /// The leader says where an epoch ended. May have the log cut: for a thread that may block.
+    EpochEndAnswered {
+        /// The question.
+        attempt: Attempt,
+        /// The answer.
+        answer: EpochEndAnswer,
+    },
+    /// The leader says what becomes of a stream. May have the log cut, where the stream does not open.
+    FollowAnswered {
+        /// The question.
+        attempt: Attempt,
+        /// The answer.
+        answer: FollowAnswer,
+    },
+    /// The leader pushed batches.
+    Replicated(Replicated),
+    /// A question of a follower came to nothing, or its stream ended.
+    Interrupted {
+        /// The question.
+        attempt: Attempt,
     },
     /// Retention removed everything below this offset.
     LogStartMoved(Offset),
@@ -93,11 +155,22 @@ impl Command {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Append(append) => append.batches.payload().len() as u64,
+            Self::Replicated(replicated) => replicated.payload.len() as u64,
             Self::Flushed(_)
             | Self::Poisoned(_)
             | Self::DeleteRecords { .. }
             | Self::Expire
-            | Self::Reconfigure { .. }
+            | Self::Assign(_)
+            | Self::Tick { .. }
+            | Self::LeaseEnded
+            | Self::LeaseRenewed
+            | Self::AlterationFailed(_)
+            | Self::EpochEnd { .. }
+            | Self::Follow { .. }
+            | Self::Progress(_)
+            | Self::EpochEndAnswered { .. }
+            | Self::FollowAnswered { .. }
+            | Self::Interrupted { .. }
             | Self::LogStartMoved(_)
             | Self::RollIfDue { .. }
             | Self::Close { .. }
@@ -114,7 +187,18 @@ impl fmt::Debug for Command {
             Self::Poisoned(_) => "Poisoned",
             Self::DeleteRecords { .. } => "DeleteRecords",
             Self::Expire => "Expire",
-            Self::Reconfigure { .. } => "Reconfigure",
+            Self::Assign(_) => "Assign",
+            Self::Tick { .. } => "Tick",
+            Self::LeaseEnded => "LeaseEnded",
+            Self::LeaseRenewed => "LeaseRenewed",
+            Self::AlterationFailed(_) => "AlterationFailed",
+            Self::EpochEnd { .. } => "EpochEnd",
+            Self::Follow { .. } => "Follow",
+            Self::Progress(_) => "Progress",
+            Self::EpochEndAnswered { .. } => "EpochEndAnswered",
+            Self::FollowAnswered { .. } => "FollowAnswered",
+            Self::Replicated(_) => "Replicated",
+            Self::Interrupted { .. } => "Interrupted",
             Self::LogStartMoved(_) => "LogStartMoved",
             Self::RollIfDue { .. } => "RollIfDue",
             Self::Close { .. } => "Close",

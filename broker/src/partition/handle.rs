@@ -4,7 +4,7 @@
 //! what others put in meanwhile; so exactly one thread at a time touches the owner, a lone request costs no hop, and many at once
 //! become one vectored write. Knows nothing of what the commands do.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,17 @@ use parking_lot::Mutex;
 use tidelog_coordination::TopicConfig;
 use tidelog_log::LogReader;
 use tidelog_log::retention::{DeleteError, Deleted, Retention, RetentionLimits};
-use tidelog_protocol::{ErrorCode, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError};
+use tidelog_protocol::{BrokerId, ErrorCode, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError};
 use tokio::runtime;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::command::{Append, Command};
 use super::owner::Owner;
 use super::refusals;
+use super::replica_cursor::Followers;
 use super::tail::Tail;
 use crate::metrics::TopicMetrics;
 
@@ -57,6 +60,7 @@ pub(super) struct Parts {
     pub(super) reader: LogReader,
     pub(super) retention: Retention,
     pub(super) tail: watch::Receiver<Tail>,
+    pub(super) followers: Followers,
     pub(super) metrics: TopicMetrics,
     pub(super) queue_bytes_max: u64,
     pub(super) runtime: runtime::Handle,
@@ -75,6 +79,9 @@ struct Shared {
     reader: LogReader,
     retention: Retention,
     tail: watch::Receiver<Tail>,
+    followers: Followers,
+    /// The one stream that each follower has.
+    streams: Mutex<HashMap<BrokerId, CancellationToken>>,
     metrics: TopicMetrics,
     queue_bytes_max: u64,
     runtime: runtime::Handle,
@@ -120,8 +127,8 @@ impl Drop for Running<'_> {
 
 impl Handle {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { topic_id, topic, partition, owner, reader, retention, tail, metrics, queue_bytes_max, runtime } =
-            parts;
+        let Parts { topic_id, topic, partition, owner, reader, retention, tail, followers, metrics, .. } = parts;
+        let (queue_bytes_max, runtime) = (parts.queue_bytes_max, parts.runtime);
         let owner = Mutex::new(owner);
         let mailbox = Mutex::default();
         let shared = Shared {
@@ -134,6 +141,8 @@ impl Handle {
             reader,
             retention,
             tail,
+            followers,
+            streams: Mutex::default(),
             metrics,
             queue_bytes_max,
             runtime,
@@ -173,6 +182,17 @@ impl Handle {
     #[must_use]
     pub fn tail(&self) -> watch::Receiver<Tail> {
         self.shared.tail.clone()
+    }
+
+    pub(super) fn followers(&self) -> Followers {
+        self.shared.followers.clone()
+    }
+
+    /// A follower's stream begins, and an earlier one of it ends.
+    pub fn begin_stream(&self, follower: BrokerId, ends: CancellationToken) {
+        if let Some(earlier) = self.shared.streams.lock().insert(follower, ends) {
+            earlier.cancel();
+        }
     }
 
     /// The topic's counters.
@@ -302,6 +322,9 @@ impl Handle {
             if let Some(deadline) = owner.earliest_deadline() {
                 self.set_alarm(deadline, now);
             }
+            if let Some(to) = owner.take_deletable() {
+                self.delete_elsewhere(to);
+            }
         }
         drop(owner);
         self.run_elsewhere();
@@ -322,6 +345,18 @@ impl Handle {
             }
         };
         *alarm = Some(Alarm { at, task: self.shared.runtime.spawn(ring).abort_handle() });
+    }
+
+    /// Deletes what the leader has deleted.
+    fn delete_elsewhere(&self, to: Offset) {
+        let partition = self.clone();
+        self.shared.runtime.spawn_blocking(move || {
+            if let Err(error) = partition.shared.retention.delete_records(to) {
+                let (topic, index) = (partition.topic(), partition.partition());
+                warn!(%topic, partition = %index, %error, "what the leader deleted stays here for now");
+            }
+            partition.submit(Command::LogStartMoved(partition.shared.reader.log_start()));
+        });
     }
 
     fn run_elsewhere(&self) {

@@ -1,25 +1,36 @@
 //! Partitions that live here. In flow order:
 //! - [`handle`]: what the rest of the broker holds; its mailbox, and who runs the owner.
+//! - [`assignment`]: what the metadata wants of a replica: lead, follow or wait.
 //! - [`owner`]: the one place where a partition's state changes, as a step function over commands.
 //! - [`tail`]: the offsets that an owner publishes, and readers wait on.
-//! - [`cursor`]: reading forward, never ahead of what is published, never blocking a network thread.
+//! - [`cursor`]: reading forward, never ahead of what is published, never blocking a network thread; [`replica_cursor`]: the same for
+//!   followers, up to what is written.
+//! - [`upstream`]: the way to a leader elsewhere; [`proposal`]: in-sync sets that the controller is asked for.
 //! - [`opening`]: from a folder on disk to a running owner, and back to nothing.
 //! - [`registry`]: which partitions there are, kept in step with the metadata image.
 //!
 //! Knows nothing of sockets and frames.
 
+mod assignment;
 mod command;
 mod cursor;
 mod handle;
 mod opening;
 mod owner;
+mod proposal;
 pub(crate) mod refusals;
 mod registry;
+mod replica_cursor;
 mod tail;
+mod upstream;
 
-pub use command::{Acked, Append, Command, Ticket};
+pub use assignment::{Assignment, Member, Part};
+pub use command::{Acked, Append, Command, Replicated, Ticket};
 pub use cursor::{Cursor, Fetched};
 pub use handle::Handle;
 pub use opening::Opening;
+pub use proposal::Proposed;
 pub use registry::{Registry, RegistryOptions};
+pub use replica_cursor::{Pushed, ReplicaCursor};
 pub use tail::Tail;
+pub use upstream::{Attempt, Question, Replica, Upstream};

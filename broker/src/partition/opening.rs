@@ -10,15 +10,19 @@ use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{
     FlusherHandle, Identity, Log, LogListener, LogOptions, OpenError, SegmentOptions, SpaceGuard, StorageError,
 };
-use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, PartitionId, TopicName};
-use tidelog_replication::{EpochHistory, Leadership, Membership, PartitionOffsets};
+use tidelog_protocol::{LeaderEpoch, Offset, PartitionId, TopicName};
+use tidelog_replication::{EpochHistory, PartitionOffsets};
 use tokio::runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use super::assignment::{Assignment, Member};
 use super::command::Command;
 use super::handle::{self, Handle, WeakHandle};
 use super::owner::{self, Owner};
+use super::proposal::Proposed;
+use super::replica_cursor::Followers;
+use super::upstream::{Replica, Upstream};
 use crate::metrics::Metrics;
 
 /// Name of the file that [`Opening::probe_disk`] writes.
@@ -60,6 +64,10 @@ pub struct Opening {
     pub metrics: Arc<Metrics>,
     /// Bytes that may wait for one partition.
     pub queue_bytes_max: u64,
+    /// The way to leaders elsewhere.
+    pub upstream: Arc<dyn Upstream>,
+    /// Where in-sync sets are proposed.
+    pub proposals: mpsc::UnboundedSender<Proposed>,
     /// Where an owner runs that nobody else runs.
     pub runtime: runtime::Handle,
 }
@@ -91,13 +99,20 @@ impl Opening {
         &self.space
     }
 
-    /// Opens a partition that `broker` leads; creates its folder where it is missing.
+    /// Opens a partition that has a replica here, and begins to play its part; creates its folder where it is missing.
     ///
     /// # Errors
     /// [`OpeningError`]; the folder is left as it is.
-    pub fn open(&self, topic: &TopicImage, partition: PartitionId, broker: BrokerId) -> Result<Handle, OpeningError> {
+    pub fn open(
+        &self,
+        topic: &TopicImage,
+        partition: PartitionId,
+        assignment: Assignment,
+    ) -> Result<Handle, OpeningError> {
         let name = format!("{}-{partition}", topic.name);
-        self.check_folder(topic, partition, topic.partitions[partition.0 as usize].leader_epoch)?;
+        if assignment.counts {
+            self.check_folder(topic, partition, assignment.epoch())?;
+        }
         let cell = Arc::new(OnceLock::new());
         let (log, report) = Log::open(LogOptions {
             dir: self.data.partition_path(&topic.name, partition)?,
@@ -123,31 +138,24 @@ impl Opening {
         }
         log.set_durability(topic.config.durability);
         let (reader, retention) = (log.reader(), log.retention());
-        let state = &topic.partitions[partition.0 as usize];
-        let leadership = Leadership {
-            leader: broker,
-            epoch: state.leader_epoch,
-            membership: Membership {
-                replicas: state.replicas.clone(),
-                in_sync: state.in_sync.clone(),
-                partition_epoch: state.partition_epoch,
-            },
-            lag_max_ms: LAG_MAX_MS,
-            min_in_sync: topic.config.min_in_sync_replicas,
-            durability: topic.config.durability,
-        };
-        // What recovery found was flushed by it, and a single replica has nobody to wait for.
-        let offsets = PartitionOffsets::recovered(reader.log_start(), log.end(), reader.flushed_end(), log.end());
+        // What recovery found was flushed by it. A single replica has nobody to wait for; another learns from its peers what is settled.
+        let settled = if assignment.is_alone() { log.end() } else { reader.log_start() };
+        let offsets = PartitionOffsets::recovered(reader.log_start(), settled, reader.flushed_end(), log.end());
         let epochs = reader.leader_epochs();
         let epochs = EpochHistory::recovered(epochs.starts().iter().map(|entry| (entry.epoch, entry.start)));
-        let (sender, tail) = watch::channel(Owner::first_tail(state.leader_epoch));
+        let (sender, tail) = watch::channel(Owner::first_tail(assignment.epoch()));
+        let followers = Followers::default();
         let topic_metrics = self.metrics.topic(topic.name.as_str());
         let parts = owner::Parts {
             name,
+            replica: Replica { topic_id: topic.id, partition },
             log,
-            leadership,
-            config: topic.config,
+            assignment,
+            lag_max_ms: LAG_MAX_MS,
             tail: sender,
+            followers: followers.clone(),
+            upstream: self.upstream.clone(),
+            proposals: self.proposals.clone(),
             space: self.space.clone(),
             topic_metrics: topic_metrics.clone(),
             metrics: self.metrics.clone(),
@@ -160,6 +168,7 @@ impl Opening {
             reader,
             retention,
             tail,
+            followers,
             metrics: topic_metrics,
             queue_bytes_max: self.queue_bytes_max,
             runtime: self.runtime.clone(),
@@ -177,14 +186,16 @@ impl Opening {
         self.data.delete_partition(topic, partition)
     }
 
-    /// Removes the folders of partitions that the metadata does not know.
+    /// Removes the folders of partitions of which the metadata knows no replica of `member`.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn remove_leftovers(&self, image: &ClusterImage) -> Result<(), DataDirError> {
+    pub fn remove_leftovers(&self, image: &ClusterImage, member: Member) -> Result<(), DataDirError> {
         for folder in self.data.partitions()? {
             let (topic, partition) = (&folder.topic, folder.partition);
-            let known = image.topic_named(topic.as_str()).is_some_and(|topic| topic.partition(partition).is_some());
+            let known = image
+                .topic_named(topic.as_str())
+                .is_some_and(|topic| Assignment::of(topic, partition, member).is_some());
             // Two underscores: the broker's own, of which the image knows nothing.
             if !known && !topic.as_str().starts_with(INTERNAL_PREFIX) {
                 warn!(%topic, %partition, "removing what an interrupted deletion left");

@@ -1,67 +1,79 @@
 //! The owner of one partition: a step function over commands, the only place where the partition's state changes. It drives the
-//! pure leader machine and the log, publishes the tail, then answers. Knows nothing of threads: whoever runs it is alone.
+//! pure leader or follower machine and the log, publishes the tail, then answers. Knows nothing of threads: whoever runs it is alone.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use smallvec::SmallVec;
 use tidelog_coordination::TopicConfig;
-use tidelog_log::{AppendError, Group, Log, SpaceGuard};
-use tidelog_protocol::messages::Acks;
-use tidelog_protocol::records::ValidBatches;
-use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, WireError};
-use tidelog_replication::{
-    AckFailure, AppendedRange, Effects, EpochHistory, Leader, Leadership, PartitionOffsets, Released,
-};
-use tokio::sync::watch;
-use tracing::{error, warn};
+use tidelog_log::{Log, SpaceGuard};
+use tidelog_protocol::{LeaderEpoch, Offset, Timestamp, WireError};
+use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Leadership, PartitionOffsets};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info};
 
-use super::command::{Acked, Append, Command, Ticket};
+use super::assignment::{Assignment, Part};
+use super::command::Command;
+use super::proposal::Proposed;
 use super::refusals;
+use super::replica_cursor::Followers;
 use super::tail::Tail;
-use crate::budget::Lent;
+use super::upstream::{Replica, Upstream};
 use crate::metrics::{Metrics, TopicMetrics};
+use following::Pursuit;
+use leading::{Appends, Waiter};
 
-/// Appends are written together up to this many batches' worth of frames; more only delays the first.
-const WRITE_TOGETHER_MAX: usize = 256;
-
-/// Who waits for an append, and until when.
-struct Waiter {
-    deadline: Option<Instant>,
-    ticket: Ticket<Acked>,
-}
+mod following;
+mod leading;
 
 /// What an owner is made of.
 pub(super) struct Parts {
     pub(super) name: String,
+    pub(super) replica: Replica,
     pub(super) log: Log,
-    pub(super) leadership: Leadership,
-    pub(super) config: TopicConfig,
+    pub(super) assignment: Assignment,
+    pub(super) lag_max_ms: u64,
     pub(super) tail: watch::Sender<Tail>,
+    pub(super) followers: Followers,
+    pub(super) upstream: Arc<dyn Upstream>,
+    pub(super) proposals: mpsc::UnboundedSender<Proposed>,
     pub(super) space: Arc<SpaceGuard>,
     pub(super) topic_metrics: TopicMetrics,
     pub(super) metrics: Arc<Metrics>,
 }
 
+/// What the replica does now.
+enum Role {
+    Leads(Box<Leader<Waiter>>),
+    Follows(Box<Follower>),
+    /// Nobody leads.
+    Waits {
+        offsets: PartitionOffsets,
+        epochs: EpochHistory,
+        leader_epoch: LeaderEpoch,
+    },
+}
+
 /// The owner.
 pub(super) struct Owner {
     name: String,
+    replica: Replica,
     /// `None` once closed or deleted.
     log: Option<Log>,
-    leader: Leader<Waiter>,
-    leadership: Leadership,
+    role: Role,
     config: TopicConfig,
+    lag_max_ms: u64,
+    /// False between the end of the broker's lease and the next.
+    leased: bool,
     effects: Effects<Waiter>,
-    /// No deadline of those that wait is before this one.
-    earliest_deadline: Option<Instant>,
-    /// Admitted, given offsets, not yet written.
-    unwritten: Vec<ValidBatches>,
-    unwritten_memory: Vec<Lent>,
-    unwritten_records: u64,
-    unwritten_bytes: u64,
+    appends: Appends,
+    pursuit: Pursuit,
     tail: watch::Sender<Tail>,
+    followers: Followers,
+    upstream: Arc<dyn Upstream>,
+    proposals: mpsc::UnboundedSender<Proposed>,
+    /// Why nothing is done any more: closed, deleted, or the disk failed.
     ended: Option<WireError>,
     failure: String,
     /// Base of the active segment, and when it was first seen to hold records.
@@ -79,20 +91,23 @@ impl fmt::Debug for Owner {
 
 impl Owner {
     pub(super) fn new(parts: Parts, offsets: PartitionOffsets, epochs: EpochHistory) -> Self {
-        let leader = Leader::new(offsets, epochs, &parts.leadership);
+        let Assignment { config, part, .. } = parts.assignment;
+        let leader_epoch = LeaderEpoch(0);
         let mut owner = Self {
             name: parts.name,
+            replica: parts.replica,
             log: Some(parts.log),
-            leader,
-            leadership: parts.leadership,
-            config: parts.config,
+            role: Role::Waits { offsets, epochs, leader_epoch },
+            config,
+            lag_max_ms: parts.lag_max_ms,
+            leased: true,
             effects: Effects::new(),
-            earliest_deadline: None,
-            unwritten: Vec::new(),
-            unwritten_memory: Vec::new(),
-            unwritten_records: 0,
-            unwritten_bytes: 0,
+            appends: Appends::default(),
+            pursuit: Pursuit::default(),
             tail: parts.tail,
+            followers: parts.followers,
+            upstream: parts.upstream,
+            proposals: parts.proposals,
             ended: None,
             failure: String::new(),
             active_since: None,
@@ -100,7 +115,8 @@ impl Owner {
             topic_metrics: parts.topic_metrics,
             metrics: parts.metrics,
         };
-        owner.publish();
+        owner.play(part);
+        owner.settle();
         owner
     }
 
@@ -123,12 +139,7 @@ impl Owner {
     pub(super) fn step(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
         for command in commands.drain(..) {
             match command {
-                Command::Append(append) => {
-                    self.admit(append, now);
-                    if self.unwritten.len() >= WRITE_TOGETHER_MAX {
-                        self.write();
-                    }
-                }
+                Command::Append(append) => self.append(append, now),
                 other => {
                     self.write();
                     self.act(other, now);
@@ -141,202 +152,221 @@ impl Owner {
 
     /// When somebody who waits may have waited long enough: the owner wants to be told [`Command::Expire`] then.
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
-        self.earliest_deadline
+        self.appends.earliest_deadline()
+    }
+
+    /// Records that were deleted at the leader, to be deleted here below the offset; [`Command::LogStartMoved`] says that it is done.
+    pub(super) fn take_deletable(&mut self) -> Option<Offset> {
+        self.pursuit.take_deletable()
     }
 
     fn act(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Append(append) => self.admit(append, now),
+            Command::Append(append) => self.append(append, now),
             Command::Expire => self.expire(now),
-            Command::Flushed(end) => self.leader.flushed(end, &mut self.effects),
+            Command::Flushed(_) => self.flushed(),
             Command::Poisoned(why) => self.poison(&why),
             Command::DeleteRecords { before, ticket } => ticket(self.delete_records(before)),
-            Command::Reconfigure { config, leader_epoch } => self.reconfigure(config, leader_epoch),
-            Command::LogStartMoved(to) => self.leader.log_start_moved(to),
+            Command::Assign(assignment) => self.assign(*assignment),
+            Command::Tick { now } => self.tick(now),
+            Command::LeaseEnded => self.lease_ended(),
+            Command::LeaseRenewed => self.lease_renewed(),
+            Command::AlterationFailed(partition_epoch) => self.alteration_failed(partition_epoch),
+            Command::EpochEnd { leader_epoch, epoch, ticket } => ticket(self.epoch_end(leader_epoch, epoch)),
+            Command::Follow { terms, ticket } => ticket(self.follow(&terms)),
+            Command::Progress(progress) => self.progress(progress),
+            Command::EpochEndAnswered { attempt, answer } => {
+                self.pursue(attempt, |follower, out| follower.epoch_end(answer, out));
+            }
+            Command::FollowAnswered { attempt, answer } => {
+                self.pursue(attempt, |follower, out| follower.follows(answer, out));
+            }
+            Command::Interrupted { attempt } => self.pursue(attempt, |follower, out| follower.interrupted(out)),
+            Command::Replicated(replicated) => self.replicated(replicated),
+            Command::LogStartMoved(to) => self.log_start_moved(to),
             Command::RollIfDue { now } => self.roll_if_due(now),
             Command::Close { ticket } => ticket(self.close()),
             Command::Delete { ticket } => ticket(self.delete()),
         }
     }
 
-    fn admit(&mut self, append: Append, now: Instant) {
-        if let Err(refusal) = self.admissible(&append, now) {
-            self.metrics.produce_refused.inc();
-            (append.ticket)(Err(refusal));
+    /// The metadata wants something else of this replica, or the same under another configuration.
+    fn assign(&mut self, assignment: Assignment) {
+        if self.ended.is_some() {
             return;
         }
-        let base_offset = self.leader.offsets().log_end();
-        let records = append.batches.records();
-        let bytes = append.batches.payload().len();
-        let range = AppendedRange { base_offset, next_offset: base_offset.plus(records), bytes: 0 };
-        if append.terms.acks != Acks::None
-            && let Some(deadline) = append.deadline
-        {
-            let earliest = self.earliest_deadline.get_or_insert(deadline);
-            *earliest = deadline.min(*earliest);
+        let Assignment { config, part, .. } = assignment;
+        if let Some(log) = &self.log {
+            // Before the first ack under the new one, and after everything that was appended under the old.
+            log.set_durability(config.durability);
+            log.set_segment_bytes(config.segment_bytes);
         }
-        let waiter = Waiter { deadline: append.deadline, ticket: append.ticket };
-        self.leader.appended(range, append.terms.acks, waiter);
-        self.unwritten.push(append.batches);
-        self.unwritten_memory.extend(append.lent);
-        self.unwritten_records += records;
-        self.unwritten_bytes += bytes as u64;
-    }
-
-    fn admissible(&self, append: &Append, now: Instant) -> Result<(), WireError> {
-        if let Some(ended) = &self.ended {
-            return Err(ended.clone());
-        }
-        if append.deadline.is_some_and(|deadline| deadline <= now) {
-            let sentence = "the deadline passed while the request waited; nothing was written";
-            return Err(WireError::new(ErrorCode::DeadlineExceeded, sentence));
-        }
-        let (bytes, segment_bytes) = (append.batches.payload().len() as u64, u64::from(self.config.segment_bytes));
-        if bytes > segment_bytes {
-            let sentence =
-                format!("{bytes} bytes in one request do not fit into a segment of {segment_bytes}; send less at once");
-            return Err(WireError::new(ErrorCode::TooLarge, sentence));
-        }
-        if !self.space.has_room() {
-            return Err(refusals::storage_full("free space is below disk_free_min_bytes"));
-        }
-        self.leader.admit(&append.terms)?;
-        Ok(())
-    }
-
-    /// Writes what was admitted, all of it or none.
-    fn write(&mut self) {
-        if self.unwritten.is_empty() {
-            return;
-        }
-        match self.append_all() {
-            Ok(()) => {
-                self.topic_metrics.records_in.inc_by(self.unwritten_records);
-                self.topic_metrics.bytes_in.inc_by(self.unwritten_bytes);
+        let before = std::mem::replace(&mut self.config, config);
+        match (&mut self.role, part) {
+            (Role::Leads(leader), Part::Lead { epoch, membership, .. }) if leader.epoch() == epoch => {
+                // Both changed at once may have come one after the other, in either order: between them the stricter minimum holds.
+                let stricter = before.min_in_sync_replicas.max(config.min_in_sync_replicas);
+                leader.promises_changed(before.durability, stricter, &mut self.effects);
+                leader.membership_changed(&membership, &mut self.effects);
+                leader.promises_changed(config.durability, config.min_in_sync_replicas, &mut self.effects);
             }
-            Err(error) if error.is_transient() => {
-                self.failure = error.to_string();
-                self.leader.append_abandoned(AckFailure::StorageFull, &mut self.effects);
+            (Role::Follows(follower), Part::Follow(following))
+                if follower.following().broker_epoch == following.broker_epoch =>
+            {
+                let known = follower.following();
+                if following.epoch > known.epoch {
+                    if known.leader != following.leader {
+                        self.upstream.leave(self.replica);
+                    }
+                    self.drive(|follower, out| follower.leadership_changed(following, out));
+                }
             }
-            Err(error) => self.poison(&error.to_string()),
+            (_, part) => self.play(part),
         }
-        self.unwritten.clear();
-        self.unwritten_memory.clear();
-        self.unwritten_records = 0;
-        self.unwritten_bytes = 0;
     }
 
-    /// One write per segment that the batches fall into.
-    fn append_all(&mut self) -> Result<(), AppendError> {
-        let Some(log) = &mut self.log else { return Ok(()) };
-        let groups: SmallVec<[Group<'_>; 8]> =
-            self.unwritten.iter().map(|batches| Group::new(batches.payload(), batches.headers())).collect();
-        let mut written = 0;
-        while written < groups.len() {
-            let appended = log.append(&groups[written..], self.leader.epoch())?;
-            written += appended.groups;
-            self.leader.written(appended.next_offset, &mut self.effects);
+    /// Ends the role there is and begins another.
+    fn play(&mut self, part: Part) {
+        let (offsets, epochs) = self.resign();
+        match part {
+            Part::Lead { leader, epoch, membership } => {
+                let leadership = Leadership {
+                    leader,
+                    epoch,
+                    membership,
+                    lag_max_ms: self.lag_max_ms,
+                    min_in_sync: self.config.min_in_sync_replicas,
+                    durability: self.config.durability,
+                };
+                let mut leader = Leader::new(offsets, epochs, &leadership);
+                if !self.leased {
+                    leader.lease_ended(&mut self.effects);
+                }
+                self.role = Role::Leads(Box::new(leader));
+            }
+            Part::Follow(following) => {
+                let mut effects = Vec::new();
+                let follower = Follower::new(offsets, epochs, following, &mut effects);
+                self.role = Role::Follows(Box::new(follower));
+                self.carry_out(effects);
+            }
+            Part::Wait { epoch } => self.role = Role::Waits { offsets, epochs, leader_epoch: epoch },
         }
-        Ok(())
     }
 
-    /// Publishes, answers, and asks for the flush that somebody waits for.
-    fn settle(&mut self) {
-        self.publish();
-        for released in self.effects.released.drain(..) {
-            let Released {
-                ticket,
-                base_offset,
-                next_offset,
-                leader_epoch,
-                log_start,
-                replicas_written,
-                replicas_flushed,
-            } = released;
-            let acked = Acked { base_offset, next_offset, leader_epoch, log_start, replicas_written, replicas_flushed };
-            (ticket.ticket)(Ok(acked));
+    fn resign(&mut self) -> (PartitionOffsets, EpochHistory) {
+        let leader_epoch = self.leader_epoch();
+        let (offsets, epochs) = (PartitionOffsets::default(), EpochHistory::default());
+        match std::mem::replace(&mut self.role, Role::Waits { offsets, epochs, leader_epoch }) {
+            Role::Leads(leader) => {
+                info!(partition = %self.name, epoch = %leader_epoch, "leads no more under this epoch");
+                leader.resigned(&mut self.effects)
+            }
+            Role::Follows(follower) => {
+                self.pursuit.end();
+                self.upstream.leave(self.replica);
+                follower.resigned()
+            }
+            Role::Waits { offsets, epochs, .. } => (offsets, epochs),
         }
-        for failed in self.effects.failed.drain(..) {
-            self.metrics.produce_refused.inc();
-            (failed.ticket.ticket)(Err(refusals::of_ack(failed.cause, &self.failure)));
+    }
+
+    fn offsets(&self) -> PartitionOffsets {
+        match &self.role {
+            Role::Leads(leader) => leader.offsets(),
+            Role::Follows(follower) => follower.offsets(),
+            Role::Waits { offsets, .. } => *offsets,
         }
-        self.effects.clear();
-        if let Some(log) = &self.log
-            && self.leader.flush_wanted().is_some()
-        {
-            log.request_flush();
+    }
+
+    fn leader_epoch(&self) -> LeaderEpoch {
+        match &self.role {
+            Role::Leads(leader) => leader.epoch(),
+            Role::Follows(follower) => follower.following().epoch,
+            Role::Waits { leader_epoch, .. } => *leader_epoch,
+        }
+    }
+
+    /// Why records are not served from here, if they are not.
+    fn not_served(&self) -> Option<WireError> {
+        let by_role = || match &self.role {
+            Role::Leads(_) => None,
+            Role::Follows(_) => Some(refusals::not_leader()),
+            Role::Waits { .. } => Some(refusals::offline()),
+        };
+        self.ended.clone().or_else(by_role)
+    }
+
+    /// A flush is over. What counts is what the log says now: a truncation may have come after it.
+    fn flushed(&mut self) {
+        let Some(log) = &self.log else { return };
+        let end = log.reader().flushed_end();
+        match &mut self.role {
+            Role::Leads(leader) => leader.flushed(end, &mut self.effects),
+            Role::Follows(_) => self.drive(|follower, out| follower.flushed(end, out)),
+            Role::Waits { offsets, .. } => offsets.flushed(end),
+        }
+    }
+
+    fn log_start_moved(&mut self, to: Offset) {
+        // A truncation may have come in between.
+        let to = to.min(self.offsets().high_watermark());
+        self.pursuit.deleted();
+        match &mut self.role {
+            Role::Leads(leader) => leader.log_start_moved(to),
+            Role::Follows(follower) => follower.log_start_moved(to),
+            Role::Waits { offsets, epochs, .. } => {
+                offsets.raise_log_start(to);
+                epochs.forget_before(offsets.log_start());
+            }
         }
     }
 
     fn publish(&mut self) {
-        let offsets = self.leader.offsets();
+        let offsets = self.offsets();
         let (log_start, last_stable) = (offsets.log_start(), offsets.last_stable());
         let (high_watermark, log_end) = (offsets.high_watermark(), offsets.log_end());
-        let leader_epoch = self.leader.epoch();
-        let ended = &self.ended;
+        let leader_epoch = self.leader_epoch();
+        let served = self.ended.is_none() && matches!(self.role, Role::Leads(_));
+        let not_served = if served { None } else { self.not_served() };
         self.tail.send_if_modified(|tail| {
             // Readers sleep until they can read more; a log end beyond the watermark is no news to them.
             let news = tail.high_watermark != high_watermark
                 || tail.last_stable != last_stable
                 || tail.log_start != log_start
                 || tail.leader_epoch != leader_epoch
-                || tail.ended.is_some() != ended.is_some();
+                || tail.ended != not_served;
             tail.log_end = log_end;
             if news {
-                *tail = Tail { log_start, last_stable, high_watermark, log_end, leader_epoch, ended: ended.clone() };
+                *tail = Tail { log_start, last_stable, high_watermark, log_end, leader_epoch, ended: not_served };
             }
             news
         });
     }
 
     fn poison(&mut self, why: &str) {
-        if self.leader.is_poisoned() {
+        if self.ended.is_some() {
             return;
         }
         error!(partition = %self.name, why, "the partition is out of service: a write or flush failed, and a flush that fails is never tried again; restart the broker once the disk is well");
         self.failure = why.into();
-        self.leader.poisoned(&mut self.effects);
+        self.stop();
         self.ended = Some(refusals::poisoned(why));
         self.metrics.partitions_poisoned.inc();
     }
 
-    /// Nobody waits beyond a deadline: not the client, and not the memory that would hold its ticket.
-    fn expire(&mut self, now: Instant) {
-        let mut earliest: Option<Instant> = None;
-        let due = |waiter: &Waiter| {
-            let Some(deadline) = waiter.deadline else { return false };
-            if deadline > now {
-                earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+    /// Nothing is promised, asked or taken any more.
+    fn stop(&mut self) {
+        match &mut self.role {
+            Role::Leads(leader) if leader.is_poisoned() => {}
+            Role::Leads(leader) => leader.poisoned(&mut self.effects),
+            Role::Follows(follower) => {
+                follower.poisoned();
+                self.pursuit.end();
+                self.upstream.leave(self.replica);
             }
-            deadline <= now
-        };
-        self.leader.expire(due, &mut self.effects);
-        self.earliest_deadline = earliest;
-    }
-
-    fn delete_records(&mut self, before: Option<Offset>) -> Result<Offset, WireError> {
-        if let Some(ended) = &self.ended {
-            return Err(ended.clone());
+            Role::Waits { .. } => {}
         }
-        Ok(self.leader.delete_before(before)?)
-    }
-
-    fn reconfigure(&mut self, config: TopicConfig, leader_epoch: LeaderEpoch) {
-        if self.ended.is_some() {
-            return;
-        }
-        if leader_epoch != self.leader.epoch() {
-            // One broker leads everything; a new epoch comes with a restart, which opens the partition anew.
-            warn!(partition = %self.name, %leader_epoch, "leadership changed under a running owner");
-        }
-        let (durability, min_in_sync) = (config.durability, self.leadership.min_in_sync);
-        if let Some(log) = &self.log {
-            // Before the first ack under the new one, and after everything that was appended under the old.
-            log.set_durability(durability);
-            log.set_segment_bytes(config.segment_bytes);
-        }
-        self.leader.promises_changed(durability, min_in_sync, &mut self.effects);
-        self.config = config;
     }
 
     /// Retention deletes whole segments: without this a quiet topic would keep its records for ever.
@@ -362,13 +392,13 @@ impl Owner {
     fn close(&mut self) -> Result<(), WireError> {
         let Some(log) = self.log.take() else { return Ok(()) };
         let closed = log.close();
-        if closed.is_ok() && !self.leader.is_poisoned() {
+        if let (Role::Leads(leader), Ok(()), None) = (&mut self.role, &closed, &self.ended) {
             // What is durable now is promised; without this, acks that the last flush earned would fail.
-            let end = self.leader.offsets().log_end();
-            self.leader.flushed(end, &mut self.effects);
+            let end = leader.offsets().log_end();
+            leader.flushed(end, &mut self.effects);
         }
         self.end_with(refusals::closed());
-        closed.map_err(|error| WireError::new(ErrorCode::StorageFailed, error.to_string()))
+        closed.map_err(|error| refusals::storage_failed(&error))
     }
 
     fn delete(&mut self) -> Result<(), WireError> {
@@ -383,10 +413,6 @@ impl Owner {
         self.ended.get_or_insert(error);
         self.failure = "the partition was closed".into();
         // Tickets that the last flush did not release will never be released.
-        if !self.leader.is_poisoned() {
-            let mut effects = Effects::new();
-            self.leader.poisoned(&mut effects);
-            self.effects.failed.append(&mut effects.failed);
-        }
+        self.stop();
     }
 }

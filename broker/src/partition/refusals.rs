@@ -2,7 +2,7 @@
 
 use tidelog_log::ReadError;
 use tidelog_log::retention::DeleteError;
-use tidelog_protocol::{ErrorCode, Offset, TopicId, WireError};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, TopicId, WireError};
 use tidelog_replication::AckFailure;
 
 /// Why a ticket was not honoured; `detail` is what the storage said.
@@ -90,4 +90,33 @@ pub(super) fn of_deletion(error: &DeleteError) -> WireError {
             WireError::new(ErrorCode::StorageFailed, error.to_string())
         }
     }
+}
+
+/// Another broker leads.
+pub(super) fn not_leader() -> WireError {
+    WireError::new(ErrorCode::NotLeader, "this broker does not lead the partition (any more); refresh the metadata")
+}
+
+/// Nobody leads.
+pub(super) fn offline() -> WireError {
+    WireError::new(
+        ErrorCode::NotLeader,
+        "nobody leads the partition now, because no replica that is complete is there; it comes back with one",
+    )
+}
+
+/// A follower's stream of an earlier leadership.
+pub(super) fn leadership_over(theirs: LeaderEpoch, ours: LeaderEpoch) -> WireError {
+    let sentence = format!("leader epoch {theirs} is over, the partition is at {ours}: follow anew");
+    WireError::new(ErrorCode::FencedEpoch, sentence)
+}
+
+/// A bug of ours.
+pub(super) fn unexpected(what: &str) -> WireError {
+    WireError::new(ErrorCode::Internal, format!("{what} failed unexpectedly"))
+}
+
+/// The log could not be closed or written.
+pub(super) fn storage_failed(error: &tidelog_log::AppendError) -> WireError {
+    WireError::new(ErrorCode::StorageFailed, error.to_string())
 }

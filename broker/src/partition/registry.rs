@@ -1,5 +1,5 @@
-//! Which partitions live here, kept in step with the metadata image: opens what is new, reconfigures what changed, removes what was
-//! deleted. A partition that cannot be opened is answered for with the reason; the others go on. Knows nothing of who asks.
+//! Which partitions live here, kept in step with the metadata image: opens what is new, tells the others what is wanted of them now,
+//! removes what was deleted or moved away. A partition that cannot be opened is answered for with the reason; the others go on. Knows nothing of who asks.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,10 +10,11 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
 use tidelog_log::{DataDirError, FlushMetrics, SpaceGuard};
-use tidelog_protocol::{BrokerId, ErrorCode, LeaderEpoch, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
+use tidelog_protocol::{ErrorCode, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
+use super::assignment::{Assignment, Member, Part};
 use super::command::Command;
 use super::handle::Handle;
 use super::opening::Opening;
@@ -28,24 +29,29 @@ enum Slot {
     Open(Handle),
     /// Why not.
     Failed(WireError),
-    /// Another broker leads it.
+    /// No replica is here.
     Elsewhere,
+}
+
+/// A partition: what is wanted of it here, and what became of that.
+#[derive(Clone, Debug)]
+struct Place {
+    assignment: Option<Assignment>,
+    slot: Slot,
 }
 
 #[derive(Clone, Debug)]
 struct Topic {
-    name: TopicName,
-    config: TopicConfig,
-    epochs: Vec<LeaderEpoch>,
-    slots: Vec<Slot>,
+    image: Arc<TopicImage>,
+    places: Vec<Place>,
 }
 
 type Topics = HashMap<TopicId, Arc<Topic>, foldhash::fast::RandomState>;
 
 /// Everything that opening a partition takes.
 pub struct RegistryOptions {
-    /// This broker.
-    pub broker: BrokerId,
+    /// This broker, as it has registered.
+    pub member: Member,
     /// How partitions are opened and removed.
     pub opening: Opening,
     /// What is counted.
@@ -78,6 +84,12 @@ impl Registry {
             applied: watch::Sender::new(MetadataIndex(0)),
             one_at_a_time: Mutex::new(()),
         }
+    }
+
+    /// This broker, as it has registered.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        self.options.member
     }
 
     /// How many partitions are open.
@@ -121,16 +133,16 @@ impl Registry {
         let Some(topic) = topics.get(&topic_id) else {
             return Err(refusals::unknown_topic(topic_id));
         };
-        match topic.slots.get(partition.0 as usize) {
-            Some(Slot::Open(handle)) => Ok((handle.clone(), topic.config)),
+        match topic.places.get(partition.0 as usize).map(|place| &place.slot) {
+            Some(Slot::Open(handle)) => Ok((handle.clone(), topic.image.config)),
             Some(Slot::Failed(error)) => Err(error.clone()),
             Some(Slot::Elsewhere) => {
-                let sentence = format!("this broker does not lead {}-{partition}; refresh the metadata", topic.name);
+                let sentence = format!("this broker holds no replica of {}-{partition}; refresh the metadata", topic.image.name);
                 Err(WireError::new(ErrorCode::NotLeader, sentence))
             }
             None => {
-                let sentence =
-                    format!("topic '{}' has {} partitions, none of index {partition}", topic.name, topic.slots.len());
+                let (name, count) = (&topic.image.name, topic.places.len());
+                let sentence = format!("topic '{name}' has {count} partitions, none of index {partition}");
                 Err(WireError::new(ErrorCode::UnknownPartition, sentence))
             }
         }
@@ -146,7 +158,7 @@ impl Registry {
     #[must_use]
     pub fn failed(&self) -> usize {
         let topics = self.topics.load();
-        topics.values().flat_map(|topic| &topic.slots).filter(|slot| matches!(slot, Slot::Failed(_))).count()
+        topics.values().flat_map(|topic| &topic.places).filter(|place| matches!(place.slot, Slot::Failed(_))).count()
     }
 
     /// Removes what an interrupted deletion left: folders of partitions that the metadata does not know. To be called before
@@ -155,16 +167,31 @@ impl Registry {
     /// # Errors
     /// Where the disk refuses.
     pub fn remove_leftovers(&self, image: &ClusterImage) -> Result<(), DataDirError> {
-        self.options.opening.remove_leftovers(image)
+        if !self.speaks_of_us(image) {
+            return Ok(());
+        }
+        self.options.opening.remove_leftovers(image, self.options.member)
     }
 
     /// Every open partition.
     #[must_use]
     pub fn all(&self) -> Vec<Handle> {
+        self.open_where(|_| true)
+    }
+
+    /// Every open partition of which other brokers hold replicas too.
+    #[must_use]
+    pub fn replicated(&self) -> Vec<Handle> {
+        self.open_where(|place| !place.assignment.as_ref().is_some_and(Assignment::is_alone))
+    }
+
+    fn open_where(&self, picked: impl Fn(&Place) -> bool) -> Vec<Handle> {
         let topics = self.topics.load();
-        let slots = topics.values().flat_map(|topic| &topic.slots);
-        let open = |slot: &Slot| if let Slot::Open(handle) = slot { Some(handle.clone()) } else { None };
-        slots.filter_map(open).collect()
+        let open = |place: &Place| match &place.slot {
+            Slot::Open(handle) if picked(place) => Some(handle.clone()),
+            Slot::Open(_) | Slot::Failed(_) | Slot::Elsewhere => None,
+        };
+        topics.values().flat_map(|topic| &topic.places).filter_map(open).collect()
     }
 
     /// Waits until the image of `index` has been applied.
@@ -177,6 +204,19 @@ impl Registry {
     /// Brings the partitions here in step with `image`. Blocks on the disk.
     pub fn apply(&self, image: &ClusterImage) {
         let _turn = self.one_at_a_time.lock();
+        if self.speaks_of_us(image) {
+            self.keep_step(image);
+        }
+        self.applied.send_replace(image.as_of());
+    }
+
+    /// Metadata from before this broker's registration speaks of an earlier life of it, which held what it may lack now.
+    fn speaks_of_us(&self, image: &ClusterImage) -> bool {
+        let Member { broker, epoch } = self.options.member;
+        image.broker(broker).is_some_and(|known| known.epoch == epoch)
+    }
+
+    fn keep_step(&self, image: &ClusterImage) {
         let mut topics = Topics::clone(&self.topics.load());
         topics.retain(|id, topic| {
             let kept = image.topic(*id).is_some();
@@ -187,31 +227,66 @@ impl Registry {
         });
         let mut missing = Vec::new();
         for wanted in image.topics() {
-            match topics.get(&wanted.id) {
-                Some(known) => self.reconfigure(known, wanted),
-                None => debug!(topic = %wanted.name, partitions = wanted.partitions.len(), "topic"),
+            let known = topics.get(&wanted.id);
+            if known.is_none() {
+                debug!(topic = %wanted.name, partitions = wanted.partitions.len(), "topic");
             }
-            let known = topics.get(&wanted.id).map_or(0, |topic| topic.slots.len());
-            missing.extend((known..wanted.partitions.len()).map(|index| (wanted.clone(), PartitionId(index as u32))));
+            if known.is_some_and(|known| Arc::ptr_eq(&known.image, wanted)) {
+                continue;
+            }
+            let places = self.renewed(known.map(Arc::as_ref), wanted);
+            let is_missing = |place: &Place| place.assignment.is_some() && matches!(place.slot, Slot::Elsewhere);
+            let indexes = places.iter().enumerate().filter(|(_, place)| is_missing(place));
+            missing.extend(indexes.map(|(index, _)| (wanted.clone(), PartitionId(index as u32))));
+            topics.insert(wanted.id, Arc::new(Topic { image: wanted.clone(), places }));
         }
         let opened = self.open_all(&missing);
-        for wanted in image.topics() {
-            let slots = topics.get(&wanted.id).map(|topic| topic.slots.clone()).unwrap_or_default();
-            let epochs = wanted.partitions.iter().map(|state| state.leader_epoch).collect();
-            let topic = Topic { name: wanted.name.clone(), config: wanted.config, epochs, slots };
-            topics.insert(wanted.id, Arc::new(topic));
-        }
-        for ((wanted, _), slot) in missing.iter().zip(opened) {
+        for ((wanted, partition), slot) in missing.iter().zip(opened) {
             if let Some(topic) = topics.get_mut(&wanted.id) {
-                Arc::make_mut(topic).slots.push(slot);
+                Arc::make_mut(topic).places[partition.0 as usize].slot = slot;
             }
         }
-        let open = |topic: &Arc<Topic>| topic.slots.iter().filter(|slot| matches!(slot, Slot::Open(_))).count();
-        let count = topics.values().map(open).sum();
+        let is_open = |place: &&Place| matches!(place.slot, Slot::Open(_));
+        let count = topics.values().map(|topic| topic.places.iter().filter(is_open).count()).sum();
         self.count.store(count, Ordering::Relaxed);
         self.options.metrics.partitions.set(count as i64);
         self.topics.store(Arc::new(topics));
-        self.applied.send_replace(image.as_of());
+    }
+
+    /// The places of a topic as it is wanted now. What is open is told; what is to be opened is [`Slot::Elsewhere`] still.
+    fn renewed(&self, known: Option<&Topic>, wanted: &TopicImage) -> Vec<Place> {
+        let place = |index: usize| {
+            let partition = PartitionId(index as u32);
+            let assignment = Assignment::of(wanted, partition, self.options.member);
+            let slot = match (known.and_then(|topic| topic.places.get(index)), &assignment) {
+                (None, _) => Slot::Elsewhere,
+                (Some(place), Some(assignment)) => self.retold(place, assignment),
+                (Some(place), None) => {
+                    if place.assignment.is_some() {
+                        info!(topic = %wanted.name, %partition, "the replica here is no longer wanted");
+                        self.vacate(&wanted.name, partition, &place.slot);
+                    }
+                    Slot::Elsewhere
+                }
+            };
+            Place { assignment, slot }
+        };
+        (0..wanted.partitions.len()).map(place).collect()
+    }
+
+    fn retold(&self, place: &Place, wanted: &Assignment) -> Slot {
+        if place.assignment.as_ref() == Some(wanted) {
+            return place.slot.clone();
+        }
+        match &place.slot {
+            Slot::Open(handle) => {
+                handle.submit(Command::Assign(Box::new(wanted.clone())));
+                place.slot.clone()
+            }
+            // As one of many, not counted on, it may begin anew.
+            Slot::Failed(_) if !wanted.counts && matches!(wanted.part, Part::Follow(_)) => Slot::Elsewhere,
+            Slot::Failed(_) | Slot::Elsewhere => place.slot.clone(),
+        }
     }
 
     /// Opens what is missing, side by side; the result is in the same order.
@@ -235,11 +310,8 @@ impl Registry {
     }
 
     fn open(&self, topic: &TopicImage, partition: PartitionId) -> Slot {
-        let state = &topic.partitions[partition.0 as usize];
-        if state.leader != Some(self.options.broker) {
-            return Slot::Elsewhere;
-        }
-        match self.options.opening.open(topic, partition, self.options.broker) {
+        let Some(assignment) = Assignment::of(topic, partition, self.options.member) else { return Slot::Elsewhere };
+        match self.options.opening.open(topic, partition, assignment) {
             Ok(handle) => Slot::Open(handle),
             Err(error) => {
                 error!(topic = %topic.name, %partition, %error, "a partition cannot be opened; the others are served");
@@ -249,35 +321,32 @@ impl Registry {
         }
     }
 
-    fn reconfigure(&self, known: &Topic, wanted: &TopicImage) {
-        for (index, slot) in known.slots.iter().enumerate() {
-            let Slot::Open(handle) = slot else { continue };
-            let leader_epoch = wanted.partitions[index].leader_epoch;
-            if known.config != wanted.config || known.epochs.get(index) != Some(&leader_epoch) {
-                handle.submit(Command::Reconfigure { config: wanted.config, leader_epoch });
+    fn remove(&self, topic: &Topic) {
+        let name = &topic.image.name;
+        info!(topic = %name, "topic deleted");
+        for (index, place) in topic.places.iter().enumerate() {
+            if place.assignment.is_some() {
+                self.vacate(name, PartitionId(index as u32), &place.slot);
             }
         }
+        self.options.metrics.forget_topic(name.as_str());
     }
 
-    fn remove(&self, topic: &Topic) {
-        info!(topic = %topic.name, "topic deleted");
-        for (index, slot) in topic.slots.iter().enumerate() {
-            if let Slot::Open(handle) = slot {
-                let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-                handle.submit(Command::Delete {
-                    ticket: Box::new(move |_| {
-                        // The receiver waits below.
-                        let _ = sender.send(());
-                    }),
-                });
-                // The owner answers on this thread or on another that is running it; either way soon.
-                let _ = receiver.recv();
-            }
-            let partition = PartitionId(index as u32);
-            if let Err(error) = self.options.opening.remove(&topic.name, partition) {
-                error!(topic = %topic.name, %partition, %error, "the folder of a deleted partition cannot be removed; remove it by hand");
-            }
+    /// The replica here goes, and its folder with it.
+    fn vacate(&self, topic: &TopicName, partition: PartitionId, slot: &Slot) {
+        if let Slot::Open(handle) = slot {
+            let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+            handle.submit(Command::Delete {
+                ticket: Box::new(move |_| {
+                    // The receiver waits below.
+                    let _ = sender.send(());
+                }),
+            });
+            // The owner answers on this thread or on another that is running it; either way soon.
+            let _ = receiver.recv();
         }
-        self.options.metrics.forget_topic(topic.name.as_str());
+        if let Err(error) = self.options.opening.remove(topic, partition) {
+            error!(%topic, %partition, %error, "the folder of a replica that is gone cannot be removed; remove it by hand");
+        }
     }
 }

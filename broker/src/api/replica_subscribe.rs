@@ -1,0 +1,133 @@
+//! ReplicaSubscribe: opens a stream to a follower and pushes all that the log holds, for as long as there is credit and room in the
+//! outbox.
+
+use std::sync::Arc;
+
+use tidelog_protocol::api::Api;
+use tidelog_protocol::frame::{Flags, FrameKind};
+use tidelog_protocol::messages::{
+    EpochEndPoint, Fault, ReplicaItemPush, ReplicaStreamOutcome, ReplicaSubscribeRequest, ReplicaSubscribeResponse,
+};
+use tidelog_protocol::{CorrelationId, ErrorCode, WireError};
+use tidelog_replication::{FollowAnswer, FollowOutcome, FollowTerms};
+
+use super::{Input, decode};
+use crate::node::Node;
+use crate::outbox::{FrameStamp, OutFrame};
+use crate::partition::{Command, Handle, Pushed, ReplicaCursor};
+use crate::session::{Reply, Session};
+use crate::streams::{OpenRefusal, StreamControl};
+
+/// Most payload bytes in one item, and least.
+const ITEM_BYTES_MAX: u32 = 4 << 20;
+const ITEM_BYTES_MIN: u32 = 4 << 10;
+
+pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
+    let Some((request, reply)) = decode::<ReplicaSubscribeRequest>(session, input, reply) else { return };
+    // Opened here, so that credit which follows the request finds its stream.
+    let control = match session.streams.open(reply.correlation(), request.credit_bytes, &session.closed) {
+        Ok(control) => control,
+        Err(OpenRefusal::Duplicate) => {
+            let sentence = format!("stream {} is open already", reply.correlation());
+            return reply.fail(WireError::new(ErrorCode::Malformed, sentence));
+        }
+        Err(OpenRefusal::TooMany) => {
+            let sentence = "this connection has too many streams open; close some";
+            return reply.fail(WireError::new(ErrorCode::Overloaded, sentence));
+        }
+    };
+    let (node, session) = (node.clone(), session.clone());
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        let stream = reply.correlation();
+        match super::in_time(reply.deadline, open(&node, &request, &control)).await {
+            Ok((partition, answer)) => {
+                reply.send(&response(answer));
+                if answer.outcome == FollowOutcome::Streams {
+                    let item_bytes = request.item_bytes_max.clamp(ITEM_BYTES_MIN, ITEM_BYTES_MAX) as usize;
+                    let cursor = ReplicaCursor::new(partition, answer.leader_epoch, answer.from);
+                    let push = Push { session: &session, stream, control, item_bytes };
+                    tokio::select! {
+                        () = push.control.ended.cancelled() => {}
+                        error = push.run(cursor) => push.end(error),
+                    }
+                }
+            }
+            Err(error) => reply.fail(error),
+        }
+        session.streams.close(stream);
+        // The connection looks after itself again once its last stream is gone.
+        session.outbox.poke();
+    });
+}
+
+async fn open(
+    node: &Node,
+    request: &ReplicaSubscribeRequest,
+    control: &StreamControl,
+) -> Result<(Handle, FollowAnswer), WireError> {
+    let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
+    let terms = FollowTerms {
+        replica: request.replica,
+        broker_epoch: request.broker_epoch,
+        leader_epoch: request.leader_epoch,
+        from: request.from,
+        last_epoch: request.last_epoch,
+    };
+    let answer = partition.ask(|ticket| Command::Follow { terms, ticket }).await?;
+    partition.begin_stream(request.replica, control.ended.clone());
+    Ok((partition, answer))
+}
+
+fn response(answer: FollowAnswer) -> ReplicaSubscribeResponse {
+    let FollowAnswer { leader_epoch, from, log_start, outcome } = answer;
+    let (outcome, end) = match outcome {
+        FollowOutcome::Streams => (ReplicaStreamOutcome::Streams, None),
+        FollowOutcome::Diverged { end } => (ReplicaStreamOutcome::Diverged, end),
+        FollowOutcome::OutOfRange => (ReplicaStreamOutcome::OutOfRange, None),
+    };
+    let end = end.map(|end| EpochEndPoint { epoch: end.epoch, end: end.end });
+    ReplicaSubscribeResponse { leader_epoch, from, log_start, outcome, end }
+}
+
+struct Push<'a> {
+    session: &'a Session,
+    stream: CorrelationId,
+    control: Arc<StreamControl>,
+    item_bytes: usize,
+}
+
+impl Push<'_> {
+    /// Pushes until something ends the stream.
+    async fn run(&self, mut cursor: ReplicaCursor) -> WireError {
+        loop {
+            let credit = self.control.credit().await;
+            self.session.outbox.room().await;
+            match cursor.next(credit.min(self.item_bytes)).await {
+                Ok(pushed) => {
+                    if !self.item(pushed) {
+                        return WireError::new(ErrorCode::UnknownStream, "the stream was closed");
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn item(&self, pushed: Pushed) -> bool {
+        let Pushed { bytes, leader_epoch, high_watermark, log_start } = pushed;
+        let message = ReplicaItemPush { leader_epoch, high_watermark, log_start };
+        let stamp = self.session.stamp(FrameKind::Push, Api::ReplicaItem as u16, self.stream);
+        self.control.spend(bytes.len());
+        let payload = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
+        let frame = OutFrame::encode(stamp, &message, payload);
+        self.control.push(|| self.session.outbox.push(frame))
+    }
+
+    fn end(&self, error: WireError) {
+        let stamp = self.session.stamp(FrameKind::Push, Api::ReplicaItem as u16, self.stream);
+        let stamp = FrameStamp { flags: Flags::FAULT, ..stamp };
+        let frame = OutFrame::encode(stamp, &Fault::from(error), Vec::new());
+        self.control.push(|| self.session.outbox.push(frame));
+    }
+}

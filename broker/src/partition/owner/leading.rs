@@ -1,0 +1,258 @@
+//! The owner of a partition that is led here: admits, writes, answers producers and followers. Knows nothing of following.
+
+use std::time::Instant;
+
+use smallvec::SmallVec;
+use tidelog_log::{AppendError, Group};
+use tidelog_protocol::messages::Acks;
+use tidelog_protocol::records::ValidBatches;
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, PartitionEpoch, WireError};
+use tidelog_replication::{
+    AckFailure, AppendedRange, EpochEndAnswer, FollowAnswer, FollowTerms, Released, ReplicaProgress,
+};
+use tracing::debug;
+
+use super::{Owner, Role};
+use crate::budget::Lent;
+use crate::partition::command::{Acked, Append, Ticket};
+use crate::partition::proposal::Proposed;
+use crate::partition::refusals;
+
+/// Appends are written together up to this many batches' worth of frames; more only delays the first.
+const WRITE_TOGETHER_MAX: usize = 256;
+
+/// Who waits for an append, and until when.
+pub(super) struct Waiter {
+    deadline: Option<Instant>,
+    ticket: Ticket<Acked>,
+}
+
+/// What was admitted, given offsets and is not yet written; and when somebody has waited long enough.
+#[derive(Default)]
+pub(super) struct Appends {
+    unwritten: Vec<ValidBatches>,
+    memory: Vec<Lent>,
+    records: u64,
+    bytes: u64,
+    /// No deadline of those that wait is before this one.
+    earliest_deadline: Option<Instant>,
+}
+
+impl Appends {
+    pub(super) const fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest_deadline
+    }
+
+    fn clear(&mut self) {
+        self.unwritten.clear();
+        self.memory.clear();
+        (self.records, self.bytes) = (0, 0);
+    }
+}
+
+impl Owner {
+    pub(super) fn append(&mut self, append: Append, now: Instant) {
+        if let Err(refusal) = self.admit(&append, now) {
+            self.metrics.produce_refused.inc();
+            (append.ticket)(Err(refusal));
+            return;
+        }
+        let Role::Leads(leader) = &mut self.role else { return };
+        let appends = &mut self.appends;
+        let base_offset = leader.offsets().log_end();
+        let records = append.batches.records();
+        let bytes = append.batches.payload().len();
+        let range = AppendedRange { base_offset, next_offset: base_offset.plus(records), bytes: 0 };
+        if append.terms.acks != Acks::None
+            && let Some(deadline) = append.deadline
+        {
+            let earliest = appends.earliest_deadline.get_or_insert(deadline);
+            *earliest = deadline.min(*earliest);
+        }
+        let waiter = Waiter { deadline: append.deadline, ticket: append.ticket };
+        leader.appended(range, append.terms.acks, waiter);
+        appends.unwritten.push(append.batches);
+        appends.memory.extend(append.lent);
+        appends.records += records;
+        appends.bytes += bytes as u64;
+        if appends.unwritten.len() >= WRITE_TOGETHER_MAX {
+            self.write();
+        }
+    }
+
+    fn admit(&self, append: &Append, now: Instant) -> Result<(), WireError> {
+        let Role::Leads(leader) = &self.role else {
+            return Err(self.not_served().unwrap_or_else(refusals::not_leader));
+        };
+        if let Some(ended) = &self.ended {
+            return Err(ended.clone());
+        }
+        if append.deadline.is_some_and(|deadline| deadline <= now) {
+            let sentence = "the deadline passed while the request waited; nothing was written";
+            return Err(WireError::new(ErrorCode::DeadlineExceeded, sentence));
+        }
+        let (bytes, segment_bytes) = (append.batches.payload().len() as u64, u64::from(self.config.segment_bytes));
+        if bytes > segment_bytes {
+            let sentence =
+                format!("{bytes} bytes in one request do not fit into a segment of {segment_bytes}; send less at once");
+            return Err(WireError::new(ErrorCode::TooLarge, sentence));
+        }
+        if !self.space.has_room() {
+            return Err(refusals::storage_full("free space is below disk_free_min_bytes"));
+        }
+        leader.admit(&append.terms)?;
+        Ok(())
+    }
+
+    /// Writes what was admitted, all of it or none.
+    pub(super) fn write(&mut self) {
+        if self.appends.unwritten.is_empty() {
+            return;
+        }
+        match self.append_all() {
+            Ok(()) => {
+                self.topic_metrics.records_in.inc_by(self.appends.records);
+                self.topic_metrics.bytes_in.inc_by(self.appends.bytes);
+            }
+            Err(error) if error.is_transient() => {
+                self.failure = error.to_string();
+                if let Role::Leads(leader) = &mut self.role {
+                    leader.append_abandoned(AckFailure::StorageFull, &mut self.effects);
+                }
+            }
+            Err(error) => self.poison(&error.to_string()),
+        }
+        self.appends.clear();
+    }
+
+    /// One write per segment that the batches fall into.
+    fn append_all(&mut self) -> Result<(), AppendError> {
+        let (Some(log), Role::Leads(leader)) = (&mut self.log, &mut self.role) else { return Ok(()) };
+        let unwritten = &self.appends.unwritten;
+        let groups: SmallVec<[Group<'_>; 8]> =
+            unwritten.iter().map(|batches| Group::new(batches.payload(), batches.headers())).collect();
+        let mut written = 0;
+        while written < groups.len() {
+            let appended = log.append(&groups[written..], leader.epoch())?;
+            written += appended.groups;
+            leader.written(appended.next_offset, &mut self.effects);
+        }
+        Ok(())
+    }
+
+    /// Publishes, answers, wakes followers, and asks for the flush that somebody waits for.
+    pub(super) fn settle(&mut self) {
+        self.publish();
+        for released in self.effects.released.drain(..) {
+            let Released {
+                ticket,
+                base_offset,
+                next_offset,
+                leader_epoch,
+                log_start,
+                replicas_written,
+                replicas_flushed,
+            } = released;
+            let acked = Acked { base_offset, next_offset, leader_epoch, log_start, replicas_written, replicas_flushed };
+            (ticket.ticket)(Ok(acked));
+        }
+        for failed in self.effects.failed.drain(..) {
+            self.metrics.produce_refused.inc();
+            (failed.ticket.ticket)(Err(refusals::of_ack(failed.cause, &self.failure)));
+        }
+        if let Some(proposal) = self.effects.alter_in_sync.take() {
+            // Where nobody listens the broker shuts down.
+            let _ = self.proposals.send(Proposed { replica: self.replica, proposal });
+        }
+        self.effects.clear();
+        let Role::Leads(leader) = &self.role else {
+            // A follower's stream may have to hear that the leadership is over.
+            self.followers.wake();
+            return;
+        };
+        if leader.replicas().count() > 1 {
+            self.followers.wake();
+        }
+        if let Some(log) = &self.log
+            && leader.flush_wanted().is_some()
+        {
+            log.request_flush();
+        }
+    }
+
+    /// Nobody waits beyond a deadline: not the client, and not the memory that would hold its ticket.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let mut earliest: Option<Instant> = None;
+        let due = |waiter: &Waiter| {
+            let Some(deadline) = waiter.deadline else { return false };
+            if deadline > now {
+                earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+            }
+            deadline <= now
+        };
+        if let Role::Leads(leader) = &mut self.role {
+            leader.expire(due, &mut self.effects);
+        }
+        self.appends.earliest_deadline = earliest;
+    }
+
+    pub(super) fn delete_records(&mut self, before: Option<Offset>) -> Result<Offset, WireError> {
+        let refusal = self.not_served();
+        match (&mut self.role, refusal) {
+            (Role::Leads(leader), None) => Ok(leader.delete_before(before)?),
+            (_, refusal) => Err(refusal.unwrap_or_else(refusals::not_leader)),
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Monotonic) {
+        match &mut self.role {
+            Role::Leads(leader) => leader.tick(now, &mut self.effects),
+            Role::Follows(_) => self.pursuit_tick(now),
+            Role::Waits { .. } => {}
+        }
+    }
+
+    pub(super) fn lease_ended(&mut self) {
+        self.leased = false;
+        if let Role::Leads(leader) = &mut self.role {
+            leader.lease_ended(&mut self.effects);
+        }
+    }
+
+    pub(super) fn lease_renewed(&mut self) {
+        self.leased = true;
+        if let Role::Leads(leader) = &mut self.role {
+            leader.lease_renewed(&mut self.effects);
+        }
+    }
+
+    pub(super) fn alteration_failed(&mut self, partition_epoch: PartitionEpoch) {
+        if let Role::Leads(leader) = &mut self.role {
+            leader.alteration_failed(partition_epoch);
+        }
+    }
+
+    pub(super) fn epoch_end(&self, leader_epoch: LeaderEpoch, epoch: LeaderEpoch) -> Result<EpochEndAnswer, WireError> {
+        match (&self.role, self.not_served()) {
+            (Role::Leads(leader), None) => Ok(leader.epoch_end(leader_epoch, epoch)?),
+            (_, refusal) => Err(refusal.unwrap_or_else(refusals::not_leader)),
+        }
+    }
+
+    pub(super) fn follow(&mut self, terms: &FollowTerms) -> Result<FollowAnswer, WireError> {
+        let refusal = self.not_served();
+        match (&mut self.role, refusal) {
+            (Role::Leads(leader), None) => Ok(leader.follow(terms)?),
+            (_, refusal) => Err(refusal.unwrap_or_else(refusals::not_leader)),
+        }
+    }
+
+    pub(super) fn progress(&mut self, progress: ReplicaProgress) {
+        let Role::Leads(leader) = &mut self.role else { return };
+        if let Err(refusal) = leader.progress(progress, &mut self.effects) {
+            // The follower hears of it when it follows anew.
+            debug!(partition = %self.name, %refusal, "a follower's progress does not count");
+        }
+    }
+}

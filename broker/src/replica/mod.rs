@@ -1,0 +1,32 @@
+//! Following leaders elsewhere, and asking the controller about those who follow here. In flow order:
+//! - [`board`]: what the owners of followed partitions want of each leader; only the latest counts.
+//! - `pursuit`: one task for each leader: carries questions and reports there, answers and batches back; `streams`: what it knows of
+//!   each partition.
+//! - `link`: the connection to a leader.
+//! - `in_sync`: carries proposed in-sync sets to the controller.
+//! - `ticks`: tells owners that time passes.
+//!
+//! Knows nothing of the rules, nor of what is in a log.
+
+mod board;
+mod in_sync;
+mod link;
+mod pursuit;
+mod streams;
+mod ticks;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::node::Node;
+use crate::partition::Proposed;
+
+pub(crate) use board::Board;
+
+/// Does all of it until the broker's connections close.
+pub(crate) fn start(node: &Arc<Node>, board: &Arc<Board>, proposed: mpsc::UnboundedReceiver<Proposed>) {
+    tokio::spawn(pursuit::follow_leaders(node.clone(), board.clone()));
+    tokio::spawn(in_sync::carry(node.clone(), proposed));
+    tokio::spawn(ticks::run(node.clone()));
+}
