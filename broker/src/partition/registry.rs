@@ -137,7 +137,8 @@ impl Registry {
             Some(Slot::Open(handle)) => Ok((handle.clone(), topic.image.config)),
             Some(Slot::Failed(error)) => Err(error.clone()),
             Some(Slot::Elsewhere) => {
-                let sentence = format!("this broker holds no replica of {}-{partition}; refresh the metadata", topic.image.name);
+                let sentence =
+                    format!("this broker holds no replica of {}-{partition}; refresh the metadata", topic.image.name);
                 Err(WireError::new(ErrorCode::NotLeader, sentence))
             }
             None => {

@@ -19,9 +19,7 @@ use tidelog_protocol::messages::{
 };
 use tidelog_protocol::records::{BatchError, BatchHeader, Batches};
 use tidelog_protocol::{BrokerId, CorrelationId};
-use tidelog_replication::{
-    EpochEnd, EpochEndAnswer, FollowAnswer, FollowOutcome, Offer, ReplicaEnds, ReplicaProgress,
-};
+use tidelog_replication::{EpochEnd, EpochEndAnswer, FollowAnswer, FollowOutcome, Offer, ReplicaEnds, ReplicaProgress};
 use tracing::{debug, info, warn};
 
 use super::board::{Board, Slate};
@@ -54,7 +52,8 @@ pub(super) async fn follow_leaders(node: Arc<Node>, board: Arc<Board>) {
     loop {
         for (leader, slate) in board.leaders() {
             if known.insert(leader) {
-                let pursuit = Pursuit { node: node.clone(), leader, slate, streams: Streams::default(), waiting: Arc::default() };
+                let pursuit =
+                    Pursuit { node: node.clone(), leader, slate, streams: Streams::default(), waiting: Arc::default() };
                 tokio::spawn(pursuit.run());
             }
         }
@@ -96,7 +95,9 @@ impl Pursuit {
                         Err(error) => warn!(leader = %self.leader, %error, "the connection to a leader broke"),
                     }
                 }
-                Err(error) if failures == 0 => warn!(leader = %self.leader, %error, "a leader cannot be reached; it is tried again"),
+                Err(error) if failures == 0 => {
+                    warn!(leader = %self.leader, %error, "a leader cannot be reached; it is tried again")
+                }
                 Err(error) => debug!(leader = %self.leader, %error, "a leader cannot be reached"),
             }
             for replica in self.streams.disconnected() {
