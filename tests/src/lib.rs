@@ -4,6 +4,7 @@
 //! From the process outwards:
 //! - [`binaries`]: where the binaries under test are. [`command`]: runs one to its end.
 //! - [`broker_process`]: a broker as a process of its own: start, kill, pause, restart. [`loopback`]: an address for each.
+//! - [`local_cluster`]: several brokers in this process, over one metadata log.
 //! - [`process_figures`]: memory, descriptors and CPU time of a process. [`http`]: asks an admin port.
 //! - [`loop_disk`]: a small file system that can lose power or run full; [`power`] cuts it off.
 //! - [`syscall_fault`]: makes a system call fail. [`stalling_disk`]: makes a broker inside the test wait for its disk.
@@ -30,6 +31,7 @@ pub mod contents;
 pub mod history;
 pub mod http;
 pub mod input;
+pub mod local_cluster;
 pub mod loop_disk;
 pub mod loopback;
 pub mod patience;

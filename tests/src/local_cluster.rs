@@ -1,0 +1,265 @@
+//! Several brokers in this process over one metadata log: fast to start and to kill, and a test says itself when a lease ends. Each broker
+//! has a runtime of its own, so that killing it leaves nothing of it running. Knows nothing of what is right.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidelog_broker::broker::SharedMetadata;
+use tidelog_broker::config::{Advertise, PathText};
+use tidelog_broker::quorum::{Controllers, Quorum};
+use tidelog_broker::{Broker, Config};
+use tidelog_coordination::command::{CreateTopic, Registration};
+use tidelog_coordination::{ClusterImage, Command, PartitionImage};
+use tidelog_log::{FlusherHandle, OsDisk};
+use tidelog_protocol::messages::ConfigEntry;
+use tidelog_protocol::{BrokerId, ClusterId, IncarnationId, LeaderEpoch, PartitionId, TopicId};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+
+use crate::loopback;
+use crate::patience::wait_for;
+
+/// The cluster.
+pub struct LocalCluster {
+    folder: TempDir,
+    metadata: SharedMetadata,
+    /// Runs what is asked of the metadata, and the links.
+    runtime: Runtime,
+    members: Vec<Member>,
+}
+
+struct Member {
+    running: Option<(Broker, Runtime)>,
+    listen: SocketAddr,
+    link: Link,
+}
+
+/// The way that the other brokers have to one of them; clients that dial it directly do not take it.
+struct Link {
+    address: SocketAddr,
+    cut: Arc<AtomicBool>,
+    target: Arc<Mutex<SocketAddr>>,
+}
+
+impl LocalCluster {
+    /// Starts so many brokers, with ids from 1 on.
+    ///
+    /// # Panics
+    /// Where they do not start.
+    #[must_use]
+    pub fn start(brokers: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = runtime();
+        let incarnation = IncarnationId([7; 16]);
+        let disk = Arc::new(OsDisk);
+        let quorum = Quorum::open(folder.path(), disk, FlusherHandle::detached(), BrokerId(0), incarnation).unwrap();
+        let metadata = SharedMetadata { cluster: ClusterId([9; 16]), controllers: Controllers::new(quorum) };
+        let member = |_| {
+            let link = runtime.block_on(Link::open());
+            Member { running: None, listen: loopback::fresh(), link }
+        };
+        let members = (0..brokers).map(member).collect();
+        let mut cluster = Self { folder, metadata, runtime, members };
+        (1..=brokers).for_each(|id| cluster.start_broker(id));
+        cluster
+    }
+
+    /// Starts a broker that is not running, on the folder that it had.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn start_broker(&mut self, id: u32) {
+        let data = self.data(id);
+        let member = &mut self.members[id as usize - 1];
+        let link = member.link.address;
+        let config = Config {
+            broker_id: id,
+            data: PathText(data),
+            listen: member.listen,
+            admin_listen: SocketAddr::new(member.listen.ip(), 0),
+            advertise: Advertise(Some((link.ip().to_string(), link.port()))),
+            disk_free_min_bytes: 0,
+            ..Config::default()
+        };
+        let runtime = runtime();
+        let started = Broker::start_within(config, Arc::new(OsDisk), Some(self.metadata.clone()));
+        let broker = runtime.block_on(started).unwrap();
+        *member.link.target.lock().unwrap() = broker.address();
+        member.running = Some((broker, runtime));
+    }
+
+    /// Ends a broker as `kill -9` would.
+    ///
+    /// # Panics
+    /// Where it is not running.
+    pub fn kill(&mut self, id: u32) {
+        let (broker, runtime) = self.members[id as usize - 1].running.take().expect("it runs");
+        drop(broker);
+        runtime.shutdown_timeout(Duration::from_secs(30));
+    }
+
+    /// Stops a broker cleanly.
+    ///
+    /// # Panics
+    /// Where it is not running, or does not stop cleanly.
+    pub fn stop(&mut self, id: u32) {
+        let (broker, runtime) = self.members[id as usize - 1].running.take().expect("it runs");
+        runtime.block_on(broker.shutdown()).unwrap();
+        runtime.shutdown_timeout(Duration::from_secs(30));
+    }
+
+    /// Where clients reach a broker.
+    ///
+    /// # Panics
+    /// Where it is not running.
+    #[must_use]
+    pub fn address(&self, id: u32) -> SocketAddr {
+        self.members[id as usize - 1].running.as_ref().expect("it runs").0.address()
+    }
+
+    /// Where a broker's data is.
+    #[must_use]
+    pub fn data(&self, id: u32) -> PathBuf {
+        self.folder.path().join(format!("broker-{id}"))
+    }
+
+    /// Nothing passes between a broker and those that dial it as the metadata says.
+    pub fn cut_off(&self, id: u32) {
+        self.members[id as usize - 1].link.cut.store(true, Ordering::Release);
+    }
+
+    /// The way to a broker is open again.
+    pub fn mend(&self, id: u32) {
+        self.members[id as usize - 1].link.cut.store(false, Ordering::Release);
+    }
+
+    /// The lease of a broker ends, or it is heard of again.
+    pub fn fence(&self, id: u32) {
+        self.submit(Command::FenceBroker(self.registration(id)));
+    }
+
+    /// A broker is heard of again.
+    pub fn unfence(&self, id: u32) {
+        self.submit(Command::UnfenceBroker(self.registration(id)));
+    }
+
+    /// The metadata.
+    #[must_use]
+    pub fn image(&self) -> Arc<ClusterImage> {
+        self.metadata.controllers.image()
+    }
+
+    /// The one partition of a topic.
+    ///
+    /// # Panics
+    /// Where there is no such topic.
+    #[must_use]
+    pub fn partition(&self, topic: &str) -> PartitionImage {
+        self.image().topic_named(topic).expect("the topic exists").partition(PartitionId(0)).unwrap().clone()
+    }
+
+    /// Waits until these brokers are in sync with the one partition of a topic.
+    ///
+    /// # Panics
+    /// Where that never comes.
+    pub fn wait_in_sync(&self, topic: &str, brokers: &[u32]) {
+        let wanted: Vec<BrokerId> = brokers.iter().map(|id| BrokerId(*id)).collect();
+        wait_for(&format!("{brokers:?} in sync, not {:?}", self.partition(topic)), || {
+            let mut in_sync = self.partition(topic).in_sync;
+            in_sync.sort();
+            (in_sync == wanted).then_some(())
+        });
+    }
+
+    /// Who leads the one partition of a topic, and under which epoch.
+    ///
+    /// # Panics
+    /// Where nobody does.
+    #[must_use]
+    pub fn leader(&self, topic: &str) -> (u32, LeaderEpoch) {
+        let state = self.partition(topic);
+        (state.leader.expect("somebody leads").0, state.leader_epoch)
+    }
+
+    /// Creates a topic of one partition with a replica on every broker.
+    ///
+    /// # Panics
+    /// Where it cannot be created.
+    pub fn create_topic(&self, name: &str, configs: &[(&str, &str)]) -> TopicId {
+        let topic_id = TopicId(rand_id());
+        let entry = |(key, value): &(&str, &str)| ConfigEntry { key: (*key).into(), value: (*value).into() };
+        self.submit(Command::CreateTopic(CreateTopic {
+            topic_id,
+            name: name.into(),
+            partitions: 1,
+            replication_factor: self.members.len() as u16,
+            configs: configs.iter().map(entry).collect(),
+            validate_only: false,
+        }));
+        topic_id
+    }
+
+    fn registration(&self, id: u32) -> Registration {
+        let broker_id = BrokerId(id);
+        Registration { broker_id, epoch: self.image().broker(broker_id).expect("it has registered").epoch }
+    }
+
+    fn submit(&self, command: Command) {
+        let _ = self.runtime.block_on(self.metadata.controllers.submit(command)).unwrap();
+    }
+}
+
+impl Drop for LocalCluster {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            if let Some((broker, runtime)) = member.running.take() {
+                drop(broker);
+                runtime.shutdown_background();
+            }
+        }
+    }
+}
+
+impl Link {
+    async fn open() -> Self {
+        let listener = TcpListener::bind(loopback::fresh()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cut = Arc::new(AtomicBool::new(false));
+        let target = Arc::new(Mutex::new(address));
+        tokio::spawn(carry(listener, cut.clone(), target.clone()));
+        Self { address, cut, target }
+    }
+}
+
+async fn carry(listener: TcpListener, cut: Arc<AtomicBool>, target: Arc<Mutex<SocketAddr>>) {
+    while let Ok((mut here, _)) = listener.accept().await {
+        let (cut, target) = (cut.clone(), *target.lock().unwrap());
+        if cut.load(Ordering::Acquire) {
+            continue;
+        }
+        tokio::spawn(async move {
+            let Ok(mut there) = TcpStream::connect(target).await else { return };
+            let is_cut = async {
+                while !cut.load(Ordering::Acquire) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
+                () = is_cut => {}
+            }
+        });
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn rand_id() -> [u8; 16] {
+    fastrand::u128(..).to_be_bytes()
+}

@@ -1,0 +1,244 @@
+//! Three brokers hold one partition: what is acknowledged is on all of them, whoever dies; what only one of them had is cut when it comes
+//! back; and in the end all hold the same bytes.
+#![allow(clippy::unwrap_used, clippy::panic)] // A failed unwrap is a failed test.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tidelog_protocol::messages::{Acks, Isolation, Position, ProduceRequest, ProduceResponse, SubscribeRequest};
+use tidelog_protocol::records::{Batches, Compression, Scratch};
+use tidelog_protocol::{ErrorCode, PartitionId, ProtocolVersion, TopicId, WireError};
+use tidelog_protocol::{Message, Offset};
+use tidelog_tests::local_cluster::LocalCluster;
+use tidelog_tests::patience::wait_for;
+use tidelog_tests::raw_connection::{RawConnection, batch};
+
+const TOPIC: &str = "ledger";
+
+fn on_its_own<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn produce_request(topic_id: TopicId, acks: Acks) -> ProduceRequest {
+    ProduceRequest { topic_id, partition: PartitionId(0), leader_epoch: None, acks, expected_log_end: None }
+}
+
+fn value(number: u32) -> Vec<u8> {
+    format!("value-{number:06}").into_bytes()
+}
+
+/// Produces one value to the broker; tries again where the broker says that it does not lead yet.
+fn produce(cluster: &LocalCluster, broker: u32, topic_id: TopicId, number: u32) -> ProduceResponse {
+    on_its_own(async {
+        let mut connection = RawConnection::introduced(cluster.address(broker)).await;
+        let batch = batch(&[&value(number)], Compression::None);
+        tidelog_tests::patience::wait_until("the value to be taken", async || {
+            match connection.call(&produce_request(topic_id, Acks::All), &batch).await {
+                Ok(response) => Some(response),
+                Err(error) => {
+                    let expected = [ErrorCode::NotLeader, ErrorCode::UnknownTopic, ErrorCode::NotEnoughReplicas];
+                    assert!(expected.contains(&error.code), "{error}");
+                    None
+                }
+            }
+        })
+        .await
+    })
+}
+
+/// The bytes of all whole batches of the one partition, as they stand in the files of a broker that is down.
+fn log_bytes(data: &Path) -> Vec<u8> {
+    let folder = data.join(format!("{TOPIC}-0"));
+    let mut segments: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    segments.sort();
+    let mut bytes = Vec::new();
+    for segment in segments {
+        let content = std::fs::read(segment).unwrap();
+        let mut batches = Batches::new(&content);
+        while let Some(Ok(batch)) = batches.next() {
+            bytes.extend_from_slice(batch.bytes());
+        }
+    }
+    bytes
+}
+
+fn values(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut scratch = Scratch::default();
+    let mut values = Vec::new();
+    for batch in Batches::new(bytes) {
+        let records = batch.unwrap();
+        for record in records.records(&mut scratch).unwrap() {
+            values.push(record.unwrap().value.unwrap().to_vec());
+        }
+    }
+    values
+}
+
+/// Stops all brokers and compares what they hold; gives the values in their order.
+fn same_everywhere(cluster: &mut LocalCluster) -> Vec<Vec<u8>> {
+    (1..=3).for_each(|id| cluster.stop(id));
+    let logs: Vec<_> = (1..=3).map(|id| log_bytes(&cluster.data(id))).collect();
+    assert!(!logs[0].is_empty());
+    for (id, log) in (1..).zip(&logs) {
+        assert!(*log == logs[0], "broker {id} holds {:?}, broker 1 {:?}", values(log), values(&logs[0]));
+    }
+    values(&logs[0])
+}
+
+#[test]
+fn what_is_acknowledged_is_flushed_on_all_in_sync_replicas() {
+    let mut cluster = LocalCluster::start(3);
+    let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "2")]);
+    let (leader, _) = cluster.leader(TOPIC);
+    for number in 0..50 {
+        let acked = produce(&cluster, leader, topic_id, number);
+        assert_eq!(acked.base_offset, Offset(number.into()));
+        assert_eq!((acked.replicas_written, acked.replicas_flushed), (3, 3), "{acked:?}");
+    }
+    assert_eq!(same_everywhere(&mut cluster), (0..50).map(value).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_follower_that_was_away_is_counted_out_catches_up_and_is_counted_again() {
+    let mut cluster = LocalCluster::start(3);
+    let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "2")]);
+    let (leader, _) = cluster.leader(TOPIC);
+    let away = (1..=3).find(|id| *id != leader).unwrap();
+    let others: Vec<u32> = (1..=3).filter(|id| *id != away).collect();
+    produce(&cluster, leader, topic_id, 0);
+    cluster.kill(away);
+    // Nobody says that its lease ended: the leader itself notices that it lags.
+    for number in 1..40 {
+        let acked = produce(&cluster, leader, topic_id, number);
+        assert_eq!(acked.replicas_flushed, 2, "{acked:?}");
+    }
+    cluster.wait_in_sync(TOPIC, &others);
+    cluster.start_broker(away);
+    cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+    let acked = produce(&cluster, leader, topic_id, 40);
+    assert_eq!(acked.replicas_flushed, 3, "{acked:?}");
+    assert_eq!(same_everywhere(&mut cluster), (0..=40).map(value).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_next_leader_has_all_that_was_acknowledged() {
+    let mut cluster = LocalCluster::start(3);
+    let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "2")]);
+    let mut number = 0;
+    for _ in 0..4 {
+        let (leader, epoch) = cluster.leader(TOPIC);
+        for _ in 0..10 {
+            produce(&cluster, leader, topic_id, number);
+            number += 1;
+        }
+        cluster.kill(leader);
+        cluster.fence(leader);
+        let (next, next_epoch) = cluster.leader(TOPIC);
+        assert!(next != leader && next_epoch > epoch);
+        for _ in 0..10 {
+            let acked = produce(&cluster, next, topic_id, number);
+            assert_eq!(acked.leader_epoch, next_epoch);
+            number += 1;
+        }
+        cluster.start_broker(leader);
+        cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+    }
+    assert_eq!(same_everywhere(&mut cluster), (0..number).map(value).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_deposed_leader_alone_had_is_cut_and_never_acknowledged() {
+    let mut cluster = LocalCluster::start(3);
+    let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "2")]);
+    let (deposed, epoch) = cluster.leader(TOPIC);
+    for number in 0..10 {
+        produce(&cluster, deposed, topic_id, number);
+    }
+    cluster.cut_off(deposed);
+    let (waiting, stream) = on_its_own(async {
+        let mut connection = RawConnection::introduced(cluster.address(deposed)).await;
+        let subscribe = SubscribeRequest {
+            topic_id,
+            partition: PartitionId(0),
+            position: Position::LATEST,
+            leader_epoch: Some(epoch),
+            isolation: Isolation::ReadUncommitted,
+            credit_bytes: 1 << 20,
+            item_bytes_max: 1 << 20,
+        };
+        let stream = connection.ask(&subscribe, &[]).await;
+        assert!(!connection.answer(stream).await.header.flags.contains(tidelog_protocol::frame::Flags::FAULT));
+        // Written here, and nowhere else; whoever waits for all waits.
+        let alone = batch(&[&value(900)], Compression::None);
+        let written = connection.call(&produce_request(topic_id, Acks::Leader), &alone).await.unwrap();
+        assert_eq!(written.base_offset, Offset(10));
+        let alone = batch(&[&value(901)], Compression::None);
+        let waits = connection.ask(&produce_request(topic_id, Acks::All), &alone).await;
+        cluster_fences(&cluster, deposed);
+        let mut faults = BTreeSet::new();
+        while faults.len() < 2 {
+            let frame = connection.next_frame().await.expect("the connection stays");
+            assert!(frame.payload.is_empty(), "nothing of it may be read");
+            if frame.header.flags.contains(tidelog_protocol::frame::Flags::FAULT) {
+                let fault =
+                    tidelog_protocol::messages::Fault::from_body(&frame.body, ProtocolVersion::CURRENT).unwrap();
+                assert_eq!(WireError::from(fault).code, ErrorCode::NotLeader);
+                faults.insert(frame.header.correlation);
+            }
+        }
+        assert_eq!(faults, BTreeSet::from([stream, waits]));
+        (waits, stream)
+    });
+    assert_ne!(waiting, stream);
+
+    let (leader, next_epoch) = cluster.leader(TOPIC);
+    assert!(leader != deposed && next_epoch > epoch);
+    for number in 10..20 {
+        produce(&cluster, leader, topic_id, number);
+    }
+    cluster.mend(deposed);
+    cluster.unfence(deposed);
+    cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+    let acked = produce(&cluster, leader, topic_id, 20);
+    assert_eq!(acked.replicas_flushed, 3);
+    assert_eq!(same_everywhere(&mut cluster), (0..=20).map(value).collect::<Vec<_>>());
+}
+
+/// From within a runtime, where the cluster's own cannot be waited for.
+fn cluster_fences(cluster: &LocalCluster, broker: u32) {
+    std::thread::scope(|scope| scope.spawn(|| cluster.fence(broker)).join().unwrap());
+}
+
+#[test]
+fn records_deleted_at_the_leader_are_deleted_at_its_followers() {
+    let mut cluster = LocalCluster::start(3);
+    let topic_id = cluster.create_topic(TOPIC, &[]);
+    let (leader, _) = cluster.leader(TOPIC);
+    for number in 0..10 {
+        produce(&cluster, leader, topic_id, number);
+    }
+    on_its_own(async {
+        let mut connection = RawConnection::introduced(cluster.address(leader)).await;
+        let delete = tidelog_protocol::messages::DeleteRecordsRequest {
+            topic_id,
+            partition: PartitionId(0),
+            before: Some(Offset(7)),
+        };
+        connection.call(&delete, &[]).await.unwrap();
+    });
+    let follower = (1..=3).find(|id| *id != leader).unwrap();
+    wait_for("the follower to delete", || (log_start(&cluster, follower) == Offset(7)).then_some(()));
+    cluster.kill(follower);
+    cluster.start_broker(follower);
+    wait_for("the follower to remember", || (log_start(&cluster, follower) == Offset(7)).then_some(()));
+}
+
+/// Where the one partition begins on a broker.
+fn log_start(cluster: &LocalCluster, broker: u32) -> Offset {
+    on_its_own(async {
+        let mut connection = RawConnection::introduced(cluster.address(broker)).await;
+        let describe = tidelog_protocol::messages::DescribeTopicsRequest { topics: None };
+        connection.call(&describe, &[]).await.unwrap().topics[0].partitions[0].log_start
+    })
+}
