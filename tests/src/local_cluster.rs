@@ -10,13 +10,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidelog_broker::broker::SharedMetadata;
 use tidelog_broker::config::{Advertise, PathText};
-use tidelog_broker::quorum::{Controllers, Quorum};
+use tidelog_broker::quorum::{Address, Beginning, Controllers, NoPeers, Quorum, QuorumStorage, StorageOptions};
 use tidelog_broker::{Broker, Config};
 use tidelog_coordination::command::{CreateTopic, Registration};
 use tidelog_coordination::{ClusterImage, Command, PartitionImage};
-use tidelog_log::{FlusherHandle, OsDisk};
+use tidelog_log::{DataDir, FlusherHandle, OsDisk};
 use tidelog_protocol::messages::ConfigEntry;
-use tidelog_protocol::{BrokerId, ClusterId, IncarnationId, LeaderEpoch, PartitionId, TopicId};
+use tidelog_protocol::{BrokerId, ClusterId, LeaderEpoch, PartitionId, TopicId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
@@ -54,10 +54,10 @@ impl LocalCluster {
     pub fn start(brokers: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = runtime();
-        let incarnation = IncarnationId([7; 16]);
-        let disk = Arc::new(OsDisk);
-        let quorum = Quorum::open(folder.path(), disk, FlusherHandle::detached(), BrokerId(0), incarnation).unwrap();
-        let metadata = SharedMetadata { cluster: ClusterId([9; 16]), controllers: Controllers::new(quorum) };
+        let cluster = ClusterId([9; 16]);
+        let data = DataDir::open(Arc::new(OsDisk), &folder.path().join("metadata"), Some(cluster)).unwrap();
+        let controllers = runtime.block_on(controllers(Arc::new(data)));
+        let metadata = SharedMetadata { cluster, controllers };
         let member = |_| {
             let link = runtime.block_on(Link::open());
             Member { running: None, listen: loopback::fresh(), link }
@@ -99,16 +99,6 @@ impl LocalCluster {
     pub fn kill(&mut self, id: u32) {
         let (broker, runtime) = self.members[id as usize - 1].running.take().expect("it runs");
         drop(broker);
-        runtime.shutdown_timeout(Duration::from_secs(30));
-    }
-
-    /// Stops a broker cleanly.
-    ///
-    /// # Panics
-    /// Where it is not running, or does not stop cleanly.
-    pub fn stop(&mut self, id: u32) {
-        let (broker, runtime) = self.members[id as usize - 1].running.take().expect("it runs");
-        runtime.block_on(broker.shutdown()).unwrap();
         runtime.shutdown_timeout(Duration::from_secs(30));
     }
 
@@ -254,6 +244,14 @@ async fn carry(listener: TcpListener, cut: Arc<AtomicBool>, target: Arc<Mutex<So
             }
         });
     }
+}
+
+async fn controllers(data: Arc<DataDir>) -> Controllers {
+    let address = Address { host: "localhost".into(), port: 1 };
+    let options = StorageOptions { data, flusher: FlusherHandle::detached(), broker: BrokerId(0), address };
+    let quorum = Quorum::start(QuorumStorage::open(options).unwrap(), NoPeers, Beginning::Found).await.unwrap();
+    quorum.leads().await.unwrap();
+    Controllers::new(quorum)
 }
 
 fn runtime() -> Runtime {

@@ -75,9 +75,9 @@ fn values(bytes: &[u8]) -> Vec<Vec<u8>> {
     values
 }
 
-/// Stops all brokers and compares what they hold; gives the values in their order.
+/// Ends all brokers and compares what they hold; gives the values in their order.
 fn same_everywhere(cluster: &mut LocalCluster) -> Vec<Vec<u8>> {
-    (1..=3).for_each(|id| cluster.stop(id));
+    (1..=3).for_each(|id| cluster.kill(id));
     let logs: Vec<_> = (1..=3).map(|id| log_bytes(&cluster.data(id))).collect();
     assert!(!logs[0].is_empty());
     for (id, log) in (1..).zip(&logs) {
