@@ -22,7 +22,7 @@ use crate::housekeeping;
 use crate::metrics::Metrics;
 use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
-use crate::partition::{Member, Opening, Proposed, Registry, RegistryOptions};
+use crate::partition::{LeftoversError, Member, Opening, Proposed, Registry, RegistryOptions, check_age};
 use crate::pulse::Pulse;
 use crate::quorum::{
     Address, Beginning, Controllers, NoPeers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions,
@@ -64,6 +64,9 @@ pub enum StartError {
         /// The data folder.
         data: PathBuf,
     },
+    /// The metadata are an old copy.
+    #[error(transparent)]
+    Leftovers(#[from] LeftoversError),
     /// The metadata refuses this broker.
     #[error("this broker cannot register: {0}")]
     Register(WireError),
@@ -250,6 +253,7 @@ async fn open_storage(
         if quorum.is_fresh() && data.partitions()?.iter().any(is_users) {
             return Err(StartError::MetadataLost { data: config.data.0 });
         }
+        check_age(&data, quorum.end())?;
         Ok(Storage { data, flusher, space, quorum: Some(quorum) })
     };
     match tokio::task::spawn_blocking(open).await {

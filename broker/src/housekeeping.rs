@@ -53,6 +53,9 @@ fn look_after(node: &Node) {
     if let Err(error) = node.registry.space().refresh() {
         warn!(%error, "free space cannot be measured");
     }
+    if node.registry.has_waiting() {
+        node.registry.apply(&node.controllers.image());
+    }
     let now = clock::now();
     let mut corrupt = 0;
     for partition in node.registry.all() {

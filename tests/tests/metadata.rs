@@ -111,6 +111,41 @@ async fn a_folder_that_is_gone_is_told_not_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_the_metadata_costs_no_data() {
+    let mut broker = BrokerProcess::start();
+    create_topic(&broker.server(), &NewTopic::named("early")).await.unwrap();
+    assert!(broker.terminate().success());
+    let metadata = broker.data().join("__cluster_metadata-0");
+    let copy = tempfile::tempdir().unwrap();
+    copy_files(&metadata, copy.path());
+    broker.restart();
+    create_topic(&broker.server(), &NewTopic::named("later")).await.unwrap();
+    produce(&broker.server(), "later", 3).await;
+    assert!(broker.terminate().success());
+    let newest = tempfile::tempdir().unwrap();
+    copy_files(&metadata, newest.path());
+
+    fs::remove_dir_all(&metadata).unwrap();
+    fs::create_dir(&metadata).unwrap();
+    copy_files(copy.path(), &metadata);
+    let refusal = BrokerSettings::new().data(broker.data()).try_start().expect_err("the metadata are old");
+    assert!(refusal.sentence().contains("is an old copy"), "{refusal:?}");
+
+    fs::remove_dir_all(&metadata).unwrap();
+    fs::create_dir(&metadata).unwrap();
+    copy_files(newest.path(), &metadata);
+    broker.restart();
+    assert_eq!(read_all(&broker.server(), "later").await[0].records.len(), 3);
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_that_nobody_takes_stay_within_the_budget() {
     let broker = BrokerSettings::new().set("memory_budget_bytes", "16777216").start();
     create_topic(&broker.server(), &NewTopic::named("topic")).await.unwrap();

@@ -1,4 +1,4 @@
-//! CreateTopic: answers when the topic can be produced to here.
+//! CreateTopic: answers when this broker serves the topic. A partition that finds no room on the disk yet is served as soon as there is.
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@
 //!   followers, up to what is written.
 //! - [`upstream`]: the way to a leader elsewhere; [`proposal`]: in-sync sets that the controller is asked for.
 //! - [`opening`]: from a folder on disk to a running owner, and back to nothing.
+//! - [`leftovers`]: folders that the metadata do not know.
 //! - [`registry`]: which partitions there are, kept in step with the metadata image.
 //!
 //! Knows nothing of sockets and frames.
@@ -15,6 +16,7 @@ mod assignment;
 mod command;
 mod cursor;
 mod handle;
+mod leftovers;
 mod opening;
 mod owner;
 mod proposal;
@@ -28,6 +30,7 @@ pub use assignment::{Assignment, Member, Part};
 pub use command::{Acked, Append, Command, Replicated, Ticket};
 pub use cursor::{Cursor, Fetched};
 pub use handle::Handle;
+pub use leftovers::{LeftoversError, check_age};
 pub use opening::Opening;
 pub use proposal::Proposed;
 pub use registry::{Registry, RegistryOptions};

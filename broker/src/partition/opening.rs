@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{
@@ -19,6 +18,7 @@ use tracing::{info, warn};
 use super::assignment::{Assignment, Member};
 use super::command::Command;
 use super::handle::{self, Handle, WeakHandle};
+use super::leftovers;
 use super::owner::{self, Owner};
 use super::proposal::Proposed;
 use super::replica_cursor::Followers;
@@ -50,6 +50,17 @@ pub enum OpeningError {
     /// Its log cannot be opened.
     #[error(transparent)]
     Log(#[from] OpenError),
+}
+
+impl OpeningError {
+    /// Whether nothing is broken, and trying again later may do.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Folder(DataDirError::Storage(error)) | Self::Log(OpenError::Storage(error)) => error.is_transient(),
+            Self::Folder(_) | Self::Missing { .. } | Self::Log(_) => false,
+        }
+    }
 }
 
 /// Everything that opening a partition takes.
@@ -191,18 +202,7 @@ impl Opening {
     /// # Errors
     /// Where the disk refuses.
     pub fn remove_leftovers(&self, image: &ClusterImage, member: Member) -> Result<(), DataDirError> {
-        for folder in self.data.partitions()? {
-            let (topic, partition) = (&folder.topic, folder.partition);
-            let known = image
-                .topic_named(topic.as_str())
-                .is_some_and(|topic| Assignment::of(topic, partition, member).is_some());
-            // Two underscores: the broker's own, of which the image knows nothing.
-            if !known && !topic.as_str().starts_with(INTERNAL_PREFIX) {
-                warn!(%topic, %partition, "removing what an interrupted deletion left");
-                self.data.delete_partition(topic, partition)?;
-            }
-        }
-        Ok(())
+        leftovers::remove_leftovers(&self.data, image, member)
     }
 
     /// A folder that is gone holds no records, and an empty one in its place would hide that.

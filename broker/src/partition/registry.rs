@@ -12,11 +12,12 @@ use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
 use tidelog_log::{DataDirError, FlushMetrics, SpaceGuard};
 use tidelog_protocol::{ErrorCode, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
 use tokio::sync::watch;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::assignment::{Assignment, Member, Part};
 use super::command::Command;
 use super::handle::Handle;
+use super::leftovers::Note;
 use super::opening::Opening;
 use super::refusals;
 use crate::metrics::Metrics;
@@ -29,8 +30,16 @@ enum Slot {
     Open(Handle),
     /// Why not.
     Failed(WireError),
+    /// Why not yet: nothing is broken, so it is tried again.
+    NotYet(WireError),
     /// No replica is here.
     Elsewhere,
+}
+
+impl Slot {
+    const fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::NotYet(_))
+    }
 }
 
 /// A partition: what is wanted of it here, and what became of that.
@@ -44,6 +53,12 @@ struct Place {
 struct Topic {
     image: Arc<TopicImage>,
     places: Vec<Place>,
+}
+
+impl Topic {
+    fn has_waiting(&self) -> bool {
+        self.places.iter().any(|place| matches!(place.slot, Slot::NotYet(_)))
+    }
 }
 
 type Topics = HashMap<TopicId, Arc<Topic>, foldhash::fast::RandomState>;
@@ -65,6 +80,7 @@ pub struct Registry {
     count: AtomicUsize,
     applied: watch::Sender<MetadataIndex>,
     one_at_a_time: Mutex<()>,
+    note: Note,
 }
 
 impl fmt::Debug for Registry {
@@ -83,6 +99,7 @@ impl Registry {
             count: AtomicUsize::new(0),
             applied: watch::Sender::new(MetadataIndex(0)),
             one_at_a_time: Mutex::new(()),
+            note: Note::default(),
         }
     }
 
@@ -135,7 +152,7 @@ impl Registry {
         };
         match topic.places.get(partition.0 as usize).map(|place| &place.slot) {
             Some(Slot::Open(handle)) => Ok((handle.clone(), topic.image.config)),
-            Some(Slot::Failed(error)) => Err(error.clone()),
+            Some(Slot::Failed(error) | Slot::NotYet(error)) => Err(error.clone()),
             Some(Slot::Elsewhere) => {
                 let sentence =
                     format!("this broker holds no replica of {}-{partition}; refresh the metadata", topic.image.name);
@@ -159,7 +176,13 @@ impl Registry {
     #[must_use]
     pub fn failed(&self) -> usize {
         let topics = self.topics.load();
-        topics.values().flat_map(|topic| &topic.places).filter(|place| matches!(place.slot, Slot::Failed(_))).count()
+        topics.values().flat_map(|topic| &topic.places).filter(|place| place.slot.is_failed()).count()
+    }
+
+    /// True where partitions wait to be opened for room on the disk or a file descriptor: applying the image again tries.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.topics.load().values().any(|topic| topic.has_waiting())
     }
 
     /// Removes what an interrupted deletion left: folders of partitions that the metadata does not know. To be called before
@@ -190,7 +213,7 @@ impl Registry {
         let topics = self.topics.load();
         let open = |place: &Place| match &place.slot {
             Slot::Open(handle) if picked(place) => Some(handle.clone()),
-            Slot::Open(_) | Slot::Failed(_) | Slot::Elsewhere => None,
+            Slot::Open(_) | Slot::Failed(_) | Slot::NotYet(_) | Slot::Elsewhere => None,
         };
         topics.values().flat_map(|topic| &topic.places).filter_map(open).collect()
     }
@@ -232,16 +255,17 @@ impl Registry {
             if known.is_none() {
                 debug!(topic = %wanted.name, partitions = wanted.partitions.len(), "topic");
             }
-            if known.is_some_and(|known| Arc::ptr_eq(&known.image, wanted)) {
+            if known.is_some_and(|known| Arc::ptr_eq(&known.image, wanted) && !known.has_waiting()) {
                 continue;
             }
             let places = self.renewed(known.map(Arc::as_ref), wanted);
-            let is_missing = |place: &Place| place.assignment.is_some() && matches!(place.slot, Slot::Elsewhere);
+            let is_missing =
+                |place: &Place| place.assignment.is_some() && matches!(place.slot, Slot::Elsewhere | Slot::NotYet(_));
             let indexes = places.iter().enumerate().filter(|(_, place)| is_missing(place));
             missing.extend(indexes.map(|(index, _)| (wanted.clone(), PartitionId(index as u32))));
             topics.insert(wanted.id, Arc::new(Topic { image: wanted.clone(), places }));
         }
-        let opened = self.open_all(&missing);
+        let opened = self.open_all(&missing, image.as_of());
         for ((wanted, partition), slot) in missing.iter().zip(opened) {
             if let Some(topic) = topics.get_mut(&wanted.id) {
                 Arc::make_mut(topic).places[partition.0 as usize].slot = slot;
@@ -286,12 +310,19 @@ impl Registry {
             }
             // As one of many, not counted on, it may begin anew.
             Slot::Failed(_) if !wanted.counts && matches!(wanted.part, Part::Follow(_)) => Slot::Elsewhere,
-            Slot::Failed(_) | Slot::Elsewhere => place.slot.clone(),
+            Slot::Failed(_) | Slot::NotYet(_) | Slot::Elsewhere => place.slot.clone(),
         }
     }
 
     /// Opens what is missing, side by side; the result is in the same order.
-    fn open_all(&self, missing: &[(Arc<TopicImage>, PartitionId)]) -> Vec<Slot> {
+    fn open_all(&self, missing: &[(Arc<TopicImage>, PartitionId)], as_of: MetadataIndex) -> Vec<Slot> {
+        if missing.is_empty() {
+            return Vec::new();
+        }
+        if let Err(error) = self.note.raise(&self.options.opening.data, as_of) {
+            warn!(%error, "how new the metadata are cannot be noted; no partition is opened before it is");
+            return missing.iter().map(|(topic, partition)| not_yet(topic, *partition, &error)).collect();
+        }
         let next = AtomicUsize::new(0);
         let slots: Vec<Mutex<Option<Slot>>> = missing.iter().map(|_| Mutex::new(None)).collect();
         let work = || {
@@ -314,6 +345,10 @@ impl Registry {
         let Some(assignment) = Assignment::of(topic, partition, self.options.member) else { return Slot::Elsewhere };
         match self.options.opening.open(topic, partition, assignment) {
             Ok(handle) => Slot::Open(handle),
+            Err(error) if error.is_transient() => {
+                warn!(topic = %topic.name, %partition, %error, "a partition cannot be opened yet; it is tried again");
+                not_yet(topic, partition, &error)
+            }
             Err(error) => {
                 error!(topic = %topic.name, %partition, %error, "a partition cannot be opened; the others are served");
                 let sentence = format!("{}-{partition} could not be opened, nothing was done: {error}", topic.name);
@@ -350,4 +385,10 @@ impl Registry {
             error!(%topic, %partition, %error, "the folder of a replica that is gone cannot be removed; remove it by hand");
         }
     }
+}
+
+/// Retriable: the client tries again, and so does the broker.
+fn not_yet(topic: &TopicImage, partition: PartitionId, error: &dyn fmt::Display) -> Slot {
+    let sentence = format!("{}-{partition} cannot be opened yet, nothing was done: {error}", topic.name);
+    Slot::NotYet(WireError::new(ErrorCode::StorageFull, sentence))
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidelog_log::{DataDir, FlusherHandle};
-use tidelog_protocol::BrokerId;
+use tidelog_protocol::{BrokerId, MetadataIndex};
 
 use super::journal::{FOLDER, Journal, JournalError, JournalOptions, WriteError};
 use super::journal_thread::JournalHandle;
 use super::one_broker_log::{self, TakeOverError};
-use super::raft_types::{Address, Member, Members, StoredMembers, position};
+use super::raft_types::{Address, Member, Members, StoredMembers, metadata_index, position};
 use super::snapshot::{self, SnapshotError};
 use super::state_machine::StateMachine;
 
@@ -60,6 +60,7 @@ pub struct QuorumStorage {
     pub(super) journal: JournalHandle,
     pub(super) machine: StateMachine,
     fresh: bool,
+    end: MetadataIndex,
 }
 
 impl QuorumStorage {
@@ -88,14 +89,22 @@ impl QuorumStorage {
             return Err(OpenStorageError::Gap);
         }
         let fresh = journal.is_fresh() && covered.is_none();
+        let last = journal.last().map(|last| last.index).max(covered);
+        let end = last.map_or(MetadataIndex(0), metadata_index);
         let journal = JournalHandle::start(journal, data).map_err(OpenStorageError::Thread)?;
-        Ok(Self { member, address, journal, machine, fresh })
+        Ok(Self { member, address, journal, machine, fresh, end })
     }
 
     /// Which member this is.
     #[must_use]
     pub fn member(&self) -> Member {
         self.member
+    }
+
+    /// How far the metadata go that are stored here, settled or not.
+    #[must_use]
+    pub fn end(&self) -> MetadataIndex {
+        self.end
     }
 
     /// True where this folder never held metadata.

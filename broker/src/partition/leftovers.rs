@@ -1,0 +1,107 @@
+//! Folders that the metadata do not know: what a deletion left that was interrupted, or data that an old copy of the metadata has
+//! forgotten. To tell them apart, the index of the image is noted in the data folder before the first folder of an image is made:
+//! metadata that end before it are an old copy. Knows nothing of logs.
+
+use std::path::PathBuf;
+
+use parking_lot::Mutex;
+use tidelog_coordination::ClusterImage;
+use tidelog_coordination::controller::INTERNAL_PREFIX;
+use tidelog_log::small_file::{self, Kind, SmallFileError};
+use tidelog_log::{DataDir, DataDirError, StorageError};
+use tidelog_protocol::MetadataIndex;
+use tracing::warn;
+
+use super::assignment::{Assignment, Member};
+
+const FILE: &str = "metadata-seen";
+const KIND: Kind = Kind { magic: *b"TLms", version: 1 };
+
+/// Why nothing can be said of what lies in the data folder.
+#[derive(Debug, thiserror::Error)]
+pub enum LeftoversError {
+    /// The metadata are older than the partitions.
+    #[error("the metadata end at index {found}, but {} holds partitions made as of index {seen}: __cluster_metadata-0 is an old copy, and what came after it would be lost; put the newest copy in its place", path.display())]
+    OldMetadata {
+        /// The data folder.
+        path: PathBuf,
+        /// How far the metadata go.
+        found: MetadataIndex,
+        /// How far they went.
+        seen: MetadataIndex,
+    },
+    /// The data folder cannot be read.
+    #[error(transparent)]
+    Folder(#[from] DataDirError),
+}
+
+/// Refuses metadata that end before what is in the data folder. Blocks.
+///
+/// # Errors
+/// [`LeftoversError`].
+pub fn check_age(data: &DataDir, end: MetadataIndex) -> Result<(), LeftoversError> {
+    match read(data)?.filter(|seen| *seen > end) {
+        Some(seen) => Err(LeftoversError::OldMetadata { path: data.root().to_owned(), found: end, seen }),
+        None => Ok(()),
+    }
+}
+
+/// Removes the folders of users' partitions of which the metadata know no replica of `member`. Blocks.
+///
+/// # Errors
+/// Where the disk refuses.
+pub(super) fn remove_leftovers(data: &DataDir, image: &ClusterImage, member: Member) -> Result<(), DataDirError> {
+    let seen = read(data)?;
+    for folder in data.partitions()? {
+        let (topic, partition) = (&folder.topic, folder.partition);
+        let named = image.topic_named(topic.as_str());
+        let known = named.is_some_and(|topic| Assignment::of(topic, partition, member).is_some());
+        // Two underscores: the broker's own, of which the image knows nothing.
+        if known || topic.as_str().starts_with(INTERNAL_PREFIX) {
+            continue;
+        }
+        if seen.is_none() {
+            warn!(%topic, %partition, "the metadata do not know this partition; it is left as it is, for nothing tells how new they are");
+            continue;
+        }
+        warn!(%topic, %partition, "removing what an interrupted deletion left");
+        data.delete_partition(topic, partition)?;
+    }
+    Ok(())
+}
+
+/// `None` where an earlier release made the folder, or the note cannot be read any more: then nobody knows.
+fn read(data: &DataDir) -> Result<Option<MetadataIndex>, DataDirError> {
+    let path = path(data);
+    match small_file::read(&*data.disk(), &path, KIND) {
+        Ok((_, body)) => Ok(body.first_chunk().map(|bytes| MetadataIndex(u64::from_be_bytes(*bytes)))),
+        Err(SmallFileError::Newer { found, newest }) => Err(DataDirError::Newer { path, found, newest }),
+        Err(SmallFileError::Storage(error)) => Err(error.into()),
+        Err(SmallFileError::Missing | SmallFileError::Damaged(_)) => Ok(None),
+    }
+}
+
+fn path(data: &DataDir) -> PathBuf {
+    data.root().join(FILE)
+}
+
+/// The note of one data folder.
+#[derive(Debug, Default)]
+pub(super) struct Note {
+    noted: Mutex<MetadataIndex>,
+}
+
+impl Note {
+    /// Folders for the image of `index` are about to be made.
+    ///
+    /// # Errors
+    /// Where the disk refuses; none must be made then.
+    pub(super) fn raise(&self, data: &DataDir, index: MetadataIndex) -> Result<(), StorageError> {
+        let mut noted = self.noted.lock();
+        if index > *noted {
+            small_file::replace(&*data.disk(), &path(data), KIND, &index.0.to_be_bytes())?;
+            *noted = index;
+        }
+        Ok(())
+    }
+}
