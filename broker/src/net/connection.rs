@@ -2,7 +2,6 @@
 //! client leaves its answers lying, has too much unanswered, or while the memory budget is used up; so a slow client slows
 //! only itself. Knows nothing of what a request means.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,13 +12,13 @@ use std::time::{Duration, Instant};
 use tidelog_protocol::ProtocolVersion;
 use tidelog_protocol::frame::{FrameError, FrameLimits, PREFACE_BYTES, Preface};
 use tidelog_protocol::messages::GoAwayPush;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::frame_writer::FrameWriter;
 use super::receive_buffer::{InFrame, ReceiveBuffer, Room};
 use crate::api;
-use crate::budget::Lent;
+use crate::budget::{Growth, Lent};
 use crate::node::Node;
 use crate::outbox::Outbox;
 use crate::session::Session;
@@ -43,6 +42,8 @@ pub(super) enum Ended {
     Handshake(Duration),
     #[error("a frame was not complete within {0:?}")]
     SlowFrame(Duration),
+    #[error("the broker was out of memory for a frame for {0:?}; send it again later, or raise memory_budget_bytes")]
+    NoMemory(Duration),
     #[error("the client took none of its answers for {0:?}")]
     SlowReader(Duration),
     #[error("no traffic for {0:?}")]
@@ -54,7 +55,25 @@ pub(super) enum Ended {
 /// Requests up to this size are not charged: a connection may have `requests_in_flight_max` of them.
 const SMALL_BYTES: usize = 512;
 
-type Waiting = Pin<Box<dyn Future<Output = Option<Lent>> + Send>>;
+/// What a wait for memory ends with.
+enum Grant {
+    /// The postponed frame can be worked on.
+    Work(Lent),
+    /// The frame that is arriving can grow by so many bytes.
+    Room(Growth, usize),
+}
+
+/// A wait for memory.
+struct Waiting {
+    grant: Pin<Box<dyn Future<Output = Option<Grant>> + Send>>,
+    since: Instant,
+}
+
+impl Waiting {
+    fn new(grant: impl Future<Output = Option<Grant>> + Send + 'static) -> Self {
+        Self { grant: Box::pin(grant), since: Instant::now() }
+    }
+}
 
 /// Serves one connection until it ends.
 pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> Ended {
@@ -75,9 +94,11 @@ pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAd
         writer: FrameWriter::default(),
         postponed: None,
         waiting: None,
+        peer_closed: false,
         opened_at: Instant::now(),
         read_at: Instant::now(),
         frame_began_at: None,
+        unread_since: None,
         write_blocked_at: None,
         told_to_go: false,
     };
@@ -112,10 +133,14 @@ struct Connection {
     /// A whole frame that waits for memory to be worked on.
     postponed: Option<InFrame>,
     /// The wait for that memory, or for memory to read more into; what it is for is seen from `postponed`.
-    waiting: Option<(Waiting, usize)>,
+    waiting: Option<Waiting>,
+    /// The client was seen to have closed its side, with the rest of a frame in the socket.
+    peer_closed: bool,
     opened_at: Instant,
     read_at: Instant,
     frame_began_at: Option<Instant>,
+    /// Since when nothing is read, for whatever reason: until it is, the time of the frame that has begun stands still.
+    unread_since: Option<Instant>,
     write_blocked_at: Option<Instant>,
     told_to_go: bool,
 }
@@ -140,11 +165,14 @@ impl Connection {
                 match self.buffer.make_room(&self.node.budget.arriving) {
                     Room::Ready => {}
                     Room::Lend(bytes) => {
-                        self.waiting = Some((Box::pin(self.node.budget.arriving.lend(bytes)), bytes));
+                        let lent = self.node.budget.arriving.lend(bytes);
+                        self.waiting =
+                            Some(Waiting::new(async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
                     }
                 }
             }
             let reading = reading && self.waiting.is_none();
+            self.note_reading(reading);
             tokio::select! {
                 biased;
                 () = self.session.closed.cancelled() => return Ended::Shutdown,
@@ -160,7 +188,15 @@ impl Connection {
                     }
                 }
                 () = self.session.outbox.filled() => {}
-                lent = lent(&mut self.waiting), if self.waiting.is_some() => self.note_lent(lent),
+                grant = granted(&mut self.waiting), if self.waiting.is_some() => self.note_granted(grant),
+                // What waits to be read must not hide that nothing follows it.
+                _ = self.socket.ready(Interest::PRIORITY), if self.waits_for_room() && !self.peer_closed => {
+                    self.peer_closed = true;
+                    let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
+                    if unread < self.buffer.missing() as u64 {
+                        return Ended::WithinFrame;
+                    }
+                }
                 () = self.node.draining.cancelled(), if !self.told_to_go => self.tell_to_go(),
                 _ = tick.tick() => {
                     if let Err(ended) = self.check_times() {
@@ -187,6 +223,7 @@ impl Connection {
                 None => break,
             }
         }
+        self.buffer.make_way(&self.node.budget.arriving);
         if !self.buffer.is_within_frame() {
             self.frame_began_at = None;
         } else if self.frame_began_at.is_none() {
@@ -204,7 +241,8 @@ impl Connection {
         match self.node.budget.under_way.try_lend(bytes) {
             Some(lent) => self.hand_over(frame, Some(lent)),
             None => {
-                self.waiting = Some((Box::pin(self.node.budget.under_way.lend(bytes)), bytes));
+                let lent = self.node.budget.under_way.lend(bytes);
+                self.waiting = Some(Waiting::new(async move { lent.await.map(Grant::Work) }));
                 self.postponed = Some(frame);
                 Ok(())
             }
@@ -222,17 +260,34 @@ impl Connection {
         Ok(())
     }
 
-    fn note_lent(&mut self, lent: Option<Lent>) {
-        let Some((_, bytes)) = self.waiting.take() else { return };
-        let Some(lent) = lent else { return };
-        match self.postponed.take() {
-            Some(frame) => {
+    fn note_granted(&mut self, grant: Option<Grant>) {
+        self.waiting = None;
+        match grant {
+            Some(Grant::Work(lent)) => {
                 // A frame that cannot be handed over ends the connection at its next step, through the cancelled session.
-                if self.hand_over(frame, Some(lent)).is_err() {
+                if let Some(frame) = self.postponed.take()
+                    && self.hand_over(frame, Some(lent)).is_err()
+                {
                     self.session.closed.cancel();
                 }
             }
-            None => self.buffer.grow(lent, bytes),
+            Some(Grant::Room(growth, bytes)) => self.buffer.grow(growth, bytes),
+            None => {}
+        }
+    }
+
+    fn waits_for_room(&self) -> bool {
+        self.waiting.is_some() && self.postponed.is_none()
+    }
+
+    /// The broker's own delays do not count against the frame that has begun.
+    fn note_reading(&mut self, reading: bool) {
+        if !reading {
+            self.unread_since.get_or_insert_with(Instant::now);
+        } else if let Some(since) = self.unread_since.take()
+            && let Some(began_at) = &mut self.frame_began_at
+        {
+            *began_at += since.max(*began_at).elapsed();
         }
     }
 
@@ -293,12 +348,16 @@ impl Connection {
         {
             return Err(Ended::Handshake(limit));
         }
-        // A frame that waits for the broker's own memory is not the client's fault.
-        if self.waiting.is_none()
-            && let Some(limit) =
-                self.frame_began_at.filter(|_| self.may_read()).and_then(|at| past(at, config.frame_timeout_ms))
+        if self.unread_since.is_none()
+            && let Some(limit) = self.frame_began_at.and_then(|at| past(at, config.frame_timeout_ms))
         {
             return Err(Ended::SlowFrame(limit));
+        }
+        // Half a frame that waits for memory holds memory.
+        if let Some(waiting) = self.waiting.as_ref().filter(|_| self.postponed.is_none())
+            && let Some(limit) = past(waiting.since, config.frame_timeout_ms)
+        {
+            return Err(Ended::NoMemory(limit));
         }
         if let Some(limit) = self.write_blocked_at.and_then(|at| past(at, config.write_timeout_ms)) {
             return Err(Ended::SlowReader(limit));
@@ -306,6 +365,7 @@ impl Connection {
         if let Some(limit) = past(self.read_at, config.idle_timeout_ms)
             && self.session.streams.is_empty()
             && self.session.unanswered() == 0
+            && self.postponed.is_none()
         {
             return Err(Ended::Idle(limit));
         }
@@ -344,9 +404,9 @@ impl Connection {
     }
 }
 
-async fn lent(waiting: &mut Option<(Waiting, usize)>) -> Option<Lent> {
+async fn granted(waiting: &mut Option<Waiting>) -> Option<Grant> {
     match waiting {
-        Some((future, _)) => poll_fn(|context| future.as_mut().poll(context)).await,
+        Some(waiting) => waiting.grant.as_mut().await,
         None => std::future::pending().await,
     }
 }

@@ -1,10 +1,10 @@
 //! Bytes that arrive on one connection, until they are whole frames. Memory grows with what has really arrived, and what exceeds
-//! a small start is lent by the budget. Knows nothing of sockets.
+//! a small start is lent by the budget, to the frame until it is handed over. Knows nothing of sockets.
 
 use bytes::{Bytes, BytesMut};
 use tidelog_protocol::frame::{self, FrameError, FrameLimits, HEADER_BYTES, Header};
 
-use crate::budget::{Lent, Pool};
+use crate::budget::{Arriving, Growth, Lent};
 
 /// What a quiet connection holds, in bytes.
 const START_BYTES: usize = 8 << 10;
@@ -17,6 +17,8 @@ pub(super) struct InFrame {
     pub(super) header: Header,
     pub(super) body: Bytes,
     pub(super) payload: Bytes,
+    /// What the bytes were lent; held for its drop.
+    pub(super) _growth: Vec<Lent>,
 }
 
 /// What the buffer needs before more can be read into it.
@@ -34,14 +36,16 @@ pub(super) struct ReceiveBuffer {
     limits: FrameLimits,
     /// For the busy size; kept until the connection falls quiet.
     busy: Option<Lent>,
-    /// For the frame that is arriving; given back when it is whole.
+    /// For the frame that is arriving, and goes with it.
     growth: Vec<Lent>,
+    /// The last of `growth` is the leave to complete the frame.
+    completes: bool,
     frame_bytes: Option<usize>,
 }
 
 impl ReceiveBuffer {
     pub(super) fn new(limits: FrameLimits) -> Self {
-        Self { bytes: BytesMut::new(), limits, busy: None, growth: Vec::new(), frame_bytes: None }
+        Self { bytes: BytesMut::new(), limits, busy: None, growth: Vec::new(), completes: false, frame_bytes: None }
     }
 
     pub(super) fn set_limits(&mut self, limits: FrameLimits) {
@@ -60,12 +64,13 @@ impl ReceiveBuffer {
             return Ok(None);
         }
         self.frame_bytes = None;
-        self.growth.clear();
+        self.completes = false;
+        let growth = std::mem::take(&mut self.growth);
         let mut frame = self.bytes.split_to(total).freeze();
         let mut rest = frame.split_off(HEADER_BYTES);
         let payload = rest.split_off(header.body_bytes as usize);
         frame::verify(&head, &rest)?;
-        Ok(Some(InFrame { header, body: rest, payload }))
+        Ok(Some(InFrame { header, body: rest, payload, _growth: growth }))
     }
 
     /// True while a frame has begun and is not whole.
@@ -74,9 +79,9 @@ impl ReceiveBuffer {
     }
 
     /// Makes room to read into, as far as that needs no memory of the budget.
-    pub(super) fn make_room(&mut self, pool: &Pool) -> Room {
+    pub(super) fn make_room(&mut self, pool: &Arriving) -> Room {
         let spare = self.bytes.capacity() - self.bytes.len();
-        let missing = self.frame_bytes.map_or(0, |total| total.saturating_sub(self.bytes.len()));
+        let missing = self.missing();
         let base = if self.busy.is_some() { BUSY_BYTES } else { START_BYTES };
         // Within a frame, room for its rest is enough; otherwise a read should bring more than a header.
         let enough = if missing > 0 { missing.min(base) } else { 512 };
@@ -94,13 +99,31 @@ impl ReceiveBuffer {
             return self.make_room(pool);
         }
         // Never more than twice what the peer has really sent, so that a stated length alone costs nothing.
-        Room::Lend(missing.min((2 * self.bytes.len()).max(base)))
+        let more = missing.min((2 * self.bytes.len()).max(base));
+        if self.completes {
+            self.bytes.reserve(more);
+            return Room::Ready;
+        }
+        Room::Lend(more)
     }
 
     /// Grows by memory that was lent.
-    pub(super) fn grow(&mut self, lent: Lent, bytes: usize) {
-        self.growth.push(lent);
+    pub(super) fn grow(&mut self, growth: Growth, bytes: usize) {
+        match growth {
+            Growth::Part(lent) => self.growth.push(lent),
+            Growth::Whole(lent) => {
+                // The others get what this one held: it is counted against the share that one frame has for itself.
+                self.growth.clear();
+                self.growth.push(lent);
+                self.completes = true;
+            }
+        }
         self.bytes.reserve(bytes);
+    }
+
+    /// What the frame that has begun still needs, in bytes, as far as its length is known.
+    pub(super) fn missing(&self) -> usize {
+        self.frame_bytes.map_or(0, |total| total.saturating_sub(self.bytes.len()))
     }
 
     /// Where to read into.
@@ -109,9 +132,19 @@ impl ReceiveBuffer {
     }
 
     /// After a read: a buffer that was filled to the brim belongs to a busy connection.
-    pub(super) fn note_read(&mut self, pool: &Pool) {
-        if self.busy.is_none() && self.bytes.len() == self.bytes.capacity() {
+    pub(super) fn note_read(&mut self, pool: &Arriving) {
+        if self.busy.is_none() && self.bytes.len() == self.bytes.capacity() && !pool.is_wanted() {
             self.busy = pool.try_lend(BUSY_BYTES);
+        }
+    }
+
+    /// Gives back the busy size where others wait for memory and the rest of this connection's bytes fits into the start.
+    pub(super) fn make_way(&mut self, pool: &Arriving) {
+        if self.busy.is_some() && self.growth.is_empty() && self.bytes.len() < START_BYTES && pool.is_wanted() {
+            let mut bytes = BytesMut::with_capacity(START_BYTES);
+            bytes.extend_from_slice(&self.bytes);
+            self.bytes = bytes;
+            self.busy = None;
         }
     }
 
@@ -127,7 +160,7 @@ impl ReceiveBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
+    use crate::budget::{Budget, Pool};
     use tidelog_protocol::CorrelationId;
     use tidelog_protocol::frame::{Flags, FrameKind};
 
@@ -148,11 +181,11 @@ mod tests {
     }
 
     /// Feeds `bytes` in pieces of `step`, as a socket would.
-    fn feed(buffer: &mut ReceiveBuffer, pool: &Pool, mut bytes: &[u8], step: usize) -> Vec<InFrame> {
+    fn feed(buffer: &mut ReceiveBuffer, pool: &Arriving, mut bytes: &[u8], step: usize) -> Vec<InFrame> {
         let mut frames = Vec::new();
         while !bytes.is_empty() {
             if let Room::Lend(count) = buffer.make_room(pool) {
-                buffer.grow(pool.try_lend(count).unwrap(), count);
+                buffer.grow(Growth::Part(pool.try_lend(count).unwrap()), count);
                 assert_eq!(buffer.make_room(pool), Room::Ready, "what was lent is enough");
             }
             let space = buffer.space();
@@ -180,6 +213,8 @@ mod tests {
             let shape: Vec<_> = frames.iter().map(|f| (f.body.to_vec(), f.payload.len())).collect();
             assert_eq!(shape, [(b"one".to_vec(), 0), (b"two".to_vec(), 3_000_000), (b"three".to_vec(), 5)]);
             buffer.shrink();
+            assert!(pool.lent_bytes() > 2_000_000, "a frame keeps what it was lent");
+            drop(frames);
             assert_eq!(pool.lent_bytes(), 0);
         }
     }
@@ -194,6 +229,37 @@ mod tests {
             assert_eq!(feed(&mut buffer, &pool, &bytes, step).len(), 40, "step {step}");
             assert!(pool.lent_bytes() <= 2 * BUSY_BYTES as u64);
         }
+    }
+
+    #[test]
+    fn a_frame_that_may_be_completed_gives_its_parts_back_and_asks_for_no_more() {
+        let pool = Budget::new(64 << 20).arriving;
+        let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
+        let bytes = frame(b"", 3_000_000);
+        feed(&mut buffer, &pool, &bytes[..1_000_000], 70_001);
+        assert!(pool.lent_bytes() > BUSY_BYTES as u64);
+        let leave = Pool::new(1).try_lend(1).unwrap();
+        buffer.grow(Growth::Whole(leave), 1);
+        assert_eq!(pool.lent_bytes(), BUSY_BYTES as u64);
+        let none_left: Vec<_> = std::iter::from_fn(|| pool.try_lend(1 << 10)).collect();
+        let frames = feed(&mut buffer, &pool, &bytes[1_000_000..], 70_001);
+        assert_eq!(frames.len(), 1);
+        drop(none_left);
+    }
+
+    #[test]
+    fn a_busy_connection_makes_way_for_those_that_wait() {
+        let pool = Budget::new(64 << 20).arriving;
+        let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
+        let bytes: Vec<u8> = (0..100).flat_map(|_| frame(b"", 1_000)).collect();
+        feed(&mut buffer, &pool, &bytes[..bytes.len() - 10], 70_001);
+        buffer.make_way(&pool);
+        assert_eq!(pool.lent_bytes(), BUSY_BYTES as u64, "nobody waits");
+        let waiting = pool.lend(1);
+        buffer.make_way(&pool);
+        assert_eq!(pool.lent_bytes(), 0);
+        assert_eq!(feed(&mut buffer, &pool, &bytes[bytes.len() - 10..], 10).len(), 1);
+        drop(waiting);
     }
 
     #[test]
