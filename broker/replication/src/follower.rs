@@ -354,6 +354,9 @@ impl Follower {
             return self.cut(self.offsets.high_watermark(), effects);
         }
         match self.epochs.latest() {
+            // What this leadership wrote came from its leader, whose log only grows while it lasts. A search would find the leader's end as
+            // of some moment, and a late answer would cut off what was reported since.
+            Some(latest) if latest == self.following.epoch => self.subscribe(effects),
             Some(latest) if !self.is_empty() => self.ask(latest, effects),
             // An empty log parts from nobody's.
             _ => self.subscribe(effects),

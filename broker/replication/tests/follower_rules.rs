@@ -152,6 +152,14 @@ fn rule_1_the_same_broker_that_leads_anew_is_searched_anew() {
 }
 
 #[test]
+fn rule_1_a_log_that_ends_in_this_leadership_needs_no_search_and_no_late_answer_cuts_it() {
+    let mut replica = Replica::with(&[(1, 0), (2, 5)], 9, 7, 2);
+    assert_eq!(replica.asks(), [follow(2, 9, Some(2))]);
+    assert_eq!(replica.hears(2, 2, Some((2, 8))), [], "the leader's end as of long ago");
+    assert_eq!(replica.subscribed(2, FollowOutcome::Streams), [report(2, 9, 9)]);
+}
+
+#[test]
 fn rule_2_an_answer_from_another_leadership_is_discarded() {
     let mut replica = Replica::with(&[(1, 0)], 9, 3, 2);
     assert_eq!(replica.hears(1, 1, Some((1, 4))), [], "an old leader that is late");
