@@ -10,7 +10,7 @@
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
 //!
-//! The arrows go one way: `net → api → {partition, quorum} → concept crates`. See `ARCHITECTURE.md`.
+//! The arrows go one way: `net → api → {replica, partition, quorum} → concept crates`. See `ARCHITECTURE.md`.
 
 mod admin_http;
 mod admin_port;

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use tidelog_protocol::frame::Flags;
 use tidelog_protocol::messages::{Acks, Isolation, Position, ProduceRequest, ProduceResponse, SubscribeRequest};
 use tidelog_protocol::records::{Batches, Compression, Scratch};
 use tidelog_protocol::{ErrorCode, PartitionId, ProtocolVersion, TopicId, WireError};
@@ -156,7 +157,7 @@ fn what_a_deposed_leader_alone_had_is_cut_and_never_acknowledged() {
         produce(&cluster, deposed, topic_id, number);
     }
     cluster.cut_off(deposed);
-    let (waiting, stream) = on_its_own(async {
+    on_its_own(async {
         let mut connection = RawConnection::introduced(cluster.address(deposed)).await;
         let subscribe = SubscribeRequest {
             topic_id,
@@ -168,29 +169,31 @@ fn what_a_deposed_leader_alone_had_is_cut_and_never_acknowledged() {
             item_bytes_max: 1 << 20,
         };
         let stream = connection.ask(&subscribe, &[]).await;
-        assert!(!connection.answer(stream).await.header.flags.contains(tidelog_protocol::frame::Flags::FAULT));
+        assert!(!connection.answer(stream).await.header.flags.contains(Flags::FAULT));
         // Written here, and nowhere else; whoever waits for all waits.
         let alone = batch(&[&value(900)], Compression::None);
         let written = connection.call(&produce_request(topic_id, Acks::Leader), &alone).await.unwrap();
         assert_eq!(written.base_offset, Offset(10));
+        // Whoever has read ahead of a watermark waits for it.
+        let ahead = SubscribeRequest { position: Position::offset(Offset(11)), ..subscribe };
+        let ahead = connection.ask(&ahead, &[]).await;
+        assert!(!connection.answer(ahead).await.header.flags.contains(Flags::FAULT));
         let alone = batch(&[&value(901)], Compression::None);
         let waits = connection.ask(&produce_request(topic_id, Acks::All), &alone).await;
         cluster_fences(&cluster, deposed);
         let mut faults = BTreeSet::new();
-        while faults.len() < 2 {
+        while faults.len() < 3 {
             let frame = connection.next_frame().await.expect("the connection stays");
             assert!(frame.payload.is_empty(), "nothing of it may be read");
-            if frame.header.flags.contains(tidelog_protocol::frame::Flags::FAULT) {
+            if frame.header.flags.contains(Flags::FAULT) {
                 let fault =
                     tidelog_protocol::messages::Fault::from_body(&frame.body, ProtocolVersion::CURRENT).unwrap();
                 assert_eq!(WireError::from(fault).code, ErrorCode::NotLeader);
                 faults.insert(frame.header.correlation);
             }
         }
-        assert_eq!(faults, BTreeSet::from([stream, waits]));
-        (waits, stream)
+        assert_eq!(faults, BTreeSet::from([stream, ahead, waits]));
     });
-    assert_ne!(waiting, stream);
 
     let (leader, next_epoch) = cluster.leader(TOPIC);
     assert!(leader != deposed && next_epoch > epoch);

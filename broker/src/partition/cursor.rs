@@ -44,7 +44,9 @@ impl Cursor {
         if let Some(ended) = now.ended {
             return Err(ended);
         }
-        if start < now.log_start || start > now.high_watermark {
+        // A leader that has just begun learns from its followers how far all are: until then the watermark may lie behind what a consumer
+        // has read already, which waits for it.
+        if start < now.log_start || start > now.log_end.max(now.high_watermark) {
             return Err(refusals::out_of_range(start, now.log_start, now.high_watermark));
         }
         Ok(Self { partition, tail, next_offset: start, isolation })
