@@ -42,6 +42,8 @@ struct Member {
 struct Link {
     address: SocketAddr,
     cut: Arc<AtomicBool>,
+    /// Connections that it carries.
+    open: Arc<()>,
     target: Arc<Mutex<SocketAddr>>,
 }
 
@@ -118,8 +120,14 @@ impl LocalCluster {
     }
 
     /// Nothing passes between a broker and those that dial it as the metadata says.
+    ///
+    /// # Panics
+    /// Where what passed before does not end.
     pub fn cut_off(&self, id: u32) {
-        self.members[id as usize - 1].link.cut.store(true, Ordering::Release);
+        let link = &self.members[id as usize - 1].link;
+        link.cut.store(true, Ordering::Release);
+        // The link's own, and the listener's.
+        wait_for("the connections to end", || (Arc::strong_count(&link.open) == 2).then_some(()));
     }
 
     /// The way to a broker is open again.
@@ -220,18 +228,20 @@ impl Link {
         let address = listener.local_addr().unwrap();
         let cut = Arc::new(AtomicBool::new(false));
         let target = Arc::new(Mutex::new(address));
-        tokio::spawn(carry(listener, cut.clone(), target.clone()));
-        Self { address, cut, target }
+        let open = Arc::new(());
+        tokio::spawn(carry(listener, (cut.clone(), open.clone()), target.clone()));
+        Self { address, cut, open, target }
     }
 }
 
-async fn carry(listener: TcpListener, cut: Arc<AtomicBool>, target: Arc<Mutex<SocketAddr>>) {
+async fn carry(listener: TcpListener, (cut, open): (Arc<AtomicBool>, Arc<()>), target: Arc<Mutex<SocketAddr>>) {
     while let Ok((mut here, _)) = listener.accept().await {
-        let (cut, target) = (cut.clone(), *target.lock().unwrap());
-        if cut.load(Ordering::Acquire) {
-            continue;
-        }
+        let (cut, open, target) = (cut.clone(), open.clone(), *target.lock().unwrap());
         tokio::spawn(async move {
+            let _open = open;
+            if cut.load(Ordering::Acquire) {
+                return;
+            }
             let Ok(mut there) = TcpStream::connect(target).await else { return };
             let is_cut = async {
                 while !cut.load(Ordering::Acquire) {
