@@ -138,6 +138,22 @@ async fn an_old_copy_of_the_metadata_costs_no_data() {
     assert_eq!(read_all(&broker.server(), "later").await[0].records.len(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_somebody_put_into_the_data_folder_stay() {
+    let mut broker = BrokerProcess::start();
+    create_topic(&broker.server(), &NewTopic::named("mine")).await.unwrap();
+    produce(&broker.server(), "mine", 3).await;
+    assert!(broker.terminate().success());
+    let data = broker.data().to_owned();
+    fs::create_dir_all(data.join("notes-2026/drafts")).unwrap();
+    fs::write(data.join("notes-2026/todo.txt"), "precious").unwrap();
+    // As an operator does who is told to move a folder away.
+    fs::rename(data.join("mine-0"), data.join("mine.aside-0")).unwrap();
+    broker.restart();
+    assert_eq!(fs::read_to_string(data.join("notes-2026/todo.txt")).unwrap(), "precious");
+    assert!(fs::metadata(data.join("mine.aside-0/00000000000000000000.log")).unwrap().len() > 0);
+}
+
 fn copy_files(from: &std::path::Path, to: &std::path::Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

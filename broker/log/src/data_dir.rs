@@ -210,7 +210,12 @@ impl DataDir {
 
     fn empty_grave(&self, grave: &Path) -> Result<(), StorageError> {
         for entry in self.disk.list(grave).context("list", grave)? {
-            remove_if_there(&*self.disk, &grave.join(&entry.name))?;
+            let path = grave.join(&entry.name);
+            match entry.kind {
+                // Nothing of ours, but it goes with what it was put into, or the broker would stumble over it at each start.
+                EntryKind::Dir => self.empty_grave(&path)?,
+                _ => remove_if_there(&*self.disk, &path)?,
+            }
         }
         self.disk.remove_dir(grave).context("remove", grave)
     }

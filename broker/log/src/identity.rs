@@ -65,7 +65,11 @@ impl Identity {
         small_file::replace(disk, &dir.join(FILE_NAME), KIND, &self.encode())
     }
 
-    pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Self, SmallFileError> {
+    /// What the folder says it is.
+    ///
+    /// # Errors
+    /// [`SmallFileError`].
+    pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Self, SmallFileError> {
         let (_, body) = small_file::read(disk, &dir.join(FILE_NAME), KIND)?;
         Self::decode(&body).ok_or(SmallFileError::Damaged("its fields do not fit"))
     }

@@ -11,7 +11,7 @@ use crate::disk::{Disk, read_whole, write_all_at};
 use crate::storage_error::{Context, StorageError};
 
 /// Suffix of files that are being written; leftovers are removed at open.
-pub(crate) const TEMP_SUFFIX: &str = ".tmp";
+pub const TEMP_SUFFIX: &str = ".tmp";
 const HEADER_BYTES: usize = 14;
 /// Far above any checkpoint; keeps a damaged file from being read into memory.
 const FILE_BYTES_MAX: u64 = 64 << 20;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use parking_lot::Mutex;
 use tidelog_coordination::ClusterImage;
 use tidelog_coordination::controller::INTERNAL_PREFIX;
-use tidelog_log::small_file::{self, Kind, SmallFileError};
-use tidelog_log::{DataDir, DataDirError, StorageError};
+use tidelog_log::small_file::{self, Kind, SmallFileError, TEMP_SUFFIX};
+use tidelog_log::{DataDir, DataDirError, Identity, PartitionDir, StorageError};
 use tidelog_protocol::MetadataIndex;
 use tracing::warn;
 
@@ -60,14 +60,50 @@ pub(super) fn remove_leftovers(data: &DataDir, image: &ClusterImage, member: Mem
         if known || topic.as_str().starts_with(INTERNAL_PREFIX) {
             continue;
         }
-        if seen.is_none() {
-            warn!(%topic, %partition, "the metadata do not know this partition; it is left as it is, for nothing tells how new they are");
-            continue;
+        let path = folder.path.display();
+        match whose(data, &folder, image, member)? {
+            Whose::Deleted if seen.is_some() => {
+                warn!(%topic, %partition, "removing what an interrupted deletion left");
+                if let Err(error) = data.delete_partition(topic, partition) {
+                    warn!(folder = %path, %error, "it cannot be removed; remove it by hand");
+                }
+            }
+            Whose::Deleted => {
+                warn!(folder = %path, "the metadata do not know this partition; it is left as it is, for nothing tells how new they are");
+            }
+            Whose::Other => {
+                warn!(folder = %path, "not a partition of this broker under its own name; it is left as it is")
+            }
         }
-        warn!(%topic, %partition, "removing what an interrupted deletion left");
-        data.delete_partition(topic, partition)?;
     }
     Ok(())
+}
+
+/// What a folder is that bears the name of no partition here.
+enum Whose {
+    /// A replica that this broker held and shall hold no more, under its own name; or the beginning of one, without a record.
+    Deleted,
+    /// Somebody's own, or a partition that was moved aside.
+    Other,
+}
+
+fn whose(data: &DataDir, folder: &PartitionDir, image: &ClusterImage, member: Member) -> Result<Whose, StorageError> {
+    let identity = match Identity::read(&*data.disk(), &folder.path) {
+        Ok(identity) => identity,
+        Err(SmallFileError::Storage(error)) => return Err(error),
+        Err(_) => {
+            // The identity is the first file of all.
+            let entries = data.disk().list(&folder.path);
+            let is_begun = entries.is_ok_and(|entries| entries.iter().all(|entry| entry.name.ends_with(TEMP_SUFFIX)));
+            return Ok(if is_begun { Whose::Deleted } else { Whose::Other });
+        }
+    };
+    let of_this_disk = identity.incarnation == data.format().incarnation && identity.partition == folder.partition;
+    // A folder that was moved aside still says which partition it is, and that one is wanted here.
+    let wanted = image
+        .topic(identity.topic)
+        .is_some_and(|topic| topic.name != folder.topic || Assignment::of(topic, identity.partition, member).is_some());
+    Ok(if of_this_disk && !wanted { Whose::Deleted } else { Whose::Other })
 }
 
 /// `None` where an earlier release made the folder, or the note cannot be read any more: then nobody knows.
