@@ -1,6 +1,7 @@
 //! Log lines on standard error, as text or JSON. Knows nothing of what is logged.
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Config, LogFormat};
 
@@ -25,6 +26,11 @@ pub enum LoggingError {
 /// # Errors
 /// [`LoggingError`].
 pub fn start(config: &Config) -> Result<(), LoggingError> {
+    // A lone word that is no level would be taken for a target, and silence everything else.
+    let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    if !config.log_level.split(',').all(is_level) {
+        return Err(LoggingError::Filter { value: config.log_level.clone() });
+    }
     // What a filter says about a target of its own comes last, so whoever asks for the library's lines gets them.
     let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log_level))
         .map_err(|_| LoggingError::Filter { value: config.log_level.clone() })?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tidelog_broker::config_sources::layered;
@@ -80,6 +81,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// Signals this close together are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 fn run(config: Config) -> anyhow::Result<()> {
     let files = process::raise_file_limit()?;
     if files < FILES_MIN {
@@ -100,11 +104,19 @@ fn run(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
             _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
         }
+        // Some programs signal the process and its group: what comes with the first signal is the first signal.
+        let again = async {
+            tokio::time::sleep(SAME_SIGNAL).await;
+            (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            anyhow::bail!("a second signal: left without a clean shutdown; recovery runs at the next start")
+        };
         tokio::select! {
-            closed = broker.shutdown() => closed?,
-            _ = terminate.recv() => anyhow::bail!("a second signal: left without a clean shutdown; recovery runs at the next start"),
-            _ = interrupt.recv() => anyhow::bail!("a second signal: left without a clean shutdown; recovery runs at the next start"),
+            closed = broker.shutdown() => Ok(closed?),
+            left = again => left,
         }
-        Ok(())
     })
 }

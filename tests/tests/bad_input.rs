@@ -56,9 +56,14 @@ impl Subject {
         let read = read_all(&self.broker.server(), "logs").await.remove(0).records;
         let values: Vec<&str> = read.iter().map(|(_, value)| value.as_str()).collect();
         assert_eq!(values, [&["before"], records, &["after"]].concat());
-        // The allocator gives back what is free while it works.
+        // The allocator gives back what is free while a thread works, so each of them must have something to do.
         wait_until("the memory to be given back", async || {
-            connection.call(&PingRequest {}, &[]).await.unwrap();
+            let mut pings = tokio::task::JoinSet::new();
+            for _ in 0..8 {
+                let mut connection = self.introduced().await;
+                pings.spawn(async move { connection.call(&PingRequest {}, &[]).await.map(|_| ()).unwrap() });
+            }
+            pings.join_all().await;
             (self.broker.figures().anonymous_bytes < self.memory_before + GROWTH_BYTES).then_some(())
         })
         .await;

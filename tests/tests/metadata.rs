@@ -9,7 +9,7 @@ use tidelog_broker::config::{Config, PathText};
 use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::ProtocolVersion;
 use tidelog_protocol::api::{Api, Request};
-use tidelog_protocol::messages::{CreateTopicRequest, ListOffsetsRequest, OffsetQuery, Position};
+use tidelog_protocol::messages::{CreateTopicRequest, ListOffsetsRequest, MetadataRequest, OffsetQuery, Position};
 use tidelog_protocol::{ErrorCode, Message, PartitionId, TopicId};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::chance::seeded;
@@ -152,6 +152,16 @@ async fn folders_that_somebody_put_into_the_data_folder_stay() {
     broker.restart();
     assert_eq!(fs::read_to_string(data.join("notes-2026/todo.txt")).unwrap(), "precious");
     assert!(fs::metadata(data.join("mine.aside-0/00000000000000000000.log")).unwrap().len() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_does_not_grow_with_how_often_a_name_is_asked_for() {
+    let broker = BrokerProcess::start();
+    create_topic(&broker.server(), &NewTopic::named("t").partitions(20)).await.unwrap();
+    let mut raw = RawConnection::introduced(broker.address()).await;
+    let names = vec![tidelog_protocol::TopicName::new("t").unwrap(); 50_000];
+    let answer = raw.call(&MetadataRequest { topics: Some(names) }, &[]).await.unwrap();
+    assert_eq!(answer.topics.len(), 1);
 }
 
 fn copy_files(from: &std::path::Path, to: &std::path::Path) {

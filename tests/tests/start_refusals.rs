@@ -104,6 +104,7 @@ fn a_bad_key_or_value_is_named_with_its_source_and_what_would_be_legal() {
         (set("memory_budget_bytes", "1KiB"), &["memory_budget_bytes", "1048576"]),
         (set("log_format", "xml"), &["log_format", "text or json"]),
         (set("log_level", "loud=very=much"), &["log_level"]),
+        (set("log_level", "informaton"), &["log_level", "'informaton'"]),
         (BrokerSettings::new().env("TIDELOG_LISTEN_PORT", "9"), &["environment variable TIDELOG_LISTEN_PORT"]),
         (BrokerSettings::new().env("TIDELOG_BROKER_ID", "-1"), &["environment variable TIDELOG_BROKER_ID", "'-1'"]),
         (with_file("value.toml", "connections_max = \"none\""), &["value.toml", "connections_max", "'none'"]),

@@ -1,5 +1,6 @@
 //! DescribeTopics: configuration from the image, state from the partitions here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidelog_coordination::{TopicConfig, TopicImage};
@@ -19,8 +20,9 @@ impl Handle for DescribeTopicsRequest {
         let topics = match self.topics {
             None => image.topics().map(|topic| describe(node, topic)).collect(),
             Some(names) => {
-                let mut found = Vec::with_capacity(names.len());
-                for name in names {
+                let mut found = Vec::new();
+                // Each name once: an answer must not grow with how often it is asked for.
+                for name in BTreeSet::from_iter(names) {
                     match image.topic_named(name.as_str()) {
                         Some(topic) => found.push(describe(node, topic)),
                         None => unknown.push(name),

@@ -1,6 +1,7 @@
 //! Metadata: the image as a client needs it. Unless an address is configured, a client is told the one that it dialled, so that a
 //! first run behind a port forward works.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidelog_coordination::TopicImage;
@@ -18,8 +19,9 @@ impl Handle for MetadataRequest {
         let topics = match self.topics {
             None => image.topics().map(|topic| describe(topic)).collect(),
             Some(names) => {
-                let mut found = Vec::with_capacity(names.len());
-                for name in names {
+                let mut found = Vec::new();
+                // Each name once: an answer must not grow with how often it is asked for.
+                for name in BTreeSet::from_iter(names) {
                     match image.topic_named(name.as_str()) {
                         Some(topic) => found.push(describe(topic)),
                         None => unknown.push(name),

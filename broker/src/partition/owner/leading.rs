@@ -158,7 +158,8 @@ impl Owner {
         }
         for failed in self.effects.failed.drain(..) {
             self.metrics.produce_refused.inc();
-            (failed.ticket.ticket)(Err(refusals::of_ack(failed.cause, &self.failure)));
+            let deleted = self.ended.as_ref().filter(|ended| ended.code == ErrorCode::UnknownTopic).cloned();
+            (failed.ticket.ticket)(Err(deleted.unwrap_or_else(|| refusals::of_ack(failed.cause, &self.failure))));
         }
         if let Some(proposal) = self.effects.alter_in_sync.take() {
             // Where nobody listens the broker shuts down.
