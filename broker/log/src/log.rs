@@ -209,7 +209,7 @@ impl Log {
         };
     }
 
-    /// Cuts the segments from the next one on at this size (see [`SegmentOptions::segment_bytes`]).
+    /// Cuts the segments from the next one that takes its first batch on at this size (see [`SegmentOptions::segment_bytes`]).
     pub fn set_segment_bytes(&self, bytes: u32) {
         self.state.set_segment_bytes(bytes);
     }
@@ -379,7 +379,10 @@ impl Log {
             return Err(AppendError::TooLarge { bytes: first.bytes(), segment_bytes });
         }
         let mut next = self.end().plus(first.offsets());
-        if !self.active.has_room(first.bytes(), next) {
+        if self.active.end_bytes() == 0 {
+            // Another segment would have the same name.
+            self.active.adopt_full_bytes(segment_bytes);
+        } else if !self.active.has_room(first.bytes(), next) {
             self.begin_segment(u64::from(segment_bytes))?;
         }
         let mut bytes = first.bytes();

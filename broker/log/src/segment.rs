@@ -8,7 +8,7 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tidelog_protocol::{Offset, records::BatchHeader};
@@ -45,6 +45,8 @@ pub(crate) struct Segment {
     dir: Arc<Path>,
     disk: Arc<dyn Disk>,
     options: SegmentOptions,
+    /// Size at which the next segment begins: that of `options`, until the segment takes its first batch.
+    full_bytes: AtomicU32,
     /// Published copies of `contents.end`: offset first, so that whoever sees a position sees an offset that covers it.
     end_offset: AtomicU64,
     end_bytes: AtomicU64,
@@ -106,6 +108,7 @@ impl Segment {
             dir: Arc::clone(&place.dir),
             disk: Arc::clone(&place.disk),
             options: place.options,
+            full_bytes: AtomicU32::new(place.options.segment_bytes),
             end_offset: AtomicU64::new(record.end.offset.0),
             end_bytes: AtomicU64::new(bytes),
             synced_bytes: AtomicU64::new(bytes),
@@ -151,7 +154,12 @@ impl Segment {
 
     /// Size at which the next segment begins.
     pub(crate) fn full_bytes(&self) -> u64 {
-        u64::from(self.options.segment_bytes)
+        u64::from(self.full_bytes.load(Ordering::Acquire))
+    }
+
+    /// By the writer, while there is no batch in it.
+    pub(crate) fn adopt_full_bytes(&self, bytes: u32) {
+        self.full_bytes.store(bytes, Ordering::Release);
     }
 
     pub(crate) fn allocated(&self) -> u64 {
@@ -176,8 +184,7 @@ impl Segment {
 
     /// Whether a batch of that many bytes and that last offset still fits.
     pub(crate) fn has_room(&self, bytes: u64, next_offset: Offset) -> bool {
-        self.end_bytes() + bytes <= u64::from(self.options.segment_bytes)
-            && next_offset.since(self.base) <= u64::from(u32::MAX >> 1)
+        self.end_bytes() + bytes <= self.full_bytes() && next_offset.since(self.base) <= u64::from(u32::MAX >> 1)
     }
 
     /// Makes sure that bytes up to `end` have blocks. Callers: the writer when it must, the upkeep ahead of it.
@@ -190,7 +197,7 @@ impl Segment {
         if end <= allocated {
             return Ok(());
         }
-        let full = u64::from(self.options.segment_bytes).max(end);
+        let full = self.full_bytes().max(end);
         let step = allocated.max(u64::from(self.options.first_allocation_bytes) / 4).saturating_mul(4);
         let target = step.max(end).min(full);
         let file = self.file()?;
@@ -209,7 +216,7 @@ impl Segment {
     /// Whether the next step should be reserved now, while nobody waits for it.
     pub(crate) fn wants_growth(&self) -> bool {
         let allocated = self.allocated();
-        self.end_bytes() > allocated / 2 && allocated < u64::from(self.options.segment_bytes)
+        self.end_bytes() > allocated / 2 && allocated < self.full_bytes()
     }
 
     /// Writes at the end, without publishing. Blocks must have been reserved.
@@ -272,7 +279,7 @@ impl Segment {
         let file = self.file()?;
         let mut open = self.open.write();
         // Beyond the end of the file, for the file to grow into: one map serves the segment's whole life.
-        let map = Arc::new(file.map(end.max(u64::from(self.options.segment_bytes)))?);
+        let map = Arc::new(file.map(end.max(self.full_bytes()))?);
         open.map = Some(Arc::clone(&map));
         Ok(map)
     }

@@ -218,6 +218,8 @@ impl LogState {
         let mut list = segments.to_vec();
         change(&mut list);
         assert!(!list.is_empty(), "a log has a segment from its opening on");
+        let rises = list.is_sorted_by(|earlier, later| earlier.base() < later.base());
+        assert!(rises, "two segments of {} would have one name: {list:?}", self.place.dir.display());
         *segments = list.into();
     }
 

@@ -200,3 +200,33 @@ fn another_segment_size_holds_from_the_next_roll_on_and_for_what_was_prepared_to
     assert_eq!((report.scanned_bytes, report.holes.len()), (0, 0));
     assert_eq!(read_all(&log.reader(), Offset::ZERO).unwrap(), before);
 }
+
+#[test]
+fn a_larger_size_holds_for_a_segment_without_batches_at_once_and_no_second_one_takes_its_name() {
+    let temp = tempfile::tempdir().unwrap();
+    for begins in ["empty", "rolled"] {
+        let dir = temp.path().join(begins);
+        let (mut log, _) = open(&dir);
+        if begins == "rolled" {
+            append(&mut log, 1, b"before");
+            log.roll().unwrap();
+        }
+        let first = log.end();
+        let segments = log.reader().segments().len();
+        log.set_segment_bytes(64 << 10);
+        append(&mut log, 1, &[1; 50_000]);
+        assert_eq!(log.reader().segments().len(), segments, "the empty one took it");
+        log.roll().unwrap();
+        append(&mut log, 1, &[2; 50_000]);
+        let bases: Vec<_> = log.reader().segments().iter().map(|segment| segment.base).collect();
+        assert!(bases.is_sorted_by(|a, b| a < b), "{bases:?}");
+
+        assert_eq!(log.retention().delete_records(first.plus(1)).unwrap(), first.plus(1));
+        let left = [(first.0 + 1, vec![2; 50_000])];
+        assert_eq!(read_all(&log.reader(), first.plus(1)).unwrap(), left);
+        log.close().unwrap();
+        let (log, report) = open(&dir);
+        assert_eq!((report.scanned_bytes, report.distrusted), (0, None));
+        assert_eq!(read_all(&log.reader(), first.plus(1)).unwrap(), left);
+    }
+}
