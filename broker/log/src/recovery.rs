@@ -330,7 +330,8 @@ impl Recovery<'_> {
         }
         // Nothing but zeros: what is missing may have stood in a segment that is gone, and this is the rest of a full one.
         let may_be_tail = self.tail_from.is_some_and(|tail_from| from >= tail_from) && *next != Next::Zeros;
-        Ok(may_be_tail && unwritten.proves(window, at, from)?)
+        let behind = if let Next::Batch(behind, _) = next { Some(*behind) } else { None };
+        Ok(may_be_tail && unwritten.proves(window, at, from, behind)?)
     }
 
     /// Counts what lies behind the end of the log.

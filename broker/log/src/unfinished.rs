@@ -5,7 +5,8 @@
 //! before its end. Rot looks the same to a checksum, and to cut there loses acknowledged records. What tells them apart costs nothing to keep:
 //! - **A block that the file system never wrote.** Segments live in reserved blocks, which the file system's journal marks as unwritten until the
 //!   first write-back of each has reached the disk; `fdatasync` does not succeed before. A batch with such a block in it was never flushed.
-//!   Rot cannot bring the mark back: a block that was zeroed, or whose content was lost, still counts as written.
+//!   Rot cannot bring the mark back: a block that was zeroed, or whose content was lost, still counts as written. How far a batch reaches is
+//!   taken from its header only where a whole batch lies at or behind that end, and where no shorter length satisfies its CRC.
 //! - **A block that is as it was before.** The first batch of a flush mostly begins in the middle of a block, even of a sector, that was written
 //!   already. If the bytes from its beginning to the end of the block are zeros, and not those before it in its sector, the block was not
 //!   written since: rot takes bits or whole sectors. Only a disk that confirms a flush and drops it leaves the same, and no flush
@@ -32,6 +33,8 @@ const SECTOR: u64 = 512;
 const BLOCK: u64 = 4096;
 /// No batch has only zeros in its first bytes, up to and with the magic byte; fewer zeros than that say nothing.
 const TELLING_ZEROS: u64 = 17;
+/// Where in a batch the bytes begin that its CRC covers.
+const COVERED_FROM: usize = 21;
 
 /// The ranges of a file that are reserved and were never written.
 #[derive(Debug)]
@@ -58,14 +61,22 @@ impl Unwritten {
         Ok(Self(found))
     }
 
-    fn touches(&self, range: &Range<u64>) -> bool {
-        self.0.iter().any(|unwritten| unwritten.start < range.end && range.start < unwritten.end)
+    /// The first unwritten byte of `range`.
+    fn first_in(&self, range: &Range<u64>) -> Option<u64> {
+        let touching = self.0.iter().find(|unwritten| unwritten.start < range.end && range.start < unwritten.end);
+        touching.map(|unwritten| unwritten.start.max(range.start))
     }
 
     /// Whether the batch of offset `expected`, which begins at `position` of this file (a later one, or remains, lie behind it), is certainly
-    /// one that no flush has ever covered.
-    pub(crate) fn proves(&self, window: &mut Window, position: u64, expected: Offset) -> io::Result<bool> {
-        if self.touches(&(position..position + HEADER_BYTES as u64)) {
+    /// one that no flush has ever covered. `behind` is where the next whole batch of this file begins.
+    pub(crate) fn proves(
+        &self,
+        window: &mut Window,
+        position: u64,
+        expected: Offset,
+        behind: Option<u64>,
+    ) -> io::Result<bool> {
+        if self.first_in(&(position..position + HEADER_BYTES as u64)).is_some() {
             return Ok(true);
         }
         let within = (position % SECTOR) as usize;
@@ -80,7 +91,24 @@ impl Unwritten {
             }
         }
         let header = BatchHeader::parse_compacted(window.bytes(position, HEADER_BYTES)?).ok();
-        let header = header.filter(|header| header.base_offset == expected);
-        Ok(header.is_some_and(|header| self.touches(&(position..position + header.total_bytes() as u64))))
+        let Some(header) = header.filter(|header| header.base_offset == expected) else { return Ok(false) };
+        let claimed = position..position + header.total_bytes() as u64;
+        // The length lies outside the CRC. A claim that nothing behind it confirms may reach into blocks that were never its own.
+        if behind.is_none_or(|behind| claimed.end > behind) {
+            return Ok(false);
+        }
+        let Some(unwritten_at) = self.first_in(&claimed) else { return Ok(false) };
+        Ok(!is_whole_before(window, position, unwritten_at, &header)?)
     }
+}
+
+/// Whether the batch at `position` ends before `limit`, whatever its length says: its CRC tells where.
+fn is_whole_before(window: &mut Window, position: u64, limit: u64, header: &BatchHeader) -> io::Result<bool> {
+    let bytes = window.bytes(position, limit.saturating_sub(position) as usize)?;
+    let covered = bytes.get(COVERED_FROM..).unwrap_or_default();
+    let mut crc = 0;
+    Ok(covered.iter().any(|byte| {
+        crc = crc32c::crc32c_append(crc, &[*byte]);
+        crc == header.crc
+    }))
 }

@@ -231,3 +231,45 @@ fn a_flush_that_stops_between_two_segments_leaves_the_older_one_whole() {
         assert!(report.holes.iter().all(|hole| hole.from >= segments[0].end), "seed {seed}: {report:?}");
     }
 }
+
+/// Three flushed batches that no checkpoint covers, in a segment with reserved blocks behind them, the length of the first made longer by
+/// `flip`, a power of two; and more damage.
+fn with_a_longer_length(flip: u32, more: &[u64]) -> (Log, RecoveryReport) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let disk = FaultDisk::new();
+    let segment_options =
+        SegmentOptions { segment_bytes: 1 << 20, first_allocation_bytes: 64 << 10, ..support::small_segments() };
+    let on_disk =
+        || tidelog_log::LogOptions { segment: segment_options, ..options(&dir, Arc::<FaultDisk>::clone(&disk)) };
+    let (mut log, _) = Log::open(on_disk()).unwrap();
+    append(&mut log, 1, &[7; 939]);
+    log.tidy().unwrap();
+    for number in 0..3u8 {
+        append(&mut log, 1, &[1 + number; 939]);
+    }
+    log.flush().unwrap();
+    drop(log);
+    disk.lose_power(1).unwrap();
+    let file = fs::File::options().read(true).write(true).open(segment(&dir, 0)).unwrap();
+    let mut length = [0; 4];
+    file.read_exact_at(&mut length, 1008).unwrap();
+    assert_eq!(u32::from_be_bytes(length), 988);
+    file.write_all_at(&(988 ^ flip).to_be_bytes(), 1008).unwrap();
+    for &at in more {
+        file.write_all_at(&[0xa5], at).unwrap();
+    }
+    Log::open(on_disk()).unwrap()
+}
+
+#[test]
+fn a_length_that_lies_proves_nothing_about_a_batch_that_was_flushed() {
+    for flip in [1 << 12, 1 << 13, 1 << 14, 1 << 15] {
+        for more in [&[][..], &[1500]] {
+            let (log, report) = with_a_longer_length(flip, more);
+            assert_eq!(report.discarded_offsets, 0, "{flip} {more:?}: {report:?}");
+            let holes: Vec<_> = report.holes.iter().map(|hole| (hole.from.0, hole.to.0)).collect();
+            assert_eq!((log.end(), holes), (Offset(4), vec![(1, 2)]), "{flip} {more:?}");
+        }
+    }
+}
