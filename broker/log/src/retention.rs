@@ -1,6 +1,7 @@
 //! Moving the start of a log: by age, by size, by request. Only whole segments are unlinked, and never the active one.
 //!
-//! The new start is durable in the checkpoint before the first unlink, so a crash leaves leftovers below it, never a gap. Readers that
+//! The new start is durable in the checkpoint before the first unlink, so a crash leaves leftovers below it, never a gap; what a disk refused
+//! is made up for by the next call, whatever it asks for, or by the upkeep. Readers that
 //! hold slices of an unlinked segment keep them. Needs no writer, so it runs on any thread that may block. Knows nothing of
 //! clocks: the caller says what time it is.
 
@@ -13,7 +14,7 @@ use crate::checkpoint::Shutdown;
 use crate::disk::is_full;
 use crate::segment::Segment;
 use crate::segment_files;
-use crate::state::LogState;
+use crate::state::{LogState, Upkeep};
 use crate::storage_error::StorageError;
 
 /// How much of a log is kept.
@@ -82,9 +83,6 @@ impl Retention {
             excess = excess.saturating_sub(segment.end_bytes());
             start = start.max(segment.end_offset());
         }
-        if start == self.state.log_start() {
-            return Ok(Deleted::default());
-        }
         self.move_start(start)
     }
 
@@ -98,42 +96,47 @@ impl Retention {
         if before > end {
             return Err(DeleteError::OutOfRange { before, end });
         }
-        if before > self.state.log_start() {
-            self.move_start(before)?;
-        }
+        let _ = self.move_start(before)?;
         Ok(self.state.log_start())
     }
 
+    /// Moves it if `start` lies behind it, and finishes what an earlier call could not.
     fn move_start(&self, start: Offset) -> Result<Deleted, DeleteError> {
         let state = &self.state;
         let mut upkeep = state.upkeep.lock();
+        // A truncation may have come in between.
+        let start = start.min(state.written_end());
+        if start <= state.log_start() && !upkeep.has_unfinished_deletion() {
+            return Ok(Deleted::default());
+        }
         if let Some(error) = state.poisoned() {
             return Err(DeleteError::Poisoned(error));
         }
-        // A truncation may have come in between.
-        let start = start.min(state.written_end());
+        if start > state.log_start() {
+            self.publish(start, &mut upkeep);
+        }
+        if !upkeep.is_start_stored {
+            self.checkpoint(&mut upkeep)?;
+        }
+        Ok(state.unlink_gone(&mut upkeep)?)
+    }
+
+    fn publish(&self, start: Offset, upkeep: &mut Upkeep) {
+        let state = &self.state;
+        upkeep.is_start_stored = false;
         state.publish_log_start(start);
-        let mut gone = Vec::new();
         state.change_segments(|segments| {
             let last = segments.len() - 1;
             let kept = segments[..last].iter().position(|segment| segment.end_offset() > start).unwrap_or(last);
-            gone.extend(segments.drain(..kept));
+            upkeep.gone.extend(segments.drain(..kept));
         });
         state.drop_holes_outside(start..state.written_end());
         let change = state.epochs.lock().forget_before(start);
         state.note_epoch_change(change);
-        self.checkpoint(&mut upkeep)?;
-        let mut deleted = Deleted::default();
-        for segment in gone {
-            segment_files::remove(&state.place, segment.base())?;
-            deleted.segments += 1;
-            deleted.bytes += segment.end_bytes();
-        }
-        Ok(deleted)
     }
 
     /// On a full disk the checkpoint that lets segments go may itself find no room: the next segment's reserve makes some.
-    fn checkpoint(&self, upkeep: &mut crate::state::Upkeep) -> Result<(), StorageError> {
+    fn checkpoint(&self, upkeep: &mut Upkeep) -> Result<(), StorageError> {
         match self.state.checkpoint(upkeep, Shutdown::Running) {
             Err(error) if is_full(&error.source) => {
                 let Some(prepared) = self.state.prepared.lock().take() else { return Err(error) };
@@ -142,6 +145,20 @@ impl Retention {
             }
             result => result,
         }
+    }
+}
+
+impl LogState {
+    /// Unlinks segments that left the list, once the start is stored. What the disk refuses to unlink waits for the next call.
+    pub(crate) fn unlink_gone(&self, upkeep: &mut Upkeep) -> Result<Deleted, StorageError> {
+        let mut deleted = Deleted::default();
+        while let Some(segment) = upkeep.gone.front() {
+            segment_files::remove(&self.place, segment.base())?;
+            deleted.segments += 1;
+            deleted.bytes += segment.end_bytes();
+            upkeep.gone.pop_front();
+        }
+        Ok(deleted)
     }
 }
 

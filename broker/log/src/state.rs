@@ -4,6 +4,7 @@
 //! writer's. Knows how a log is flushed and poisoned; knows nothing of how it is appended to (see [`crate::log`]) or searched (see
 //! [`crate::reader`]).
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -90,10 +91,28 @@ pub(crate) struct LogState {
 }
 
 /// What the upkeep remembers between two visits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Upkeep {
     /// The recovery point of the checkpoint on disk, if this process knows it.
     pub(crate) recovery_point: Option<Offset>,
+    /// The checkpoint on disk has the log start offset that is published.
+    pub(crate) is_start_stored: bool,
+    /// Segments that left the list; their files go once the start is stored.
+    pub(crate) gone: VecDeque<Arc<Segment>>,
+}
+
+impl Default for Upkeep {
+    /// Of a log that was just opened: its start comes from its checkpoint.
+    fn default() -> Self {
+        Self { recovery_point: None, is_start_stored: true, gone: VecDeque::new() }
+    }
+}
+
+impl Upkeep {
+    /// A disk that refused has left the start undurable, or files to unlink.
+    pub(crate) fn has_unfinished_deletion(&self) -> bool {
+        !self.is_start_stored || !self.gone.is_empty()
+    }
 }
 
 /// The ends a log opens with.

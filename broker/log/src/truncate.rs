@@ -215,6 +215,9 @@ impl Log {
         };
         checkpoint.write(&*place.disk, &place.dir)?;
         upkeep.recovery_point = Some(offset);
+        for segment in upkeep.gone.drain(..) {
+            segment_files::remove(place, segment.base())?;
+        }
         for segment in state.segments().iter().rev() {
             segment_files::remove(place, segment.base())?;
         }

@@ -41,8 +41,10 @@ impl LogState {
             return Ok(());
         }
         let sealed_since = upkeep.recovery_point.is_none_or(|point| point < active.base());
-        if sealed_since || self.flushed_bytes.load(Ordering::Relaxed) >= checkpoint_bytes {
+        let is_due = sealed_since || self.flushed_bytes.load(Ordering::Relaxed) >= checkpoint_bytes;
+        if is_due || upkeep.has_unfinished_deletion() {
             self.checkpoint(&mut upkeep, Shutdown::Running)?;
+            self.unlink_gone(&mut upkeep)?;
             let segments = self.segments();
             self.trim(&segments[..segments.len() - 1])?;
         }
@@ -87,6 +89,7 @@ impl LogState {
             Checkpoint { log_start, recovery_point: recovery_point.max(log_start), shutdown, segments: saved, holes };
         checkpoint.write(&*self.place.disk, &self.place.dir)?;
         upkeep.recovery_point = Some(recovery_point);
+        upkeep.is_start_stored = true;
         Ok(())
     }
 
@@ -102,8 +105,12 @@ impl LogState {
     }
 
     /// Gives back what was reserved behind the last batch of segments that are full or closed.
+    ///
+    /// Only of those that are durable: a flush that fails reports it once, and whoever hears it must poison the log. The writer may have
+    /// sealed others since the checkpoint; their turn comes with the next.
     fn trim(&self, segments: &[Arc<Segment>]) -> Result<(), StorageError> {
-        for segment in segments.iter().filter(|segment| segment.end_bytes() < segment.allocated()) {
+        let is_due = |segment: &&Arc<Segment>| segment.end_bytes() < segment.allocated() && segment.dirty_bytes() == 0;
+        for segment in segments.iter().filter(is_due) {
             segment.trim().context("trim", &segment.path())?;
         }
         Ok(())
@@ -130,5 +137,97 @@ impl LogState {
                 segment.rest();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use parking_lot::Mutex;
+    use tidelog_protocol::records::{Attributes, BatchHeader};
+    use tidelog_protocol::{
+        IncarnationId, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
+    };
+
+    use crate::fault::{Fault, FaultDisk, Operation};
+    use crate::{FlusherHandle, Group, Identity, Log, LogListener, LogOptions, SegmentOptions};
+
+    /// Lets the writer go on in the middle of a checkpoint, when its flush is done.
+    struct Turns {
+        flushed: SyncSender<()>,
+        go_on: Mutex<Receiver<()>>,
+    }
+
+    impl LogListener for Turns {
+        fn flushed(&self, _end: Offset) {
+            let _ = self.flushed.send(());
+            let _ = self.go_on.lock().recv();
+        }
+
+        fn poisoned(&self, _error: &Arc<StorageError>) {}
+    }
+
+    fn append(log: &mut Log) {
+        let mut header = BatchHeader {
+            base_offset: Offset::ZERO,
+            batch_length: 49 + 1000,
+            leader_epoch: None,
+            crc: 0,
+            attributes: Attributes::default(),
+            last_offset_delta: 0,
+            base_timestamp: Timestamp(1),
+            max_timestamp: Timestamp(1),
+            producer_id: ProducerId::NONE,
+            producer_epoch: ProducerEpoch::NONE,
+            base_sequence: Sequence::NONE,
+            record_count: 1,
+        };
+        let mut bytes = header.encode().to_vec();
+        bytes.resize(61 + 1000, 7);
+        header.crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&header.crc.to_be_bytes());
+        let _ = log.append(&[Group::new(&bytes, &[header])], LeaderEpoch(1)).unwrap();
+    }
+
+    #[test]
+    fn a_segment_that_was_sealed_during_a_checkpoint_is_not_synced_behind_the_flushers_back() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk = FaultDisk::new();
+        let (flushed_sender, flushed) = sync_channel(0);
+        let (go_on, go_on_receiver) = sync_channel(0);
+        let (mut log, _) = Log::open(LogOptions {
+            dir: temp.path().join("t-0"),
+            disk: Arc::<FaultDisk>::clone(&disk),
+            identity: Identity {
+                topic: TopicId([7; 16]),
+                partition: PartitionId(0),
+                incarnation: IncarnationId([9; 16]),
+            },
+            segment: SegmentOptions { segment_bytes: 4096, index_interval_bytes: 4096, first_allocation_bytes: 4096 },
+            flusher: FlusherHandle::detached(),
+            listener: Arc::new(Turns { flushed: flushed_sender, go_on: Mutex::new(go_on_receiver) }),
+        })
+        .unwrap();
+        append(&mut log);
+        let state = Arc::clone(&log.state);
+        let visit = std::thread::spawn(move || state.tidy(0));
+        flushed.recv().unwrap();
+        // The first segment is sealed with batches that no flush has covered, and the disk is about to lose them.
+        for _ in 0..4 {
+            append(&mut log);
+        }
+        let sealed = Arc::clone(&log.state.segments()[0]);
+        assert!(sealed.dirty_bytes() > 0 && sealed.end_bytes() < sealed.allocated());
+        go_on.send(()).unwrap();
+        visit.join().unwrap().unwrap();
+        assert!(sealed.end_bytes() < sealed.allocated(), "its turn comes later");
+
+        // Nobody else has heard of the failure, so the flush does, and stops this replica.
+        disk.arm(Operation::SyncData, 0, Fault::Error(ErrorKind::Other));
+        assert!(matches!(log.state.flush(), Err(FlushError::Poisoned(_))));
+        assert_eq!(log.state.flushed_end(), Offset(1));
     }
 }

@@ -12,9 +12,10 @@ use parking_lot::{Condvar, Mutex};
 use support::{EPOCH, append, batch, options, read_all};
 use tidelog_log::fault::{Fault, FaultDisk, Operation};
 use tidelog_log::{
-    AppendError, Flusher, FlusherOptions, Group, Log, LogListener, ReadError, ReadOutcome, SpaceGuard, StorageError,
+    AppendError, Flusher, FlusherOptions, Group, Log, LogListener, ReadError, ReadOutcome, RetentionLimits, SpaceGuard,
+    StorageError,
 };
-use tidelog_protocol::Offset;
+use tidelog_protocol::{Offset, Timestamp};
 
 fn open(dir: &Path, disk: &Arc<FaultDisk>) -> Log {
     Log::open(options(dir, disk.clone())).unwrap().0
@@ -239,16 +240,16 @@ fn a_flush_that_finds_no_descriptor_is_tried_again() {
         FlusherOptions { background_interval: Duration::from_millis(20), ..FlusherOptions::default() };
     let Watched { disk, flusher: _flusher, heard, mut log, _temp } = watched(flusher_options);
     append(&mut log, 1, b"x");
+    disk.arm(Operation::SyncDir, 0, Fault::OutOfDescriptors);
     log.roll().unwrap();
     append(&mut log, 1, b"in a segment whose name is not durable yet");
-    disk.arm(Operation::SyncDir, 0, Fault::OutOfDescriptors);
     log.request_flush();
     // At least two tries, and the second by itself.
     while disk.fired() < 2 {
         assert!(heard.events.lock().1.is_empty(), "poisoned for want of a descriptor");
         std::thread::yield_now();
     }
-    assert_eq!(heard.events.lock().0, Offset(0), "nothing was promised meanwhile");
+    assert!(heard.events.lock().0 < Offset(2), "nothing in it was promised meanwhile");
     disk.disarm();
     heard.wait_for(|(end, _)| *end == Offset(2));
     assert!(heard.events.lock().1.is_empty(), "and nothing is poisoned");
@@ -373,4 +374,63 @@ fn a_crash_or_a_power_loss_at_every_step_loses_nothing_that_was_flushed() {
             }
         }
     }
+}
+
+#[test]
+fn on_a_full_disk_what_could_not_be_deleted_yet_is_deleted_once_it_can_and_nothing_is_confirmed_before() {
+    let logs = |dir: &Path| std::fs::read_dir(dir).unwrap().filter(|e| log_name(&e.as_ref().unwrap().path())).count();
+    for again in ["delete records", "retention", "upkeep"] {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("t-0");
+        let disk = FaultDisk::new();
+        let mut log = open(&dir, &disk);
+        for number in 0..60u8 {
+            append(&mut log, 1, &[number; 150]);
+        }
+        log.flush().unwrap();
+        let before = logs(&dir);
+        assert!(before > 2);
+        disk.arm(Operation::Write, 0, Fault::Stuck(ErrorKind::StorageFull));
+        let retention = log.retention();
+        let limits = RetentionLimits { bytes: Some(0), age: None, below: log.end() };
+        for _ in 0..2 {
+            assert!(retention.delete_records(Offset(50)).is_err(), "nothing is durable");
+            assert!(retention.apply(Timestamp(0), &limits).is_err(), "nothing is durable");
+        }
+        assert_eq!(logs(&dir), before);
+        disk.disarm();
+        match again {
+            "delete records" => assert_eq!(retention.delete_records(Offset(20)).unwrap(), log.reader().log_start()),
+            "retention" => assert!(retention.apply(Timestamp(0), &limits).unwrap().segments > 0),
+            _ => log.tidy().unwrap(),
+        }
+        assert_eq!(logs(&dir), 1, "{again}");
+        let start = log.reader().log_start();
+        assert!(start >= Offset(50));
+        disk.restart();
+        let log = open(&dir, &disk);
+        assert_eq!(log.reader().log_start(), start, "{again}");
+        assert_eq!(read_all(&log.reader(), start).unwrap().len(), 60 - start.0 as usize);
+    }
+}
+
+#[test]
+fn a_segment_that_could_not_be_unlinked_is_unlinked_at_the_next_try() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let disk = FaultDisk::new();
+    let mut log = open(&dir, &disk);
+    for number in 0..60u8 {
+        append(&mut log, 1, &[number; 150]);
+    }
+    disk.arm(Operation::Remove, 2, Fault::Error(ErrorKind::Other));
+    let retention = log.retention();
+    assert!(retention.delete_records(Offset(60)).is_err());
+    assert_eq!(retention.delete_records(Offset(60)).unwrap(), Offset(60));
+    let left = std::fs::read_dir(&dir).unwrap().filter(|e| log_name(&e.as_ref().unwrap().path())).count();
+    assert_eq!(left, 1);
+}
+
+fn log_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log")
 }
