@@ -94,7 +94,7 @@ impl Window {
         if claimed.is_some()
             && claimed_end < self.limit
             && let Some(next) = self.batch(claimed_end)?.filter(|next| next.base_offset > expected && fits(next))
-            && self.followers(claimed_end, &next)? != Followers::Differ
+            && self.followers(claimed_end, &next, expected, fits)? != Followers::Differ
         {
             return Ok(Next::Batch(claimed_end, next));
         }
@@ -118,7 +118,7 @@ impl Window {
                 let Some(header) = self.batch(found)?.filter(|header| fits(header)) else { continue };
                 // Within what may be one large record, a batch must connect to something.
                 let is_free = found >= claimed_end || claimed.is_some_and(|c| c.next_offset() == header.base_offset);
-                match self.followers(found, &header)? {
+                match self.followers(found, &header, expected, fits)? {
                     Followers::Agree => return Ok(Next::Batch(found, header)),
                     Followers::None if is_free => return Ok(Next::Batch(found, header)),
                     Followers::None | Followers::Differ => {}
@@ -140,17 +140,28 @@ enum Followers {
 }
 
 impl Window {
-    /// Where the batch behind disagrees, the one behind that decides.
-    fn followers(&mut self, position: u64, header: &BatchHeader) -> io::Result<Followers> {
+    /// Where the batch behind disagrees, the one behind that decides. One whose own offset cannot be right has no say, only its length and
+    /// its records count; `expected` and `fits` are those of [`Window::batch_after`].
+    fn followers(
+        &mut self,
+        position: u64,
+        header: &BatchHeader,
+        expected: Offset,
+        fits: &dyn Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Followers> {
+        let has_say = |batch: &BatchHeader| is_within_reach(batch, expected) && fits(batch);
         let second_at = position + header.total_bytes() as u64;
         let Some(second) = self.batch(second_at)? else { return Ok(Followers::None) };
         if second.base_offset == header.next_offset() {
             return Ok(Followers::Agree);
         }
-        let third = self.batch(second_at + second.total_bytes() as u64)?;
-        let expected = header.next_offset().plus(u64::from(second.last_offset_delta) + 1);
-        let is_outvoted = third.is_some_and(|third| third.base_offset == expected);
-        Ok(if is_outvoted { Followers::Agree } else { Followers::Differ })
+        let third = self.batch(second_at + second.total_bytes() as u64)?.filter(has_say);
+        let third_expected = header.next_offset().plus(u64::from(second.last_offset_delta) + 1);
+        Ok(match third {
+            Some(third) if third.base_offset == third_expected => Followers::Agree,
+            None if !has_say(&second) => Followers::None,
+            _ => Followers::Differ,
+        })
     }
 }
 
@@ -161,13 +172,17 @@ fn candidates(chunk: &[u8], expected: Offset) -> Vec<usize> {
         if window[16] == 2
             && window[0] < 0x80
             && let Ok(header) = BatchHeader::parse_compacted(window)
-            && header.base_offset > expected
-            && header.base_offset.since(expected) <= RELATIVE_MAX
+            && is_within_reach(&header, expected)
         {
             found.push(position);
         }
     }
     found
+}
+
+/// Whether a segment in which `expected` is missing may hold the batch behind it.
+fn is_within_reach(header: &BatchHeader, expected: Offset) -> bool {
+    header.base_offset > expected && header.base_offset.since(expected) <= RELATIVE_MAX
 }
 
 /// Whether the epoch that a batch carries is the one the history has for it: the epoch lies outside the CRC, so a flipped bit in it

@@ -349,6 +349,33 @@ fn scrub_finds_rot_before_a_reader_does() {
     assert!(scrub.step(u64::MAX).unwrap().found.is_empty(), "known damage is not news");
 }
 
+#[test]
+fn a_whole_batch_between_two_damaged_ones_at_the_end_of_a_segment_is_served() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    let mut positions = Vec::new();
+    for number in 0..90u8 {
+        positions.push(log.reader().segments().last().unwrap().bytes);
+        append(&mut log, 1, &vec![number; usize::from(number)]);
+    }
+    let before = read_all(&log.reader(), Offset::ZERO).unwrap();
+    // The last of the first segment, and the one before its neighbour.
+    let last = log.reader().segments()[0].end.0 as usize - 1;
+    log.close().unwrap();
+    let path = segment(&dir, 0);
+    let mut bytes = fs::read(&path).unwrap();
+    for hit in [last - 2, last] {
+        bytes[positions[hit] as usize] ^= 1;
+    }
+    fs::write(&path, &bytes).unwrap();
+    let (log, _) = open(&dir);
+    let (found, refused) = read_around(&log);
+    let hits = [last as u64 - 2, last as u64];
+    assert_eq!(refused, hits.map(|hit| (hit, hit + 1)));
+    assert_eq!(found, before.into_iter().filter(|(base, _)| !hits.contains(base)).collect::<Vec<_>>());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
