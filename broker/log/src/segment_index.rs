@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use tidelog_protocol::{Offset, records::BatchHeader};
+use tidelog_protocol::{Offset, Timestamp, records::BatchHeader};
 
 use crate::checkpoint::{FileMark, Marks, SegmentEnd, SegmentRecord};
 use crate::disk::{Disk, read_full_at, write_all_at};
@@ -22,7 +22,25 @@ pub(crate) struct SegmentIndex {
     indexed_to: u64,
 }
 
+/// The largest timestamp of some batches, and an offset in the first batch that has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mark {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) at: Offset,
+}
+
 impl SegmentIndex {
+    /// The mark of the batches up to an index entry below `upper`, and the offset where the batches begin that it says nothing about.
+    pub(crate) fn mark_below(&self, base: Offset, upper: Offset) -> Option<(Mark, Offset)> {
+        let covered = self.offsets.count_up_to(upper.since(base).checked_sub(1)?).checked_sub(1)?;
+        let last = self.offsets.entries()[covered].relative;
+        // An entry that points there was made there or later: nothing up to there is newer.
+        let times = self.times.entries();
+        let entry = times[times.partition_point(|entry| entry.relative <= last).checked_sub(1)?];
+        let mark = Mark { timestamp: entry.timestamp, at: base.plus(u64::from(entry.relative)) };
+        Some((mark, base.plus(u64::from(last) + 1)))
+    }
+
     /// Takes note of the batch that begins at `end.bytes`, and moves `end` behind it.
     pub(crate) fn note(&mut self, base: Offset, end: &mut SegmentEnd, header: &BatchHeader, interval: u32) {
         let position = end.bytes;

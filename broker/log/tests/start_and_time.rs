@@ -50,7 +50,7 @@ fn a_time_finds_the_first_record_at_or_after_it_whatever_the_order() {
         }
         let largest = *times.iter().max().unwrap();
         let first = times.iter().position(|&time| time == largest).unwrap() as u64;
-        let found = reader.max_timestamp().unwrap().unwrap();
+        let found = reader.max_timestamp(Offset::MAX).unwrap().unwrap();
         assert_eq!((found.offset.0, found.timestamp.0), (first, largest));
         assert_eq!(reader.offset_for_timestamp(Timestamp(2000), Offset(100)).unwrap(), None, "not beyond the bound");
     };
@@ -268,4 +268,36 @@ fn a_log_that_went_quiet_is_not_scanned_after_a_kill() {
     let (log, report) = Log::open(plain).unwrap();
     assert_eq!(log.end(), Offset(5));
     assert!(report.scanned_bytes < 10_000, "{report:?}");
+}
+
+#[test]
+fn the_largest_timestamp_is_that_of_the_records_which_are_there_and_may_be_seen() {
+    let temp = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(&temp.path().join("t-0"));
+    let mut times = Vec::new();
+    for number in 0..300i64 {
+        // Peaks stay the largest for a while, some to the end of their segment.
+        let at = number + if number % 40 == 3 { 1000 - number } else { 0 };
+        append_times(&mut log, &[at, at + 4, at + 2], Compression::None);
+        times.extend([at, at + 4, at + 2]);
+    }
+    let segments = log.reader().segments();
+    assert!(segments.len() > 5);
+    let starts = [0, 1, 9, 10, 11, 12, 300, 489, 490, 491, segments[3].base.0, segments[3].base.0 + 4, 898, 899, 900];
+    for start in starts.map(Offset) {
+        // Some lie below the start that is reached by then.
+        let start = log.retention().delete_records(start).unwrap().0 as usize;
+        for upper in (start.next_multiple_of(3)..=times.len()).step_by(3) {
+            let largest = times[start..upper].iter().max();
+            let first = largest.map(|largest| start + times[start..upper].iter().position(|at| at == largest).unwrap());
+            let expected = first.map(|first| (first as u64, times[first]));
+            let found = log.reader().max_timestamp(Offset(upper as u64)).unwrap();
+            assert_eq!(found.map(|found| (found.offset.0, found.timestamp.0)), expected, "of {start}..{upper}");
+        }
+        for wanted in [0, 5, 150, 290, 1001, 1004] {
+            let first = (start..times.len()).find(|&at| times[at] >= wanted);
+            let found = log.reader().offset_for_timestamp(Timestamp(wanted), Offset::MAX).unwrap();
+            assert_eq!(found.map(|found| found.offset.0 as usize), first, "{wanted} from {start}");
+        }
+    }
 }

@@ -79,7 +79,7 @@ pub(super) async fn look_up(handle: &partition::Handle, position: Position) -> R
     let reader = handle.reader().clone();
     let found = tokio::task::spawn_blocking(move || match by_time {
         Some(timestamp) => reader.offset_for_timestamp(timestamp, tail.high_watermark),
-        None => reader.max_timestamp(),
+        None => reader.max_timestamp(tail.high_watermark),
     })
     .await
     .map_err(|_| WireError::new(ErrorCode::Internal, "looking the offset up failed unexpectedly"))?
