@@ -249,14 +249,14 @@ pub fn heal(world: &mut World) {
     }
     for broker in world.brokers() {
         world.resume(broker);
-        world.flush_takes(broker, 2);
+        world.mend_disk(broker);
         world.start(broker);
     }
 }
 
 /// Waits until the cluster is whole and has acknowledged something, or notes that it never was.
 pub fn expect_available(world: &mut World) {
-    // A flush that was doomed stops its broker after the healing.
+    // A flush that failed just before the healing stops its broker after it.
     let mut whole = false;
     for _ in 0..HEALING_MS / 1_000 {
         whole = world.run_until(1_000, World::is_whole);

@@ -251,6 +251,12 @@ impl World {
         self.host_mut(broker).next_flush_fails = true;
     }
 
+    /// The disk is well again: no flush fails but those that did.
+    pub fn mend_disk(&mut self, broker: BrokerId) {
+        let host = self.host_mut(broker);
+        (host.next_flush_fails, host.flush_ms) = (false, 2);
+    }
+
     /// A clock that shows something else, and goes at another rate (in thousandths).
     pub fn set_clock(&mut self, broker: BrokerId, offset: u64, rate: u64) {
         self.host_mut(broker).clock = (offset, rate);
