@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tidelog_protocol::api::{Api, OneWay, Request};
-use tidelog_protocol::frame::{Flags, FrameKind, Header};
+use tidelog_protocol::frame::{Flags, FrameKind, FrameLimits, HEADER_BYTES, Header};
 use tidelog_protocol::messages::Fault;
 use tidelog_protocol::{CorrelationId, ErrorCode, Message, ProtocolVersion, WireError};
 use tokio::sync::Semaphore;
@@ -89,7 +89,7 @@ impl Session {
         FrameStamp { kind, flags: Flags::default(), api, correlation, version: self.version }
     }
 
-    /// The duty to answer a request that has just arrived.
+    /// The duty to answer a request that arrived then.
     pub fn reply_to(self: &Arc<Self>, header: &Header, arrived: Instant) -> Reply {
         self.unanswered.fetch_add(1, Ordering::AcqRel);
         self.under_way.inc();
@@ -144,7 +144,16 @@ impl Reply {
     fn answer<M: Message>(&mut self, flags: Flags, message: &M) {
         self.answered = true;
         let stamp = FrameStamp { flags, ..self.session.stamp(FrameKind::Response, self.api, self.correlation) };
-        self.session.outbox.push(OutFrame::encode(stamp, message, Vec::new()));
+        let mut frame = OutFrame::encode(stamp, message, Vec::new());
+        let (bytes, limit) = (frame.head.len() - HEADER_BYTES, FrameLimits::DEFAULT.body_bytes);
+        // No client takes more: it would break the connection, and all that waits on it.
+        if bytes > limit as usize {
+            let sentence =
+                format!("the answer would take {bytes} bytes, over the limit of {limit}; ask for less at once");
+            let fault = Fault::from(WireError::new(ErrorCode::TooLarge, sentence));
+            frame = OutFrame::encode(FrameStamp { flags: Flags::FAULT, ..stamp }, &fault, Vec::new());
+        }
+        self.session.outbox.push(frame);
     }
 }
 
