@@ -9,8 +9,8 @@ use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{FrameKind, HEADER_BYTES, Header, Preface};
 use tidelog_protocol::messages::{CreateTopicRequest, PingRequest, SubscribeRequest, UnsubscribeRequest};
 use tidelog_protocol::messages::{Isolation, Position};
-use tidelog_protocol::records::Compression;
-use tidelog_protocol::{CorrelationId, ErrorCode, Message, PartitionId, ProtocolVersion, TopicId};
+use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS};
+use tidelog_protocol::{CorrelationId, ErrorCode, Message, PartitionId, ProtocolVersion, Timestamp, TopicId};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::contents::read_all;
 use tidelog_tests::patience::{wait_for, wait_until};
@@ -293,14 +293,21 @@ async fn decompression_bombs_are_refused_in_bounded_memory() {
         let error = connection.produce(subject.topic, &bomb).await.expect_err("a bomb");
         assert!(!error.code.is_retriable(), "{codec:?}: {error}");
     }
-    let answers = (0..20).map(|_| async {
-        let mut connection = subject.introduced().await;
-        let bomb = batch(&large, Compression::Zstd);
-        // Large but legal when decompressed: it may be taken or refused, only not multiply.
-        let _ = connection.produce(TopicId([9; 16]), &bomb).await;
-    });
-    for answer in answers {
-        answer.await;
+    // Twenty at once, each in a batch that is whole and right but for what it becomes: together they would be 1.8 GB.
+    let mut larger = BatchBuilder::new(100 << 20);
+    for _ in 0..3 {
+        larger.append(Timestamp(1_000), None, Some(&zeros), NO_HEADERS).unwrap();
+    }
+    let larger = larger.finish(Compression::Zstd).unwrap();
+    assert!(larger.len() < 100_000, "small on the wire");
+    let mut attempts = Vec::new();
+    for _ in 0..20 {
+        let (mut connection, topic, larger) = (subject.introduced().await, subject.topic, larger.clone());
+        attempts.push(tokio::spawn(async move { connection.produce(topic, &larger).await }));
+    }
+    for attempt in attempts {
+        let error = attempt.await.unwrap().expect_err("a bomb");
+        assert!(!error.code.is_retriable(), "{error}");
     }
     subject.assert_unharmed(&[]).await;
 }
