@@ -43,6 +43,8 @@ pub(crate) struct Input {
     pub(crate) body: Bytes,
     /// Its payload, not looked at yet.
     pub(crate) payload: Bytes,
+    /// When it was whole.
+    pub(crate) arrived: Instant,
     /// The memory that it takes.
     pub(crate) lent: Option<Lent>,
 }
@@ -62,7 +64,6 @@ trait Handle: Request + Send + 'static {
 /// # Errors
 /// Where the connection cannot go on, with the reason for the client.
 pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Input) -> Result<(), String> {
-    let arrived = Instant::now();
     let header = input.header;
     if header.flags.contains(Flags::TRACE) {
         // The trace context is for whoever records traces; the message follows it.
@@ -85,7 +86,12 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
             _ => Err(format!("API {} is no signal", header.api)),
         };
     }
-    let reply = session.reply_to(&header, arrived);
+    let reply = session.reply_to(&header, input.arrived);
+    if !input.payload.is_empty() && api.is_some_and(|api| api != Api::Produce) {
+        let sentence = "only Produce requests carry a payload; nothing was done";
+        reply.fail(WireError::new(ErrorCode::Malformed, sentence));
+        return Ok(());
+    }
     match api {
         Some(Api::Hello) => hello::handle(node, session, &input, reply),
         Some(Api::Produce) => produce::handle(node, input, reply),
@@ -136,7 +142,7 @@ fn decode<R: Request>(session: &Session, input: &Input, reply: Reply) -> Option<
     }
 }
 
-/// Runs a handler in a task of its own, for no longer than the client waits.
+/// Runs a handler in a task of its own, for no longer than the client waits. It does not begin once the client is gone.
 fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, mut input: Input, reply: Reply) {
     let Some((request, reply)) = decode::<R>(session, &input, reply) else { return };
     let lent = input.lent.take();
@@ -144,10 +150,18 @@ fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, mut input: Input, re
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         let deadline = reply.deadline;
-        let work = async {
+        let in_turn = async {
             // Answers may be far larger than requests: few at a time, and none while the client leaves others lying.
-            let _turn = session.turns.acquire().await;
+            let turn = session.turns.acquire().await;
             session.outbox.room().await;
+            turn
+        };
+        let work = async {
+            let _turn = tokio::select! {
+                biased;
+                () = session.closed.cancelled() => return Err(gone()),
+                turn = in_turn => turn,
+            };
             request.handle(&node, &session).await
         };
         let result = in_time(deadline, work).await;
@@ -156,12 +170,21 @@ fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, mut input: Input, re
     });
 }
 
-/// What `work` gives, unless the client has stopped waiting before.
+/// For the log of whoever reads it on the way: the connection is closed.
+fn gone() -> WireError {
+    WireError::new(ErrorCode::ShuttingDown, "the connection closed before this was begun; nothing was done")
+}
+
+/// What `work` gives, unless the client has stopped waiting before: then it does not even begin.
 async fn in_time<T>(
     deadline: Option<Instant>,
     work: impl Future<Output = Result<T, WireError>>,
 ) -> Result<T, WireError> {
     let Some(deadline) = deadline else { return work.await };
+    if deadline <= Instant::now() {
+        let sentence = "the deadline passed while the request waited; nothing was done";
+        return Err(WireError::new(ErrorCode::DeadlineExceeded, sentence));
+    }
     tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
         let sentence = "the deadline passed before this was done; it may still happen";
         Err(WireError::new(ErrorCode::DeadlineExceeded, sentence))

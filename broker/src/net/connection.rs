@@ -150,6 +150,11 @@ impl Connection {
         let mut tick = tokio::time::interval(self.tick());
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            // A socket that always has bytes, or takes them, must not keep the thread from the others, nor hide that the broker drains.
+            tokio::task::consume_budget().await;
+            if !self.told_to_go && self.node.draining.is_cancelled() {
+                self.tell_to_go();
+            }
             if let Err(ended) = self.work_on_frames() {
                 return ended;
             }
@@ -176,6 +181,11 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = self.session.closed.cancelled() => return Ended::Shutdown,
+                _ = tick.tick() => {
+                    if let Err(ended) = self.check_times() {
+                        return ended;
+                    }
+                }
                 ready = self.socket.readable(), if reading => {
                     let read = ready.and_then(|()| self.socket.try_read_buf(self.buffer.space()));
                     if let Err(ended) = self.note_read(read) {
@@ -197,12 +207,8 @@ impl Connection {
                         return Ended::WithinFrame;
                     }
                 }
-                () = self.node.draining.cancelled(), if !self.told_to_go => self.tell_to_go(),
-                _ = tick.tick() => {
-                    if let Err(ended) = self.check_times() {
-                        return ended;
-                    }
-                }
+                // Told at the top of the loop.
+                () = self.node.draining.cancelled(), if !self.told_to_go => {}
             }
         }
     }
@@ -250,7 +256,10 @@ impl Connection {
     }
 
     fn hand_over(&mut self, frame: InFrame, lent: Option<Lent>) -> Result<(), Ended> {
-        let input = api::Input { header: frame.header, body: frame.body, payload: frame.payload, lent };
+        // Nothing is read before a frame that is here is handed over: the last read is the one that made it whole, however long
+        // it has waited since.
+        let arrived = self.read_at;
+        let input = api::Input { header: frame.header, body: frame.body, payload: frame.payload, arrived, lent };
         api::dispatch(&self.node, &self.session, input).map_err(Ended::Request)?;
         if self.session.introduced.load(Ordering::Relaxed) {
             let frame_bytes = self.node.config.frame_bytes_max;
