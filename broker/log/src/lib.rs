@@ -43,6 +43,7 @@ pub mod small_file;
 pub mod space;
 mod state;
 mod storage_error;
+mod tail_rules;
 mod time_index;
 pub mod timestamps;
 mod truncate;

@@ -26,9 +26,10 @@ use crate::leader_epochs::{Change, LeaderEpochs};
 use crate::scan::{Next, Window, epoch_follows, is_untouched};
 use crate::segment::{Place, Scanned, Segment};
 use crate::segment_files::{self, LOG, Prepared};
-use crate::segment_index::SegmentIndex;
+use crate::segment_index::{SegmentIndex, rebuild_index};
 use crate::state::Ends;
 use crate::storage_error::{Context, StorageError};
+use crate::tail_rules::{TailRules, Verdict, is_false_rise};
 use crate::unfinished::Unwritten;
 use crate::verified::Verified;
 use crate::written_since::WrittenSince;
@@ -231,7 +232,7 @@ impl Recovery<'_> {
             let (segment, position) = self.segments.last().map_or((base, 0), |last| (last.base(), last.end_bytes()));
             let damage = Damage { from: self.expected, segment, position, length: position, rest: Next::Zeros };
             self.damage.note(damage);
-            self.is_cut = self.is_unpromised(self.expected);
+            self.is_cut = self.rules().is_unpromised(self.expected);
         }
         if self.is_cut {
             return self.discard_segment(base);
@@ -292,7 +293,13 @@ impl Recovery<'_> {
                     // Reserved space behind a full segment is noted as damage, and loses nothing.
                     let is_first = self.damage.first().is_none_or(|first| first.from == from);
                     self.damage.note(Damage { from, segment: base, position: at, length, rest: next.clone() });
-                    if is_first && self.ends_log(&mut window, &unwritten, at, &next)? {
+                    let ends_log = is_first
+                        && match self.rules().judge(from, self.upper, &next) {
+                            Verdict::GoesOn => false,
+                            Verdict::Ends => true,
+                            Verdict::EndsIfProven { behind } => unwritten.proves(&mut window, at, from, behind)?,
+                        };
+                    if ends_log {
                         self.is_cut = true;
                         self.discard(&mut window, next, &fits)?;
                         break;
@@ -312,26 +319,8 @@ impl Recovery<'_> {
         Ok(Segment::scanned(self.place, base, end, Scanned { file, index, marks, verified, allocated: length }))
     }
 
-    /// Whether nothing at or after `from` was promised to survive power loss.
-    fn is_unpromised(&self, from: Offset) -> bool {
-        let unpromised_from = self.tail_from.zip(self.written_since.now);
-        unpromised_from.is_some_and(|(tail_from, since)| from >= tail_from.max(since))
-    }
-
-    /// Whether the log ends at damage at `at`, where `next` follows in the same file, even if whole batches lie behind it.
-    fn ends_log(&self, window: &mut Window, unwritten: &Unwritten, at: u64, next: &Next) -> io::Result<bool> {
-        let from = self.expected;
-        let goes_on_behind = self.upper != Offset::MAX && self.upper != from;
-        if !matches!(next, Next::Batch(..)) && !goes_on_behind {
-            return Ok(false);
-        }
-        if self.is_unpromised(from) {
-            return Ok(true);
-        }
-        // Nothing but zeros: what is missing may have stood in a segment that is gone, and this is the rest of a full one.
-        let may_be_tail = self.tail_from.is_some_and(|tail_from| from >= tail_from) && *next != Next::Zeros;
-        let behind = if let Next::Batch(behind, _) = next { Some(*behind) } else { None };
-        Ok(may_be_tail && unwritten.proves(window, at, from, behind)?)
+    fn rules(&self) -> TailRules {
+        TailRules { tail_from: self.tail_from, written_since: self.written_since.now }
     }
 
     /// Counts what lies behind the end of the log.
@@ -391,7 +380,7 @@ impl Recovery<'_> {
         Ok((index, Marks::default()))
     }
 
-    /// Whether a batch claims a newer epoch that the batch behind it knows nothing of: a flipped bit, for epochs never go down.
+    /// As [`is_false_rise`], after a look at the batch behind.
     fn is_false_rise(&self, window: &mut Window, at: u64, header: &BatchHeader) -> io::Result<bool> {
         if self.epochs.latest() == header.leader_epoch {
             return Ok(false);
@@ -402,8 +391,7 @@ impl Recovery<'_> {
             let length = file.bytes()?;
             follower = Window::new(file, length).batch(0)?;
         }
-        let follower = follower.filter(|follower| follower.base_offset == header.next_offset());
-        Ok(follower.is_some_and(|follower| follower.leader_epoch < header.leader_epoch))
+        Ok(is_false_rise(self.epochs.latest(), header, follower.as_ref()))
     }
 
     fn note_epoch(&mut self, header: &BatchHeader) {
@@ -490,27 +478,4 @@ impl Recovery<'_> {
         }
         Ok(())
     }
-}
-
-/// The index of the first `limit` bytes of a segment from the batches alone, and where they end.
-pub(crate) fn rebuild_index(
-    file: Arc<dyn DiskFile>,
-    base: Offset,
-    limit: u64,
-    holes: &Holes,
-    interval: u32,
-) -> io::Result<(SegmentIndex, SegmentEnd)> {
-    let mut index = SegmentIndex::default();
-    let mut end = SegmentEnd::empty(base);
-    let mut window = Window::new(file, limit);
-    while end.bytes < limit {
-        if let Some(hole) = holes.starting_at(base, end.bytes) {
-            end.bytes = hole.bytes.end;
-            continue;
-        }
-        // Only what is believed becomes an entry; damage that nobody knew yet is found when it is read.
-        let Some(header) = window.batch(end.bytes)? else { break };
-        index.note(base, &mut end, &header, interval);
-    }
-    Ok((index, end))
 }

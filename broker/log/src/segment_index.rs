@@ -5,12 +5,15 @@
 
 use std::io::{self, IoSlice};
 use std::path::Path;
+use std::sync::Arc;
 
 use tidelog_protocol::{Offset, Timestamp, records::BatchHeader};
 
 use crate::checkpoint::{FileMark, Marks, SegmentEnd, SegmentRecord};
-use crate::disk::{Disk, read_full_at, write_all_at};
+use crate::disk::{Disk, DiskFile, read_full_at, write_all_at};
+use crate::hole::Holes;
 use crate::offset_index::{self, OffsetEntry, OffsetIndex};
+use crate::scan::Window;
 use crate::time_index::{self, TimeEntry, TimeIndex};
 
 /// The indexes of a segment.
@@ -86,6 +89,29 @@ impl SegmentIndex {
         };
         (offsets, times, next)
     }
+}
+
+/// The index of the first `limit` bytes of a segment from the batches alone, and where they end.
+pub(crate) fn rebuild_index(
+    file: Arc<dyn DiskFile>,
+    base: Offset,
+    limit: u64,
+    holes: &Holes,
+    interval: u32,
+) -> io::Result<(SegmentIndex, SegmentEnd)> {
+    let mut index = SegmentIndex::default();
+    let mut end = SegmentEnd::empty(base);
+    let mut window = Window::new(file, limit);
+    while end.bytes < limit {
+        if let Some(hole) = holes.starting_at(base, end.bytes) {
+            end.bytes = hole.bytes.end;
+            continue;
+        }
+        // Only what is believed becomes an entry; damage that nobody knew yet is found when it is read.
+        let Some(header) = window.batch(end.bytes)? else { break };
+        index.note(base, &mut end, &header, interval);
+    }
+    Ok((index, end))
 }
 
 /// Moves the end of a segment behind the batch.

@@ -14,10 +14,9 @@ use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, Shutdown};
 use crate::disk::{DiskFile, is_full, read_full_at, write_all_at};
 use crate::log::{AppendError, Log};
 use crate::lookup::{Lookup, Miss, Patience};
-use crate::recovery::rebuild_index;
 use crate::segment::{Scanned, Segment};
 use crate::segment_files::{self, INDEX, LOG, Prepared, TIME_INDEX};
-use crate::segment_index::SegmentIndex;
+use crate::segment_index::{SegmentIndex, rebuild_index};
 use crate::storage_error::{Context, StorageError};
 use crate::verified::Verified;
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::{Checkpoint, SegmentRecord, Shutdown};
-use crate::recovery::rebuild_index;
 use crate::segment::Segment;
 use crate::segment_files::Prepared;
+use crate::segment_index::rebuild_index;
 use crate::state::{FlushError, LogState, Upkeep};
 use crate::storage_error::{Context, StorageError};
 
