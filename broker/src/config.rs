@@ -2,7 +2,7 @@
 //! environment or flags; `config_sources.rs` layers those and calls [`Config::set`].
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -212,7 +212,17 @@ macro_rules! from_str_text {
         }
     )*};
 }
-from_str_text!(SocketAddr, LogFormat, Advertise, String);
+from_str_text!(LogFormat, Advertise, String);
+
+/// A name such as `localhost` stands for the first address it has, one of version 4 if there is any.
+impl FromText for SocketAddr {
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok().or_else(|| {
+            let found: Vec<Self> = text.to_socket_addrs().ok()?.collect();
+            found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
+        })
+    }
+}
 
 /// A path that prints as it was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -328,6 +338,9 @@ mod tests {
         let mut config = Config::default();
         let error = config.set("connections_max", "0").unwrap_err().to_string();
         assert_eq!(error, "config key 'connections_max' cannot be '0': expected a number from 1 to 1000000");
+        config.set("listen", "localhost:19503").unwrap();
+        assert!(config.listen.ip().is_loopback() && config.listen.port() == 19503, "{}", config.listen);
+        config = Config::default();
         assert!(config.set("listen", "nowhere").unwrap_err().to_string().contains("127.0.0.1:9092"));
         assert!(config.set("memory_budget_bytes", "99999999999999999999999").is_err());
         assert_eq!(config, Config::default());

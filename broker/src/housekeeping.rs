@@ -1,11 +1,14 @@
 //! What a broker does without being asked: follows the metadata, keeps retention, watches free space, scrubs. Knows nothing of
 //! how any of it is done.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tidelog_log::Hole;
 use tidelog_log::retention::DeleteError;
-use tidelog_protocol::Timestamp;
+use tidelog_protocol::{PartitionId, Timestamp, TopicId};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
@@ -36,20 +39,35 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut tick = tokio::time::interval(Duration::from_millis(node.config.housekeeping_interval_ms));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_full = false;
+    let damage = Arc::new(Mutex::new(Damage::default()));
     loop {
         tokio::select! {
             () = node.draining.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let working = node.clone();
-        if tokio::task::spawn_blocking(move || look_after(&working)).await.is_err() {
+        let (working, damage) = (node.clone(), damage.clone());
+        if tokio::task::spawn_blocking(move || look_after(&working, &mut damage.lock())).await.is_err() {
             warn!("housekeeping failed unexpectedly; it goes on at the next tick");
         }
         was_full = report_space(&node, was_full);
     }
 }
 
-fn look_after(node: &Node) {
+/// The damaged ranges that each partition is known to have.
+type Damage = HashMap<(TopicId, PartitionId), Vec<Hole>>;
+
+/// Damage that a reader or the scrub came upon is told once.
+fn report_damage(partition: &Handle, known: &mut Damage) -> bool {
+    let holes = partition.reader().holes();
+    let known = known.entry((partition.topic_id(), partition.partition())).or_default();
+    for hole in holes.iter().filter(|hole| !known.contains(hole)) {
+        warn!(topic = %partition.topic(), partition = %partition.partition(), from = %hole.from, to = %hole.to, "damaged: this range is not served, the rest is");
+    }
+    *known = holes;
+    !known.is_empty()
+}
+
+fn look_after(node: &Node, damage: &mut Damage) {
     if let Err(error) = node.registry.space().refresh() {
         warn!(%error, "free space cannot be measured");
     }
@@ -59,7 +77,7 @@ fn look_after(node: &Node) {
     let now = clock::now();
     let mut corrupt = 0;
     for partition in node.registry.all() {
-        corrupt += i64::from(!partition.reader().holes().is_empty());
+        corrupt += i64::from(report_damage(&partition, damage));
         if node.draining.is_cancelled() {
             return;
         }

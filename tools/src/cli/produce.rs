@@ -65,7 +65,8 @@ pub struct ProduceArgs {
 pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Failure> {
     let input = Input::open(args.file.clone())?;
     let client = context.connect.client("tidelog").await?;
-    let producer = args.producer.apply(client.producer()).build().map_err(failure)?;
+    let producer =
+        args.producer.apply(client.producer()).delivery_timeout(context.connect.timeout).build().map_err(failure)?;
     let topic = producer.topic(args.topic.as_str()).await.map_err(failure)?;
     if let Some(missing) = args.partition.filter(|partition| *partition >= topic.partitions()) {
         let partitions = topic.partitions();
