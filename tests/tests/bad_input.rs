@@ -347,7 +347,9 @@ async fn promised_payloads_that_never_come_take_no_memory_beyond_the_budget() {
     assert!(grown < GROWTH_BYTES, "{grown} bytes for promises of 3 GB");
     for mut connection in connections {
         let said = connection.last_words().await;
-        assert!(said.contains("not complete within"), "{said}");
+        // Those that hold their share of the memory stall by themselves, the others wait for it.
+        let cut_off = said.contains("not complete within") || said.contains("out of memory for a frame");
+        assert!(cut_off, "{said}");
     }
     subject.assert_unharmed(&[]).await;
 }
