@@ -217,9 +217,14 @@ impl Schedule {
         safe || !self.tail_at_risk || world.settings().durability == Durability::Flushed
     }
 
+    /// Under `written` with a minimum of one, a broker cut off from the controller leaves the other alone in sync, and what that one loses is
+    /// lost: the last replica standing of KIP-966.
     fn may_lose_a_tail(&mut self, world: &World) -> bool {
         if world.settings().durability == Durability::Flushed {
             return true;
+        }
+        if world.settings().min_in_sync < 2 {
+            return false;
         }
         let safe = self.is_safe(world);
         self.tail_at_risk |= safe;
