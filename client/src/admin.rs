@@ -86,7 +86,14 @@ impl Admin {
     /// # Errors
     /// As any call.
     pub async fn describe_all_topics(&self) -> Result<Vec<TopicDescription>, ClientError> {
-        Ok(self.cluster.call(&DescribeTopicsRequest { topics: None }).await?.topics)
+        let topics = self.cluster.metadata(None).await?.topics;
+        let mut described = Vec::with_capacity(topics.len());
+        for part in parts(&topics) {
+            let names = part.iter().map(|topic| topic.name.clone()).collect();
+            // One that was deleted since is no part of every topic any more.
+            described.extend(self.cluster.call(&DescribeTopicsRequest { topics: Some(names) }).await?.topics);
+        }
+        Ok(described)
     }
 
     /// Brokers, topics, partitions and their leaders, of the whole cluster.
@@ -221,5 +228,50 @@ impl NewTopic {
     pub const fn validate_only(mut self) -> Self {
         self.request.validate_only = true;
         self
+    }
+}
+
+/// Topics whose descriptions fit into one answer: 2 KiB for each and 256 bytes for each of its partitions are more than enough.
+fn parts(topics: &[TopicMetadata]) -> impl Iterator<Item = &[TopicMetadata]> {
+    const PART_BYTES: usize = 4 << 20;
+    let mut rest = topics;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |topic: &&TopicMetadata| {
+            bytes += 2_048 + 256 * topic.partitions.len();
+            bytes <= PART_BYTES
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (part, after) = rest.split_at(count);
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_described_in_parts_that_fit_into_an_answer() {
+        let topic = |partitions: u32| TopicMetadata {
+            topic_id: tidelog_protocol::TopicId([1; 16]),
+            name: TopicName::new("topic").unwrap(),
+            internal: false,
+            batch_bytes_max: 0,
+            partitions: (0..partitions)
+                .map(|partition| PartitionMetadata {
+                    partition: PartitionId(partition),
+                    leader: None,
+                    leader_epoch: tidelog_protocol::LeaderEpoch(0),
+                    replicas: Vec::new(),
+                    in_sync: Vec::new(),
+                })
+                .collect(),
+        };
+        let sizes = |topics: &[TopicMetadata]| parts(topics).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&vec![topic(1); 5_000]), [1_820, 1_820, 1_360]);
+        assert_eq!(sizes(&[topic(1), topic(100_000), topic(1)]), [1, 1, 1]);
     }
 }
