@@ -7,13 +7,19 @@ use rustix::process::Signal;
 use tidelog_broker::config::PathText;
 use tidelog_broker::{Broker, Config};
 use tidelog_client::{Client, NewTopic, Start};
+use tidelog_protocol::api::Api;
+use tidelog_protocol::messages::{Acks, ProduceRequest};
+use tidelog_protocol::records::Compression;
+use tidelog_protocol::{Message, ProtocolVersion};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::broker_process::BrokerSettings;
 use tidelog_tests::checkers::{ALL, Run, assert_holds, duplicates};
 use tidelog_tests::contents::read_all;
 use tidelog_tests::history::History;
 use tidelog_tests::patience::{wait_until, within_limit};
+use tidelog_tests::raw_connection::{RawConnection, batch, produce_request};
 use tidelog_tests::workload::{Workload, create_topic, wait_for_acks};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Ends a broker under load by `signal`, starts it again, and checks everything.
 async fn ends_cleanly_under_load(signal: Signal) {
@@ -134,6 +140,38 @@ async fn a_second_signal_does_not_wait_for_a_client_that_does_not_take_its_answe
     broker.restart();
     let run = Run { sent: history.sent(), contents: read_all(&server, "load").await };
     assert_holds(&run, ALL);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn clients_that_never_stop_sending_are_told_to_go_all_the_same() {
+    let settings = BrokerSettings::new().set("network_threads", "1").set("shutdown_timeout_ms", "600000");
+    let mut broker = settings.start();
+    create_topic(&broker.server(), &NewTopic::named("load").config("durability", "written")).await.unwrap();
+    let mut sending = Vec::new();
+    for _ in 0..3 {
+        let mut raw = RawConnection::introduced(broker.address()).await;
+        let request = ProduceRequest { acks: Acks::None, ..produce_request(raw.topic_id("load").await) };
+        let body = request.to_body(ProtocolVersion::CURRENT);
+        let payload = batch(&[b"value"], Compression::None);
+        let header = raw.header(Api::Produce as u16, &body, &payload);
+        let frames = [&header.encode(&[&body])[..], &body, &payload].concat().repeat(1_000);
+        let (mut reads, mut writes) = raw.socket.into_split();
+        let writing = tokio::spawn(async move { while writes.write_all(&frames).await.is_ok() {} });
+        let farewell = tokio::spawn(async move { reads.read_u8().await.is_ok() });
+        sending.push((writing, farewell));
+    }
+    wait_until("records", async || {
+        let metrics = broker.http("/metrics").body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("tidelog_topic_records_in_total"));
+        line.is_some_and(|line| !line.ends_with(" 0")).then_some(())
+    })
+    .await;
+    broker.signal(Signal::TERM);
+    for (writing, farewell) in sending {
+        assert!(within_limit("a farewell", farewell).await.unwrap(), "it says something before it closes");
+        writing.abort();
+    }
+    assert!(broker.wait_for_end().success(), "{}", broker.log_text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
