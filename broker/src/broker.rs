@@ -333,3 +333,62 @@ async fn assemble(
     tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
     Ok((node, Replication { board, proposed }))
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "a planted bug")]
+mod tests {
+    use tidelog_coordination::command::CreateTopic;
+    use tidelog_protocol::messages::Acks;
+    use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS, ProduceLimits, validate_produce};
+    use tidelog_protocol::{PartitionId, Timestamp, TopicId};
+    use tidelog_replication::ProduceTerms;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::config::PathText;
+    use crate::partition::{Append, Command as PartitionCommand};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_owner_that_breaks_down_keeps_nobody_waiting_and_is_no_clean_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let data = PathText(folder.path().join("data"));
+        let config = Config { listen: any, admin_listen: any, data, disk_free_min_bytes: 0, ..Config::default() };
+        let broker = Broker::start(config).await.unwrap();
+        let topic_id = TopicId([7; 16]);
+        let create = Command::CreateTopic(CreateTopic {
+            topic_id,
+            name: "topic".into(),
+            partitions: 1,
+            replication_factor: 1,
+            configs: Vec::new(),
+            validate_only: false,
+        });
+        let (_, index) = broker.node.controllers.submit(create).await.unwrap();
+        broker.node.registry.applied(index).await;
+        let (partition, _) = broker.node.registry.find(topic_id, PartitionId(0)).unwrap();
+        let mut builder = BatchBuilder::new(1 << 20);
+        builder.append(Timestamp(1), None, Some(b"value"), NO_HEADERS).unwrap();
+        let batches = validate_produce(builder.finish(Compression::None).unwrap(), ProduceLimits::default()).unwrap();
+        let (answer, answered) = oneshot::channel();
+        let append = Append {
+            batches,
+            terms: ProduceTerms { leader_epoch: None, acks: Acks::All, expected_log_end: None },
+            deadline: None,
+            ticket: Box::new(move |result| drop(answer.send(result))),
+            lent: None,
+        };
+        let (inside, rest) = (partition.clone(), partition.clone());
+        let both = move || {
+            // Within the owner's turn, so that the next one takes both: what the first waits for is then with the leader.
+            inside.append(append);
+            inside.submit(PartitionCommand::DeleteRecords { before: None, ticket: Box::new(|_| panic!("planted")) });
+        };
+        let turn = PartitionCommand::DeleteRecords { before: None, ticket: Box::new(move |_| both()) };
+        assert!(tokio::task::spawn_blocking(move || rest.submit(turn)).await.unwrap_err().is_panic());
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), answered).await;
+        assert!(waited.unwrap().is_err(), "the ticket is dropped, not kept");
+        let error = broker.shutdown().await.unwrap_err();
+        assert!(error.message.contains("1 partitions broke down"), "{error}");
+    }
+}

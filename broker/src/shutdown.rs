@@ -57,11 +57,19 @@ fn close_partitions(node: &Node) -> Result<(), WireError> {
     }
     drop(sender);
     let mut first = Ok(());
+    let mut answers = 0;
     for (name, result) in receiver {
+        answers += 1;
         if let Err(error) = result {
             error!(partition = %name, %error, "not closed cleanly; recovery runs at the next start");
             first = first.and(Err(error));
         }
+    }
+    let missing = partitions.len() - answers;
+    if missing > 0 {
+        let sentence = format!("{missing} partitions broke down while the broker ran and could not be closed");
+        error!(missing, "some partitions broke down earlier and were not closed; recovery runs at the next start");
+        first = first.and(Err(WireError::new(ErrorCode::Internal, sentence)));
     }
     first
 }

@@ -72,8 +72,8 @@ struct Shared {
     topic: TopicName,
     partition: PartitionId,
     mailbox: Mutex<Mailbox>,
-    /// Locked by whoever set `running`, and by nobody else: never contended.
-    owner: Mutex<Owner>,
+    /// Locked by whoever set `running`, and by nobody else: never contended. `None` once it is broken.
+    owner: Mutex<Option<Owner>>,
     /// By whoever runs the owner, too.
     alarm: Mutex<Option<Alarm>>,
     reader: LogReader,
@@ -110,17 +110,19 @@ struct Mailbox {
 }
 
 /// Set while the owner runs. A bug that unwinds through it must not leave askers waiting for ever.
-struct Running<'a>(&'a Mutex<Mailbox>);
+struct Running<'a>(&'a Shared);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let mut mailbox = self.0.lock();
+            let mut mailbox = self.0.mailbox.lock();
             mailbox.broken = true;
             let waiting = std::mem::take(&mut mailbox.commands);
             drop(mailbox);
-            // Dropped tickets answer that what became of them is unknown.
-            drop(waiting);
+            let owner = self.0.owner.lock().take();
+            // Dropped tickets answer that what became of them is unknown, those that the owner holds as well. Elsewhere: nothing
+            // may go wrong a second time while this unwinds.
+            self.0.runtime.spawn_blocking(move || drop((waiting, owner)));
         }
     }
 }
@@ -129,7 +131,7 @@ impl Handle {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { topic_id, topic, partition, owner, reader, retention, tail, followers, metrics, .. } = parts;
         let (queue_bytes_max, runtime) = (parts.queue_bytes_max, parts.runtime);
-        let owner = Mutex::new(owner);
+        let owner = Mutex::new(Some(owner));
         let mailbox = Mutex::default();
         let shared = Shared {
             topic_id,
@@ -298,8 +300,9 @@ impl Handle {
     }
 
     fn run(&self) {
-        let _running = Running(&self.shared.mailbox);
-        let mut owner = self.shared.owner.lock();
+        let _running = Running(&self.shared);
+        let mut held = self.shared.owner.lock();
+        let Some(owner) = held.as_mut() else { return };
         let mut round = VecDeque::new();
         for _ in 0..ROUNDS_MAX {
             {
@@ -311,7 +314,7 @@ impl Handle {
                     if round.capacity() > mailbox.commands.capacity() {
                         std::mem::swap(&mut round, &mut mailbox.commands);
                     }
-                    drop(owner);
+                    drop(held);
                     return;
                 }
                 std::mem::swap(&mut round, &mut mailbox.commands);
@@ -326,7 +329,7 @@ impl Handle {
                 self.delete_elsewhere(to);
             }
         }
-        drop(owner);
+        drop(held);
         self.run_elsewhere();
     }
 
