@@ -1,6 +1,7 @@
 //! Changes of metadata under bad conditions: impatient clients, kills in the middle, folders that are gone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
+use std::collections::HashSet;
 use std::fs;
 use std::sync::Arc;
 
@@ -9,8 +10,11 @@ use tidelog_broker::config::{Config, PathText};
 use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::ProtocolVersion;
 use tidelog_protocol::api::{Api, Request};
-use tidelog_protocol::messages::{CreateTopicRequest, ListOffsetsRequest, MetadataRequest, OffsetQuery, Position};
-use tidelog_protocol::{ErrorCode, Message, PartitionId, TopicId};
+use tidelog_protocol::frame::Flags;
+use tidelog_protocol::messages::{
+    CreateTopicRequest, Fault, ListOffsetsRequest, MetadataRequest, OffsetQuery, Position,
+};
+use tidelog_protocol::{ErrorCode, Message, PartitionId, TopicId, WireError};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::chance::seeded;
 use tidelog_tests::contents::read_all;
@@ -33,6 +37,7 @@ async fn produce(server: &str, topic: &str, records: usize) {
 async fn clients_that_stop_waiting_cannot_make_two_topics_of_one_name() {
     let mut broker = BrokerProcess::start();
     let mut raw = RawConnection::introduced(broker.address()).await;
+    let mut waiting = HashSet::new();
     for topic in 0..100 {
         for attempt in 0..4 {
             let name = format!("race-{topic}");
@@ -47,13 +52,28 @@ async fn clients_that_stop_waiting_cannot_make_two_topics_of_one_name() {
             let mut header = raw.header(CreateTopicRequest::API as u16, &body, &[]);
             header.timeout_ms = attempt + 1;
             raw.send(&[&header.encode(&[&body])[..], &body].concat()).await;
+            waiting.insert(header.correlation);
         }
     }
+    let mut gave_up = 0;
+    while !waiting.is_empty() {
+        let frame = raw.next_frame().await.unwrap();
+        assert!(waiting.remove(&frame.header.correlation), "one answer each: {frame:?}");
+        if frame.header.flags.contains(Flags::FAULT) {
+            let fault: WireError = Fault::from_body(&frame.body, ProtocolVersion::CURRENT).unwrap().into();
+            gave_up += usize::from(fault.code == ErrorCode::DeadlineExceeded);
+        }
+    }
+    assert!(gave_up > 0, "nobody stopped waiting");
     // The broker still changes metadata, and starts again on what it wrote.
     create_topic(&broker.server(), &NewTopic::named("after")).await.unwrap();
     broker.kill();
     broker.restart();
     create_topic(&broker.server(), &NewTopic::named("later")).await.unwrap();
+    let client = Client::connect(&broker.server()).await.unwrap();
+    let names: Vec<_> = client.admin().metadata().await.unwrap().topics.into_iter().map(|topic| topic.name).collect();
+    let once: HashSet<_> = names.iter().collect();
+    assert_eq!(names.len(), once.len(), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
