@@ -170,3 +170,46 @@ impl Drop for Reply {
         self.session.outbox.poke();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use tidelog_protocol::TopicName;
+    use tidelog_protocol::messages::DescribeTopicsResponse;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_no_client_takes_becomes_a_refusal() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let version = ProtocolVersion::CURRENT;
+        let session = Session::new(address, address, version, CancellationToken::new(), Gauge::default());
+        let header = Header {
+            kind: FrameKind::Request,
+            flags: Flags::default(),
+            api: Api::DescribeTopics as u16,
+            correlation: CorrelationId(7),
+            timeout_ms: 0,
+            body_bytes: 0,
+            payload_bytes: 0,
+        };
+        let name = TopicName::new(&"n".repeat(200)).unwrap();
+        for (count, flags) in [(40_000, Flags::default()), (50_000, Flags::FAULT)] {
+            let answer = DescribeTopicsResponse { topics: Vec::new(), unknown: vec![name.clone(); count] };
+            session.reply_to(&header, Instant::now()).send(&answer);
+            let mut frames = VecDeque::new();
+            session.outbox.take(&mut frames, 2);
+            assert_eq!(frames.len(), 1);
+            let head = frames[0].head.first_chunk::<HEADER_BYTES>().unwrap();
+            let sent = Header::decode(head, FrameLimits::DEFAULT).unwrap();
+            assert_eq!((sent.flags, sent.correlation), (flags, CorrelationId(7)));
+            if flags == Flags::FAULT {
+                let fault = Fault::from_body(&frames[0].head[HEADER_BYTES..], version).unwrap();
+                let error = WireError::from(fault);
+                assert_eq!(error.code, ErrorCode::TooLarge);
+                assert!(error.message.contains("over the limit of 8388608; ask for less at once"), "{error}");
+            }
+        }
+    }
+}

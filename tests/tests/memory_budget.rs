@@ -7,11 +7,9 @@ use std::time::Duration;
 use tidelog_client::NewTopic;
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::Flags;
-use tidelog_protocol::messages::{
-    DescribeTopicsRequest, Fault, ListOffsetsRequest, OffsetQuery, PingRequest, Position,
-};
+use tidelog_protocol::messages::{Fault, ListOffsetsRequest, OffsetQuery, Position};
 use tidelog_protocol::records::Compression;
-use tidelog_protocol::{ErrorCode, Message, PartitionId, ProtocolVersion, TopicId, TopicName, WireError};
+use tidelog_protocol::{ErrorCode, Message, PartitionId, ProtocolVersion, TopicId, WireError};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::patience::{wait_until, within_limit};
 use tidelog_tests::raw_connection::{RawConnection, RawFrame, batch, produce_request};
@@ -113,12 +111,6 @@ async fn jammed(broker: &BrokerProcess, topic_id: TopicId) -> RawConnection {
         connection.send(&[&header.encode(&[body])[..], body].concat()).await;
     }
     let mut connection = RawConnection::introduced(broker.address()).await;
-    // More than the sockets take, less than what stops the broker from reading on.
-    let names = vec![TopicName::new("large").unwrap(); 3_000];
-    let large_answer = DescribeTopicsRequest { topics: Some(names) }.to_body(ProtocolVersion::CURRENT);
-    for _ in 0..3 {
-        patient(&mut connection, Api::DescribeTopics, &large_answer).await;
-    }
     let query = OffsetQuery { partition: PartitionId(0), position: Position::LATEST };
     let request = ListOffsetsRequest { topic_id, queries: vec![query; 10_000] };
     let body = request.to_body(ProtocolVersion::CURRENT);
@@ -184,15 +176,4 @@ async fn only_produce_may_carry_a_payload() {
         assert!(error.message.contains("payload"), "{error}");
     }
     connection.produce(topic_id, &batch(&[b"value"], Compression::None)).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_no_client_takes_is_refused_and_the_connection_goes_on() {
-    let (broker, _) = broker(BrokerSettings::new()).await;
-    let mut connection = RawConnection::introduced(broker.address()).await;
-    let names = vec![TopicName::new("large").unwrap(); 8_000];
-    let error = connection.call(&DescribeTopicsRequest { topics: Some(names) }, &[]).await.unwrap_err();
-    assert_eq!(error.code, ErrorCode::TooLarge, "{error}");
-    assert!(error.message.contains("over the limit of 8388608; ask for less at once"), "{error}");
-    connection.call(&PingRequest {}, &[]).await.unwrap();
 }
