@@ -1,6 +1,7 @@
 //! From a folder on disk to a running owner, and back to nothing. Blocks on the disk. Knows nothing of which partitions there
 //! should be.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -212,6 +213,13 @@ impl Opening {
             return Ok(());
         }
         Err(OpeningError::Missing { path })
+    }
+
+    /// True where each of these partitions has a folder.
+    pub(super) fn have_folders(&self, partitions: &[(Arc<TopicImage>, PartitionId)]) -> bool {
+        let Ok(folders) = self.data.partitions() else { return false };
+        let found: BTreeSet<_> = folders.iter().map(|folder| (&folder.topic, folder.partition)).collect();
+        partitions.iter().all(|(topic, partition)| found.contains(&(&topic.name, *partition)))
     }
 
     /// Writes, flushes and removes a small file in the data folder.

@@ -319,7 +319,10 @@ impl Registry {
         if missing.is_empty() {
             return Vec::new();
         }
-        if let Err(error) = self.note.raise(&self.options.opening.data, as_of) {
+        if let Err(error) = self.note.raise(&self.options.opening.data, as_of)
+            // What is there already needs no note: a full disk keeps nobody from reading it.
+            && !self.options.opening.have_folders(missing)
+        {
             warn!(%error, "how new the metadata are cannot be noted; no partition is opened before it is");
             return missing.iter().map(|(topic, partition)| not_yet(topic, *partition, &error)).collect();
         }
