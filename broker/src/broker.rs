@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tidelog_coordination::command::{Admission, RegisterBroker};
 use tidelog_coordination::controller::INTERNAL_PREFIX;
-use tidelog_coordination::{Command, Reply};
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherHandle, FlusherOptions, OsDisk, PartitionDir, SpaceGuard, StorageError};
 use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, WireError};
@@ -19,14 +18,15 @@ use tracing::{info, warn};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::housekeeping;
+use crate::joining::{self, JoinError};
+use crate::member::{Address, Member};
 use crate::metrics::Metrics;
 use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
-use crate::partition::{LeftoversError, Member, Opening, Proposed, Registry, RegistryOptions, check_age};
+use crate::partition::{LeftoversError, Opening, Proposed, Registry, RegistryOptions, check_age};
+use crate::peer::{PeerIdentity, Peers};
 use crate::pulse::Pulse;
-use crate::quorum::{
-    Address, Beginning, Controllers, NoPeers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions,
-};
+use crate::quorum::{Beginning, Controllers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions};
 use crate::replica::Board;
 use crate::{admin_http, replica, scrubber, shutdown};
 
@@ -67,6 +67,9 @@ pub enum StartError {
     /// The metadata are an old copy.
     #[error(transparent)]
     Leftovers(#[from] LeftoversError),
+    /// The cluster cannot be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The metadata refuses this broker.
     #[error("this broker cannot register: {0}")]
     Register(WireError),
@@ -101,6 +104,7 @@ struct Parts {
     flusher: FlusherHandle,
     space: Arc<SpaceGuard>,
     controllers: Controllers,
+    peers: Peers,
 }
 
 /// What the replicas here want of the world outside.
@@ -149,30 +153,50 @@ impl Broker {
         let listener = bind("listen", config.listen)?;
         let admin = bind("admin_listen", config.admin_listen)?;
         let (address, admin_address) = (listener.address, admin.address);
-        let cluster = shared.as_ref().map(|shared| shared.cluster);
-        let storage = open_storage(&config, disk, (advertised(&config, address), cluster)).await?;
-        let Storage { data, flusher, space, quorum } = storage;
-        let controllers = match (shared, quorum) {
-            (Some(SharedMetadata { controllers, .. }), _) => controllers,
+        let own = advertised(&config, address);
+        let contact = contact(&config).filter(|_| shared.is_none());
+        let whose = match (&shared, &contact) {
+            (Some(shared), _) => Whose::Elsewhere(shared.cluster),
+            (None, Some(contact)) => Whose::Here(cluster_to_join(&config, &*disk, contact).await?),
+            (None, None) => Whose::Here(None),
+        };
+        let Storage { data, flusher, space, quorum } = open_storage(&config, disk, &own, whose).await?;
+        let member = Member { broker: BrokerId(config.broker_id), incarnation: data.format().incarnation };
+        let peers = Peers::new(PeerIdentity { cluster: data.format().cluster, member });
+        let (controllers, alone) = match (shared, quorum) {
+            (Some(SharedMetadata { controllers, .. }), _) => (controllers, true),
             (None, quorum) => {
                 let storage = quorum.expect("metadata that is kept nowhere else is kept here");
-                let quorum = Quorum::start(storage, NoPeers, Beginning::Found).await?;
-                quorum.leads().await?;
-                Controllers::new(quorum)
+                let beginning = if contact.is_some() { Beginning::Join } else { Beginning::Found };
+                start_quorum(storage, &peers, beginning).await?
             }
         };
-        let parts = Parts { data: data.clone(), flusher: flusher.handle(), space, controllers };
-        let (node, replication) = assemble(config, started, parts, address).await?;
+        let parts = Parts { data: data.clone(), flusher: flusher.handle(), space, controllers, peers };
+        let (node, replication) = assemble(config, started, parts, member);
         let _end_tasks = [node.draining.clone().drop_guard(), node.connections_close.clone().drop_guard()];
+        let mut listener = Some(listener);
+        if !alone && let Some(listener) = listener.take() {
+            // The others cannot agree on anything as long as they cannot reach this one.
+            tokio::spawn(net::serve(node.clone(), listener));
+        }
+        if let Some(contact) = &contact {
+            joining::be_taken_in(&node, contact, &own).await?;
+        }
+        register(&node, &own).await?;
+        open_partitions(&node).await?;
+        node.ready.store(true, Ordering::Release);
         let _pulse = Pulse::start(tokio::runtime::Handle::current()).map_err(StartError::Thread)?;
         let broker = Self { node: node.clone(), address, admin_address, data, flusher, _pulse, _end_tasks };
 
+        tokio::spawn(housekeeping::hold_office(node.clone()));
         tokio::spawn(housekeeping::follow_metadata(node.clone()));
         tokio::spawn(housekeeping::run(node.clone()));
         tokio::spawn(scrubber::run(node.clone()));
         replica::start(&node, &replication.board, replication.proposed);
         tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
-        tokio::spawn(net::serve(node.clone(), listener));
+        if let Some(listener) = listener {
+            tokio::spawn(net::serve(node.clone(), listener));
+        }
         let (partitions, millis) = (node.registry.len(), started.elapsed().as_millis() as u64);
         info!(%address, admin = %admin_address, data = %node.config.data, cluster = %node.cluster_id, partitions, millis, "{SOFTWARE} is ready");
         Ok(broker)
@@ -228,19 +252,56 @@ fn advertised(config: &Config, address: SocketAddr) -> Address {
     Address { host, port }
 }
 
-/// Where `cluster` is given, its metadata is kept elsewhere.
+/// The broker whose cluster this one joins.
+fn contact(config: &Config) -> Option<Address> {
+    config.join.0.clone().map(|(host, port)| Address { host, port })
+}
+
+/// The cluster that the data folder must belong to. A new folder needs somebody to say so; an old one knows, and is only compared.
+async fn cluster_to_join(config: &Config, disk: &dyn Disk, contact: &Address) -> Result<Option<ClusterId>, StartError> {
+    let is_new = disk.file_bytes(&config.data.0.join(tidelog_log::data_dir::FORMAT)).is_err();
+    Ok(if is_new { Some(joining::find_cluster(contact).await?) } else { joining::cluster_at(contact).await.ok() })
+}
+
+/// Where the metadata are kept, and of which cluster they must be.
+#[derive(Clone, Copy)]
+enum Whose {
+    Here(Option<ClusterId>),
+    Elsewhere(ClusterId),
+}
+
+/// Takes part in the quorum; true where nobody else does, and this broker leads it.
+async fn start_quorum(
+    storage: QuorumStorage,
+    peers: &Peers,
+    beginning: Beginning,
+) -> Result<(Controllers, bool), StartError> {
+    let founds = storage.is_fresh() && beginning == Beginning::Found;
+    let quorum = Quorum::start(storage, peers.clone(), beginning).await?;
+    let alone = founds || quorum.is_alone();
+    if alone {
+        quorum.leads().await?;
+    }
+    Ok((Controllers::new(quorum), alone))
+}
+
 async fn open_storage(
     config: &Config,
     disk: Arc<dyn Disk>,
-    (address, cluster): (Address, Option<ClusterId>),
+    address: &Address,
+    whose: Whose,
 ) -> Result<Storage, StartError> {
-    let config = config.clone();
+    let (config, address) = (config.clone(), address.clone());
     let open = move || {
+        let (cluster, elsewhere) = match whose {
+            Whose::Here(cluster) => (cluster, false),
+            Whose::Elsewhere(cluster) => (Some(cluster), true),
+        };
         let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?);
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
         let flusher = Flusher::start(options).map_err(StartError::Thread)?;
-        if cluster.is_some() {
+        if elsewhere {
             return Ok(Storage { data, flusher, space, quorum: None });
         }
         let quorum = QuorumStorage::open(StorageOptions {
@@ -262,31 +323,11 @@ async fn open_storage(
     }
 }
 
-async fn assemble(
-    config: Config,
-    started: Instant,
-    storage: Parts,
-    address: SocketAddr,
-) -> Result<(Arc<Node>, Replication), StartError> {
-    let broker_id = BrokerId(config.broker_id);
-    let controllers = storage.controllers.clone();
-    let Address { host, port } = advertised(&config, address);
-    let register = RegisterBroker {
-        broker_id,
-        incarnation: storage.data.format().incarnation,
-        host,
-        port,
-        rack: None,
-        closed_cleanly: None,
-        admission: Admission::AtOnce,
-    };
-    let known = controllers.image().broker(broker_id).map(|known| known.epoch);
-    let epoch = match (controllers.submit(Command::RegisterBroker(register)).await, known) {
-        (Ok((Reply::BrokerRegistered { epoch }, _)), _) => epoch,
-        (Ok((reply, _)), _) => {
-            let sentence = format!("the controller answered out of turn: {reply:?}");
-            return Err(StartError::Register(WireError::new(ErrorCode::Internal, sentence)));
-        }
+/// Registers this start of the broker.
+async fn register(node: &Arc<Node>, address: &Address) -> Result<(), StartError> {
+    let known = node.controllers.image().broker(node.broker_id).map(|known| known.epoch);
+    let epoch = match (joining::register(node, address).await, known) {
+        (Ok(epoch), _) => epoch,
         // What is there can be read, and nothing else must be said about this broker than is known already.
         (Err(error), Some(known)) if error.code == ErrorCode::StorageFull => {
             warn!("the disk is full: this start is not registered, the last one holds on");
@@ -294,35 +335,11 @@ async fn assemble(
         }
         (Err(error), _) => return Err(StartError::Register(error)),
     };
-    let member = Member { broker: broker_id, epoch };
+    node.registry.registered(epoch);
+    Ok(())
+}
 
-    let metrics = Arc::new(Metrics::new());
-    let board = Arc::<Board>::default();
-    let (proposals, proposed) = mpsc::unbounded_channel();
-    let opening = Opening {
-        data: storage.data.clone(),
-        flusher: storage.flusher.clone(),
-        space: storage.space.clone(),
-        metrics: metrics.clone(),
-        queue_bytes_max: config.partition_queue_bytes_max,
-        upstream: board.clone(),
-        proposals,
-        runtime: tokio::runtime::Handle::current(),
-    };
-    let registry = Registry::new(RegistryOptions { member, opening, metrics: metrics.clone() });
-    let node = Arc::new(Node {
-        budget: Budget::new(config.memory_budget_bytes),
-        cluster_id: storage.data.format().cluster,
-        broker_id,
-        metrics,
-        registry,
-        controllers,
-        started,
-        draining: CancellationToken::new(),
-        connections_close: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-        config,
-    });
+async fn open_partitions(node: &Arc<Node>) -> Result<(), StartError> {
     let opened = node.clone();
     let open = move || {
         let image = opened.controllers.image();
@@ -330,8 +347,42 @@ async fn assemble(
         opened.registry.apply(&image);
         Ok::<(), StartError>(())
     };
-    tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
-    Ok((node, Replication { board, proposed }))
+    tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))?
+}
+
+fn assemble(config: Config, started: Instant, parts: Parts, member: Member) -> (Arc<Node>, Replication) {
+    let cluster_id = parts.data.format().cluster;
+    let metrics = Arc::new(Metrics::new());
+    let board = Arc::<Board>::default();
+    let (proposals, proposed) = mpsc::unbounded_channel();
+    let opening = Opening {
+        data: parts.data,
+        flusher: parts.flusher,
+        space: parts.space,
+        metrics: metrics.clone(),
+        queue_bytes_max: config.partition_queue_bytes_max,
+        upstream: board.clone(),
+        proposals,
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let registry = Registry::new(RegistryOptions { broker: member.broker, opening, metrics: metrics.clone() });
+    let node = Arc::new(Node {
+        budget: Budget::new(config.memory_budget_bytes),
+        cluster_id,
+        broker_id: member.broker,
+        member,
+        metrics,
+        registry,
+        controllers: parts.controllers,
+        peers: parts.peers,
+        ready: AtomicBool::new(false),
+        started,
+        draining: CancellationToken::new(),
+        connections_close: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        config,
+    });
+    (node, Replication { board, proposed })
 }
 
 #[cfg(test)]

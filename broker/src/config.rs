@@ -249,6 +249,8 @@ config_table! {
     broker_id: u32 = 1, number ["a number" 0u64..=2147483647u64];
     /// HOST:PORT that clients are told to connect to. Empty: the address that each client dialled.
     advertise: Advertise = Advertise(None), text ("HOST:PORT, or nothing");
+    /// HOST:PORT of a broker whose cluster this one joins at its first start. Empty: it makes a cluster of its own, which others can join.
+    join: Advertise = Advertise(None), text ("HOST:PORT, or nothing");
     /// Threads that serve the network. 0: one for each core.
     network_threads: u32 = 0, number ["a number" 0u64..=1024u64];
     /// Memory for requests under way, over all connections. When it is used up, connections wait to be read.

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::node::Node;
 use crate::partition::{Command, Handle};
+use crate::quorum::Role;
 
 /// Keeps the partitions in step with the metadata image until the broker drains.
 pub(crate) async fn follow_metadata(node: Arc<Node>) {
@@ -30,6 +31,24 @@ pub(crate) async fn follow_metadata(node: Arc<Node>) {
         let applying = node.clone();
         if tokio::task::spawn_blocking(move || applying.registry.apply(&image)).await.is_err() {
             warn!("a change of metadata could not be applied; restart the broker");
+        }
+    }
+}
+
+/// Begins a controller's epoch whenever this broker comes to lead the metadata quorum, until the broker drains.
+pub(crate) async fn hold_office(node: Arc<Node>) {
+    let mut roles = node.controllers.roles();
+    loop {
+        let role = *roles.borrow_and_update();
+        if let Role::Leader { term, .. } = role {
+            match node.controllers.take_office().await {
+                Ok(()) => info!(term, "this broker runs the controller"),
+                Err(error) => debug!(%error, "the controller's epoch is begun with its first decision"),
+            }
+        }
+        tokio::select! {
+            () = node.draining.cancelled() => return,
+            changed = roles.changed() => if changed.is_err() { return },
         }
     }
 }

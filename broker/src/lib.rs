@@ -4,29 +4,33 @@
 //! - [`broker`]: a broker's life; [`shutdown`](broker::Broker::shutdown) ends it.
 //! - `net`: sockets and frames.
 //! - [`session`], [`outbox`], [`streams`]: one client, what leaves for it, what it subscribed to.
-//! - `api`: one file per API.
+//! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
-//! - [`quorum`]: metadata and the way to change it.
+//! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`: becoming one of them.
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
 //!
-//! The arrows go one way: `net → api → {replica, partition, quorum} → concept crates`. See `ARCHITECTURE.md`.
+//! The arrows go one way: `net → api → {replica, partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
 
 mod admin_http;
 mod admin_port;
 mod api;
 pub mod broker;
 pub mod budget;
+mod change;
 pub mod clock;
 pub mod config;
 pub mod config_sources;
 mod housekeeping;
+mod joining;
 pub mod logging;
+pub mod member;
 pub mod metrics;
 mod net;
 pub mod node;
 pub mod outbox;
 pub mod partition;
+pub mod peer;
 pub mod process;
 mod pulse;
 pub mod quorum;

@@ -35,6 +35,9 @@ struct Flags {
     /// Folder that holds everything the broker keeps [default: ./tidelog-data]
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// Broker whose cluster this one joins at its first start, with a --set broker_id of its own
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<String>,
     /// Config file (TOML); --print-config shows every key
     #[arg(long, value_name = "FILE", env = "TIDELOG_CONFIG")]
     config: Option<PathBuf>,
@@ -53,7 +56,8 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let named = [("listen", flags.listen), ("admin_listen", flags.admin_listen), ("data", flags.data)];
+    let named =
+        [("listen", flags.listen), ("admin_listen", flags.admin_listen), ("data", flags.data), ("join", flags.join)];
     let mut settings: Vec<(String, String)> = flags.set;
     settings.extend(named.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_string(), value))));
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
@@ -99,7 +103,12 @@ fn run(config: Config) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let broker = Broker::start(config).await?;
+        let broker = tokio::select! {
+            started = Broker::start(config) => started?,
+            // It may wait for other brokers; nothing is served yet that would have to be finished.
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
             _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),

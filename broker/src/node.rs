@@ -1,6 +1,7 @@
 //! What every part of a running broker can reach. No logic.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tidelog_protocol::{BrokerId, ClusterId};
@@ -9,8 +10,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::partition::Registry;
+use crate::peer::Peers;
 use crate::quorum::Controllers;
 
 /// Name and version, as hello and metrics tell them.
@@ -25,6 +28,8 @@ pub struct Node {
     pub cluster_id: ClusterId,
     /// Which broker of it this is.
     pub broker_id: BrokerId,
+    /// Which life of its data folder this is.
+    pub member: Member,
     /// Memory for requests.
     pub budget: Budget,
     /// What it counts.
@@ -33,6 +38,10 @@ pub struct Node {
     pub registry: Registry,
     /// Metadata, and the way to change it.
     pub controllers: Controllers,
+    /// Links to the other brokers.
+    pub peers: Peers,
+    /// Set once everything that clients need is there.
+    pub ready: AtomicBool,
     /// When it started.
     pub started: Instant,
     /// Set when the broker begins to shut down: nothing new is accepted, clients are told to go.
@@ -41,4 +50,12 @@ pub struct Node {
     pub connections_close: CancellationToken,
     /// Connections and background work.
     pub tasks: TaskTracker,
+}
+
+impl Node {
+    /// True once clients are served; before, only other brokers are.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
 }

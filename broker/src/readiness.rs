@@ -32,7 +32,15 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
     let poisoned = (poisoned > 0 || failed > 0).then(|| {
         format!("{poisoned} partitions are out of service after a failed write or flush, {failed} could not be opened")
     });
-    let metadata = node.controllers.failure().map(|why| format!("the metadata log failed: {why}; restart the broker"));
+    let leaderless = || {
+        node.controllers
+            .leader()
+            .is_none()
+            .then(|| "no broker leads the metadata quorum: a majority is missing".to_string())
+    };
+    let failed_log =
+        node.controllers.failure().map(|why| format!("the metadata log failed: {why}; restart the broker"));
+    let metadata = failed_log.or_else(leaderless);
     vec![
         Check { name: "accepting", fault: drained },
         Check { name: "log-writable", fault: disk },

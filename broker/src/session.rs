@@ -2,8 +2,8 @@
 //! sockets; the connection drains the outbox.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use tidelog_protocol::{CorrelationId, ErrorCode, Message, ProtocolVersion, WireE
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::member::Member;
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
 use crate::streams::Streams;
 
@@ -38,6 +39,8 @@ pub struct Session {
     pub closed: CancellationToken,
     /// True once it said hello.
     pub introduced: AtomicBool,
+    /// Which broker it is, if it is one.
+    member: OnceLock<Member>,
     /// Its name for itself.
     pub client_id: Mutex<String>,
     /// How many requests, produce aside, are worked on at once.
@@ -64,10 +67,26 @@ impl Session {
             streams: Streams::default(),
             closed,
             introduced: AtomicBool::new(false),
+            member: OnceLock::new(),
             client_id: Mutex::default(),
             turns: Semaphore::new(TURNS),
             unanswered: AtomicUsize::new(0),
             under_way,
+        })
+    }
+
+    /// Notes which broker it is; the first that was said holds.
+    pub fn introduce_member(&self, member: Member) {
+        let _ = self.member.set(member);
+    }
+
+    /// Which broker it is.
+    ///
+    /// # Errors
+    /// Unsupported where it is none.
+    pub fn member(&self) -> Result<Member, WireError> {
+        self.member.get().copied().ok_or_else(|| {
+            WireError::new(ErrorCode::Unsupported, "only brokers that said in their Hello who they are ask for this")
         })
     }
 

@@ -85,6 +85,13 @@ macro_rules! api_table {
                 }
             }
 
+            /// The protocol version that introduced it.
+            #[must_use]
+            pub const fn since(self) -> ProtocolVersion {
+                // What came with the first version has numbers below these.
+                ProtocolVersion(if (self as u16) < 40 { 1 } else { 2 })
+            }
+
             /// Its name in the table.
             #[must_use]
             pub const fn name(self) -> &'static str {
@@ -176,6 +183,18 @@ api_table! {
         60 EpochEnd(EpochEndRequest => EpochEndResponse);
         /// Opens a stream from a leader to a follower.
         61 ReplicaSubscribe(ReplicaSubscribeRequest => ReplicaSubscribeResponse);
+        /// Asks for a vote in the metadata quorum.
+        80 RaftVote(RaftVoteRequest => RaftVoteResponse);
+        /// Entries of the metadata log.
+        81 RaftAppend(RaftAppendRequest => RaftAppendResponse);
+        /// A piece of a snapshot of the metadata.
+        82 RaftSnapshot(RaftSnapshotRequest => RaftSnapshotResponse);
+        /// Takes a broker into the metadata quorum.
+        90 JoinCluster(JoinClusterRequest => JoinClusterResponse);
+        /// Changes who votes on metadata.
+        91 ChangeVoters(ChangeVotersRequest => ChangeVotersResponse);
+        /// Hands a request on to the controller.
+        92 Forward(ForwardRequest => ForwardResponse);
     }
     signals {
         /// Lets a stream push more bytes.

@@ -139,6 +139,12 @@ error_table! {
     87 BrokerInUse false Operator;
     /// This broker does not run the controller.
     88 NotController true ClientRefreshes;
+    /// No majority of the metadata quorum answers: metadata cannot be changed until it does. Nothing was changed.
+    90 NoQuorum true ClientBacksOff;
+    /// At the other end of the connection is not who should be there: another cluster, or another broker.
+    91 WrongPeer false Operator;
+    /// The voters of the metadata quorum cannot be changed like that.
+    92 InvalidVoters false Operator;
 }
 
 impl fmt::Display for ErrorCode {

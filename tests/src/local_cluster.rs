@@ -10,7 +10,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidelog_broker::broker::SharedMetadata;
 use tidelog_broker::config::{Advertise, PathText};
-use tidelog_broker::quorum::{Address, Beginning, Controllers, NoPeers, Quorum, QuorumStorage, StorageOptions};
+use tidelog_broker::member::{Address, Member as QuorumMember};
+use tidelog_broker::peer::{PeerIdentity, Peers};
+use tidelog_broker::quorum::{Beginning, Controllers, Quorum, QuorumStorage, StorageOptions};
 use tidelog_broker::{Broker, Config};
 use tidelog_coordination::command::{CreateTopic, Registration};
 use tidelog_coordination::{ClusterImage, Command, PartitionImage};
@@ -258,8 +260,10 @@ async fn carry(listener: TcpListener, (cut, open): (Arc<AtomicBool>, Arc<()>), t
 
 async fn controllers(data: Arc<DataDir>) -> Controllers {
     let address = Address { host: "localhost".into(), port: 1 };
+    let member = QuorumMember { broker: BrokerId(0), incarnation: data.format().incarnation };
+    let peers = Peers::new(PeerIdentity { cluster: data.format().cluster, member });
     let options = StorageOptions { data, flusher: FlusherHandle::detached(), broker: BrokerId(0), address };
-    let quorum = Quorum::start(QuorumStorage::open(options).unwrap(), NoPeers, Beginning::Found).await.unwrap();
+    let quorum = Quorum::start(QuorumStorage::open(options).unwrap(), peers, Beginning::Found).await.unwrap();
     quorum.leads().await.unwrap();
     Controllers::new(quorum)
 }

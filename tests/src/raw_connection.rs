@@ -67,7 +67,7 @@ impl RawConnection {
     /// Where the broker does not say hello.
     pub async fn introduced(address: SocketAddr) -> Self {
         let mut connection = Self::prefaced(address).await;
-        let hello = HelloRequest { client_id: "raw".into(), software: "tidelog-tests".into() };
+        let hello = HelloRequest { client_id: "raw".into(), software: "tidelog-tests".into(), peer: None };
         connection.call(&hello, &[]).await.unwrap();
         connection
     }

@@ -16,7 +16,8 @@ use crate::small_file::{self, Fields, Kind, SmallFileError};
 use crate::storage_error::{Context, StorageError};
 
 const LOCK: &str = "lock";
-const FORMAT: &str = "format";
+/// Name of the file that says whose a data folder is; there from its first opening on.
+pub const FORMAT: &str = "format";
 const KIND: Kind = Kind { magic: *b"TLfm", version: 1 };
 /// Suffix of partition folders that are being deleted.
 const DELETED_SUFFIX: &str = ".deleted";

@@ -1,21 +1,20 @@
-//! CreatePartitions: answers when the new partitions can be produced to here.
-
-use std::sync::Arc;
+//! CreatePartitions: answers when the new partitions can be produced to.
 
 use tidelog_coordination::{Command, Reply};
-use tidelog_protocol::WireError;
 use tidelog_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use tidelog_protocol::{MetadataIndex, WireError};
 
-use super::{Handle, faults};
+use super::faults;
+use crate::change::Change;
 use crate::node::Node;
-use crate::session::Session;
 
-impl Handle for CreatePartitionsRequest {
-    async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<CreatePartitionsResponse, WireError> {
-        let command = Command::CreatePartitions { name: self.name, total: self.total };
-        let (reply, index) = node.controllers.submit(command).await?;
-        node.registry.applied(index).await;
-        match reply {
+impl Change for CreatePartitionsRequest {
+    fn command(self, _: &Node) -> Command {
+        Command::CreatePartitions { name: self.name, total: self.total }
+    }
+
+    fn answer(decided: Reply, _: MetadataIndex) -> Result<CreatePartitionsResponse, WireError> {
+        match decided {
             Reply::PartitionsCreated { total } => Ok(CreatePartitionsResponse { total }),
             other => Err(faults::unexpected(&other)),
         }

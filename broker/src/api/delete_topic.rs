@@ -1,20 +1,20 @@
-//! DeleteTopic: answers when nothing of the topic is served any more.
-
-use std::sync::Arc;
+//! DeleteTopic: answers when nothing of the topic is served here any more.
 
 use tidelog_coordination::{Command, Reply};
-use tidelog_protocol::WireError;
 use tidelog_protocol::messages::{DeleteTopicRequest, DeleteTopicResponse};
+use tidelog_protocol::{MetadataIndex, WireError};
 
-use super::{Handle, faults};
+use super::faults;
+use crate::change::Change;
 use crate::node::Node;
-use crate::session::Session;
 
-impl Handle for DeleteTopicRequest {
-    async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<DeleteTopicResponse, WireError> {
-        let (reply, index) = node.controllers.submit(Command::DeleteTopic { name: self.name }).await?;
-        node.registry.applied(index).await;
-        match reply {
+impl Change for DeleteTopicRequest {
+    fn command(self, _: &Node) -> Command {
+        Command::DeleteTopic { name: self.name }
+    }
+
+    fn answer(decided: Reply, _: MetadataIndex) -> Result<DeleteTopicResponse, WireError> {
+        match decided {
             Reply::TopicDeleted { topic_id } => Ok(DeleteTopicResponse { topic_id }),
             other => Err(faults::unexpected(&other)),
         }

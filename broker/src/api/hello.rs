@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tidelog_protocol::ProtocolVersion;
 use tidelog_protocol::api::Api;
-use tidelog_protocol::messages::{HelloRequest, HelloResponse, ServedApi};
+use tidelog_protocol::messages::{HelloRequest, HelloResponse, PeerHello, ServedApi};
+use tidelog_protocol::{ErrorCode, WireError};
 
 use super::{Input, decode};
+use crate::member::Member;
 use crate::node::{Node, SOFTWARE};
 use crate::session::{Reply, Session};
 
@@ -16,9 +17,15 @@ const CLIENT_ID_CHARS: usize = 200;
 
 pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
     let Some((request, reply)) = decode::<HelloRequest>(session, input, reply) else { return };
+    if let Some(peer) = &request.peer {
+        match check(node, peer) {
+            Ok(member) => session.introduce_member(member),
+            Err(error) => return reply.fail(error),
+        }
+    }
     *session.client_id.lock() = request.client_id.chars().take(CLIENT_ID_CHARS).collect();
     session.introduced.store(true, Ordering::Relaxed);
-    let apis = Api::ALL.iter().map(|api| ServedApi { api: *api as u16, since: ProtocolVersion::OLDEST.0 }).collect();
+    let apis = Api::ALL.iter().map(|api| ServedApi { api: *api as u16, since: api.since().0 }).collect();
     reply.send(&HelloResponse {
         cluster_id: node.cluster_id,
         broker_id: node.broker_id,
@@ -27,5 +34,22 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
         batch_bytes_max: tidelog_coordination::TopicConfig::default().batch_bytes_max,
         requests_in_flight_max: node.config.requests_in_flight_max,
         apis,
+        incarnation: node.member.incarnation,
     });
+}
+
+/// Is this the broker that the other means, and is the other one that belongs here?
+fn check(node: &Node, peer: &PeerHello) -> Result<Member, WireError> {
+    let wrong = |sentence: String| Err(WireError::new(ErrorCode::WrongPeer, sentence));
+    if peer.cluster_id != node.cluster_id {
+        return wrong(format!("this broker belongs to cluster {}, not to {}", node.cluster_id, peer.cluster_id));
+    }
+    if let Some(expected) = peer.expects.filter(|expected| *expected != node.broker_id) {
+        return wrong(format!("this is broker {}, not {expected}", node.broker_id));
+    }
+    let member = Member { broker: peer.broker_id, incarnation: peer.incarnation };
+    if member.broker == node.broker_id {
+        return wrong(format!("this is broker {} itself: two brokers cannot have one id", node.broker_id));
+    }
+    Ok(member)
 }

@@ -11,11 +11,15 @@ mod describe_broker;
 mod describe_topics;
 mod epoch_end;
 mod faults;
+mod forward;
 mod hello;
+mod join_cluster;
 mod list_offsets;
 mod metadata;
 mod ping;
 mod produce;
+mod raft;
+mod register_broker;
 mod replica_progress;
 mod replica_subscribe;
 mod subscribe;
@@ -28,9 +32,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidelog_protocol::api::{Api, Request};
 use tidelog_protocol::frame::{Flags, FrameKind, Header, TRACE_BYTES};
-use tidelog_protocol::{ErrorCode, WireError};
+use tidelog_protocol::{ErrorCode, WireError, messages};
 
 use crate::budget::Lent;
+use crate::change::{Change, change};
 use crate::node::Node;
 use crate::session::{Reply, Session};
 
@@ -87,9 +92,15 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         };
     }
     let reply = session.reply_to(&header, input.arrived);
-    if !input.payload.is_empty() && api.is_some_and(|api| api != Api::Produce) {
-        let sentence = "only Produce requests carry a payload; nothing was done";
+    let may_carry = |api| matches!(api, Api::Produce | Api::RaftAppend | Api::RaftSnapshot);
+    if !input.payload.is_empty() && !api.is_none_or(may_carry) {
+        let sentence = "requests of this API carry no payload; nothing was done";
         reply.fail(WireError::new(ErrorCode::Malformed, sentence));
+        return Ok(());
+    }
+    if !node.serves() && !api.is_some_and(is_for_starting) {
+        let sentence = "the broker is starting: it does not have the metadata of its cluster yet";
+        reply.fail(WireError { retry_after_ms: 200, ..WireError::new(ErrorCode::Overloaded, sentence) });
         return Ok(());
     }
     match api {
@@ -97,28 +108,27 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::Produce) => produce::handle(node, input, reply),
         Some(Api::Subscribe) => subscribe::handle(node, session, &input, reply),
         Some(Api::Unsubscribe) => unsubscribe::handle(session, &input, reply),
-        Some(Api::Ping) => run::<tidelog_protocol::messages::PingRequest>(node, session, input, reply),
-        Some(Api::Metadata) => run::<tidelog_protocol::messages::MetadataRequest>(node, session, input, reply),
-        Some(Api::DescribeBroker) => {
-            run::<tidelog_protocol::messages::DescribeBrokerRequest>(node, session, input, reply)
-        }
-        Some(Api::CreateTopic) => run::<tidelog_protocol::messages::CreateTopicRequest>(node, session, input, reply),
-        Some(Api::DeleteTopic) => run::<tidelog_protocol::messages::DeleteTopicRequest>(node, session, input, reply),
-        Some(Api::AlterTopic) => run::<tidelog_protocol::messages::AlterTopicRequest>(node, session, input, reply),
-        Some(Api::DescribeTopics) => {
-            run::<tidelog_protocol::messages::DescribeTopicsRequest>(node, session, input, reply)
-        }
-        Some(Api::CreatePartitions) => {
-            run::<tidelog_protocol::messages::CreatePartitionsRequest>(node, session, input, reply)
-        }
-        Some(Api::ListOffsets) => run::<tidelog_protocol::messages::ListOffsetsRequest>(node, session, input, reply),
-        Some(Api::DeleteRecords) => {
-            run::<tidelog_protocol::messages::DeleteRecordsRequest>(node, session, input, reply)
-        }
-        Some(Api::EpochEnd) => run::<tidelog_protocol::messages::EpochEndRequest>(node, session, input, reply),
+        Some(Api::Ping) => run::<messages::PingRequest>(node, session, input, reply),
+        Some(Api::Metadata) => run::<messages::MetadataRequest>(node, session, input, reply),
+        Some(Api::DescribeBroker) => run::<messages::DescribeBrokerRequest>(node, session, input, reply),
+        Some(Api::CreateTopic) => run_change::<messages::CreateTopicRequest>(node, session, input, reply),
+        Some(Api::DeleteTopic) => run_change::<messages::DeleteTopicRequest>(node, session, input, reply),
+        Some(Api::AlterTopic) => run_change::<messages::AlterTopicRequest>(node, session, input, reply),
+        Some(Api::DescribeTopics) => run::<messages::DescribeTopicsRequest>(node, session, input, reply),
+        Some(Api::CreatePartitions) => run_change::<messages::CreatePartitionsRequest>(node, session, input, reply),
+        Some(Api::ListOffsets) => run::<messages::ListOffsetsRequest>(node, session, input, reply),
+        Some(Api::DeleteRecords) => run::<messages::DeleteRecordsRequest>(node, session, input, reply),
+        Some(Api::RegisterBroker) => run::<messages::RegisterBrokerRequest>(node, session, input, reply),
+        Some(Api::RaftVote) => raft::run::<messages::RaftVoteRequest>(node, session, input, reply),
+        Some(Api::RaftAppend) => raft::run::<messages::RaftAppendRequest>(node, session, input, reply),
+        Some(Api::RaftSnapshot) => raft::run::<messages::RaftSnapshotRequest>(node, session, input, reply),
+        Some(Api::JoinCluster) => run::<messages::JoinClusterRequest>(node, session, input, reply),
+        Some(Api::ChangeVoters) => run::<messages::ChangeVotersRequest>(node, session, input, reply),
+        Some(Api::Forward) => run::<messages::ForwardRequest>(node, session, input, reply),
+        Some(Api::EpochEnd) => run::<messages::EpochEndRequest>(node, session, input, reply),
         Some(Api::ReplicaSubscribe) => replica_subscribe::handle(node, session, &input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
-        | Some(Api::RegisterBroker | Api::BrokerHeartbeat | Api::AlterInSync | Api::DescribeCluster)
+        | Some(Api::BrokerHeartbeat | Api::AlterInSync | Api::DescribeCluster)
         | Some(Api::Reassign | Api::DrainBroker | Api::Balance | Api::ElectLeader | Api::RemoveBroker)
         | Some(Api::DescribePartitions)
         | None => {
@@ -129,6 +139,22 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         }
     }
     Ok(())
+}
+
+/// What brokers need from each other before any of them can serve clients.
+const fn is_for_starting(api: Api) -> bool {
+    matches!(
+        api,
+        Api::Hello
+            | Api::Ping
+            | Api::RaftVote
+            | Api::RaftAppend
+            | Api::RaftSnapshot
+            | Api::JoinCluster
+            | Api::ChangeVoters
+            | Api::Forward
+            | Api::RegisterBroker
+    )
 }
 
 /// Decodes a request; what does not decode is answered and dropped.
@@ -142,8 +168,31 @@ fn decode<R: Request>(session: &Session, input: &Input, reply: Reply) -> Option<
     }
 }
 
-/// Runs a handler in a task of its own, for no longer than the client waits. It does not begin once the client is gone.
-fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, mut input: Input, reply: Reply) {
+/// Runs a change of metadata, here or wherever the controller runs.
+fn run_change<R: Change>(node: &Arc<Node>, session: &Arc<Session>, input: Input, reply: Reply) {
+    in_turn(node, session, input, reply, |request: R, node, _, deadline| async move {
+        change(&node, request, deadline).await
+    });
+}
+
+/// Runs a handler.
+fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, input: Input, reply: Reply) {
+    in_turn(node, session, input, reply, |request: R, node, session, _| async move {
+        request.handle(&node, &session).await
+    });
+}
+
+/// Works on a request in a task of its own, for no longer than the client waits. It does not begin once the client is gone.
+fn in_turn<R, F>(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    mut input: Input,
+    reply: Reply,
+    work: impl FnOnce(R, Arc<Node>, Arc<Session>, Option<Instant>) -> F + Send + 'static,
+) where
+    R: Request + Send + 'static,
+    F: Future<Output = Result<R::Response, WireError>> + Send,
+{
     let Some((request, reply)) = decode::<R>(session, &input, reply) else { return };
     let lent = input.lent.take();
     let (node, session) = (node.clone(), session.clone());
@@ -162,7 +211,7 @@ fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, mut input: Input, re
                 () = session.closed.cancelled() => return Err(gone()),
                 turn = in_turn => turn,
             };
-            request.handle(&node, &session).await
+            work(request, node.clone(), session.clone(), deadline).await
         };
         let result = in_time(deadline, work).await;
         reply.finish::<R>(result);

@@ -58,6 +58,9 @@ const YIELD_BYTES: usize = 256 << 10;
 /// Requests up to this size are not charged: a connection may have `requests_in_flight_max` of them.
 const SMALL_BYTES: usize = 512;
 
+/// The largest frame of another broker: the largest entry of the metadata log, and room around it.
+const PEER_FRAME_BYTES: u32 = 64 << 20;
+
 /// What a wait for memory ends with.
 enum Grant {
     /// The postponed frame can be worked on.
@@ -272,7 +275,9 @@ impl Connection {
         let input = api::Input { header: frame.header, body: frame.body, payload: frame.payload, arrived, lent };
         api::dispatch(&self.node, &self.session, input).map_err(Ended::Request)?;
         if self.session.introduced.load(Ordering::Relaxed) {
-            let frame_bytes = self.node.config.frame_bytes_max;
+            let client = self.node.config.frame_bytes_max;
+            // What brokers send each other must fit, however little clients may send.
+            let frame_bytes = if self.session.member().is_ok() { client.max(PEER_FRAME_BYTES) } else { client };
             let body_bytes = FrameLimits::DEFAULT.body_bytes.min(frame_bytes);
             self.buffer.set_limits(FrameLimits { frame_bytes, body_bytes });
         }

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
 use tidelog_log::{DataDirError, FlushMetrics, SpaceGuard};
-use tidelog_protocol::{ErrorCode, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
@@ -65,8 +65,8 @@ type Topics = HashMap<TopicId, Arc<Topic>, foldhash::fast::RandomState>;
 
 /// Everything that opening a partition takes.
 pub struct RegistryOptions {
-    /// This broker, as it has registered.
-    pub member: Member,
+    /// This broker.
+    pub broker: BrokerId,
     /// How partitions are opened and removed.
     pub opening: Opening,
     /// What is counted.
@@ -81,6 +81,8 @@ pub struct Registry {
     applied: watch::Sender<MetadataIndex>,
     one_at_a_time: Mutex<()>,
     note: Note,
+    /// The registration of this start; 0 before it.
+    epoch: AtomicU64,
 }
 
 impl fmt::Debug for Registry {
@@ -100,13 +102,19 @@ impl Registry {
             applied: watch::Sender::new(MetadataIndex(0)),
             one_at_a_time: Mutex::new(()),
             note: Note::default(),
+            epoch: AtomicU64::new(0),
         }
+    }
+
+    /// Notes under which registration this broker serves, before the first image is applied.
+    pub fn registered(&self, epoch: BrokerEpoch) {
+        self.epoch.store(epoch.0, Ordering::Release);
     }
 
     /// This broker, as it has registered.
     #[must_use]
     pub fn member(&self) -> Member {
-        self.options.member
+        Member { broker: self.options.broker, epoch: BrokerEpoch(self.epoch.load(Ordering::Acquire)) }
     }
 
     /// How many partitions are open.
@@ -194,7 +202,7 @@ impl Registry {
         if !self.speaks_of_us(image) {
             return Ok(());
         }
-        self.options.opening.remove_leftovers(image, self.options.member)
+        self.options.opening.remove_leftovers(image, self.member())
     }
 
     /// Every open partition.
@@ -236,7 +244,7 @@ impl Registry {
 
     /// Metadata from before this broker's registration speaks of an earlier life of it, which held what it may lack now.
     fn speaks_of_us(&self, image: &ClusterImage) -> bool {
-        let Member { broker, epoch } = self.options.member;
+        let Member { broker, epoch } = self.member();
         image.broker(broker).is_some_and(|known| known.epoch == epoch)
     }
 
@@ -282,7 +290,7 @@ impl Registry {
     fn renewed(&self, known: Option<&Topic>, wanted: &TopicImage) -> Vec<Place> {
         let place = |index: usize| {
             let partition = PartitionId(index as u32);
-            let assignment = Assignment::of(wanted, partition, self.options.member);
+            let assignment = Assignment::of(wanted, partition, self.member());
             let slot = match (known.and_then(|topic| topic.places.get(index)), &assignment) {
                 (None, _) => Slot::Elsewhere,
                 (Some(place), Some(assignment)) => self.retold(place, assignment),
@@ -345,7 +353,7 @@ impl Registry {
     }
 
     fn open(&self, topic: &TopicImage, partition: PartitionId) -> Slot {
-        let Some(assignment) = Assignment::of(topic, partition, self.options.member) else { return Slot::Elsewhere };
+        let Some(assignment) = Assignment::of(topic, partition, self.member()) else { return Slot::Elsewhere };
         match self.options.opening.open(topic, partition, assignment) {
             Ok(handle) => Slot::Open(handle),
             Err(error) if error.is_transient() => {

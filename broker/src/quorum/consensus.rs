@@ -6,17 +6,20 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
-use openraft::{RaftMetrics, RaftNetworkFactory, ServerState, SnapshotPolicy};
+use openraft::{RaftMetrics, ServerState, SnapshotPolicy};
 use tidelog_coordination::{ClusterImage, MetadataRecord};
 use tidelog_log::AppendError;
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
 use super::journal::WriteError;
 use super::log_store::LogStore;
+use super::network::{PeerNetwork, address_of};
 use super::raft_types::{Address, Member, Outcome, Proposal, RaftTypes};
+use super::rpc::Arriving;
 use super::storage::{OpenStorageError, QuorumStorage};
+use crate::peer::Peers;
 
 /// How often a leader lets the others know that it is there, which is also how long it waits for their answer.
 const HEARTBEAT_MS: u64 = 200;
@@ -133,7 +136,9 @@ impl QuorumError {
             Self::Full(_) => ErrorCode::StorageFull,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Unknown => ErrorCode::DeadlineExceeded,
-            Self::NotLeader { .. } | Self::NoQuorum { .. } | Self::Superseded => ErrorCode::Overloaded,
+            Self::NotLeader { .. } => ErrorCode::NotController,
+            Self::NoQuorum { .. } => ErrorCode::NoQuorum,
+            Self::Superseded => ErrorCode::Overloaded,
             Self::OutOfService { .. } => ErrorCode::OutOfService,
             Self::Failed { .. } => ErrorCode::StorageFailed,
             Self::Closed => ErrorCode::ShuttingDown,
@@ -180,6 +185,10 @@ pub(super) struct Shared {
     pub(super) raft: openraft::Raft<RaftTypes>,
     storage: QuorumStorage,
     role: watch::Receiver<Role>,
+    /// A snapshot that another member is sending.
+    pub(super) arriving: Mutex<Option<Arriving>>,
+    /// One change of the membership at a time.
+    pub(super) changing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -202,10 +211,8 @@ impl Quorum {
     ///
     /// # Errors
     /// [`QuorumError`].
-    pub async fn start<N>(storage: QuorumStorage, network: N, beginning: Beginning) -> Result<Self, QuorumError>
-    where
-        N: RaftNetworkFactory<RaftTypes>,
-    {
+    pub async fn start(storage: QuorumStorage, peers: Peers, beginning: Beginning) -> Result<Self, QuorumError> {
+        let network = PeerNetwork::new(peers, storage.machine.image());
         let config = openraft::Config {
             cluster_name: "tidelog".into(),
             heartbeat_interval: HEARTBEAT_MS,
@@ -235,7 +242,8 @@ impl Quorum {
         }
         let metrics = raft.metrics();
         let (role, watched) = watch::channel(Role::Follower { leader: None });
-        let shared = Arc::new(Shared { raft, storage, role: watched });
+        let shared =
+            Arc::new(Shared { raft, storage, role: watched, arriving: Mutex::default(), changing: Mutex::default() });
         tokio::spawn(follow(Arc::downgrade(&shared), metrics, role));
         Ok(Self { shared })
     }
@@ -281,6 +289,14 @@ impl Quorum {
     #[must_use]
     pub fn leader(&self) -> Option<Member> {
         self.shared.raft.metrics().borrow().current_leader
+    }
+
+    /// The member that leads and where it can be dialled, if that is another and known.
+    #[must_use]
+    pub fn leader_elsewhere(&self) -> Option<(Member, Address)> {
+        let leader = self.leader().filter(|leader| *leader != self.member())?;
+        let address = self.members().into_iter().find(|known| known.member == leader)?.address;
+        Some((leader, address_of(&self.image().borrow(), leader, &address)))
     }
 
     /// True where the quorum is this broker alone.

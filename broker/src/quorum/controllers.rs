@@ -9,20 +9,22 @@ use tokio::sync::{Mutex, watch};
 
 use super::consensus::{Quorum, QuorumError, Role};
 use crate::clock;
+use crate::member::{Address, Member};
 
 /// The way to read and change metadata.
 #[derive(Clone, Debug)]
 pub struct Controllers {
     quorum: Quorum,
-    /// A decision must see the records of the one before it.
-    one_at_a_time: Arc<Mutex<()>>,
+    /// The leadership for which this broker has begun a controller's epoch. Held while something is decided: a decision must see the
+    /// records of the one before it.
+    office: Arc<Mutex<Option<u64>>>,
 }
 
 impl Controllers {
     /// Over a quorum.
     #[must_use]
     pub fn new(quorum: Quorum) -> Self {
-        Self { quorum, one_at_a_time: Arc::default() }
+        Self { quorum, office: Arc::default() }
     }
 
     /// The newest image.
@@ -35,6 +37,30 @@ impl Controllers {
     #[must_use]
     pub fn images(&self) -> watch::Receiver<Arc<ClusterImage>> {
         self.quorum.image()
+    }
+
+    /// The quorum that makes metadata hold.
+    #[must_use]
+    pub fn quorum(&self) -> &Quorum {
+        &self.quorum
+    }
+
+    /// Whether the controller runs here.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.quorum.role()
+    }
+
+    /// Whether the controller runs here, and changes of that.
+    #[must_use]
+    pub fn roles(&self) -> watch::Receiver<Role> {
+        self.quorum.roles()
+    }
+
+    /// The broker that runs the controller and where it can be dialled, if that is another and known.
+    #[must_use]
+    pub fn leader_elsewhere(&self) -> Option<(Member, Address)> {
+        self.quorum.leader_elsewhere()
     }
 
     /// The broker that runs the controller, if it is known.
@@ -67,11 +93,42 @@ impl Controllers {
         })
     }
 
+    /// Begins a controller's epoch where this broker leads and has not done so yet, so that whoever led before is known to be
+    /// superseded even while nothing is asked for.
+    ///
+    /// # Errors
+    /// As [`Controllers::submit`].
+    pub async fn take_office(&self) -> Result<(), WireError> {
+        let mut office = self.office.lock().await;
+        self.hold_office(&mut office).await
+    }
+
     async fn decide(&self, command: Command) -> Result<(Reply, MetadataIndex), WireError> {
-        let _turn = self.one_at_a_time.lock().await;
+        let mut office = self.office.lock().await;
+        self.hold_office(&mut office).await?;
+        self.settle(&command).await
+    }
+
+    async fn hold_office(&self, office: &mut Option<u64>) -> Result<(), WireError> {
+        match self.quorum.role() {
+            Role::Leader { term, .. } if *office == Some(term) => Ok(()),
+            Role::Leader { term, broker } => {
+                self.settle(&Command::BeginControllerEpoch { broker_id: broker }).await?;
+                *office = Some(term);
+                Ok(())
+            }
+            // Its image may be old: it must not even say no.
+            Role::Follower { leader } => match self.quorum.failure() {
+                Some(why) => Err(wire_error(&QuorumError::OutOfService { why })),
+                None => Err(wire_error(&QuorumError::NotLeader { leader })),
+            },
+        }
+    }
+
+    async fn settle(&self, command: &Command) -> Result<(Reply, MetadataIndex), WireError> {
         loop {
             let image = self.image();
-            let decision = Controller::new((*image).clone()).handle(&command, clock::now())?;
+            let decision = Controller::new((*image).clone()).handle(command, clock::now())?;
             if decision.records.is_empty() {
                 return Ok((decision.reply, image.as_of()));
             }
@@ -79,7 +136,7 @@ impl Controllers {
                 Ok(index) => return Ok((decision.reply, index)),
                 // Something that was under way before is settled now; what was decided without it is void.
                 Err(QuorumError::Superseded) => {}
-                Err(error) => return Err(WireError::new(error.code(), error.to_string())),
+                Err(error) => return Err(wire_error(&error)),
             }
         }
     }
@@ -89,9 +146,13 @@ impl Controllers {
     /// # Errors
     /// Where the disk refuses.
     pub async fn close(&self) -> Result<(), QuorumError> {
-        let _turn = self.one_at_a_time.lock().await;
+        let _turn = self.office.lock().await;
         self.quorum.close().await
     }
+}
+
+fn wire_error(error: &QuorumError) -> WireError {
+    WireError::new(error.code(), error.to_string())
 }
 
 #[cfg(test)]
@@ -103,7 +164,8 @@ mod tests {
     use tidelog_protocol::TopicId;
 
     use super::*;
-    use crate::quorum::{Address, Beginning, NoPeers, QuorumStorage, StorageOptions};
+    use crate::peer::{PeerIdentity, Peers};
+    use crate::quorum::{Beginning, QuorumStorage, StorageOptions};
 
     fn create(name: &str, id: u8) -> Command {
         let (name, configs) = (name.to_string(), Vec::new());
@@ -124,10 +186,12 @@ mod tests {
         let broker_id = BrokerId(1);
         let data = Arc::new(DataDir::open(Arc::new(OsDisk), folder.path(), None).unwrap());
         let incarnation = data.format().incarnation;
+        let identity =
+            PeerIdentity { cluster: data.format().cluster, member: Member { broker: broker_id, incarnation } };
         let address = Address { host: "localhost".into(), port: 9092 };
         let options = StorageOptions { data, flusher: FlusherHandle::detached(), broker: broker_id, address };
         let storage = QuorumStorage::open(options).unwrap();
-        let quorum = Quorum::start(storage, NoPeers, Beginning::Found).await.unwrap();
+        let quorum = Quorum::start(storage, Peers::new(identity), Beginning::Found).await.unwrap();
         quorum.leads().await.unwrap();
         let controllers = Controllers::new(quorum);
         let register = RegisterBroker {

@@ -1,7 +1,8 @@
 //! Metadata and the way to change it. In flow order:
 //! - [`controllers`]: takes a command, lets the pure controller decide, proposes its records, waits until they hold.
 //! - `consensus`: the seam: propose many records as one entry, watch the image, know the role and the members.
-//! - `raft_types`, `entry_batch`, `network`: what travels between the members.
+//! - `membership`: who belongs to it.
+//! - `raft_types`, `entry_batch`, `network`, `rpc`: what travels between the members.
 //! - `log_store`, `journal_thread`, `journal`, `marks`: the log, the vote and what was purged, durable before anybody is told.
 //! - `state_machine`, `snapshot`: what settled entries make.
 //! - `storage`, `one_broker_log`: opening all of it, also what a release without a quorum left.
@@ -17,11 +18,13 @@ mod journal;
 mod journal_thread;
 mod log_store;
 mod marks;
+mod membership;
 mod network;
 mod one_broker_log;
 #[cfg(test)]
 mod one_voter;
 mod raft_types;
+mod rpc;
 mod snapshot;
 mod state_machine;
 mod storage;
@@ -30,6 +33,5 @@ mod storage_suite;
 
 pub use consensus::{Beginning, MemberStatus, Quorum, QuorumError, Role};
 pub use controllers::Controllers;
-pub use network::NoPeers;
-pub use raft_types::{Address, Member};
+pub use membership::VOTERS_MAX;
 pub use storage::{OpenStorageError, QuorumStorage, StorageOptions};

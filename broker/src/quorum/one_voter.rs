@@ -11,7 +11,9 @@ use tidelog_log::{DataDir, Disk, FlusherHandle, OsDisk};
 use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, IncarnationId, MetadataIndex};
 
 use super::journal::FOLDER;
-use super::{Address, Beginning, NoPeers, Quorum, QuorumError, QuorumStorage, StorageOptions};
+use super::{Beginning, Quorum, QuorumError, QuorumStorage, StorageOptions};
+use crate::member::{Address, Member};
+use crate::peer::{PeerIdentity, Peers};
 
 async fn start(folder: &Path, disk: Arc<dyn Disk>) -> Quorum {
     let data = loop {
@@ -22,8 +24,10 @@ async fn start(folder: &Path, disk: Arc<dyn Disk>) -> Quorum {
         }
     };
     let address = Address { host: "localhost".into(), port: 9092 };
+    let member = Member { broker: BrokerId(1), incarnation: data.format().incarnation };
+    let peers = Peers::new(PeerIdentity { cluster: data.format().cluster, member });
     let options = StorageOptions { data, flusher: FlusherHandle::detached(), broker: BrokerId(1), address };
-    let quorum = Quorum::start(QuorumStorage::open(options).unwrap(), NoPeers, Beginning::Found).await.unwrap();
+    let quorum = Quorum::start(QuorumStorage::open(options).unwrap(), peers, Beginning::Found).await.unwrap();
     quorum.leads().await.unwrap();
     quorum
 }

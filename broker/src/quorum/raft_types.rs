@@ -6,45 +6,13 @@ use std::fmt;
 use bytes::Bytes;
 use openraft::{CommittedLeaderId, LogId, Membership, Vote};
 use tidelog_protocol::messages::{RaftBallot, RaftMember, RaftMemberAddress, RaftMembership, RaftPosition, RaftVoters};
-use tidelog_protocol::{BrokerId, IncarnationId, MetadataIndex, ProtocolVersion};
+use tidelog_protocol::{MetadataIndex, ProtocolVersion};
+
+pub use crate::member::{Address, Member};
 
 /// The version at which everything is written to disk. A field that is added to what lies there raises it, and the readers
 /// then tell old from new by what stands beside it.
 pub(super) const ON_DISK: ProtocolVersion = ProtocolVersion(1);
-
-/// A member of the quorum: one life of a broker's data folder. A broker whose disk was wiped is another member, so it
-/// cannot vote twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Member {
-    /// The broker.
-    pub broker: BrokerId,
-    /// Which life of its data folder.
-    pub incarnation: IncarnationId,
-}
-
-impl fmt::Display for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "broker {} ({})", self.broker, self.incarnation)
-    }
-}
-
-/// Where a member can be dialled.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Address {
-    /// Host name or IP address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
 
 /// What is proposed: metadata records that hold together or not at all, and the image that they were decided on. Where another
 /// proposal came in between, they do not follow from what holds then, and are left out by every member alike.

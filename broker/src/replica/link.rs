@@ -9,7 +9,7 @@ use tidelog_protocol::api::{Api, OneWay, Request};
 use tidelog_protocol::frame::{
     self, Flags, FrameError, FrameKind, FrameLimits, HEADER_BYTES, Header, PREFACE_BYTES, Preface,
 };
-use tidelog_protocol::messages::{Fault, HelloRequest, HelloResponse, PingRequest};
+use tidelog_protocol::messages::{Fault, HelloRequest, HelloResponse, PeerHello, PingRequest};
 use tidelog_protocol::{BrokerId, CorrelationId, Message, ProtocolVersion, WireError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -124,7 +124,14 @@ impl Link {
             heard_at: now,
             pinged_at: now,
         };
-        link.request(&HelloRequest { client_id: format!("broker {}", node.broker_id), software: SOFTWARE.into() }, 0);
+        let peer = PeerHello {
+            cluster_id: node.cluster_id,
+            broker_id: node.broker_id,
+            incarnation: node.member.incarnation,
+            expects: Some(leader),
+        };
+        let client_id = format!("broker {}", node.broker_id);
+        link.request(&HelloRequest { client_id, software: SOFTWARE.into(), peer: Some(peer) }, 0);
         loop {
             while !link.leaving.is_empty() {
                 link.writes.write_buf(&mut link.leaving).await?;

@@ -66,6 +66,7 @@ async fn introduce(
     let hello = HelloRequest {
         client_id: greeting.client_id.clone(),
         software: concat!("tidelog-client ", env!("CARGO_PKG_VERSION")).into(),
+        peer: None,
     };
     let body = hello.to_body(version);
     let header = Header {

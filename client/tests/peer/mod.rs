@@ -267,6 +267,7 @@ fn hello() -> HelloResponse {
         batch_bytes_max: 1 << 20,
         requests_in_flight_max: 1_000,
         apis: Vec::new(),
+        incarnation: IncarnationId::default(),
     }
 }
 

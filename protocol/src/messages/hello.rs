@@ -1,7 +1,21 @@
 //! Hello: the first exchange on every connection.
 
-use crate::ids::{BrokerId, ClusterId};
+use crate::ids::{BrokerId, ClusterId, IncarnationId};
 use crate::message;
+
+message! {
+    /// A broker introduces itself to another. Either side refuses the other as WrongPeer where something does not match.
+    pub struct PeerHello {
+        /// The cluster that it belongs to.
+        2 cluster_id: ClusterId,
+        /// The broker that dials.
+        2 broker_id: BrokerId,
+        /// Which life of its data folder.
+        2 incarnation: IncarnationId,
+        /// The broker that it means to dial; absent where it takes any.
+        2 expects: Option<BrokerId>,
+    }
+}
 
 message! {
     /// The client introduces itself.
@@ -10,6 +24,8 @@ message! {
         1 client_id: String,
         /// Name and version of the client library.
         1 software: String,
+        /// Which broker it is; absent where it is none.
+        2 peer: Option<PeerHello>,
     }
 }
 
@@ -40,5 +56,7 @@ message! {
         1 requests_in_flight_max: u32,
         /// What it serves.
         1 apis: Vec<ServedApi>,
+        /// Which life of its data folder.
+        2 incarnation: IncarnationId,
     }
 }

@@ -163,7 +163,14 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<PartitionMetadata>(),
         nested_spec::<PartitionProgress>(),
         nested_spec::<PartitionReplicas>(),
+        nested_spec::<PeerHello>(),
         nested_spec::<Position>(),
+        nested_spec::<RaftBallot>(),
+        nested_spec::<RaftMember>(),
+        nested_spec::<RaftMemberAddress>(),
+        nested_spec::<RaftMembership>(),
+        nested_spec::<RaftPosition>(),
+        nested_spec::<RaftVoters>(),
         nested_spec::<ReplicaAssignment>(),
         nested_spec::<ServedApi>(),
         nested_spec::<TopicDescription>(),
@@ -189,7 +196,7 @@ pub fn wire_enums() -> Vec<(&'static str, Values)> {
             ),)*]
         };
     }
-    values![Acks BrokerStanding Isolation LogHealth PartitionFilter PositionKind ReplicaStreamOutcome]
+    values![Acks BrokerStanding Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaStreamOutcome VoterChange]
 }
 
 fn enums() -> String {

@@ -1,0 +1,40 @@
+//! Forward: does what another broker was asked for, if the controller runs here.
+
+use std::sync::Arc;
+
+use tidelog_protocol::api::Api;
+use tidelog_protocol::messages::{
+    AlterTopicRequest, CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, ForwardRequest,
+    ForwardResponse, RegisterBrokerRequest,
+};
+use tidelog_protocol::{ErrorCode, Message, ProtocolVersion, WireError};
+
+use super::Handle;
+use crate::change::{Change, decide};
+use crate::node::Node;
+use crate::session::Session;
+
+impl Handle for ForwardRequest {
+    async fn handle(self, node: &Arc<Node>, session: &Arc<Session>) -> Result<ForwardResponse, WireError> {
+        session.member()?;
+        match Api::from_u16(self.api) {
+            Some(Api::CreateTopic) => forwarded::<CreateTopicRequest>(node, &self).await,
+            Some(Api::DeleteTopic) => forwarded::<DeleteTopicRequest>(node, &self).await,
+            Some(Api::AlterTopic) => forwarded::<AlterTopicRequest>(node, &self).await,
+            Some(Api::CreatePartitions) => forwarded::<CreatePartitionsRequest>(node, &self).await,
+            Some(Api::RegisterBroker) => forwarded::<RegisterBrokerRequest>(node, &self).await,
+            _ => {
+                let sentence = format!("requests of API {} are not handed on; upgrade the older broker", self.api);
+                Err(WireError::new(ErrorCode::Unsupported, sentence))
+            }
+        }
+    }
+}
+
+async fn forwarded<R: Change>(node: &Arc<Node>, forward: &ForwardRequest) -> Result<ForwardResponse, WireError> {
+    let version = ProtocolVersion::CURRENT;
+    let request = R::from_body(&forward.body, version)
+        .map_err(|error| WireError::new(ErrorCode::Malformed, format!("{} does not parse: {error}", R::NAME)))?;
+    let (response, as_of) = decide(node, request).await?;
+    Ok(ForwardResponse { as_of, body: response.to_body(version).freeze() })
+}

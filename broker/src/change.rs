@@ -1,0 +1,133 @@
+//! Requests that change metadata. The broker that runs the controller decides on them; every other hands them on to it, and answers once its
+//! own image has what was decided. Knows nothing of the rules.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidelog_coordination::{Command, Reply as Decided};
+use tidelog_protocol::api::Request;
+use tidelog_protocol::messages::ForwardRequest;
+use tidelog_protocol::{ErrorCode, Message, MetadataIndex, ProtocolVersion, WireError};
+use tokio::time::timeout_at;
+
+use crate::node::Node;
+use crate::peer::{Lane, PeerError};
+use crate::quorum::Role;
+
+/// How long a change may wait for a controller where the client sets no limit.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Pause before the controller is looked for again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A request that changes metadata.
+pub(crate) trait Change: Request {
+    /// What the controller is asked to do.
+    fn command(self, node: &Node) -> Command;
+
+    /// The answer, from what it decided and the metadata as of which that holds.
+    ///
+    /// # Errors
+    /// Where it decided something else, which is a bug.
+    fn answer(decided: Decided, as_of: MetadataIndex) -> Result<Self::Response, WireError>;
+}
+
+/// Does it wherever the controller runs, and waits until it can be seen here.
+///
+/// # Errors
+/// What the controller says; NoQuorum where there is none in time.
+pub(crate) async fn change<R: Change>(
+    node: &Arc<Node>,
+    request: R,
+    deadline: Option<Instant>,
+) -> Result<R::Response, WireError> {
+    let (response, as_of) = settle(node, request, deadline.unwrap_or_else(|| Instant::now() + PATIENCE)).await?;
+    node.registry.applied(as_of).await;
+    Ok(response)
+}
+
+/// Does it wherever the controller runs. Says as of which metadata it holds.
+///
+/// # Errors
+/// As [`change`].
+pub(crate) async fn settle<R: Change>(
+    node: &Arc<Node>,
+    request: R,
+    deadline: Instant,
+) -> Result<(R::Response, MetadataIndex), WireError> {
+    loop {
+        let asked = match node.controllers.role() {
+            // Where the quorum has stopped here, the controller says why.
+            Role::Follower { .. } if node.controllers.failure().is_none() => hand_on(node, &request, deadline).await,
+            _ => decide(node, request.clone()).await,
+        };
+        match asked {
+            Err(error) if error.code == ErrorCode::NotController => {
+                // Nothing was done; there will be another one soon.
+                if Instant::now() + PAUSE >= deadline {
+                    return Err(no_controller());
+                }
+                let mut roles = node.controllers.roles();
+                roles.mark_unchanged();
+                let _ = timeout_at((Instant::now() + PAUSE).into(), roles.changed()).await;
+            }
+            asked => return asked,
+        }
+    }
+}
+
+/// Lets the controller here decide.
+///
+/// # Errors
+/// What it says; NotController where it is elsewhere.
+pub(crate) async fn decide<R: Change>(node: &Arc<Node>, request: R) -> Result<(R::Response, MetadataIndex), WireError> {
+    let (decided, as_of) = node.controllers.submit(request.command(node)).await?;
+    Ok((R::answer(decided, as_of)?, as_of))
+}
+
+async fn hand_on<R: Change>(
+    node: &Arc<Node>,
+    request: &R,
+    deadline: Instant,
+) -> Result<(R::Response, MetadataIndex), WireError> {
+    // In the newest form: the receiver reads it by the version of the connection that carries it.
+    let (api, version) = (R::API as u16, ProtocolVersion::CURRENT);
+    let forward = ForwardRequest { api, body: request.to_body(version).freeze() };
+    let (as_of, body) = to_controller(node, forward, deadline).await.map(|answer| (answer.as_of, answer.body))?;
+    let response = R::Response::from_body(&body, version).map_err(|error| {
+        WireError::new(ErrorCode::Internal, format!("the controller's answer does not parse: {error}"))
+    })?;
+    Ok((response, as_of))
+}
+
+/// Asks the broker that runs the controller.
+///
+/// # Errors
+/// What it says; NotController where it cannot be reached or is not known, and nothing was asked.
+pub(crate) async fn to_controller<R: Request>(
+    node: &Arc<Node>,
+    request: R,
+    deadline: Instant,
+) -> Result<R::Response, WireError> {
+    let Some((leader, address)) = node.controllers.leader_elsewhere() else { return Err(no_controller_yet()) };
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let link = node.peers.link(leader, &address, Lane::Requests);
+    match link.request(request, Vec::new(), patience).await {
+        Ok((response, _)) => Ok(response),
+        Err(PeerError::Refused(error)) if error.code == ErrorCode::WrongPeer => Err(no_controller_yet()),
+        Err(PeerError::Refused(error)) => Err(error),
+        Err(PeerError::Unreachable(_) | PeerError::Busy) => Err(no_controller_yet()),
+        Err(error @ (PeerError::Lost(_) | PeerError::TimedOut)) => {
+            let sentence = format!("{leader} was asked, which runs the controller: {error}; it may still happen");
+            Err(WireError::new(ErrorCode::DeadlineExceeded, sentence))
+        }
+    }
+}
+
+fn no_controller_yet() -> WireError {
+    WireError::new(ErrorCode::NotController, "the broker that runs the controller cannot be reached")
+}
+
+fn no_controller() -> WireError {
+    let sentence = "no broker runs the controller: a majority of the metadata quorum is missing, or cannot be reached from here; nothing was changed";
+    WireError::new(ErrorCode::NoQuorum, sentence)
+}

@@ -1,0 +1,157 @@
+//! How a broker becomes part of a cluster that is there: learns its id, is taken into the metadata quorum, registers. Knows nothing of
+//! what it will hold.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidelog_protocol::messages::{JoinClusterRequest, PingRequest, RegisterBrokerRequest};
+use tidelog_protocol::{BrokerEpoch, ClusterId, ErrorCode, WireError};
+use tracing::{info, warn};
+
+use crate::change;
+use crate::member::Address;
+use crate::node::Node;
+use crate::peer::{PeerError, dial_once};
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Pause before a question is asked again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long a broker of the cluster is looked for.
+const SEARCH: Duration = Duration::from_secs(60);
+
+/// Why a broker does not become part of a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Nobody is there.
+    #[error("cannot join the cluster at {contact}: {error}; set join to a broker of the cluster that is running")]
+    Unreachable {
+        /// Who was asked.
+        contact: Address,
+        /// Why there is no answer.
+        error: PeerError,
+    },
+    /// It does not take this broker.
+    #[error("the cluster at {contact} does not take this broker: {error}")]
+    Refused {
+        /// Who was asked.
+        contact: Address,
+        /// What it said.
+        error: WireError,
+    },
+    /// Others could not dial it.
+    #[error("other brokers cannot dial {address}: set advertise to the HOST:PORT at which they reach this one")]
+    Advertise {
+        /// What it would tell them.
+        address: Address,
+    },
+}
+
+/// The cluster that a broker at `contact` belongs to, if it answers now.
+///
+/// # Errors
+/// [`PeerError`].
+pub(crate) async fn cluster_at(contact: &Address) -> Result<ClusterId, PeerError> {
+    Ok(dial_once(contact, None, &PingRequest {}, PATIENCE).await?.0.cluster_id)
+}
+
+/// The cluster that a broker at `contact` belongs to, as soon as it answers.
+///
+/// # Errors
+/// [`JoinError::Unreachable`] where nobody has answered for a minute.
+pub(crate) async fn find_cluster(contact: &Address) -> Result<ClusterId, JoinError> {
+    let give_up_at = Instant::now() + SEARCH;
+    loop {
+        match cluster_at(contact).await {
+            Ok(cluster) => return Ok(cluster),
+            Err(PeerError::Refused(error)) => return Err(JoinError::Refused { contact: contact.clone(), error }),
+            Err(error) if Instant::now() >= give_up_at => {
+                return Err(JoinError::Unreachable { contact: contact.clone(), error });
+            }
+            Err(error) => {
+                warn!(%contact, %error, "the cluster does not answer yet; asking again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Is taken into the metadata quorum by asking at `contact`, unless this broker belongs to it already.
+///
+/// # Errors
+/// [`JoinError`].
+pub(crate) async fn be_taken_in(node: &Arc<Node>, contact: &Address, address: &Address) -> Result<(), JoinError> {
+    let quorum = node.controllers.quorum();
+    let member = quorum.member();
+    let is_member = || quorum.members().iter().any(|known| known.member == member);
+    if is_member() {
+        return Ok(());
+    }
+    if address.host == "0.0.0.0" || address.host == "::" {
+        return Err(JoinError::Advertise { address: address.clone() });
+    }
+    let request = JoinClusterRequest {
+        cluster_id: node.cluster_id,
+        broker_id: member.broker,
+        incarnation: member.incarnation,
+        host: address.host.clone(),
+        port: address.port,
+    };
+    let give_up_at = Instant::now() + SEARCH;
+    loop {
+        let error = match dial_once(contact, None, &request, PATIENCE).await {
+            Ok(_) => break,
+            Err(PeerError::Refused(error)) if is_final(&error) => {
+                return Err(JoinError::Refused { contact: contact.clone(), error });
+            }
+            Err(error) => error,
+        };
+        // The answer may have been lost after it was done.
+        if is_member() {
+            break;
+        }
+        if Instant::now() >= give_up_at {
+            return Err(JoinError::Unreachable { contact: contact.clone(), error });
+        }
+        warn!(%contact, %error, "not taken into the cluster yet; asking again");
+        tokio::time::sleep(PAUSE).await;
+    }
+    info!(%member, %contact, "taken into the cluster");
+    Ok(())
+}
+
+fn is_final(error: &WireError) -> bool {
+    error.code == ErrorCode::BrokerIdTaken || !error.code.is_retriable()
+}
+
+/// Registers with the controller, wherever it runs, and waits until the metadata here is as new as the registration. Waits for a
+/// majority of the quorum for as long as it takes.
+///
+/// # Errors
+/// What the controller says.
+pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<BrokerEpoch, WireError> {
+    let member = node.member;
+    loop {
+        let request = RegisterBrokerRequest {
+            cluster_id: node.cluster_id,
+            broker_id: member.broker,
+            incarnation: member.incarnation,
+            host: address.host.clone(),
+            port: address.port,
+            rack: None,
+            closed_cleanly: None,
+        };
+        match change::settle(node, request, Instant::now() + PATIENCE).await {
+            Ok((registered, as_of)) => {
+                let mut images = node.controllers.images();
+                // The sender lives as long as the quorum.
+                let _ = images.wait_for(|image| image.as_of() >= as_of).await;
+                return Ok(registered.broker_epoch);
+            }
+            Err(error) if matches!(error.code, ErrorCode::NoQuorum | ErrorCode::DeadlineExceeded) => {
+                warn!(%error, "this broker cannot register yet; it serves no clients until it can");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Changing who belongs to the quorum. Only its leader does; each change is settled by a majority of the old and of the new voters. Knows
+//! nothing of who asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
+use tidelog_protocol::messages::{RaftMembership, VoterChange};
+use tidelog_protocol::{BrokerId, ErrorCode, WireError};
+use tracing::info;
+
+use super::consensus::{MemberStatus, Quorum, Role};
+use super::raft_types::{Address, Member, membership_message};
+use crate::peer::{Lane, Peers};
+
+/// The most voters: more make every change slower and survive no more in practice.
+pub const VOTERS_MAX: usize = 5;
+/// How long a change may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Entries that a learner may lag when it becomes a voter.
+const LAG_MAX: u64 = 50;
+/// How long somebody who may be there has to say so.
+const PING_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Quorum {
+    /// Everyone who belongs to the quorum, as messages carry it.
+    #[must_use]
+    pub fn membership(&self) -> RaftMembership {
+        let stored = self.shared.raft.metrics().borrow().membership_config.clone();
+        membership_message(stored.membership())
+    }
+
+    /// Takes a member in as a learner; one that is in stays what it is.
+    ///
+    /// # Errors
+    /// BrokerIdTaken where another life of the broker's folder is there; NotController elsewhere than at the leader.
+    pub async fn take_in(&self, member: Member, address: Address, peers: &Peers) -> Result<RaftMembership, WireError> {
+        let _turn = self.shared.changing.lock().await;
+        self.check_leads()?;
+        let members = self.members();
+        if members.iter().any(|known| known.member == member && known.address == address) {
+            return Ok(self.membership());
+        }
+        let earlier = members.iter().find(|known| known.member.broker == member.broker && known.member != member);
+        if let Some(earlier) = earlier {
+            self.give_up(earlier, peers).await?;
+        }
+        info!(%member, %address, "taken into the metadata quorum");
+        self.change(ChangeMembers::SetNodes(BTreeMap::from([(member, address)]))).await?;
+        Ok(self.membership())
+    }
+
+    /// Promotes, demotes or removes the member that a broker is; what is so already stays so.
+    ///
+    /// # Errors
+    /// InvalidVoters; UnknownBroker; NotController elsewhere than at the leader.
+    pub async fn change_voters(&self, broker: BrokerId, change: VoterChange) -> Result<RaftMembership, WireError> {
+        let _turn = self.shared.changing.lock().await;
+        self.check_leads()?;
+        let members = self.members();
+        let Some(MemberStatus { member, is_voter, .. }) = members.iter().find(|known| known.member.broker == broker)
+        else {
+            if change == VoterChange::Remove {
+                return Ok(self.membership());
+            }
+            let sentence = format!("broker {broker} does not belong to the metadata quorum; it joins by --join");
+            return Err(WireError::new(ErrorCode::UnknownBroker, sentence));
+        };
+        let (member, only) = (*member, BTreeSet::from([*member]));
+        let voters = members.iter().filter(|known| known.is_voter).count();
+        if *is_voter && change != VoterChange::Promote && voters == 1 {
+            let sentence = format!("broker {broker} is the last voter: promote another first");
+            return Err(WireError::new(ErrorCode::InvalidVoters, sentence));
+        }
+        info!(%member, ?change, "the metadata quorum changes");
+        match (change, is_voter) {
+            (VoterChange::Promote, true) | (VoterChange::Demote, false) => {}
+            (VoterChange::Promote, false) if voters >= VOTERS_MAX => {
+                let sentence = format!("there are {voters} voters already, {VOTERS_MAX} at most: demote another first");
+                return Err(WireError::new(ErrorCode::InvalidVoters, sentence));
+            }
+            (VoterChange::Promote, false) => {
+                self.caught_up(member).await?;
+                self.change(ChangeMembers::AddVoterIds(only)).await?;
+            }
+            (VoterChange::Demote, true) => self.change(ChangeMembers::RemoveVoters(only)).await?,
+            (VoterChange::Remove, true) => {
+                self.change(ChangeMembers::RemoveVoters(only.clone())).await?;
+                self.change(ChangeMembers::RemoveNodes(only)).await?;
+            }
+            (VoterChange::Remove, false) => self.change(ChangeMembers::RemoveNodes(only)).await?,
+        }
+        Ok(self.membership())
+    }
+
+    /// Forgets an earlier life of a broker's folder, unless it is still there.
+    async fn give_up(&self, earlier: &MemberStatus, peers: &Peers) -> Result<(), WireError> {
+        let MemberStatus { member, address, is_voter } = earlier;
+        let link = peers.link(*member, address, Lane::Requests);
+        let ping = tidelog_protocol::messages::PingRequest {};
+        let is_there = *member == self.member() || link.request(ping, Vec::new(), PING_PATIENCE).await.is_ok();
+        if is_there {
+            let sentence = format!("{member} is there at {address}: give the new broker another broker_id");
+            return Err(WireError::new(ErrorCode::BrokerIdTaken, sentence));
+        }
+        info!(%member, "given up: another life of its data folder takes its place");
+        let only = BTreeSet::from([*member]);
+        if *is_voter {
+            self.change(ChangeMembers::RemoveVoters(only.clone())).await?;
+        }
+        self.change(ChangeMembers::RemoveNodes(only)).await
+    }
+
+    /// A voter that lags is one that the quorum waits for.
+    async fn caught_up(&self, member: Member) -> Result<(), WireError> {
+        let mut metrics = self.shared.raft.metrics();
+        let caught_up = async {
+            loop {
+                {
+                    let metrics = metrics.borrow_and_update();
+                    let has = metrics.replication.as_ref().and_then(|all| all.get(&member).copied().flatten());
+                    let last = metrics.last_log_index.unwrap_or(0);
+                    if has.is_some_and(|has| has.index + LAG_MAX >= last) || metrics.replication.is_none() {
+                        return;
+                    }
+                }
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, caught_up).await.map_err(|_| {
+            let sentence = format!("{member} has not caught up with the metadata within {PATIENCE:?}: is it running?");
+            WireError::new(ErrorCode::InvalidVoters, sentence)
+        })
+    }
+
+    async fn change(&self, change: ChangeMembers<Member, Address>) -> Result<(), WireError> {
+        // Whoever votes no longer stays as a learner.
+        let changed = tokio::time::timeout(PATIENCE, self.shared.raft.change_membership(change, true)).await;
+        match changed {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(not_controller()),
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::InProgress(_),
+            )))) => {
+                let sentence = "another change of the metadata quorum is under way; try again when it is done";
+                Err(WireError::new(ErrorCode::Overloaded, sentence))
+            }
+            Ok(Err(error)) => Err(WireError::new(ErrorCode::InvalidVoters, error.to_string())),
+            Err(_) => {
+                let sentence = "the metadata quorum did not settle the change in time; whether it will hold is unknown";
+                Err(WireError::new(ErrorCode::DeadlineExceeded, sentence))
+            }
+        }
+    }
+
+    fn check_leads(&self) -> Result<(), WireError> {
+        match self.role() {
+            Role::Leader { .. } => Ok(()),
+            Role::Follower { .. } => Err(not_controller()),
+        }
+    }
+}
+
+fn not_controller() -> WireError {
+    WireError::new(ErrorCode::NotController, "this broker does not lead the metadata quorum")
+}

@@ -1,0 +1,238 @@
+//! Three brokers in this process form one cluster by joining: any of them takes a change of metadata, the leader's loss is survived, a lost
+//! majority is told, and who is not who he says he is stays outside.
+#![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidelog_broker::config::{Advertise, PathText};
+use tidelog_broker::{Broker, Config};
+use tidelog_client::{Client, NewTopic};
+use tidelog_protocol::messages::{
+    ChangeVotersRequest, DescribeTopicsRequest, HelloRequest, MetadataRequest, MetadataResponse, PeerHello,
+    PingRequest, RaftBallot, RaftVoteRequest, VoterChange,
+};
+use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, IncarnationId};
+use tidelog_tests::patience::{wait_until, within_limit};
+use tidelog_tests::raw_connection::RawConnection;
+
+fn config(data: &Path, broker_id: u32, join: Option<&Broker>) -> Config {
+    Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        admin_listen: ([127, 0, 0, 1], 0).into(),
+        data: PathText(data.join(format!("broker-{broker_id}"))),
+        disk_free_min_bytes: 0,
+        broker_id,
+        join: Advertise(join.map(|broker| (broker.address().ip().to_string(), broker.address().port()))),
+        ..Config::default()
+    }
+}
+
+/// A cluster of three voters.
+struct Trio {
+    folder: TempDir,
+    brokers: Vec<Option<Broker>>,
+    configs: Vec<Config>,
+}
+
+impl Trio {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut trio = Self { folder, brokers: Vec::new(), configs: Vec::new() };
+        for id in 1..=3 {
+            let join = trio.brokers.first().and_then(Option::as_ref);
+            let config = config(trio.folder.path(), id, join);
+            let broker = within_limit("a broker to join", Broker::start(config.clone())).await.unwrap();
+            // A broker that starts again is found where it was.
+            trio.configs.push(Config { listen: broker.address(), admin_listen: broker.admin_address(), ..config });
+            trio.brokers.push(Some(broker));
+        }
+        for id in [2, 3] {
+            change_voters(trio.broker(1), id, VoterChange::Promote).await.unwrap();
+        }
+        trio
+    }
+
+    fn broker(&self, id: u32) -> &Broker {
+        self.brokers[id as usize - 1].as_ref().unwrap()
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.iter().flatten()
+    }
+
+    async fn stop(&mut self, id: u32) {
+        self.brokers[id as usize - 1].take().unwrap().shutdown().await.unwrap();
+    }
+
+    async fn start_again(&mut self, id: u32) {
+        let config = self.configs[id as usize - 1].clone();
+        let broker = within_limit("a broker to start again", Broker::start(config)).await.unwrap();
+        self.brokers[id as usize - 1] = Some(broker);
+    }
+}
+
+async fn metadata(broker: &Broker) -> MetadataResponse {
+    let mut raw = RawConnection::introduced(broker.address()).await;
+    raw.call(&MetadataRequest { topics: None }, &[]).await.unwrap()
+}
+
+async fn leader(broker: &Broker) -> u32 {
+    wait_until("a leader of the quorum", async || metadata(broker).await.controller).await.0
+}
+
+async fn change_voters(broker: &Broker, id: u32, change: VoterChange) -> Result<usize, ErrorCode> {
+    let request = ChangeVotersRequest { broker_id: BrokerId(id), change };
+    // Right after a change of leader nobody may be there to decide.
+    for _ in 0..100 {
+        let mut raw = RawConnection::introduced(broker.address()).await;
+        match raw.call(&request, &[]).await {
+            Ok(changed) => return Ok(changed.membership.voters[0].members.len()),
+            Err(error) if error.code == ErrorCode::NotController => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) => return Err(error.code),
+        }
+    }
+    Err(ErrorCode::NotController)
+}
+
+async fn create(broker: &Broker, name: &str) -> Result<(), String> {
+    let client = Client::connect(&broker.address().to_string()).await.map_err(|error| error.to_string())?;
+    let created = client.admin().create_topic(&NewTopic::named(name).partitions(3)).await;
+    created.map(drop).map_err(|error| error.to_string())
+}
+
+async fn topics(broker: &Broker) -> Vec<String> {
+    metadata(broker).await.topics.into_iter().map(|topic| topic.name.as_str().to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_broker_takes_a_change_and_every_broker_sees_it() {
+    let mut trio = Trio::start().await;
+    for id in 1..=3 {
+        create(trio.broker(id), &format!("from-{id}")).await.unwrap();
+        let seen = topics(trio.broker(id)).await;
+        assert!(seen.contains(&format!("from-{id}")), "the answer comes when it can be seen there: {seen:?}");
+    }
+    for id in 1..=3 {
+        wait_until("all topics everywhere", async || (topics(trio.broker(id)).await.len() == 3).then_some(())).await;
+        assert_eq!(metadata(trio.broker(id)).await.brokers.len(), 3);
+    }
+    for id in 1..=3 {
+        trio.stop(id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loss_of_the_leader_gives_another_and_the_lost_one_comes_back() {
+    let mut trio = Trio::start().await;
+    create(trio.broker(2), "before").await.unwrap();
+    for round in 0..3 {
+        let led = leader(trio.living().next().unwrap()).await;
+        trio.stop(led).await;
+        let other = led % 3 + 1;
+        let name = format!("round-{round}");
+        wait_until("another leader", async || create(trio.broker(other), &name).await.ok()).await;
+        assert_ne!(leader(trio.broker(other)).await, led);
+        trio.start_again(led).await;
+        let name = &name;
+        wait_until("the topic at the one that came back", async || {
+            topics(trio.broker(led)).await.contains(name).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_changes_are_refused_with_the_reason_and_reads_go_on() {
+    let mut trio = Trio::start().await;
+    create(trio.broker(1), "before").await.unwrap();
+    wait_until("the topic everywhere", async || {
+        topics(trio.broker(1)).await.contains(&"before".to_string()).then_some(())
+    })
+    .await;
+    trio.stop(2).await;
+    trio.stop(3).await;
+    let refused = wait_until("a refusal", async || create(trio.broker(1), "without").await.err()).await;
+    assert!(refused.contains("majority") || refused.contains("unknown"), "{refused}");
+    assert!(topics(trio.broker(1)).await.contains(&"before".to_string()));
+    trio.start_again(2).await;
+    wait_until("a change with the majority back", async || create(trio.broker(1), "after").await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn voters_are_promoted_demoted_and_removed_but_not_the_last() {
+    let trio = Trio::start().await;
+    assert_eq!(change_voters(trio.broker(3), 3, VoterChange::Promote).await, Ok(3), "what is so stays so");
+    assert_eq!(change_voters(trio.broker(2), 9, VoterChange::Promote).await, Err(ErrorCode::UnknownBroker));
+    assert_eq!(change_voters(trio.broker(1), 3, VoterChange::Demote).await, Ok(2));
+    assert_eq!(change_voters(trio.broker(1), 3, VoterChange::Remove).await, Ok(2));
+    let led = leader(trio.broker(1)).await;
+    let other = if led == 1 { 2 } else { 1 };
+    assert_eq!(change_voters(trio.broker(other), led, VoterChange::Demote).await, Ok(1), "the leader hands over");
+    assert_eq!(change_voters(trio.broker(other), other, VoterChange::Demote).await, Err(ErrorCode::InvalidVoters));
+    assert_eq!(change_voters(trio.broker(other), other, VoterChange::Remove).await, Err(ErrorCode::InvalidVoters));
+    create(trio.broker(led), "by-one-voter").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_id_that_is_there_is_not_given_again_and_joining_twice_changes_nothing() {
+    let mut trio = Trio::start().await;
+    let twin = Config {
+        data: PathText(trio.folder.path().join("twin")),
+        ..config(trio.folder.path(), 2, Some(trio.broker(1)))
+    };
+    let refused = within_limit("a refusal", Broker::start(twin)).await.unwrap_err().to_string();
+    assert!(refused.contains("is there at"), "{refused}");
+    trio.stop(2).await;
+    trio.start_again(2).await;
+    let mut raw = RawConnection::introduced(trio.broker(1).address()).await;
+    let described = raw.call(&MetadataRequest { topics: None }, &[]).await.unwrap();
+    assert_eq!(described.brokers.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_another_cluster_is_refused() {
+    let trio = Trio::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let own = Broker::start(config(folder.path(), 4, None)).await.unwrap();
+    own.shutdown().await.unwrap();
+    let refused = within_limit("a refusal", Broker::start(config(folder.path(), 4, Some(trio.broker(1))))).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("belongs to cluster"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_who_should_be_there_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(config(folder.path(), 1, None)).await.unwrap();
+    let mut plain = RawConnection::introduced(broker.address()).await;
+    let cluster_id = plain.call(&MetadataRequest { topics: None }, &[]).await.unwrap().cluster_id;
+    let peer = PeerHello {
+        cluster_id,
+        broker_id: BrokerId(7),
+        incarnation: IncarnationId([7; 16]),
+        expects: Some(BrokerId(1)),
+    };
+    let hello = |peer: PeerHello| HelloRequest { client_id: String::new(), software: String::new(), peer: Some(peer) };
+    let strangers = [
+        PeerHello { cluster_id: ClusterId([9; 16]), ..peer.clone() },
+        PeerHello { expects: Some(BrokerId(2)), ..peer.clone() },
+        PeerHello { broker_id: BrokerId(1), ..peer.clone() },
+    ];
+    for stranger in strangers {
+        let mut raw = RawConnection::prefaced(broker.address()).await;
+        let error = raw.call(&hello(stranger), &[]).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::WrongPeer, "{error}");
+    }
+    // Who is no broker has no say in the quorum; who is one speaks for itself alone.
+    let ballot = RaftBallot { term: 99, member: None, elected: true };
+    let vote = RaftVoteRequest { ballot, last: None };
+    assert_eq!(plain.call(&vote, &[]).await.unwrap_err().code, ErrorCode::Unsupported);
+    let mut raw = RawConnection::prefaced(broker.address()).await;
+    raw.call(&hello(peer), &[]).await.unwrap();
+    assert_eq!(raw.call(&vote, &[]).await.unwrap_err().code, ErrorCode::WrongPeer);
+    raw.call(&PingRequest {}, &[]).await.unwrap();
+    raw.call(&DescribeTopicsRequest { topics: None }, &[]).await.unwrap();
+    broker.shutdown().await.unwrap();
+}
