@@ -388,6 +388,7 @@ fn assemble(config: Config, started: Instant, parts: Parts, member: Member) -> (
 #[cfg(test)]
 #[allow(clippy::panic, reason = "a planted bug")]
 mod tests {
+    use tidelog_coordination::Command;
     use tidelog_coordination::command::CreateTopic;
     use tidelog_protocol::messages::Acks;
     use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS, ProduceLimits, validate_produce};
