@@ -10,8 +10,8 @@ use tidelog_broker::config::{Advertise, PathText};
 use tidelog_broker::{Broker, Config};
 use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::messages::{
-    ChangeVotersRequest, DescribeTopicsRequest, HelloRequest, MetadataRequest, MetadataResponse, PeerHello,
-    PingRequest, RaftBallot, RaftVoteRequest, VoterChange,
+    AlterTopicRequest, ChangeVotersRequest, ConfigEntry, DescribeTopicsRequest, HelloRequest, MetadataRequest,
+    MetadataResponse, PeerHello, PingRequest, RaftBallot, RaftVoteRequest, VoterChange,
 };
 use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, IncarnationId};
 use tidelog_tests::patience::{wait_until, within_limit};
@@ -189,6 +189,29 @@ async fn a_broker_id_that_is_there_is_not_given_again_and_joining_twice_changes_
     let mut raw = RawConnection::introduced(trio.broker(1).address()).await;
     let described = raw.call(&MetadataRequest { topics: None }, &[]).await.unwrap();
     assert_eq!(described.brokers.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_joins_long_after_gets_the_metadata_by_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Broker::start(config(folder.path(), 1, None)).await.unwrap();
+    create(&first, "topic").await.unwrap();
+    let mut raw = RawConnection::introduced(first.address()).await;
+    let purged = folder.path().join("broker-1/__cluster_metadata-0/purged");
+    let mut changes = 0_u64;
+    while !purged.exists() {
+        changes += 1;
+        assert!(changes < 20_000, "the log of the metadata is never purged");
+        let set = vec![ConfigEntry { key: "retention.ms".into(), value: (1_000 + changes).to_string() }];
+        raw.call(&AlterTopicRequest { name: "topic".into(), set, reset: vec![] }, &[]).await.unwrap();
+    }
+    let second = within_limit("a broker to join", Broker::start(config(folder.path(), 2, Some(&first)))).await.unwrap();
+    assert!(folder.path().join("broker-2/__cluster_metadata-0/snapshot").exists());
+    let mut raw = RawConnection::introduced(second.address()).await;
+    let described = raw.call(&DescribeTopicsRequest { topics: None }, &[]).await.unwrap();
+    let retention = described.topics[0].configs.iter().find(|config| config.key == "retention.ms").unwrap();
+    assert_eq!(retention.value, (1_000 + changes).to_string());
+    create(&second, "another").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
