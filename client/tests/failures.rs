@@ -237,3 +237,22 @@ async fn a_broker_that_leaves_while_it_is_greeted_is_one_to_try_again() {
     let error = Client::connect(&address.to_string()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }) && error.is_retriable(), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_pause_that_is_longer_than_the_delivery_timeout_ends() {
+    let peer = Peer::start(|n| if n == 0 { Reaction::Refuse(ErrorCode::Overloaded) } else { Reaction::Ack }).await;
+    let slow = Backoff { first: Duration::from_millis(400), max: Duration::from_millis(400) };
+    let client = Client::builder().backoff(slow).connect(&peer.address.to_string()).await.unwrap();
+    let producer = client.producer().delivery_timeout(Duration::from_millis(100)).build().unwrap();
+    let topic = producer.topic("t").await.unwrap();
+    let acknowledged = async {
+        // Never without a record on the way, so that there is always one that waits for the next try.
+        let mut deliveries = Vec::new();
+        while !deliveries.iter().any(|delivery: &Delivery| matches!(delivery.now(), Some(Ok(_)))) {
+            deliveries.push(topic.send(None, b"value").await.unwrap());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(deliveries.iter().any(|delivery| matches!(delivery.now(), Some(Err(_)))), "some were given up first");
+    };
+    tokio::time::timeout(Duration::from_secs(30), acknowledged).await.expect("a producer tries again");
+}

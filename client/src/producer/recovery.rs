@@ -1,6 +1,7 @@
 //! Finds the leader of a partition, again and again until one takes the records or their time is over. Knows nothing of batches
 //! but when they expire.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,31 +12,16 @@ use crate::cluster::Purpose;
 /// Runs until the lane is linked, or nothing is left to deliver.
 pub(super) async fn run(partition: Arc<Partition>) {
     loop {
-        let (expired, next, failures, retry_after_ms, failed_at) = {
-            let mut state = partition.lock();
-            let (expired, next) = state.lane.expire(Instant::now());
-            let (failures, error, failed_at) = state.lane.recovery();
-            (expired, next, failures, error.map_or(0, ClientError::retry_after_ms), failed_at)
-        };
-        for settled in expired {
-            partition.tell(settled);
-        }
-        let Some(deadline) = next else {
-            // Records may have come in while the expired ones were told.
-            let drive = partition.lock().lane.begin_drive();
-            if drive {
-                partition.drive();
+        let found = match look(&partition).await {
+            Some(found) => found,
+            None => {
+                // Records may have come in while the expired ones were told.
+                let drive = partition.lock().lane.begin_drive();
+                if drive {
+                    partition.drive();
+                }
+                return;
             }
-            return;
-        };
-        let attempt = async {
-            tokio::time::sleep(partition.shared.cluster.backoff().draw(failures, retry_after_ms)).await;
-            find(&partition, failed_at).await
-        };
-        let found = match tokio::time::timeout_at(deadline.into(), attempt).await {
-            Ok(found) => found,
-            // The next round expires what is due.
-            Err(_) => continue,
         };
         match found {
             Ok(link) => return partition.link(link),
@@ -56,6 +42,30 @@ pub(super) async fn run(partition: Arc<Partition>) {
                 }
                 return;
             }
+        }
+    }
+}
+
+/// One attempt, after its pause. Batches whose time is over meanwhile are given up; `None` where none is left. The attempt goes on for
+/// those that came later: were it begun anew for each, a pause that is longer than the delivery timeout would never end.
+async fn look(partition: &Arc<Partition>) -> Option<Result<Link, ClientError>> {
+    let (failures, retry_after_ms, failed_at) = {
+        let state = partition.lock();
+        let (failures, error, failed_at) = state.lane.recovery();
+        (failures, error.map_or(0, ClientError::retry_after_ms), failed_at)
+    };
+    let mut attempt = pin!(async {
+        tokio::time::sleep(partition.shared.cluster.backoff().draw(failures, retry_after_ms)).await;
+        find(partition, failed_at).await
+    });
+    loop {
+        let (expired, next) = partition.lock().lane.expire(Instant::now());
+        for settled in expired {
+            partition.tell(settled);
+        }
+        // The next round expires what is due.
+        if let Ok(found) = tokio::time::timeout_at(next?.into(), &mut attempt).await {
+            return Some(found);
         }
     }
 }
