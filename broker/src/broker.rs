@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
@@ -19,6 +19,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::housekeeping;
 use crate::joining::{self, JoinError};
+use crate::lease::{self, Lease};
 use crate::member::{Address, Member};
 use crate::metrics::Metrics;
 use crate::net::{self, Listener};
@@ -28,7 +29,10 @@ use crate::peer::{PeerIdentity, Peers};
 use crate::pulse::Pulse;
 use crate::quorum::{Beginning, Controllers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions};
 use crate::replica::Board;
-use crate::{admin_http, replica, scrubber, shutdown};
+use crate::{admin_http, lease_watch, replica, scrubber, shutdown};
+
+/// How long a start waits for the cluster to count on the broker.
+const LEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +167,8 @@ impl Broker {
         let Storage { data, flusher, space, quorum } = open_storage(&config, disk, &own, whose).await?;
         let member = Member { broker: BrokerId(config.broker_id), incarnation: data.format().incarnation };
         let peers = Peers::new(PeerIdentity { cluster: data.format().cluster, member });
+        // Who shares metadata with others in its process is told by them when its lease ends.
+        let keeps_lease = shared.is_none();
         let (controllers, alone) = match (shared, quorum) {
             (Some(SharedMetadata { controllers, .. }), _) => (controllers, true),
             (None, quorum) => {
@@ -172,7 +178,8 @@ impl Broker {
             }
         };
         let parts = Parts { data: data.clone(), flusher: flusher.handle(), space, controllers, peers };
-        let (node, replication) = assemble(config, started, parts, member);
+        let lease = Arc::new(if keeps_lease { Lease::default() } else { Lease::for_ever() });
+        let (node, replication) = assemble(config, started, parts, (member, lease));
         let _end_tasks = [node.draining.clone().drop_guard(), node.connections_close.clone().drop_guard()];
         let mut listener = Some(listener);
         if !alone && let Some(listener) = listener.take() {
@@ -193,9 +200,16 @@ impl Broker {
         tokio::spawn(housekeeping::run(node.clone()));
         tokio::spawn(scrubber::run(node.clone()));
         replica::start(&node, &replication.board, replication.proposed);
+        if keeps_lease {
+            tokio::spawn(lease::keep(node.clone()));
+            tokio::spawn(lease_watch::run(node.clone()));
+        }
         tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
         if let Some(listener) = listener {
             tokio::spawn(net::serve(node.clone(), listener));
+        }
+        if keeps_lease {
+            served(&node).await;
         }
         let (partitions, millis) = (node.registry.len(), started.elapsed().as_millis() as u64);
         info!(%address, admin = %admin_address, data = %node.config.data, cluster = %node.cluster_id, partitions, millis, "{SOFTWARE} is ready");
@@ -350,7 +364,21 @@ async fn open_partitions(node: &Arc<Node>) -> Result<(), StartError> {
     tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))?
 }
 
-fn assemble(config: Config, started: Instant, parts: Parts, member: Member) -> (Arc<Node>, Replication) {
+/// Waits until the cluster counts on this broker, but not for long: what is here can be read without.
+async fn served(node: &Arc<Node>) {
+    let mut standing = node.lease.standing();
+    // The sender lives as long as the node.
+    if tokio::time::timeout(LEASE_PATIENCE, standing.wait_for(|standing| standing.holds)).await.is_err() {
+        warn!("this broker has no lease yet: it leads nothing until the controller answers");
+    }
+}
+
+fn assemble(
+    config: Config,
+    started: Instant,
+    parts: Parts,
+    (member, lease): (Member, Arc<Lease>),
+) -> (Arc<Node>, Replication) {
     let cluster_id = parts.data.format().cluster;
     let metrics = Arc::new(Metrics::new());
     let board = Arc::<Board>::default();
@@ -361,6 +389,7 @@ fn assemble(config: Config, started: Instant, parts: Parts, member: Member) -> (
         space: parts.space,
         metrics: metrics.clone(),
         queue_bytes_max: config.partition_queue_bytes_max,
+        lease: lease.clone(),
         upstream: board.clone(),
         proposals,
         runtime: tokio::runtime::Handle::current(),
@@ -374,6 +403,7 @@ fn assemble(config: Config, started: Instant, parts: Parts, member: Member) -> (
         metrics,
         registry,
         controllers: parts.controllers,
+        lease,
         peers: parts.peers,
         ready: AtomicBool::new(false),
         started,

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tidelog_coordination::{Command, Reply as Decided};
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::ForwardRequest;
-use tidelog_protocol::{ErrorCode, Message, MetadataIndex, ProtocolVersion, WireError};
+use tidelog_protocol::{BrokerId, ErrorCode, Message, MetadataIndex, ProtocolVersion, WireError};
 use tokio::time::timeout_at;
 
+use crate::member::Member;
 use crate::node::Node;
 use crate::peer::{Lane, PeerError};
 use crate::quorum::Role;
@@ -24,11 +25,30 @@ pub(crate) trait Change: Request {
     /// What the controller is asked to do.
     fn command(self, node: &Node) -> Command;
 
+    /// May this broker ask for it? Whoever sends on a request of a client may.
+    ///
+    /// # Errors
+    /// WrongPeer.
+    fn check_sender(&self, _: Member) -> Result<(), WireError> {
+        Ok(())
+    }
+
     /// The answer, from what it decided and the metadata as of which that holds.
     ///
     /// # Errors
     /// Where it decided something else, which is a bug.
     fn answer(decided: Decided, as_of: MetadataIndex) -> Result<Self::Response, WireError>;
+}
+
+/// What a broker asks in its own name, no other may ask.
+///
+/// # Errors
+/// WrongPeer.
+pub(crate) fn speaks_for_itself(sender: Member, broker: BrokerId) -> Result<(), WireError> {
+    if sender.broker == broker {
+        return Ok(());
+    }
+    Err(WireError::new(ErrorCode::WrongPeer, format!("{sender} speaks for broker {broker}")))
 }
 
 /// Does it wherever the controller runs, and waits until it can be seen here.

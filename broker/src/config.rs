@@ -247,6 +247,8 @@ config_table! {
     data: PathText = PathText("tidelog-data".into()), text ("a path");
     /// Number of this broker in its cluster.
     broker_id: u32 = 1, number ["a number" 0u64..=2147483647u64];
+    /// Where this broker stands: replicas are spread over racks, and consumers that name theirs read from the nearest replica. Empty: nowhere.
+    rack: String = String::new(), text ("a name, or nothing");
     /// HOST:PORT that clients are told to connect to. Empty: the address that each client dialled.
     advertise: Advertise = Advertise(None), text ("HOST:PORT, or nothing");
     /// HOST:PORT of a broker whose cluster this one joins at its first start. Empty: it makes a cluster of its own, which others can join.
@@ -273,6 +275,8 @@ config_table! {
     write_timeout_ms: u64 = 60_000, number ["milliseconds" 100u64..=3600000u64];
     /// On shutdown, requests under way may take this long.
     shutdown_timeout_ms: u64 = 10_000, number ["milliseconds" 0u64..=600000u64];
+    /// How often preferred replicas are given back the lead that they lost, where they are in sync again.
+    preferred_leader_interval_ms: u64 = 30_000, number ["milliseconds" 100u64..=86400000u64];
     /// Partitions of a topic that is created without saying how many.
     default_partitions: u32 = 1, number ["a number" 1u64..=10000u64];
     /// Below this much free space in the data folder's file system, produce is refused; it heals when space is freed.

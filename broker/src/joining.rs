@@ -138,7 +138,7 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Brok
             incarnation: member.incarnation,
             host: address.host.clone(),
             port: address.port,
-            rack: None,
+            rack: Some(node.config.rack.clone()).filter(|rack| !rack.is_empty()),
             closed_cleanly: None,
         };
         match change::settle(node, request, Instant::now() + PATIENCE).await {

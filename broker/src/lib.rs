@@ -7,6 +7,7 @@
 //! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
 //! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`: becoming one of them.
+//! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
 //!
@@ -23,6 +24,8 @@ pub mod config;
 pub mod config_sources;
 mod housekeeping;
 mod joining;
+pub mod lease;
+mod lease_watch;
 pub mod logging;
 pub mod member;
 pub mod metrics;

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::lease::Lease;
 use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::partition::Registry;
@@ -38,6 +39,8 @@ pub struct Node {
     pub registry: Registry,
     /// Metadata, and the way to change it.
     pub controllers: Controllers,
+    /// Whether this broker may acknowledge.
+    pub lease: Arc<Lease>,
     /// Links to the other brokers.
     pub peers: Peers,
     /// Set once everything that clients need is there.

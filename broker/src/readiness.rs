@@ -38,6 +38,10 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
             .is_none()
             .then(|| "no broker leads the metadata quorum: a majority is missing".to_string())
     };
+    let fenced = (!node.lease.holds()).then(|| {
+        "the controller does not count on this broker: it has no lease, and leads nothing that others hold too"
+            .to_string()
+    });
     let failed_log =
         node.controllers.failure().map(|why| format!("the metadata log failed: {why}; restart the broker"));
     let metadata = failed_log.or_else(leaderless);
@@ -45,6 +49,7 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
         Check { name: "accepting", fault: drained },
         Check { name: "log-writable", fault: disk },
         Check { name: "disk-space", fault: full },
+        Check { name: "lease", fault: fenced },
         Check { name: "metadata", fault: metadata },
         Check { name: "partitions", fault: poisoned },
     ]

@@ -1,7 +1,7 @@
 //! The end of a broker's life: drain, close the connections, close the logs. Knows nothing of signals.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelog_protocol::{ErrorCode, WireError};
 use tracing::{error, info, warn};
@@ -11,7 +11,10 @@ use crate::partition::Command;
 
 /// Does all of it; the first log that cannot be closed cleanly is the error, the others are closed all the same.
 pub(crate) async fn drain_and_close(node: &Arc<Node>) -> Result<(), WireError> {
+    let began = Instant::now();
     let patience = Duration::from_millis(node.config.shutdown_timeout_ms);
+    hand_over(node, patience / 2).await;
+    let patience = patience.saturating_sub(began.elapsed());
     node.draining.cancel();
     if tokio::time::timeout(patience, drained(node)).await.is_err() {
         let (connections, under_way) = (node.metrics.connections.get(), node.metrics.requests_under_way.get());
@@ -22,6 +25,21 @@ pub(crate) async fn drain_and_close(node: &Arc<Node>) -> Result<(), WireError> {
         warn!("some connections did not end in time");
     }
     close_logs(node).await
+}
+
+/// Lets others take over what this broker leads, where there are others and the controller answers.
+async fn hand_over(node: &Arc<Node>, patience: Duration) {
+    let image = node.controllers.image();
+    let others = image.brokers().any(|broker| broker.broker_id != node.broker_id && !broker.fenced);
+    if !others || !node.lease.holds() {
+        return;
+    }
+    let mut standing = node.lease.standing();
+    node.lease.want_shutdown();
+    match tokio::time::timeout(patience, standing.wait_for(|standing| standing.may_shut_down)).await {
+        Ok(_) => info!("others lead what this broker led"),
+        Err(_) => warn!("not everything that this broker led could be handed over in time"),
+    }
 }
 
 /// Waits until no connection is left: each ends once what it had under way is answered.

@@ -70,6 +70,8 @@ struct Lease {
     broker: Registration,
     fenced: bool,
     heard: Monotonic,
+    /// Only from then on does silence say something.
+    was_heard: bool,
     /// While it is fenced: what it must have applied to serve again. It contains the record that fenced it, so a broker that was
     /// away knows what it lost before it serves.
     must_have_applied: MetadataIndex,
@@ -92,6 +94,7 @@ impl Leases {
                 broker: Registration { broker_id: broker.broker_id, epoch: broker.epoch },
                 fenced: broker.fenced,
                 heard: now,
+                was_heard: false,
                 must_have_applied: image.as_of(),
             };
             let lease = self.held.entry(broker.broker_id).or_insert(fresh);
@@ -117,7 +120,7 @@ impl Leases {
         let broker = registered(image, heartbeat.broker)?;
         self.follow(image, now);
         let Some(lease) = self.held.get_mut(&broker.broker_id) else { return Ok(None) };
-        lease.heard = now;
+        (lease.heard, lease.was_heard) = (now, true);
         let caught_up = heartbeat.applied >= lease.must_have_applied;
         Ok(match heartbeat.intent {
             Intent::ShutDown if !broker.fenced => Some(Command::ShutDownBroker(heartbeat.broker)),
@@ -132,6 +135,21 @@ impl Leases {
     pub fn expired(&self, now: Monotonic) -> impl Iterator<Item = Registration> {
         let ended = move |lease: &&Lease| !lease.fenced && now.ms_since(lease.heard) >= self.lease_ms;
         self.held.values().filter(ended).map(|lease| lease.broker)
+    }
+
+    /// A broker is there at `now`, without having said so: it is asked in the process that runs the controller.
+    pub fn is_here(&mut self, broker: BrokerId, now: Monotonic) {
+        if let Some(lease) = self.held.get_mut(&broker).filter(|lease| !lease.fenced) {
+            (lease.heard, lease.was_heard) = (now, true);
+        }
+    }
+
+    /// The brokers that serve and were not heard of for `silent_ms` at `now`, or never since these leases began: worth a look whether
+    /// they are there at all.
+    pub fn silent(&self, now: Monotonic, silent_ms: u64) -> impl Iterator<Item = Registration> {
+        let silent =
+            move |lease: &&Lease| !lease.fenced && (!lease.was_heard || now.ms_since(lease.heard) >= silent_ms);
+        self.held.values().filter(silent).map(|lease| lease.broker)
     }
 
     /// When the next lease ends if nobody is heard of; `None` while nobody serves.

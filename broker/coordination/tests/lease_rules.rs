@@ -122,3 +122,22 @@ fn a_removed_broker_has_no_lease() {
     office.leases.follow(office.cluster.controller.image(), Monotonic(1_100));
     assert_eq!(office.expired(9_000), [1]);
 }
+
+#[test]
+fn who_was_never_heard_of_or_not_for_a_while_is_looked_for() {
+    let mut office = Office::of(3);
+    let silent = |office: &Office, now: u64| -> Vec<u32> {
+        office.leases.silent(Monotonic(now), 400).map(|broker| broker.broker_id.0).collect()
+    };
+    assert_eq!(silent(&office, 1_000), [1, 2, 3], "a new controller has heard of nobody");
+    office.beats(2, 1_100);
+    office.leases.is_here(BrokerId(1), Monotonic(1_100));
+    assert_eq!(silent(&office, 1_100), [3]);
+    assert_eq!(silent(&office, 1_499), [3]);
+    office.beats(3, 1_499);
+    assert_eq!(silent(&office, 1_500), [1, 2]);
+    office.cluster.ask(&Command::FenceBroker(office.cluster.registration(2))).unwrap();
+    office.leases.follow(office.cluster.controller.image(), Monotonic(1_500));
+    office.leases.is_here(BrokerId(1), Monotonic(1_500));
+    assert_eq!(silent(&office, 1_800), Vec::<u32>::new(), "who is fenced already is waited for");
+}

@@ -4,25 +4,27 @@ use std::sync::Arc;
 
 use tidelog_protocol::api::Api;
 use tidelog_protocol::messages::{
-    AlterTopicRequest, CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest, ForwardRequest,
-    ForwardResponse, RegisterBrokerRequest,
+    AlterInSyncRequest, AlterTopicRequest, CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest,
+    ForwardRequest, ForwardResponse, RegisterBrokerRequest,
 };
 use tidelog_protocol::{ErrorCode, Message, ProtocolVersion, WireError};
 
 use super::Handle;
 use crate::change::{Change, decide};
+use crate::member::Member;
 use crate::node::Node;
 use crate::session::Session;
 
 impl Handle for ForwardRequest {
     async fn handle(self, node: &Arc<Node>, session: &Arc<Session>) -> Result<ForwardResponse, WireError> {
-        session.member()?;
+        let sender = session.member()?;
         match Api::from_u16(self.api) {
-            Some(Api::CreateTopic) => forwarded::<CreateTopicRequest>(node, &self).await,
-            Some(Api::DeleteTopic) => forwarded::<DeleteTopicRequest>(node, &self).await,
-            Some(Api::AlterTopic) => forwarded::<AlterTopicRequest>(node, &self).await,
-            Some(Api::CreatePartitions) => forwarded::<CreatePartitionsRequest>(node, &self).await,
-            Some(Api::RegisterBroker) => forwarded::<RegisterBrokerRequest>(node, &self).await,
+            Some(Api::CreateTopic) => forwarded::<CreateTopicRequest>(node, sender, &self).await,
+            Some(Api::DeleteTopic) => forwarded::<DeleteTopicRequest>(node, sender, &self).await,
+            Some(Api::AlterTopic) => forwarded::<AlterTopicRequest>(node, sender, &self).await,
+            Some(Api::CreatePartitions) => forwarded::<CreatePartitionsRequest>(node, sender, &self).await,
+            Some(Api::AlterInSync) => forwarded::<AlterInSyncRequest>(node, sender, &self).await,
+            Some(Api::RegisterBroker) => forwarded::<RegisterBrokerRequest>(node, sender, &self).await,
             _ => {
                 let sentence = format!("requests of API {} are not handed on; upgrade the older broker", self.api);
                 Err(WireError::new(ErrorCode::Unsupported, sentence))
@@ -31,10 +33,15 @@ impl Handle for ForwardRequest {
     }
 }
 
-async fn forwarded<R: Change>(node: &Arc<Node>, forward: &ForwardRequest) -> Result<ForwardResponse, WireError> {
+async fn forwarded<R: Change>(
+    node: &Arc<Node>,
+    sender: Member,
+    forward: &ForwardRequest,
+) -> Result<ForwardResponse, WireError> {
     let version = ProtocolVersion::CURRENT;
     let request = R::from_body(&forward.body, version)
         .map_err(|error| WireError::new(ErrorCode::Malformed, format!("{} does not parse: {error}", R::NAME)))?;
+    request.check_sender(sender)?;
     let (response, as_of) = decide(node, request).await?;
     Ok(ForwardResponse { as_of, body: response.to_body(version).freeze() })
 }

@@ -1,7 +1,9 @@
 //! One file per API: each turns a request into an operation of `partition` or `quorum`, and the outcome into an answer. The table
 //! in [`dispatch`] has a row for each. Rules live below; nothing here decides what is allowed.
 
+mod alter_in_sync;
 mod alter_topic;
+mod broker_heartbeat;
 mod create_partitions;
 mod create_topic;
 mod credit;
@@ -125,10 +127,11 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::JoinCluster) => run::<messages::JoinClusterRequest>(node, session, input, reply),
         Some(Api::ChangeVoters) => run::<messages::ChangeVotersRequest>(node, session, input, reply),
         Some(Api::Forward) => run::<messages::ForwardRequest>(node, session, input, reply),
+        Some(Api::BrokerHeartbeat) => run::<messages::BrokerHeartbeatRequest>(node, session, input, reply),
         Some(Api::EpochEnd) => run::<messages::EpochEndRequest>(node, session, input, reply),
         Some(Api::ReplicaSubscribe) => replica_subscribe::handle(node, session, &input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
-        | Some(Api::BrokerHeartbeat | Api::AlterInSync | Api::DescribeCluster)
+        | Some(Api::AlterInSync | Api::DescribeCluster)
         | Some(Api::Reassign | Api::DrainBroker | Api::Balance | Api::ElectLeader | Api::RemoveBroker)
         | Some(Api::DescribePartitions)
         | None => {
@@ -154,6 +157,7 @@ const fn is_for_starting(api: Api) -> bool {
             | Api::ChangeVoters
             | Api::Forward
             | Api::RegisterBroker
+            | Api::BrokerHeartbeat
     )
 }
 

@@ -8,12 +8,17 @@ use tidelog_protocol::messages::{RegisterBrokerRequest, RegisterBrokerResponse};
 use tidelog_protocol::{ErrorCode, MetadataIndex, WireError};
 
 use super::{Handle, faults};
-use crate::change::{Change, decide};
+use crate::change::{Change, decide, speaks_for_itself};
+use crate::member::Member;
 use crate::node::Node;
 use crate::session::Session;
 
 impl Change for RegisterBrokerRequest {
-    fn command(self, _: &Node) -> Command {
+    fn check_sender(&self, sender: Member) -> Result<(), WireError> {
+        speaks_for_itself(sender, self.broker_id)
+    }
+
+    fn command(self, node: &Node) -> Command {
         Command::RegisterBroker(RegisterBroker {
             broker_id: self.broker_id,
             incarnation: self.incarnation,
@@ -21,7 +26,7 @@ impl Change for RegisterBrokerRequest {
             port: self.port,
             rack: self.rack,
             closed_cleanly: self.closed_cleanly,
-            admission: Admission::AtOnce,
+            admission: if self.broker_id == node.broker_id { Admission::AtOnce } else { Admission::AfterHeartbeat },
         })
     }
 

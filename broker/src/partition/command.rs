@@ -84,6 +84,8 @@ pub enum Command {
     Tick {
         /// The clock.
         now: Monotonic,
+        /// Whether the broker holds a lease; the partition may have been opened while that changed.
+        leased: bool,
     },
     /// The broker's lease ended: nothing is acknowledged.
     LeaseEnded,

@@ -24,6 +24,7 @@ use super::owner::{self, Owner};
 use super::proposal::Proposed;
 use super::replica_cursor::Followers;
 use super::upstream::{Replica, Upstream};
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 
 /// Name of the file that [`Opening::probe_disk`] writes.
@@ -76,6 +77,8 @@ pub struct Opening {
     pub metrics: Arc<Metrics>,
     /// Bytes that may wait for one partition.
     pub queue_bytes_max: u64,
+    /// The lease of this broker.
+    pub lease: Arc<Lease>,
     /// The way to leaders elsewhere.
     pub upstream: Arc<dyn Upstream>,
     /// Where in-sync sets are proposed.
@@ -164,6 +167,7 @@ impl Opening {
             log,
             assignment,
             lag_max_ms: LAG_MAX_MS,
+            leased: self.lease.holds(),
             tail: sender,
             followers: followers.clone(),
             upstream: self.upstream.clone(),

@@ -34,6 +34,8 @@ pub(super) struct Parts {
     pub(super) log: Log,
     pub(super) assignment: Assignment,
     pub(super) lag_max_ms: u64,
+    /// Whether the broker holds a lease.
+    pub(super) leased: bool,
     pub(super) tail: watch::Sender<Tail>,
     pub(super) followers: Followers,
     pub(super) upstream: Arc<dyn Upstream>,
@@ -91,6 +93,8 @@ impl fmt::Debug for Owner {
 
 impl Owner {
     pub(super) fn new(parts: Parts, offsets: PartitionOffsets, epochs: EpochHistory) -> Self {
+        // Nobody else could lead it meanwhile.
+        let leased = parts.leased || parts.assignment.is_alone();
         let Assignment { config, part, .. } = parts.assignment;
         let leader_epoch = LeaderEpoch(0);
         let mut owner = Self {
@@ -100,7 +104,7 @@ impl Owner {
             role: Role::Waits { offsets, epochs, leader_epoch },
             config,
             lag_max_ms: parts.lag_max_ms,
-            leased: true,
+            leased,
             effects: Effects::new(),
             appends: Appends::default(),
             pursuit: Pursuit::default(),
@@ -168,7 +172,7 @@ impl Owner {
             Command::Poisoned(why) => self.poison(&why),
             Command::DeleteRecords { before, ticket } => ticket(self.delete_records(before)),
             Command::Assign(assignment) => self.assign(*assignment),
-            Command::Tick { now } => self.tick(now),
+            Command::Tick { now, leased } => self.tick(now, leased),
             Command::LeaseEnded => self.lease_ended(),
             Command::LeaseRenewed => self.lease_renewed(),
             Command::AlterationFailed(partition_epoch) => self.alteration_failed(partition_epoch),
@@ -194,6 +198,9 @@ impl Owner {
     fn assign(&mut self, assignment: Assignment) {
         if self.ended.is_some() {
             return;
+        }
+        if assignment.is_alone() {
+            self.lease_renewed();
         }
         let Assignment { config, part, .. } = assignment;
         if let Some(log) = &self.log {

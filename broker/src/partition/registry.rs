@@ -226,6 +226,12 @@ impl Registry {
         topics.values().flat_map(|topic| &topic.places).filter_map(open).collect()
     }
 
+    /// The newest image that was applied.
+    #[must_use]
+    pub fn applied_index(&self) -> MetadataIndex {
+        *self.applied.borrow()
+    }
+
     /// Waits until the image of `index` has been applied.
     pub async fn applied(&self, index: MetadataIndex) {
         let mut applied = self.applied.subscribe();

@@ -23,8 +23,8 @@ use crate::peer::Peers;
 
 /// How often a leader lets the others know that it is there, which is also how long it waits for their answer.
 const HEARTBEAT_MS: u64 = 200;
-/// A voter that hears nothing from a leader for a time between these two stands for election.
-const ELECTION_MS: (u64, u64) = (600, 1_200);
+/// A voter that hears nothing from a leader for the longer of these, and then a time between both, stands for election.
+const ELECTION_MS: (u64, u64) = (400, 800);
 /// How long a snapshot may take on its way to a lagging member.
 const SNAPSHOT_MS: u64 = 30_000;
 /// Entries after which a snapshot is made, and how many of those in it stay in the log for members that lag a little.
@@ -37,8 +37,10 @@ const LAG_ENTRIES: u64 = 4_000;
 const SENT_ENTRIES: u64 = 64;
 /// How long a proposal may take. Longer than any hiccup of a healthy quorum.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a majority may take to say who leads.
+const CONFIRM_PATIENCE: Duration = Duration::from_millis(400);
 /// A leader that has not heard from a majority for so long does not even try.
-const SILENCE_MS: u64 = 2 * ELECTION_MS.1;
+const SILENCE_MS: u64 = 3 * ELECTION_MS.1;
 /// What an entry takes besides its records, at most.
 const ENTRY_OVERHEAD_BYTES: usize = 4 << 10;
 
@@ -350,6 +352,12 @@ impl Quorum {
             Ok(Err(RaftError::Fatal(fatal))) => Err(QuorumError::failed(fatal)),
             Err(_) => Err(QuorumError::Unknown),
         }
+    }
+
+    /// Makes sure that this broker leads now: a majority of the voters says so.
+    pub async fn confirm(&self) -> bool {
+        let confirmed = tokio::time::timeout(CONFIRM_PATIENCE, self.shared.raft.get_read_log_id()).await;
+        matches!(confirmed, Ok(Ok(_)))
     }
 
     /// Waits until this broker leads, for as long as it has no other to wait for.

@@ -8,6 +8,7 @@ use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
 use tokio::sync::{Mutex, watch};
 
 use super::consensus::{Quorum, QuorumError, Role};
+use super::lease_book::LeaseBook;
 use crate::clock;
 use crate::member::{Address, Member};
 
@@ -18,13 +19,14 @@ pub struct Controllers {
     /// The leadership for which this broker has begun a controller's epoch. Held while something is decided: a decision must see the
     /// records of the one before it.
     office: Arc<Mutex<Option<u64>>>,
+    leases: Arc<LeaseBook>,
 }
 
 impl Controllers {
     /// Over a quorum.
     #[must_use]
     pub fn new(quorum: Quorum) -> Self {
-        Self { quorum, office: Arc::default() }
+        Self { quorum, office: Arc::default(), leases: Arc::default() }
     }
 
     /// The newest image.
@@ -37,6 +39,11 @@ impl Controllers {
     #[must_use]
     pub fn images(&self) -> watch::Receiver<Arc<ClusterImage>> {
         self.quorum.image()
+    }
+
+    /// The leases that are given here.
+    pub(super) fn leases(&self) -> &LeaseBook {
+        &self.leases
     }
 
     /// The quorum that makes metadata hold.

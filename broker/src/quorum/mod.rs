@@ -1,5 +1,6 @@
 //! Metadata and the way to change it. In flow order:
 //! - [`controllers`]: takes a command, lets the pure controller decide, proposes its records, waits until they hold.
+//! - `lease_book`: which brokers were heard of lately, as long as the controller runs here.
 //! - `consensus`: the seam: propose many records as one entry, watch the image, know the role and the members.
 //! - `membership`: who belongs to it.
 //! - `raft_types`, `entry_batch`, `network`, `rpc`: what travels between the members.
@@ -16,6 +17,7 @@ mod crashes;
 mod entry_batch;
 mod journal;
 mod journal_thread;
+mod lease_book;
 mod log_store;
 mod marks;
 mod membership;
@@ -33,5 +35,6 @@ mod storage_suite;
 
 pub use consensus::{Beginning, MemberStatus, Quorum, QuorumError, Role};
 pub use controllers::Controllers;
+pub use lease_book::Silent;
 pub use membership::VOTERS_MAX;
 pub use storage::{OpenStorageError, QuorumStorage, StorageOptions};

@@ -1,42 +1,24 @@
 //! Carries the in-sync sets that leaders here propose to the controller, many partitions at once, and its refusals back. What it accepts
 //! comes back with the metadata. Knows nothing of why a set is proposed.
 
-use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tidelog_coordination::command::{AlterInSync, AlterPartition, Registration};
-use tidelog_coordination::records::PartitionState;
-use tidelog_coordination::{Command, Reply};
-use tidelog_protocol::{BrokerEpoch, ErrorCode, WireError};
+use tidelog_protocol::BrokerEpoch;
+use tidelog_protocol::messages::{AlterInSyncRequest, InSyncChange, InSyncReplica};
 use tidelog_replication::InSyncMember;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use crate::change::settle;
 use crate::node::Node;
 use crate::partition::{self, Proposed};
-use crate::quorum::Controllers;
 
 /// Most proposals in one request.
 const TOGETHER_MAX: usize = 1_000;
 
-/// Whoever decides who is in sync.
-pub(crate) trait InSyncAuthority: Send + Sync {
-    /// Asks for other sets. The answers are in the order of the question.
-    fn alter(
-        &self,
-        asked: AlterInSync,
-    ) -> impl Future<Output = Result<Vec<Result<PartitionState, WireError>>, WireError>> + Send;
-}
-
-impl InSyncAuthority for Controllers {
-    async fn alter(&self, asked: AlterInSync) -> Result<Vec<Result<PartitionState, WireError>>, WireError> {
-        let (reply, _) = self.submit(Command::AlterInSync(asked)).await?;
-        let Reply::InSyncAltered { partitions } = reply else {
-            return Err(WireError::new(ErrorCode::Internal, "the controller answered out of turn"));
-        };
-        Ok(partitions.into_iter().map(|outcome| outcome.map_err(WireError::from)).collect())
-    }
-}
+/// How long the controller is waited for: the leader then asks again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Carries proposals until nobody proposes any more.
 pub(super) async fn carry(node: Arc<Node>, mut proposed: mpsc::UnboundedReceiver<Proposed>) {
@@ -46,27 +28,22 @@ pub(super) async fn carry(node: Arc<Node>, mut proposed: mpsc::UnboundedReceiver
             () = node.connections_close.cancelled() => return,
             count = proposed.recv_many(&mut batch, TOGETHER_MAX) => if count == 0 { return },
         }
-        propose(&node, &node.controllers, std::mem::take(&mut batch)).await;
+        propose(&node, std::mem::take(&mut batch)).await;
     }
 }
 
-async fn propose(node: &Node, authority: &impl InSyncAuthority, batch: Vec<Proposed>) {
+async fn propose(node: &Arc<Node>, batch: Vec<Proposed>) {
     let member = node.registry.member();
-    let leader = Registration { broker_id: member.broker, epoch: member.epoch };
-    let partitions = batch.iter().map(alteration).collect();
-    let outcomes = authority.alter(AlterInSync { leader, partitions }).await;
-    match outcomes {
-        Ok(outcomes) => {
-            for (proposed, outcome) in batch.iter().zip(outcomes) {
-                let settled = match outcome {
-                    // It comes with the metadata.
-                    Ok(state) => state.partition_epoch > proposed.proposal.partition_epoch,
-                    Err(refusal) => {
-                        debug!(?proposed, %refusal, "another in-sync set was refused");
-                        false
-                    }
-                };
-                if !settled {
+    let partitions = batch.iter().map(change).collect();
+    let request = AlterInSyncRequest { broker_id: member.broker, broker_epoch: member.epoch, partitions };
+    match settle(node, request, Instant::now() + PATIENCE).await {
+        Ok((answer, _)) => {
+            for (proposed, outcome) in batch.iter().zip(answer.partitions) {
+                // What was taken comes with the metadata.
+                let taken =
+                    outcome.state.is_some_and(|state| state.partition_epoch > proposed.proposal.partition_epoch);
+                if !taken {
+                    debug!(?proposed, fault = ?outcome.fault, "another in-sync set was refused");
                     failed(node, proposed);
                 }
             }
@@ -78,14 +55,14 @@ async fn propose(node: &Node, authority: &impl InSyncAuthority, batch: Vec<Propo
     }
 }
 
-fn alteration(proposed: &Proposed) -> AlterPartition {
+fn change(proposed: &Proposed) -> InSyncChange {
     let Proposed { replica, proposal } = proposed;
-    let member = |member: &InSyncMember| Registration {
+    let member = |member: &InSyncMember| InSyncReplica {
         broker_id: member.broker,
         // Looked at only for those that join, and those were heard of.
-        epoch: member.broker_epoch.unwrap_or(BrokerEpoch(0)),
+        broker_epoch: member.broker_epoch.unwrap_or(BrokerEpoch(0)),
     };
-    AlterPartition {
+    InSyncChange {
         topic_id: replica.topic_id,
         partition: replica.partition,
         leader_epoch: proposal.leader_epoch,

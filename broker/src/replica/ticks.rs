@@ -25,8 +25,8 @@ pub(super) async fn run(node: Arc<Node>) {
             _ = tick.tick() => {}
         }
         for together in node.registry.replicated().chunks(TOGETHER) {
-            let now = clock::monotonic();
-            together.iter().for_each(|partition| partition.submit(Command::Tick { now }));
+            let (now, leased) = (clock::monotonic(), node.lease.holds());
+            together.iter().for_each(|partition| partition.submit(Command::Tick { now, leased }));
             tokio::task::yield_now().await;
         }
     }

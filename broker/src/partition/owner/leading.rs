@@ -206,7 +206,12 @@ impl Owner {
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, now: Monotonic) {
+    pub(super) fn tick(&mut self, now: Monotonic, leased: bool) {
+        match (self.leased, leased) {
+            (true, false) => self.lease_ended(),
+            (false, true) => self.lease_renewed(),
+            _ => {}
+        }
         match &mut self.role {
             Role::Leads(leader) => leader.tick(now, &mut self.effects),
             Role::Follows(_) => self.pursuit_tick(now),

@@ -1,0 +1,206 @@
+//! The lease of this broker: it is heard of by the controller, again and again, and may acknowledge as long as that answers. Counted from
+//! when the heartbeat was *sent*: whatever the clocks say, it ends here before anybody else is elected. Knows nothing of what a
+//! partition does without it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidelog_coordination::command::Registration;
+use tidelog_coordination::leases::{Heartbeat, Intent, LEASE_MS};
+use tidelog_protocol::messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
+use tidelog_protocol::{ControllerEpoch, ErrorCode, WireError};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::change::to_controller;
+use crate::node::Node;
+use crate::partition::Command;
+use crate::quorum::Role;
+
+/// How long one heartbeat may take: the next one may find another controller.
+const PATIENCE: Duration = Duration::from_millis(LEASE_MS / 2);
+/// Pause after a heartbeat that nobody answered.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the controller last said, and what this broker wants of it.
+#[derive(Debug)]
+pub struct Lease {
+    standing: watch::Sender<Standing>,
+    intent: watch::Sender<Intent>,
+}
+
+/// How this broker stands to the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// It may acknowledge.
+    pub holds: bool,
+    /// Everything that it led is handed over.
+    pub may_shut_down: bool,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        let standing = Standing { holds: false, may_shut_down: false };
+        Self { standing: watch::Sender::new(standing), intent: watch::Sender::new(Intent::Serve) }
+    }
+}
+
+impl Lease {
+    /// Of a broker whose lease is looked after elsewhere.
+    #[must_use]
+    pub fn for_ever() -> Self {
+        let lease = Self::default();
+        lease.standing.send_modify(|standing| standing.holds = true);
+        lease
+    }
+
+    /// Whether this broker may acknowledge.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.standing.borrow().holds
+    }
+
+    /// How this broker stands, and its changes.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Asks for others to take over what this broker leads.
+    pub fn want_shutdown(&self) {
+        self.intent.send_replace(Intent::ShutDown);
+    }
+}
+
+/// What a heartbeat led to.
+enum Heard {
+    Answer(BrokerHeartbeatResponse),
+    /// The lease ended before one came.
+    LeaseEnded,
+}
+
+/// Keeps the lease until the broker's connections close.
+pub(crate) async fn keep(node: Arc<Node>) {
+    let ends = node.connections_close.clone();
+    ends.run_until_cancelled(Keeper { node, until: None, epoch: ControllerEpoch(0), refused: false }.run()).await;
+}
+
+struct Keeper {
+    node: Arc<Node>,
+    /// When the lease ends; `None` without one.
+    until: Option<Instant>,
+    /// The newest controller that was heard of.
+    epoch: ControllerEpoch,
+    /// It was told that the controller does not know this broker.
+    refused: bool,
+}
+
+impl Keeper {
+    async fn run(&mut self) {
+        let mut intents = self.node.lease.intent.subscribe();
+        loop {
+            let sent = Instant::now();
+            let intent = *intents.borrow_and_update();
+            let pause = match self.beat(intent).await {
+                Ok(Heard::Answer(answer)) => {
+                    self.answered(sent, &answer);
+                    Duration::from_millis(answer.heartbeat_ms.into()).saturating_sub(sent.elapsed())
+                }
+                Ok(Heard::LeaseEnded) => {
+                    self.end_lease("the controller was not heard of in time");
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = at(self.until) => self.end_lease("the controller was not heard of in time"),
+                _ = intents.changed() => {}
+            }
+        }
+    }
+
+    async fn beat(&self, intent: Intent) -> Result<Heard, WireError> {
+        let asked = tokio::time::timeout(PATIENCE, heartbeat(&self.node, intent));
+        tokio::select! {
+            answer = asked => match answer {
+                Ok(answer) => answer.map(Heard::Answer),
+                Err(_) => Err(WireError::new(ErrorCode::DeadlineExceeded, "the controller does not answer")),
+            },
+            () = at(self.until) => Ok(Heard::LeaseEnded),
+        }
+    }
+
+    fn answered(&mut self, sent: Instant, answer: &BrokerHeartbeatResponse) {
+        // Another has taken office since: it counts leases anew.
+        if answer.controller_epoch < self.epoch {
+            return;
+        }
+        (self.epoch, self.refused) = (answer.controller_epoch, false);
+        if answer.fenced {
+            self.end_lease("the controller has fenced this broker");
+            let may_shut_down = answer.may_shut_down;
+            self.node.lease.standing.send_if_modified(|standing| {
+                std::mem::replace(&mut standing.may_shut_down, may_shut_down) != may_shut_down
+            });
+            return;
+        }
+        let until = sent + Duration::from_millis(answer.lease_ms.into());
+        if until <= Instant::now() {
+            return;
+        }
+        self.until = Some(until);
+        let began = self.node.lease.standing.send_if_modified(|standing| !std::mem::replace(&mut standing.holds, true));
+        if began {
+            info!("this broker has a lease");
+            self.tell(|| Command::LeaseRenewed);
+        }
+    }
+
+    fn failed(&mut self, error: &WireError) {
+        let unknown = matches!(error.code, ErrorCode::UnknownBroker | ErrorCode::FencedBroker);
+        if unknown && !std::mem::replace(&mut self.refused, true) {
+            error!(%error, "the cluster does not know this broker any more: another life of it took its place, or it was removed; stop it");
+        }
+        tracing::debug!(%error, "no answer to a heartbeat");
+    }
+
+    fn end_lease(&mut self, why: &str) {
+        self.until = None;
+        if self.node.lease.standing.send_if_modified(|standing| std::mem::replace(&mut standing.holds, false)) {
+            warn!(why, "this broker has no lease: it acknowledges nothing until the controller answers again");
+            self.tell(|| Command::LeaseEnded);
+        }
+    }
+
+    /// A partition that no other broker holds has nobody who could lead it meanwhile.
+    fn tell(&self, command: impl Fn() -> Command) {
+        self.node.registry.replicated().iter().for_each(|partition| partition.submit(command()));
+    }
+}
+
+async fn at(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn heartbeat(node: &Arc<Node>, intent: Intent) -> Result<BrokerHeartbeatResponse, WireError> {
+    let member = node.registry.member();
+    let applied = node.registry.applied_index();
+    if matches!(node.controllers.role(), Role::Leader { .. }) {
+        let broker = Registration { broker_id: member.broker, epoch: member.epoch };
+        return node.controllers.heartbeat(Heartbeat { broker, applied, intent }).await;
+    }
+    let request = BrokerHeartbeatRequest {
+        broker_id: member.broker,
+        broker_epoch: member.epoch,
+        applied,
+        wants_shutdown: intent == Intent::ShutDown,
+    };
+    to_controller(node, request, Instant::now() + PATIENCE).await
+}
