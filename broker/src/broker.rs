@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherHandle, FlusherOptions, OsDisk, PartitionDir, SpaceGuard, StorageError};
-use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, WireError};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId, ErrorCode, WireError};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -29,7 +29,9 @@ use crate::peer::{PeerIdentity, Peers};
 use crate::pulse::Pulse;
 use crate::quorum::{Beginning, Controllers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions};
 use crate::replica::Board;
-use crate::{admin_http, lease_watch, replica, scrubber, shutdown};
+use crate::throttle::Throttle;
+use crate::watermarks::Watermarks;
+use crate::{admin_http, clean_mark, lease_watch, replica, scrubber, shutdown};
 
 /// How long a start waits for the cluster to count on the broker.
 const LEASE_PATIENCE: Duration = Duration::from_secs(10);
@@ -98,8 +100,15 @@ struct Storage {
     data: Arc<DataDir>,
     flusher: Flusher,
     space: Arc<SpaceGuard>,
+    notes: Notes,
     /// `None` where the metadata is kept elsewhere.
     quorum: Option<QuorumStorage>,
+}
+
+/// What the last life of this broker noted.
+struct Notes {
+    watermarks: Arc<Watermarks>,
+    closed_cleanly: Option<BrokerEpoch>,
 }
 
 /// What a node is put together from.
@@ -107,6 +116,7 @@ struct Parts {
     data: Arc<DataDir>,
     flusher: FlusherHandle,
     space: Arc<SpaceGuard>,
+    notes: Notes,
     controllers: Controllers,
     peers: Peers,
 }
@@ -164,7 +174,7 @@ impl Broker {
             (None, Some(contact)) => Whose::Here(cluster_to_join(&config, &*disk, contact).await?),
             (None, None) => Whose::Here(None),
         };
-        let Storage { data, flusher, space, quorum } = open_storage(&config, disk, &own, whose).await?;
+        let Storage { data, flusher, space, notes, quorum } = open_storage(&config, disk, &own, whose).await?;
         let member = Member { broker: BrokerId(config.broker_id), incarnation: data.format().incarnation };
         let peers = Peers::new(PeerIdentity { cluster: data.format().cluster, member });
         // Who shares metadata with others in its process is told by them when its lease ends.
@@ -177,7 +187,7 @@ impl Broker {
                 start_quorum(storage, &peers, beginning).await?
             }
         };
-        let parts = Parts { data: data.clone(), flusher: flusher.handle(), space, controllers, peers };
+        let parts = Parts { data: data.clone(), flusher: flusher.handle(), space, notes, controllers, peers };
         let lease = Arc::new(if keeps_lease { Lease::default() } else { Lease::for_ever() });
         let (node, replication) = assemble(config, started, parts, (member, lease));
         let _end_tasks = [node.draining.clone().drop_guard(), node.connections_close.clone().drop_guard()];
@@ -313,10 +323,12 @@ async fn open_storage(
         };
         let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?);
+        let closed_cleanly = clean_mark::take(&data)?;
+        let notes = Notes { watermarks: Arc::new(Watermarks::read(&data)), closed_cleanly };
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
         let flusher = Flusher::start(options).map_err(StartError::Thread)?;
         if elsewhere {
-            return Ok(Storage { data, flusher, space, quorum: None });
+            return Ok(Storage { data, flusher, space, notes, quorum: None });
         }
         let quorum = QuorumStorage::open(StorageOptions {
             data: data.clone(),
@@ -329,7 +341,7 @@ async fn open_storage(
             return Err(StartError::MetadataLost { data: config.data.0 });
         }
         check_age(&data, quorum.end())?;
-        Ok(Storage { data, flusher, space, quorum: Some(quorum) })
+        Ok(Storage { data, flusher, space, notes, quorum: Some(quorum) })
     };
     match tokio::task::spawn_blocking(open).await {
         Ok(storage) => storage,
@@ -383,13 +395,15 @@ fn assemble(
     let metrics = Arc::new(Metrics::new());
     let board = Arc::<Board>::default();
     let (proposals, proposed) = mpsc::unbounded_channel();
+    let Notes { watermarks, closed_cleanly } = parts.notes;
     let opening = Opening {
-        data: parts.data,
+        data: parts.data.clone(),
         flusher: parts.flusher,
         space: parts.space,
         metrics: metrics.clone(),
         queue_bytes_max: config.partition_queue_bytes_max,
         lease: lease.clone(),
+        watermarks: watermarks.clone(),
         upstream: board.clone(),
         proposals,
         runtime: tokio::runtime::Handle::current(),
@@ -405,6 +419,10 @@ fn assemble(
         controllers: parts.controllers,
         lease,
         peers: parts.peers,
+        data: parts.data,
+        watermarks,
+        closed_cleanly,
+        catch_up: Throttle::new(config.replica_catch_up_bytes_per_second),
         ready: AtomicBool::new(false),
         started,
         draining: CancellationToken::new(),

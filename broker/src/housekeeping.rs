@@ -86,6 +86,13 @@ fn report_damage(partition: &Handle, known: &mut Damage) -> bool {
     !known.is_empty()
 }
 
+/// Writes down how far the replicated partitions here are. Blocks.
+pub(crate) fn note_watermarks(node: &Node) {
+    if let Err(error) = node.watermarks.write(&node.data, &node.registry.replicated()) {
+        debug!(%error, "the high watermarks cannot be noted; it is tried again");
+    }
+}
+
 fn look_after(node: &Node, damage: &mut Damage) {
     if let Err(error) = node.registry.space().refresh() {
         warn!(%error, "free space cannot be measured");
@@ -93,6 +100,7 @@ fn look_after(node: &Node, damage: &mut Damage) {
     if node.registry.has_waiting() {
         node.registry.apply(&node.controllers.image());
     }
+    note_watermarks(node);
     let now = clock::now();
     let mut corrupt = 0;
     for partition in node.registry.all() {

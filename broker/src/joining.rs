@@ -20,6 +20,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a broker of the cluster is looked for.
 const SEARCH: Duration = Duration::from_secs(60);
 
+/// How long an earlier life of the data folder may take to lose its lease.
+const TAKEN: Duration = Duration::from_secs(10);
+
 /// Why a broker does not become part of a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
@@ -131,6 +134,7 @@ fn is_final(error: &WireError) -> bool {
 /// What the controller says.
 pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<BrokerEpoch, WireError> {
     let member = node.member;
+    let began = Instant::now();
     loop {
         let request = RegisterBrokerRequest {
             cluster_id: node.cluster_id,
@@ -139,7 +143,7 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Brok
             host: address.host.clone(),
             port: address.port,
             rack: Some(node.config.rack.clone()).filter(|rack| !rack.is_empty()),
-            closed_cleanly: None,
+            closed_cleanly: node.closed_cleanly,
         };
         match change::settle(node, request, Instant::now() + PATIENCE).await {
             Ok((registered, as_of)) => {
@@ -150,6 +154,11 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Brok
             }
             Err(error) if matches!(error.code, ErrorCode::NoQuorum | ErrorCode::DeadlineExceeded) => {
                 warn!(%error, "this broker cannot register yet; it serves no clients until it can");
+            }
+            // Another life of the folder has not been silent for long enough yet, where it is none that lives on.
+            Err(error) if error.code == ErrorCode::BrokerIdTaken && began.elapsed() < TAKEN => {
+                warn!(%error, "this broker cannot register yet");
+                tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(error),
         }

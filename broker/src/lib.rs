@@ -9,7 +9,8 @@
 //! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`: becoming one of them.
 //! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
-//! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`]: what runs beside.
+//! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`throttle`]: what runs beside.
+//! - [`watermarks`], `clean_mark`: what a broker notes for its next start.
 //!
 //! The arrows go one way: `net → api → {replica, partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
 
@@ -19,6 +20,7 @@ mod api;
 pub mod broker;
 pub mod budget;
 mod change;
+mod clean_mark;
 pub mod clock;
 pub mod config;
 pub mod config_sources;
@@ -43,6 +45,8 @@ mod scrubber;
 pub mod session;
 mod shutdown;
 pub mod streams;
+pub mod throttle;
+pub mod watermarks;
 
 pub use broker::{Broker, StartError};
 pub use config::Config;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tidelog_protocol::{BrokerId, ClusterId};
+use tidelog_log::DataDir;
+use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +17,8 @@ use crate::metrics::Metrics;
 use crate::partition::Registry;
 use crate::peer::Peers;
 use crate::quorum::Controllers;
+use crate::throttle::Throttle;
+use crate::watermarks::Watermarks;
 
 /// Name and version, as hello and metrics tell them.
 pub const SOFTWARE: &str = concat!("tidelog-broker ", env!("CARGO_PKG_VERSION"));
@@ -43,6 +46,14 @@ pub struct Node {
     pub lease: Arc<Lease>,
     /// Links to the other brokers.
     pub peers: Peers,
+    /// Where it keeps everything.
+    pub data: Arc<DataDir>,
+    /// How far replicated partitions were known to be settled.
+    pub watermarks: Arc<Watermarks>,
+    /// The registration under which its last life closed all its logs.
+    pub closed_cleanly: Option<BrokerEpoch>,
+    /// Bounds what replicas that are not in sync get from here.
+    pub catch_up: Throttle,
     /// Set once everything that clients need is there.
     pub ready: AtomicBool,
     /// When it started.

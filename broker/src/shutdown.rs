@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tidelog_protocol::{ErrorCode, WireError};
 use tracing::{error, info, warn};
 
+use crate::clean_mark;
+use crate::housekeeping::note_watermarks;
 use crate::node::Node;
 use crate::partition::Command;
 
@@ -50,9 +52,17 @@ async fn drained(node: &Arc<Node>) {
 
 async fn close_logs(node: &Arc<Node>) -> Result<(), WireError> {
     let closing = node.clone();
+    let registration = node.registry.member().epoch;
     let closed = tokio::task::spawn_blocking(move || close_partitions(&closing)).await;
     let mut result =
         closed.unwrap_or_else(|_| Err(WireError::new(ErrorCode::Internal, "closing the logs failed unexpectedly")));
+    if result.is_ok() {
+        let marking = node.clone();
+        let marked = tokio::task::spawn_blocking(move || clean_mark::set(&marking.data, registration)).await;
+        if !matches!(marked, Ok(Ok(()))) {
+            warn!("the mark of a clean end cannot be written: the next start counts as one after a crash");
+        }
+    }
     if let Err(error) = node.controllers.close().await {
         error!(%error, "the metadata log was not closed cleanly");
         result = result.and(Err(WireError::new(ErrorCode::StorageFailed, error.to_string())));
@@ -61,6 +71,7 @@ async fn close_logs(node: &Arc<Node>) -> Result<(), WireError> {
 }
 
 fn close_partitions(node: &Node) -> Result<(), WireError> {
+    note_watermarks(node);
     let partitions = node.registry.all();
     info!(partitions = partitions.len(), "closing the logs");
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -9,7 +9,7 @@ use tidelog_protocol::{BrokerId, ErrorCode, PartitionEpoch};
 
 use crate::command::{AlterInSync, AlterPartition, Refusal, Registration, Reply};
 use crate::controller::Decided;
-use crate::election::{Liveness, Seating};
+use crate::election::{Departure, Liveness, Seating};
 use crate::image::{ClusterImage, TopicImage};
 use crate::records::{MetadataRecord, PartitionChanged, PartitionState};
 use crate::registration::registered;
@@ -68,8 +68,12 @@ fn alter_one(
         );
         return Err(Refusal::new(ErrorCode::PartitionChanged, message));
     }
+    if !asked.contains(&leader) && !asked.is_empty() && asked.iter().all(|broker| held.in_sync.contains(broker)) {
+        return Ok(resign(image, topic, held, (leader, change)));
+    }
     if asked.len() < change.in_sync.len() || !asked.contains(&leader) {
-        let message = "an in-sync set holds its leader, and each replica once";
+        let message =
+            "an in-sync set holds its leader, and each replica once; without the leader it is in sync already";
         return Err(Refusal::new(ErrorCode::Malformed, message));
     }
     for replica in change.in_sync.iter().filter(|replica| replica.broker_id != leader) {
@@ -83,6 +87,20 @@ fn alter_one(
     let state = seating.in_sync(asked.into_iter().collect()).elect().finish();
     let record = state.clone().map(|state| PartitionChanged { topic_id, partition, state }.into());
     Ok((record, state.unwrap_or_else(|| held.clone())))
+}
+
+/// The leader leaves: its log is broken, and nobody knows what of it would be read back.
+fn resign(
+    image: &ClusterImage,
+    topic: &TopicImage,
+    held: &PartitionState,
+    (leader, change): (BrokerId, &AlterPartition),
+) -> (Option<MetadataRecord>, PartitionState) {
+    let AlterPartition { topic_id, partition, .. } = *change;
+    let seating = Seating::new(held, topic.config.min_in_sync_replicas, Liveness::of(image));
+    let state = seating.leave(leader, Departure::TailLost).elect().finish();
+    let record = state.clone().map(|state| PartitionChanged { topic_id, partition, state }.into());
+    (record, state.unwrap_or_else(|| held.clone()))
 }
 
 fn check_leadership(

@@ -117,7 +117,7 @@ fn a_follower_that_restarted_since_it_caught_up_is_not_taken_in() {
 #[test]
 fn a_set_without_its_leader_or_with_somebody_twice_is_refused() {
     let mut cluster = three();
-    for set in [&[2, 3][..], &[], &[1, 2, 2]] {
+    for set in [&[2, 4][..], &[], &[1, 2, 2]] {
         assert_eq!(code(cluster.alter("x", set)), ErrorCode::Malformed, "{set:?}");
     }
 }
@@ -144,4 +144,20 @@ fn each_partition_of_a_request_is_decided_by_itself() {
         Some(ErrorCode::Malformed),
     ];
     assert_eq!(codes, expected);
+}
+
+#[test]
+fn a_leader_whose_log_broke_gives_the_lead_to_one_that_is_in_sync() {
+    let mut cluster = three();
+    let before = cluster.partition("x").clone();
+    let after = cluster.alter("x", &[2, 3]).unwrap();
+    assert_eq!((after.leader, after.in_sync), (Some(BrokerId(2)), vec![BrokerId(2), BrokerId(3)]));
+    assert_eq!(after.leader_epoch.0, before.leader_epoch.0 + 1);
+    assert_eq!(after.eligible, [], "what it would read back nobody knows");
+    // Only to those who are in sync: another would lose records.
+    let mut cluster = three();
+    let _ = cluster.alter("x", &[1, 2]).unwrap();
+    assert_eq!(code(cluster.alter("x", &[3])), ErrorCode::Malformed);
+    assert_eq!(code(cluster.alter("x", &[])), ErrorCode::Malformed);
+    assert_eq!(cluster.partition("x").leader, Some(BrokerId(1)));
 }

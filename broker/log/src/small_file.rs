@@ -70,6 +70,19 @@ pub fn replace(disk: &dyn Disk, path: &Path, kind: Kind, body: &[u8]) -> Result<
     disk.sync_dir(dir).context("flush", dir)
 }
 
+/// Removes the file durably; one that is not there is fine.
+///
+/// # Errors
+/// [`StorageError`]; the file may still be there after a crash.
+pub fn remove(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context("remove", path),
+        _ => {}
+    }
+    let dir = path.parent().unwrap_or(Path::new("."));
+    disk.sync_dir(dir).context("flush", dir)
+}
+
 /// The body and its version.
 ///
 /// # Errors

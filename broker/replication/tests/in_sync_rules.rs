@@ -337,3 +337,16 @@ fn an_append_that_was_abandoned_leaves_no_epoch_behind() {
     let (offsets, epochs) = partition.leader.resigned(&mut partition.effects);
     assert_eq!((offsets.log_end(), epochs.latest()), (Offset(10), Some(LeaderEpoch(1))));
 }
+
+#[test]
+fn a_leader_whose_log_broke_asks_the_others_in_sync_to_lead() {
+    let mut partition = Partition::written(&[A, B]);
+    assert_eq!(partition.leader.resignation(), None, "a healthy one stays");
+    partition.leader.poisoned(&mut partition.effects);
+    let InSyncProposal { leader_epoch, partition_epoch, in_sync } = partition.leader.resignation().unwrap();
+    assert_eq!((leader_epoch, partition_epoch), (EPOCH, PartitionEpoch(0)));
+    assert_eq!(in_sync.iter().map(|member| member.broker).collect::<Vec<_>>(), [B]);
+    let mut alone = Partition::written(&[A]);
+    alone.leader.poisoned(&mut alone.effects);
+    assert_eq!(alone.leader.resignation(), None, "nobody else is complete");
+}

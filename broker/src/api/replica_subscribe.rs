@@ -2,13 +2,14 @@
 //! outbox.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameKind};
 use tidelog_protocol::messages::{
     EpochEndPoint, Fault, ReplicaItemPush, ReplicaStreamOutcome, ReplicaSubscribeRequest, ReplicaSubscribeResponse,
 };
-use tidelog_protocol::{CorrelationId, ErrorCode, WireError};
+use tidelog_protocol::{BrokerId, CorrelationId, ErrorCode, PartitionId, TopicId, WireError};
 use tidelog_replication::{FollowAnswer, FollowOutcome, FollowTerms};
 
 use super::{Input, decode};
@@ -46,7 +47,8 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
                 if answer.outcome == FollowOutcome::Streams {
                     let item_bytes = request.item_bytes_max.clamp(ITEM_BYTES_MIN, ITEM_BYTES_MAX) as usize;
                     let cursor = ReplicaCursor::new(partition, answer.leader_epoch, answer.from);
-                    let push = Push { session: &session, stream, control, item_bytes };
+                    let replica = (request.replica, request.topic_id, request.partition);
+                    let push = Push { node: &node, session: &session, stream, control, replica, item_bytes };
                     tokio::select! {
                         () = push.control.ended.cancelled() => {}
                         error = push.run(cursor) => push.end(error),
@@ -91,9 +93,11 @@ fn response(answer: FollowAnswer) -> ReplicaSubscribeResponse {
 }
 
 struct Push<'a> {
+    node: &'a Node,
     session: &'a Session,
     stream: CorrelationId,
     control: Arc<StreamControl>,
+    replica: (BrokerId, TopicId, PartitionId),
     item_bytes: usize,
 }
 
@@ -105,13 +109,25 @@ impl Push<'_> {
             self.session.outbox.room().await;
             match cursor.next(credit.min(self.item_bytes)).await {
                 Ok(pushed) => {
+                    let bytes = pushed.bytes.len();
                     if !self.item(pushed) {
                         return WireError::new(ErrorCode::UnknownStream, "the stream was closed");
+                    }
+                    if !self.is_in_sync() {
+                        tokio::time::sleep(self.node.catch_up.take(bytes, Instant::now())).await;
                     }
                 }
                 Err(error) => return error,
             }
         }
+    }
+
+    /// Whoever is not waited for does not get in the way of those who are.
+    fn is_in_sync(&self) -> bool {
+        let (replica, topic_id, partition) = self.replica;
+        let image = self.node.controllers.image();
+        let state = image.topic(topic_id).and_then(|topic| topic.partition(partition));
+        state.is_some_and(|state| state.in_sync.contains(&replica))
     }
 
     fn item(&self, pushed: Pushed) -> bool {

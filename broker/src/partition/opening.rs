@@ -26,6 +26,7 @@ use super::replica_cursor::Followers;
 use super::upstream::{Replica, Upstream};
 use crate::lease::Lease;
 use crate::metrics::Metrics;
+use crate::watermarks::Watermarks;
 
 /// Name of the file that [`Opening::probe_disk`] writes.
 const PROBE: &str = "probe";
@@ -79,6 +80,8 @@ pub struct Opening {
     pub queue_bytes_max: u64,
     /// The lease of this broker.
     pub lease: Arc<Lease>,
+    /// How far replicated partitions were known to be settled.
+    pub watermarks: Arc<Watermarks>,
     /// The way to leaders elsewhere.
     pub upstream: Arc<dyn Upstream>,
     /// Where in-sync sets are proposed.
@@ -153,8 +156,11 @@ impl Opening {
         }
         log.set_durability(topic.config.durability);
         let (reader, retention) = (log.reader(), log.retention());
-        // What recovery found was flushed by it. A single replica has nobody to wait for; another learns from its peers what is settled.
-        let settled = if assignment.is_alone() { log.end() } else { reader.log_start() };
+        let replica = Replica { topic_id: topic.id, partition };
+        // What recovery found was flushed by it. A single replica has nobody to wait for; another knows what it noted, and learns the rest
+        // from its peers.
+        let noted = || self.watermarks.of(replica).unwrap_or(Offset::ZERO).clamp(reader.log_start(), log.end());
+        let settled = if assignment.is_alone() { log.end() } else { noted() };
         let offsets = PartitionOffsets::recovered(reader.log_start(), settled, reader.flushed_end(), log.end());
         let epochs = reader.leader_epochs();
         let epochs = EpochHistory::recovered(epochs.starts().iter().map(|entry| (entry.epoch, entry.start)));
@@ -163,7 +169,7 @@ impl Opening {
         let topic_metrics = self.metrics.topic(topic.name.as_str());
         let parts = owner::Parts {
             name,
-            replica: Replica { topic_id: topic.id, partition },
+            replica,
             log,
             assignment,
             lag_max_ms: LAG_MAX_MS,

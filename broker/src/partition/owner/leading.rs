@@ -213,7 +213,12 @@ impl Owner {
             _ => {}
         }
         match &mut self.role {
-            Role::Leads(leader) => leader.tick(now, &mut self.effects),
+            Role::Leads(leader) => {
+                leader.tick(now, &mut self.effects);
+                if let Some(proposal) = leader.resignation() {
+                    self.effects.alter_in_sync = Some(proposal);
+                }
+            }
             Role::Follows(_) => self.pursuit_tick(now),
             Role::Waits { .. } => {}
         }
