@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherHandle, FlusherOptions, OsDisk, PartitionDir, SpaceGuard, StorageError};
-use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId, ErrorCode, WireError};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId, WireError};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -28,13 +28,11 @@ use crate::partition::{LeftoversError, Opening, Proposed, Registry, RegistryOpti
 use crate::peer::{PeerIdentity, Peers};
 use crate::pulse::Pulse;
 use crate::quorum::{Beginning, Controllers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions};
+use crate::registering::{Registered, register, register_late, served};
 use crate::replica::Board;
 use crate::throttle::Throttle;
 use crate::watermarks::Watermarks;
 use crate::{admin_http, clean_mark, lease_watch, replica, scrubber, shutdown};
-
-/// How long a start waits for the cluster to count on the broker.
-const LEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +197,7 @@ impl Broker {
         if let Some(contact) = &contact {
             joining::be_taken_in(&node, contact, &own).await?;
         }
-        register(&node, &own).await?;
+        let registered = register(&node, &own).await.map_err(StartError::Register)?;
         open_partitions(&node).await?;
         node.ready.store(true, Ordering::Release);
         let _pulse = Pulse::start(tokio::runtime::Handle::current()).map_err(StartError::Thread)?;
@@ -211,14 +209,18 @@ impl Broker {
         tokio::spawn(scrubber::run(node.clone()));
         replica::start(&node, &replication.board, replication.proposed);
         if keeps_lease {
-            tokio::spawn(lease::keep(node.clone()));
+            // No heartbeat before: the lease of the last registration is not this start's.
+            match registered {
+                Registered::Yes => drop(tokio::spawn(lease::keep(node.clone()))),
+                Registered::NotYet => drop(tokio::spawn(register_late(node.clone(), own))),
+            }
             tokio::spawn(lease_watch::run(node.clone()));
         }
         tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
         if let Some(listener) = listener {
             tokio::spawn(net::serve(node.clone(), listener));
         }
-        if keeps_lease {
+        if keeps_lease && registered == Registered::Yes {
             served(&node).await;
         }
         let (partitions, millis) = (node.registry.len(), started.elapsed().as_millis() as u64);
@@ -349,22 +351,6 @@ async fn open_storage(
     }
 }
 
-/// Registers this start of the broker.
-async fn register(node: &Arc<Node>, address: &Address) -> Result<(), StartError> {
-    let known = node.controllers.image().broker(node.broker_id).map(|known| known.epoch);
-    let epoch = match (joining::register(node, address).await, known) {
-        (Ok(epoch), _) => epoch,
-        // What is there can be read, and nothing else must be said about this broker than is known already.
-        (Err(error), Some(known)) if error.code == ErrorCode::StorageFull => {
-            warn!("the disk is full: this start is not registered, the last one holds on");
-            known
-        }
-        (Err(error), _) => return Err(StartError::Register(error)),
-    };
-    node.registry.registered(epoch);
-    Ok(())
-}
-
 async fn open_partitions(node: &Arc<Node>) -> Result<(), StartError> {
     let opened = node.clone();
     let open = move || {
@@ -374,15 +360,6 @@ async fn open_partitions(node: &Arc<Node>) -> Result<(), StartError> {
         Ok::<(), StartError>(())
     };
     tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Thread(std::io::Error::other(error)))?
-}
-
-/// Waits until the cluster counts on this broker, but not for long: what is here can be read without.
-async fn served(node: &Arc<Node>) {
-    let mut standing = node.lease.standing();
-    // The sender lives as long as the node.
-    if tokio::time::timeout(LEASE_PATIENCE, standing.wait_for(|standing| standing.holds)).await.is_err() {
-        warn!("this broker has no lease yet: it leads nothing until the controller answers");
-    }
 }
 
 fn assemble(

@@ -6,7 +6,7 @@
 //! - [`session`], [`outbox`], [`streams`]: one client, what leaves for it, what it subscribed to.
 //! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
-//! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`: becoming one of them.
+//! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`, `registering`: becoming one of them.
 //! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`throttle`]: what runs beside.
@@ -40,6 +40,7 @@ pub mod process;
 mod pulse;
 pub mod quorum;
 mod readiness;
+mod registering;
 mod replica;
 mod scrubber;
 pub mod session;

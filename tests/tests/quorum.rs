@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidelog_broker::config::{Advertise, PathText};
-use tidelog_broker::{Broker, Config};
-use tidelog_client::{Client, NewTopic};
+use tidelog_broker::{Broker, Config, StartError};
+use tidelog_client::{Client, NewTopic, Start};
 use tidelog_protocol::messages::{
     AlterTopicRequest, ChangeVotersRequest, ConfigEntry, DescribeTopicsRequest, HelloRequest, MetadataRequest,
     MetadataResponse, PeerHello, PingRequest, RaftBallot, RaftVoteRequest, VoterChange,
@@ -23,6 +23,7 @@ fn config(data: &Path, broker_id: u32, join: Option<&Broker>) -> Config {
         admin_listen: ([127, 0, 0, 1], 0).into(),
         data: PathText(data.join(format!("broker-{broker_id}"))),
         disk_free_min_bytes: 0,
+        housekeeping_interval_ms: 100,
         broker_id,
         join: Advertise(join.map(|broker| (broker.address().ip().to_string(), broker.address().port()))),
         ..Config::default()
@@ -66,10 +67,20 @@ impl Trio {
         self.brokers[id as usize - 1].take().unwrap().shutdown().await.unwrap();
     }
 
+    /// As `kill -9` would.
+    fn kill(&mut self, id: u32) {
+        drop(self.brokers[id as usize - 1].take());
+    }
+
     async fn start_again(&mut self, id: u32) {
-        let config = self.configs[id as usize - 1].clone();
-        let broker = within_limit("a broker to start again", Broker::start(config)).await.unwrap();
-        self.brokers[id as usize - 1] = Some(broker);
+        let config = &self.configs[id as usize - 1];
+        let broker = wait_until("a broker to start again", async || match Broker::start(config.clone()).await {
+            Ok(broker) => Some(broker),
+            // What was killed may still be letting go of them.
+            Err(StartError::Listen { .. } | StartError::Data(_)) => None,
+            Err(error) => panic!("{error}"),
+        });
+        self.brokers[id as usize - 1] = Some(broker.await);
     }
 }
 
@@ -158,6 +169,47 @@ async fn without_a_majority_changes_are_refused_with_the_reason_and_reads_go_on(
     assert!(topics(trio.broker(1)).await.contains(&"before".to_string()));
     trio.start_again(2).await;
     wait_until("a change with the majority back", async || create(trio.broker(1), "after").await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_starts_without_a_majority_serves_what_it_has_and_takes_nothing() {
+    let mut trio = Trio::start().await;
+    let client = Client::connect(&trio.broker(1).address().to_string()).await.unwrap();
+    let topic = NewTopic::named("settled").replication_factor(3).config("min.insync.replicas", "2");
+    client.admin().create_topic(&topic).await.unwrap();
+    let sender = client.producer().build().unwrap();
+    let producer = sender.topic("settled").await.unwrap();
+    for value in ["one", "two", "three"] {
+        producer.send(None, value.as_bytes()).await.unwrap().await.unwrap();
+    }
+    let leads = |metadata: &MetadataResponse| metadata.topics[0].partitions[0].leader.map(|leader| leader.0);
+    let led = wait_until("a leader", async || leads(&metadata(trio.broker(1)).await)).await;
+    // Noted now and then: the last eight bytes are the watermark of the only partition.
+    let noted = trio.folder.path().join(format!("broker-{led}/high-watermarks"));
+    wait_until("the watermark to be noted", async || {
+        std::fs::read(&noted).ok().filter(|bytes| bytes.ends_with(&3u64.to_be_bytes())).map(drop)
+    })
+    .await;
+    // Nobody takes over from the last one.
+    for id in (1..=3).filter(|id| *id != led) {
+        trio.kill(id);
+    }
+    trio.kill(led);
+    trio.start_again(led).await;
+    let read = Client::connect(&trio.broker(led).address().to_string()).await.unwrap();
+    let mut consumer = read.consumer().topic("settled").start(Start::Beginning).build().await.unwrap();
+    for value in ["one", "two", "three"] {
+        let record = within_limit("a settled record", consumer.next()).await.unwrap().unwrap();
+        assert_eq!(record.value.as_deref(), Some(value.as_bytes()));
+    }
+    let hasty = read.producer().delivery_timeout(Duration::from_secs(1)).build().unwrap();
+    let refused = hasty.topic("settled").await.unwrap().send(None, b"four").await.unwrap().await.unwrap_err();
+    assert!(refused.to_string().contains("lost touch with the controller"), "{refused}");
+    let other = led % 3 + 1;
+    trio.start_again(other).await;
+    let sender = read.producer().build().unwrap();
+    let producer = sender.topic("settled").await.unwrap();
+    within_limit("a send with a majority", producer.send(None, b"five").await.unwrap()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
