@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -86,6 +86,9 @@ struct Log {
     sent: Vec<Sent>,
     sequences: HashMap<u32, u64>,
     cut_off: bool,
+    completed: usize,
+    /// When which partition acknowledged something, in the order of telling.
+    acks: Vec<(Instant, u32)>,
 }
 
 impl History {
@@ -102,7 +105,14 @@ impl History {
         Self {
             begin: Instant::now(),
             path,
-            log: Mutex::new(Log { file, sent: Vec::new(), sequences: HashMap::new(), cut_off: false }),
+            log: Mutex::new(Log {
+                file,
+                sent: Vec::new(),
+                sequences: HashMap::new(),
+                cut_off: false,
+                completed: 0,
+                acks: Vec::new(),
+            }),
         }
     }
 
@@ -172,7 +182,35 @@ impl History {
         line["operation"] = operation.0.into();
         line["at_us"] = (self.begin.elapsed().as_micros() as u64).into();
         writeln!(log.file, "{line}").unwrap();
+        log.completed += 1;
+        if matches!(outcome, Outcome::Acked { .. }) {
+            let partition = log.sent[operation.0].partition;
+            log.acks.push((Instant::now(), partition));
+        }
         log.sent[operation.0].outcome = outcome;
+    }
+
+    /// Sends that have no outcome yet.
+    ///
+    /// # Panics
+    /// Where a producer panicked while it wrote.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        let log = self.log.lock().unwrap();
+        log.sent.len() - log.completed
+    }
+
+    /// The longest time from `from` until `to` in which a partition acknowledged nothing.
+    ///
+    /// # Panics
+    /// Where a producer panicked while it wrote.
+    #[must_use]
+    pub fn longest_silence(&self, partition: u32, from: Instant, to: Instant) -> Duration {
+        let log = self.log.lock().unwrap();
+        let acks = log.acks.iter().filter(|(at, of)| *of == partition && (from..to).contains(at)).map(|(at, _)| *at);
+        let mut before = from;
+        let silences = acks.chain([to]).map(|at| at - std::mem::replace(&mut before, at));
+        silences.max().unwrap_or_default()
     }
 
     /// Everything sent so far, in the order of sending.
@@ -182,6 +220,15 @@ impl History {
     #[must_use]
     pub fn sent(&self) -> Vec<Sent> {
         self.log.lock().unwrap().sent.clone()
+    }
+
+    /// How many sends to a partition were acknowledged so far.
+    ///
+    /// # Panics
+    /// Where a producer panicked while it wrote.
+    #[must_use]
+    pub fn acked_in(&self, partition: u32) -> usize {
+        self.log.lock().unwrap().acks.iter().filter(|(_, of)| *of == partition).count()
     }
 
     /// How many sends were acknowledged so far.
@@ -234,6 +281,26 @@ mod tests {
         history.complete(operation, Outcome::Acked { offset: 0, replicas_flushed: 1 });
         history.reconnected();
         assert_eq!(history.acked(), 0);
+    }
+
+    #[test]
+    fn the_longest_silence_of_a_partition_is_told() {
+        let history = History::new("silence");
+        let from = Instant::now();
+        let ack = |partition| {
+            let (operation, _) = history.invoke(0, partition);
+            history.complete(operation, Outcome::Acked { offset: 0, replicas_flushed: 1 });
+        };
+        ack(0);
+        std::thread::sleep(Duration::from_millis(20));
+        ack(1);
+        ack(0);
+        let to = Instant::now();
+        let silence = history.longest_silence(0, from, to);
+        assert!(silence >= Duration::from_millis(20) && silence <= to - from, "{silence:?}");
+        assert_eq!(history.longest_silence(2, from, to), to - from);
+        let _ = history.invoke(0, 0);
+        assert_eq!(history.unanswered(), 1);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use crate::command::system;
 use crate::power;
 
+/// The first part of the name of every disk's folder; the process that made it comes next.
+pub const FOLDER_PREFIX: &str = "tidelog-disk-";
+
 /// A mounted file system of its own. Whoever has files open on it must be gone before it is remounted.
 #[derive(Debug)]
 pub struct LoopDisk {
@@ -27,7 +30,8 @@ impl LoopDisk {
     /// Where the machine does not let it.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let folder = tempfile::Builder::new().prefix("tidelog-disk-").tempdir().unwrap();
+        let folder =
+            tempfile::Builder::new().prefix(&format!("{FOLDER_PREFIX}{}-", std::process::id())).tempdir().unwrap();
         let (image, mount) = (folder.path().join("image"), folder.path().join("disk"));
         File::create(&image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(&mount).unwrap();

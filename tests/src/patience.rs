@@ -48,3 +48,18 @@ pub async fn within_limit<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("waited {LIMIT:?} in vain for {what}"),
     }
 }
+
+/// Looks until `look` succeeds.
+///
+/// # Panics
+/// After [`LIMIT`], with `what` was waited for and why the last look failed.
+pub async fn insist<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(why) => assert!(begin.elapsed() < LIMIT, "waited {LIMIT:?} in vain for {what}; the last time: {why}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

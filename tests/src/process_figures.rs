@@ -36,6 +36,13 @@ impl ProcessFigures {
     }
 }
 
+/// The state letter of a process, such as `T` for stopped; `None` where there is none of this id.
+#[must_use]
+pub fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +53,7 @@ mod tests {
         assert!(figures.anonymous_bytes > 0 && figures.resident_bytes >= figures.anonymous_bytes);
         assert!(figures.descriptors >= 3);
         assert_eq!(ProcessFigures::of(u32::MAX), None);
+        assert!(state_of(std::process::id()).is_some_and(|state| "RS".contains(state)));
+        assert_eq!(state_of(u32::MAX), None);
     }
 }

@@ -153,6 +153,20 @@ impl RawConnection {
         self.call(&produce_request(topic_id), batches).await
     }
 
+    /// What an answer to a produce says.
+    ///
+    /// # Errors
+    /// The fault in it.
+    ///
+    /// # Panics
+    /// Where it is no such answer.
+    pub fn told(answer: &RawFrame) -> Result<ProduceResponse, WireError> {
+        if answer.header.flags.contains(Flags::FAULT) {
+            return Err(fault(answer));
+        }
+        Ok(ProduceResponse::from_body(&answer.body, ProtocolVersion::CURRENT).unwrap())
+    }
+
     /// The answer to a request; what else comes before it is dropped.
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Something that not every machine has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +14,8 @@ pub enum Need {
     Strace,
     /// `prlimit`.
     Prlimit,
+    /// Network namespaces, bridges and packet filters, and the right to make them.
+    Namespaces,
 }
 
 impl Need {
@@ -27,7 +30,12 @@ impl Need {
             Self::Strace if !has_program("strace") => Some("needs strace"),
             Self::Strace if !rustix::process::geteuid().is_root() => Some("must run as root to trace a process"),
             Self::Prlimit if !has_program("prlimit") => Some("needs prlimit (package util-linux)"),
-            Self::LoopDisk | Self::Strace | Self::Prlimit => None,
+            Self::Namespaces if !rustix::process::geteuid().is_root() => Some("must run as root to make namespaces"),
+            Self::Namespaces if !has_program("ip") => Some("needs ip (package iproute2)"),
+            Self::Namespaces if !has_program("nft") => Some("needs nft (package nftables)"),
+            Self::Namespaces if !has_program("nsenter") => Some("needs nsenter (package util-linux)"),
+            Self::Namespaces if !may_make_namespaces() => Some("needs the right to make network namespaces"),
+            Self::LoopDisk | Self::Strace | Self::Prlimit | Self::Namespaces => None,
         }
     }
 }
@@ -43,6 +51,12 @@ pub fn requires(test: &str, needs: &[Need]) -> bool {
     // Where even standard error is closed nobody is there to read it.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {missing}");
     false
+}
+
+/// Root within a container often may not.
+fn may_make_namespaces() -> bool {
+    let tried = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
 }
 
 fn has_program(name: &str) -> bool {

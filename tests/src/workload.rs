@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidelog_client::{
-    Client, ClientError, Delivery, NewTopic, PartitionId, Producer, RecordRef, SendError, TopicProducer,
+    Client, ClientBuilder, ClientError, Delivery, NewTopic, PartitionId, Producer, RecordRef, SendError, TopicProducer,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -30,6 +30,10 @@ pub struct Workload {
     pub delivery_timeout: Duration,
     /// Batches of a partition under way at once.
     pub batches_in_flight: usize,
+    /// Pause of a producer between two sends.
+    pub pause: Duration,
+    /// How its clients are set up.
+    pub client: ClientBuilder,
 }
 
 impl Workload {
@@ -43,6 +47,8 @@ impl Workload {
             unanswered_max: 500,
             delivery_timeout: LIMIT,
             batches_in_flight: 5,
+            pause: Duration::ZERO,
+            client: Client::builder(),
         }
     }
 
@@ -122,7 +128,7 @@ struct Sending {
 
 impl Sending {
     async fn open(producer: u32, workload: Workload, server: &str, history: Arc<History>) -> Self {
-        let client = Client::connect(server).await.unwrap();
+        let client = workload.client.clone().connect(server).await.unwrap();
         let builder = client.producer().delivery_timeout(workload.delivery_timeout);
         let sender = builder.max_in_flight(workload.batches_in_flight).build().unwrap();
         let topic = sender.topic(&workload.topic).await.unwrap();
@@ -148,7 +154,10 @@ impl Sending {
                 self.settle_one().await;
             }
             // A send that waits for nothing must not keep its thread.
-            tokio::task::yield_now().await;
+            match self.workload.pause {
+                Duration::ZERO => tokio::task::yield_now().await,
+                pause => tokio::time::sleep(pause).await,
+            }
         }
         // Each delivery tells its own failure.
         let _ = self.sender.flush().await;
@@ -191,4 +200,14 @@ pub async fn create_topic(server: &str, topic: &NewTopic) -> Result<(), ClientEr
 /// Where that takes too long.
 pub async fn wait_for_acks(history: &History, count: usize) {
     crate::patience::wait_until("acknowledged sends", async || (history.acked() >= count).then_some(())).await;
+}
+
+/// Waits until so many more sends to a partition are acknowledged.
+///
+/// # Panics
+/// Where that takes too long.
+pub async fn wait_for_more_acks(history: &History, partition: u32, more: usize) {
+    let count = history.acked_in(partition) + more;
+    crate::patience::wait_until("acknowledged sends", async || (history.acked_in(partition) >= count).then_some(()))
+        .await;
 }

@@ -1,0 +1,94 @@
+//! Brokers that stand still under a load with acks=all and come back as if nothing had happened: a leader that was replaced meanwhile
+//! acknowledges nothing any more, and a follower that nobody waited for catches up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_protocol::messages::{Acks, ProduceRequest};
+use tidelog_protocol::records::Compression;
+use tidelog_protocol::{ErrorCode, PartitionId};
+use tidelog_tests::chance::rounds;
+use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
+use tidelog_tests::history::History;
+use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::workload::wait_for_more_acks;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_leader_is_replaced_and_comes_back_as_a_follower() {
+    let mut cluster = Cluster::start(ClusterSettings::three()).await;
+    let topic = "paused-leader";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in 0..rounds(2) {
+            let (leader, epoch) = cluster.leader(topic, 0).await;
+            // Somebody who asked just before, and hears the answer of a zombie.
+            let mut asked_before = RawConnection::introduced(cluster.address(leader)).await;
+            let topic_id = asked_before.topic_id(topic).await;
+            evidence.add(cluster.pause(leader));
+            let zombie = ProduceRequest {
+                topic_id,
+                partition: PartitionId(0),
+                leader_epoch: Some(epoch),
+                acks: Acks::All,
+                expected_log_end: None,
+            };
+            let never = batch(&[b"zombie"], Compression::None);
+            let asked = asked_before.ask(&zombie, &never).await;
+            let next = cluster.next_leader(topic, 0, leader).await;
+            wait_for_more_acks(history, 0, 50).await;
+            cluster.resume(leader);
+            let answer = asked_before.answer(asked).await;
+            let told = RawConnection::told(&answer).expect_err("a leader that was replaced must not acknowledge");
+            assert!(
+                matches!(told.code, ErrorCode::NotLeader | ErrorCode::DeadlineExceeded | ErrorCode::NotEnoughReplicas),
+                "{told}"
+            );
+            cluster.wait_in_sync((topic, 0), &[1, 2, 3], next).await;
+        }
+        evidence
+    };
+    let mut round = Round::on(topic);
+    round.batches_in_flight = 5;
+    round.survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_follower_leaves_the_in_sync_set_and_holds_nobody_up() {
+    let mut cluster = Cluster::start(ClusterSettings::three()).await;
+    let topic = "paused-follower";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in 0..rounds(2) {
+            let (leader, _) = cluster.leader(topic, 0).await;
+            let follower = leader % 3 + 1;
+            evidence.add(cluster.pause(follower));
+            let others: Vec<u32> = (1..=3).filter(|id| *id != follower).collect();
+            cluster.wait_in_sync((topic, 0), &others, leader).await;
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 50).await;
+            }
+            cluster.resume(follower);
+            cluster.wait_in_sync((topic, 0), &[1, 2, 3], leader).await;
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_shorter_than_the_lease_costs_no_more_than_its_time() {
+    let mut cluster = Cluster::start(ClusterSettings::three()).await;
+    let topic = "short-pause";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for round in 0..rounds(6) {
+            wait_for_more_acks(history, 0, 20).await;
+            let victim = round % 3 + 1;
+            evidence.add(cluster.pause(victim));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cluster.resume(victim);
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
