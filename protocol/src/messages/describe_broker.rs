@@ -1,4 +1,4 @@
-//! DescribeBroker: what the broker process uses, so that a benchmark can state the cost of both sides.
+//! DescribeBroker: what the broker process uses, so that a benchmark can state the cost of both sides, and how far its replication is.
 
 use crate::ids::BrokerId;
 use crate::message;
@@ -27,5 +27,11 @@ message! {
         1 connections: u32,
         /// Partitions with a replica here.
         1 partitions: u32,
+        /// Partitions that this broker leads.
+        2 leads: u32,
+        /// Records of the partitions it leads that their high watermarks have not passed yet, all together.
+        2 unsettled_records: u64,
+        /// The most of them in one partition.
+        2 unsettled_records_max: u64,
     }
 }
