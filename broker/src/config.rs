@@ -281,6 +281,8 @@ config_table! {
     preferred_leader_interval_ms: u64 = 30_000, number ["milliseconds" 100u64..=86400000u64];
     /// Partitions of a topic that is created without saying how many.
     default_partitions: u32 = 1, number ["a number" 1u64..=10000u64];
+    /// Replicas of each partition of a topic that is created without saying how many. 0: as many as there are live brokers, 3 at most.
+    default_replication_factor: u16 = 0, number ["a number" 0u64..=32767u64];
     /// Below this much free space in the data folder's file system, produce is refused; it heals when space is freed.
     disk_free_min_bytes: u64 = 256 << 20, number ["bytes" 0u64..=1099511627776u64];
     /// How often retention, free space and index upkeep are looked after.

@@ -9,13 +9,16 @@ use super::faults;
 use crate::change::Change;
 use crate::node::Node;
 
+/// Where neither the request nor the configuration says how many: one broker can be lost while another is away on purpose.
+const REPLICAS: usize = 3;
+
 impl Change for CreateTopicRequest {
     fn command(self, node: &Node) -> Command {
         Command::CreateTopic(CreateTopic {
             topic_id: TopicId(*uuid::Uuid::now_v7().as_bytes()),
             name: self.name,
             partitions: self.partitions.unwrap_or(node.config.default_partitions),
-            replication_factor: self.replication_factor.unwrap_or(1),
+            replication_factor: self.replication_factor.unwrap_or_else(|| default_replication_factor(node)),
             configs: self.configs,
             validate_only: self.validate_only,
         })
@@ -26,5 +29,15 @@ impl Change for CreateTopicRequest {
             Reply::TopicCreated { topic_id, partitions } => Ok(CreateTopicResponse { topic_id, partitions }),
             other => Err(faults::unexpected(&other)),
         }
+    }
+}
+
+fn default_replication_factor(node: &Node) -> u16 {
+    match node.config.default_replication_factor {
+        0 => {
+            let image = node.controllers.image();
+            image.brokers().filter(|broker| broker.takes_replicas()).count().clamp(1, REPLICAS) as u16
+        }
+        configured => configured,
     }
 }
