@@ -1,15 +1,16 @@
-//! Requests that change metadata. The broker that runs the controller decides on them; every other hands them on to it, and answers once its
-//! own image has what was decided. Knows nothing of the rules.
+//! Requests that are for the broker that runs the controller, above all changes of metadata: every other broker hands them on to it, and
+//! answers a change once its own image has what was decided. Knows nothing of the rules.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_coordination::{Command, Reply as Decided};
+use tidelog_coordination::{Command, Controller, Reply as Decided};
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::ForwardRequest;
 use tidelog_protocol::{BrokerId, ErrorCode, Message, MetadataIndex, ProtocolVersion, WireError};
 use tokio::time::timeout_at;
 
+use crate::clock;
 use crate::member::Member;
 use crate::node::Node;
 use crate::peer::{Lane, PeerError};
@@ -20,7 +21,27 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Pause before the controller is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A request that changes metadata.
+/// A request that only the broker that runs the controller can answer.
+pub(crate) trait AtController: Request {
+    /// Does it, where the controller runs here. Says as of which metadata the answer holds.
+    ///
+    /// # Errors
+    /// What the rules say; NotController where the controller is elsewhere, and then nothing was done.
+    fn decide(
+        self,
+        node: &Arc<Node>,
+    ) -> impl Future<Output = Result<(Self::Response, MetadataIndex), WireError>> + Send;
+
+    /// May this broker send it on? What a client asks, any broker may.
+    ///
+    /// # Errors
+    /// WrongPeer.
+    fn may_be_sent_by(&self, _: Member) -> Result<(), WireError> {
+        Ok(())
+    }
+}
+
+/// A request that changes metadata by one command.
 pub(crate) trait Change: Request {
     /// What the controller is asked to do.
     fn command(self, node: &Node) -> Command;
@@ -30,6 +51,19 @@ pub(crate) trait Change: Request {
     /// # Errors
     /// WrongPeer.
     fn check_sender(&self, _: Member) -> Result<(), WireError> {
+        Ok(())
+    }
+
+    /// Shall it only be said what would come of it?
+    fn only_plans(&self) -> bool {
+        false
+    }
+
+    /// What no command can be made of.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self) -> Result<(), WireError> {
         Ok(())
     }
 
@@ -51,11 +85,38 @@ pub(crate) fn speaks_for_itself(sender: Member, broker: BrokerId) -> Result<(), 
     Err(WireError::new(ErrorCode::WrongPeer, format!("{sender} speaks for broker {broker}")))
 }
 
+impl<R: Change> AtController for R {
+    fn may_be_sent_by(&self, sender: Member) -> Result<(), WireError> {
+        self.check_sender(sender)
+    }
+
+    async fn decide(self, node: &Arc<Node>) -> Result<(R::Response, MetadataIndex), WireError> {
+        self.check()?;
+        let only_plans = self.only_plans();
+        let command = self.command(node);
+        let (decided, as_of) =
+            if only_plans { plan(node, &command).await? } else { node.controllers.submit(command).await? };
+        Ok((R::answer(decided, as_of)?, as_of))
+    }
+}
+
+/// What the controller here would decide. Nothing comes of it.
+///
+/// # Errors
+/// What it says; NotController where it is elsewhere.
+pub(crate) async fn plan(node: &Node, command: &Command) -> Result<(Decided, MetadataIndex), WireError> {
+    // In office: an image that may be old must not even say no.
+    node.controllers.take_office().await?;
+    let image = node.controllers.image();
+    let decision = Controller::new((*image).clone()).handle(command, clock::now())?;
+    Ok((decision.reply, image.as_of()))
+}
+
 /// Does it wherever the controller runs, and waits until it can be seen here.
 ///
 /// # Errors
 /// What the controller says; NoQuorum where there is none in time.
-pub(crate) async fn change<R: Change>(
+pub(crate) async fn change<R: AtController>(
     node: &Arc<Node>,
     request: R,
     deadline: Option<Instant>,
@@ -69,7 +130,7 @@ pub(crate) async fn change<R: Change>(
 ///
 /// # Errors
 /// As [`change`].
-pub(crate) async fn settle<R: Change>(
+pub(crate) async fn settle<R: AtController>(
     node: &Arc<Node>,
     request: R,
     deadline: Instant,
@@ -78,7 +139,7 @@ pub(crate) async fn settle<R: Change>(
         let asked = match node.controllers.role() {
             // Where the quorum has stopped here, the controller says why.
             Role::Follower { .. } if node.controllers.failure().is_none() => hand_on(node, &request, deadline).await,
-            _ => decide(node, request.clone()).await,
+            _ => request.clone().decide(node).await,
         };
         match asked {
             Err(error) if error.code == ErrorCode::NotController => {
@@ -95,16 +156,7 @@ pub(crate) async fn settle<R: Change>(
     }
 }
 
-/// Lets the controller here decide.
-///
-/// # Errors
-/// What it says; NotController where it is elsewhere.
-pub(crate) async fn decide<R: Change>(node: &Arc<Node>, request: R) -> Result<(R::Response, MetadataIndex), WireError> {
-    let (decided, as_of) = node.controllers.submit(request.command(node)).await?;
-    Ok((R::answer(decided, as_of)?, as_of))
-}
-
-async fn hand_on<R: Change>(
+async fn hand_on<R: AtController>(
     node: &Arc<Node>,
     request: &R,
     deadline: Instant,

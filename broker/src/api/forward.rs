@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tidelog_protocol::api::Api;
 use tidelog_protocol::messages::{
-    AlterInSyncRequest, AlterTopicRequest, CreatePartitionsRequest, CreateTopicRequest, DeleteTopicRequest,
-    ForwardRequest, ForwardResponse, RegisterBrokerRequest,
+    AlterInSyncRequest, AlterTopicRequest, BalanceRequest, CreatePartitionsRequest, CreateTopicRequest,
+    DeleteTopicRequest, DescribeClusterRequest, DrainBrokerRequest, ElectLeaderRequest, ForwardRequest,
+    ForwardResponse, ReassignRequest, RegisterBrokerRequest, RemoveBrokerRequest,
 };
 use tidelog_protocol::{ErrorCode, Message, ProtocolVersion, WireError};
 
 use super::Handle;
-use crate::change::{Change, decide};
+use crate::change::AtController;
 use crate::member::Member;
 use crate::node::Node;
 use crate::session::Session;
@@ -25,6 +26,12 @@ impl Handle for ForwardRequest {
             Some(Api::CreatePartitions) => forwarded::<CreatePartitionsRequest>(node, sender, &self).await,
             Some(Api::AlterInSync) => forwarded::<AlterInSyncRequest>(node, sender, &self).await,
             Some(Api::RegisterBroker) => forwarded::<RegisterBrokerRequest>(node, sender, &self).await,
+            Some(Api::DescribeCluster) => forwarded::<DescribeClusterRequest>(node, sender, &self).await,
+            Some(Api::Reassign) => forwarded::<ReassignRequest>(node, sender, &self).await,
+            Some(Api::DrainBroker) => forwarded::<DrainBrokerRequest>(node, sender, &self).await,
+            Some(Api::Balance) => forwarded::<BalanceRequest>(node, sender, &self).await,
+            Some(Api::ElectLeader) => forwarded::<ElectLeaderRequest>(node, sender, &self).await,
+            Some(Api::RemoveBroker) => forwarded::<RemoveBrokerRequest>(node, sender, &self).await,
             _ => {
                 let sentence = format!("requests of API {} are not handed on; upgrade the older broker", self.api);
                 Err(WireError::new(ErrorCode::Unsupported, sentence))
@@ -33,7 +40,7 @@ impl Handle for ForwardRequest {
     }
 }
 
-async fn forwarded<R: Change>(
+async fn forwarded<R: AtController>(
     node: &Arc<Node>,
     sender: Member,
     forward: &ForwardRequest,
@@ -41,7 +48,7 @@ async fn forwarded<R: Change>(
     let version = ProtocolVersion::CURRENT;
     let request = R::from_body(&forward.body, version)
         .map_err(|error| WireError::new(ErrorCode::Malformed, format!("{} does not parse: {error}", R::NAME)))?;
-    request.check_sender(sender)?;
-    let (response, as_of) = decide(node, request).await?;
+    request.may_be_sent_by(sender)?;
+    let (response, as_of) = request.decide(node).await?;
     Ok(ForwardResponse { as_of, body: response.to_body(version).freeze() })
 }

@@ -3,6 +3,7 @@
 
 mod alter_in_sync;
 mod alter_topic;
+mod balance;
 mod broker_heartbeat;
 mod create_partitions;
 mod create_topic;
@@ -10,7 +11,11 @@ mod credit;
 mod delete_records;
 mod delete_topic;
 mod describe_broker;
+mod describe_cluster;
+mod describe_partitions;
 mod describe_topics;
+mod drain_broker;
+mod elect_leader;
 mod epoch_end;
 mod faults;
 mod forward;
@@ -21,7 +26,9 @@ mod metadata;
 mod ping;
 mod produce;
 mod raft;
+mod reassign;
 mod register_broker;
+mod remove_broker;
 mod replica_progress;
 mod replica_subscribe;
 mod subscribe;
@@ -37,7 +44,7 @@ use tidelog_protocol::frame::{Flags, FrameKind, Header, TRACE_BYTES};
 use tidelog_protocol::{ErrorCode, WireError, messages};
 
 use crate::budget::Lent;
-use crate::change::{Change, change};
+use crate::change::{AtController, change};
 use crate::node::Node;
 use crate::session::{Reply, Session};
 
@@ -130,10 +137,15 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::BrokerHeartbeat) => run::<messages::BrokerHeartbeatRequest>(node, session, input, reply),
         Some(Api::EpochEnd) => run::<messages::EpochEndRequest>(node, session, input, reply),
         Some(Api::ReplicaSubscribe) => replica_subscribe::handle(node, session, &input, reply),
+        Some(Api::DescribeCluster) => run::<messages::DescribeClusterRequest>(node, session, input, reply),
+        Some(Api::DescribePartitions) => run::<messages::DescribePartitionsRequest>(node, session, input, reply),
+        Some(Api::Reassign) => run_change::<messages::ReassignRequest>(node, session, input, reply),
+        Some(Api::DrainBroker) => run_change::<messages::DrainBrokerRequest>(node, session, input, reply),
+        Some(Api::Balance) => run_change::<messages::BalanceRequest>(node, session, input, reply),
+        Some(Api::ElectLeader) => run_change::<messages::ElectLeaderRequest>(node, session, input, reply),
+        Some(Api::RemoveBroker) => run_change::<messages::RemoveBrokerRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
-        | Some(Api::AlterInSync | Api::DescribeCluster)
-        | Some(Api::Reassign | Api::DrainBroker | Api::Balance | Api::ElectLeader | Api::RemoveBroker)
-        | Some(Api::DescribePartitions)
+        | Some(Api::AlterInSync)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,
@@ -173,7 +185,7 @@ fn decode<R: Request>(session: &Session, input: &Input, reply: Reply) -> Option<
 }
 
 /// Runs a change of metadata, here or wherever the controller runs.
-fn run_change<R: Change>(node: &Arc<Node>, session: &Arc<Session>, input: Input, reply: Reply) {
+fn run_change<R: AtController>(node: &Arc<Node>, session: &Arc<Session>, input: Input, reply: Reply) {
     in_turn(node, session, input, reply, |request: R, node, _, deadline| async move {
         change(&node, request, deadline).await
     });

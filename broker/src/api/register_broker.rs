@@ -8,7 +8,7 @@ use tidelog_protocol::messages::{RegisterBrokerRequest, RegisterBrokerResponse};
 use tidelog_protocol::{ErrorCode, MetadataIndex, WireError};
 
 use super::{Handle, faults};
-use crate::change::{Change, decide, speaks_for_itself};
+use crate::change::{AtController, Change, speaks_for_itself};
 use crate::member::Member;
 use crate::node::Node;
 use crate::session::Session;
@@ -44,6 +44,6 @@ impl Handle for RegisterBrokerRequest {
         if self.cluster_id != node.cluster_id || self.broker_id != peer.broker || self.incarnation != peer.incarnation {
             return Err(WireError::new(ErrorCode::WrongPeer, format!("{peer} registers as another broker")));
         }
-        Ok(decide(node, self).await?.0)
+        Ok(self.decide(node).await?.0)
     }
 }
