@@ -121,6 +121,8 @@ error_table! {
     64 UnknownStream false Programmer;
     /// The partition, or the metadata log, is out of service here since its disk failed or it could not be opened. Nothing was written.
     65 OutOfService false Operator;
+    /// The log does not hold what the client has read from there: records were lost by an unclean election. The range says where they part.
+    66 LogTruncated false Programmer;
     /// No broker of this id is registered.
     80 UnknownBroker false Operator;
     /// The broker's registration is not the current one, or it is fenced or shutting down: it registers anew, or catches up first.

@@ -86,6 +86,7 @@ impl LocalCluster {
             listen: member.listen,
             admin_listen: SocketAddr::new(member.listen.ip(), 0),
             advertise: Advertise(Some((link.ip().to_string(), link.port()))),
+            rack: format!("rack-{id}"),
             disk_free_min_bytes: 0,
             ..Config::default()
         };
@@ -145,6 +146,21 @@ impl LocalCluster {
     /// A broker is heard of again.
     pub fn unfence(&self, id: u32) {
         self.submit(Command::UnfenceBroker(self.registration(id)));
+    }
+
+    /// A broker leads the one partition of a topic by order, whatever is lost by it.
+    pub fn elect_unclean(&self, topic: &str, id: u32) {
+        let (topic, broker_id) = (topic.into(), BrokerId(id));
+        self.submit(Command::ElectUnclean { topic, partition: PartitionId(0), broker_id });
+    }
+
+    /// Bytes that a broker has pushed to consumers of a topic.
+    ///
+    /// # Panics
+    /// Where it is not running.
+    #[must_use]
+    pub fn pushed_bytes(&self, id: u32, topic: &str) -> u64 {
+        self.members[id as usize - 1].running.as_ref().expect("it runs").0.metrics().topic(topic).bytes_out.get()
     }
 
     /// The metadata.

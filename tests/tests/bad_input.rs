@@ -374,6 +374,8 @@ async fn unknown_topics_partitions_and_offsets_are_named() {
             isolation: Isolation::ReadUncommitted,
             credit_bytes: 1000,
             item_bytes_max: 0,
+            last_epoch: None,
+            nearby: false,
         };
         let error = connection.call(&subscribe, &[]).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::OffsetOutOfRange, "{error}");

@@ -56,6 +56,8 @@ async fn never_reads(address: SocketAddr) -> RawConnection {
             isolation: Isolation::ReadUncommitted,
             credit_bytes: 1 << 30,
             item_bytes_max: 4 << 20,
+            last_epoch: None,
+            nearby: false,
         };
         let _ = connection.ask(&subscribe, &[]).await;
     }

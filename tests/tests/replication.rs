@@ -167,6 +167,8 @@ fn what_a_deposed_leader_alone_had_is_cut_and_never_acknowledged() {
             isolation: Isolation::ReadUncommitted,
             credit_bytes: 1 << 20,
             item_bytes_max: 1 << 20,
+            last_epoch: None,
+            nearby: false,
         };
         let stream = connection.ask(&subscribe, &[]).await;
         assert!(!connection.answer(stream).await.header.flags.contains(Flags::FAULT));

@@ -113,6 +113,8 @@ async fn a_second_signal_does_not_wait_for_a_client_that_does_not_take_its_answe
         isolation: tidelog_protocol::messages::Isolation::ReadUncommitted,
         credit_bytes: 1 << 30,
         item_bytes_max: 4 << 20,
+        last_epoch: None,
+        nearby: false,
     };
     let _ = connection.ask(&subscribe, &[]).await;
     wait_until("bytes on their way", async || {

@@ -7,7 +7,7 @@ use tidelog_protocol::{ErrorCode, Offset, Timestamp, WireError};
 
 use super::Handle;
 use crate::node::Node;
-use crate::partition;
+use crate::partition::{self, Serves};
 use crate::session::Session;
 
 /// Most questions in one request.
@@ -26,9 +26,9 @@ impl Handle for ListOffsetsRequest {
         let mut answers = Vec::with_capacity(self.queries.len());
         for query in self.queries {
             let found = match node.registry.find(self.topic_id, query.partition) {
-                Ok((handle, _)) => {
-                    look_up(&handle, query.position).await.map(|found| (found, handle.tail().borrow().leader_epoch))
-                }
+                Ok((handle, _)) => look_up(&handle, query.position, Serves::Leader)
+                    .await
+                    .map(|found| (found, handle.tail().borrow().leader_epoch)),
                 Err(error) => Err(error),
             };
             answers.push(match found {
@@ -59,10 +59,14 @@ pub(super) struct Found {
 }
 
 /// Finds a position in a partition; never above its high watermark.
-pub(super) async fn look_up(handle: &partition::Handle, position: Position) -> Result<Found, WireError> {
+pub(super) async fn look_up(
+    handle: &partition::Handle,
+    position: Position,
+    serves: Serves,
+) -> Result<Found, WireError> {
     let tail = handle.tail().borrow().clone();
-    if let Some(ended) = tail.ended {
-        return Err(ended);
+    if let Some(refusal) = serves.refusal(&tail) {
+        return Err(refusal);
     }
     let at_end = |offset| Ok(Found { offset: Some(offset), timestamp: Timestamp::NONE });
     let by_time = match position.kind {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameKind};
 use tidelog_protocol::messages::{Fault, PositionKind, StreamItemPush, SubscribeRequest, SubscribeResponse};
-use tidelog_protocol::{CorrelationId, ErrorCode, Offset, WireError};
+use tidelog_protocol::{CorrelationId, ErrorCode, LeaderEpoch, Offset, WireError};
 
 use super::{Input, decode, faults};
 use crate::node::Node;
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
-use crate::partition::{Cursor, Fetched, Handle};
+use crate::partition::{Cursor, Fetched, Handle, Serves, Tail, refusals};
 use crate::session::{Reply, Session};
 use crate::streams::{OpenRefusal, StreamControl};
 
@@ -64,6 +64,7 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
 
 async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor), WireError> {
     let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
+    let serves = if request.nearby { Serves::Nearby } else { Serves::Leader };
     let tail = partition.tail().borrow().clone();
     faults::check_epoch(request.leader_epoch, tail.leader_epoch)?;
     let position = request.position.clone();
@@ -73,19 +74,40 @@ async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor
         PositionKind::Offset => Offset::from_signed(position.value)
             .ok_or_else(|| WireError::new(ErrorCode::Malformed, "an offset is never negative"))?,
         PositionKind::Timestamp | PositionKind::MaxTimestamp => {
-            let found = super::list_offsets::look_up(&partition, position.clone()).await?;
+            let found = super::list_offsets::look_up(&partition, position.clone(), serves).await?;
             found.offset.unwrap_or(tail.high_watermark)
         }
     };
-    let mut opened = Cursor::open(partition.clone(), start, request.isolation);
+    if let Some(refusal) = serves.refusal(&tail) {
+        return Err(refusal);
+    }
+    check_continuity(&partition, &tail, (request.last_epoch, start))?;
+    let mut opened = Cursor::open(partition.clone(), start, request.isolation, serves);
     // Retention may move the start between the look and the opening; whoever asked for the start means where it is.
     while position.kind == PositionKind::Earliest
         && opened.as_ref().is_err_and(|error| error.code == ErrorCode::OffsetOutOfRange)
     {
         let start = partition.tail().borrow().log_start;
-        opened = Cursor::open(partition.clone(), start, request.isolation);
+        opened = Cursor::open(partition.clone(), start, request.isolation, serves);
     }
     Ok((partition, opened?))
+}
+
+/// Does the log here hold what a client has read up to `start`, under `last_epoch`? (KIP-320)
+fn check_continuity(
+    partition: &Handle,
+    tail: &Tail,
+    (last_epoch, start): (Option<LeaderEpoch>, Offset),
+) -> Result<(), WireError> {
+    let Some(last_epoch) = last_epoch else { return Ok(()) };
+    let epochs = partition.reader().leader_epochs();
+    let later = epochs.starts().iter().find(|entry| entry.epoch > last_epoch);
+    match later.map(|entry| entry.start) {
+        Some(end) if start > end => Err(refusals::truncated(start, (tail.log_start, end))),
+        // Whoever leads has everything that was settled.
+        None if start > tail.log_end && tail.leads => Err(refusals::truncated(start, (tail.log_start, tail.log_end))),
+        _ => Ok(()),
+    }
 }
 
 struct Push<'a> {

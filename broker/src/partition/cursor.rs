@@ -31,6 +31,25 @@ pub struct Cursor {
     tail: watch::Receiver<Tail>,
     next_offset: Offset,
     isolation: Isolation,
+    serves: Serves,
+}
+
+/// Which replica may serve a reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Serves {
+    /// The leader.
+    Leader,
+    /// Any that keeps up.
+    Nearby,
+}
+
+impl Serves {
+    /// Why a replica that published this tail does not serve.
+    #[must_use]
+    pub fn refusal(self, tail: &Tail) -> Option<WireError> {
+        let elsewhere = || (self == Self::Leader && !tail.leads).then(refusals::not_leader);
+        tail.ended.clone().or_else(elsewhere)
+    }
 }
 
 impl Cursor {
@@ -38,18 +57,22 @@ impl Cursor {
     ///
     /// # Errors
     /// OffsetOutOfRange, with the range; or why the partition is not served.
-    pub fn open(partition: Handle, start: Offset, isolation: Isolation) -> Result<Self, WireError> {
+    pub fn open(partition: Handle, start: Offset, isolation: Isolation, serves: Serves) -> Result<Self, WireError> {
         let mut tail = partition.tail();
         let now = tail.borrow_and_update().clone();
-        if let Some(ended) = now.ended {
-            return Err(ended);
+        if let Some(refusal) = serves.refusal(&now) {
+            return Err(refusal);
         }
         // A leader that has just begun learns from its followers how far all are: until then the watermark may lie behind what a consumer
         // has read already, which waits for it.
         if start < now.log_start || start > now.log_end.max(now.high_watermark) {
-            return Err(refusals::out_of_range(start, now.log_start, now.high_watermark));
+            // One that follows may not have it yet.
+            return Err(match now.leads || start < now.log_start {
+                true => refusals::out_of_range(start, now.log_start, now.high_watermark),
+                false => refusals::not_leader(),
+            });
         }
-        Ok(Self { partition, tail, next_offset: start, isolation })
+        Ok(Self { partition, tail, next_offset: start, isolation, serves })
     }
 
     /// Goes to the first offset that can be read by now.
@@ -82,8 +105,8 @@ impl Cursor {
     pub async fn next(&mut self, bytes_max: usize) -> Result<Fetched, WireError> {
         loop {
             let tail = self.tail.borrow_and_update().clone();
-            if let Some(ended) = tail.ended {
-                return Err(ended);
+            if let Some(refusal) = self.serves.refusal(&tail) {
+                return Err(refusal);
             }
             if self.next_offset < tail.log_start {
                 return Err(refusals::out_of_range(self.next_offset, tail.log_start, tail.high_watermark));

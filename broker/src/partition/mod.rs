@@ -28,7 +28,7 @@ mod upstream;
 
 pub use assignment::{Assignment, Member, Part};
 pub use command::{Acked, Append, Command, Replicated, Ticket};
-pub use cursor::{Cursor, Fetched};
+pub use cursor::{Cursor, Fetched, Serves};
 pub use handle::Handle;
 pub use leftovers::{LeftoversError, check_age};
 pub use opening::Opening;

@@ -132,6 +132,7 @@ impl Owner {
             high_watermark: Offset::ZERO,
             log_end: Offset::ZERO,
             leader_epoch: epoch,
+            leads: false,
             ended: None,
         }
     }
@@ -334,7 +335,10 @@ impl Owner {
         let (log_start, last_stable) = (offsets.log_start(), offsets.last_stable());
         let (high_watermark, log_end) = (offsets.high_watermark(), offsets.log_end());
         let leader_epoch = self.leader_epoch();
-        let served = self.ended.is_none() && matches!(self.role, Role::Leads(_));
+        let leads = matches!(self.role, Role::Leads(_));
+        // Who is cut off does not know how far behind it is.
+        let follows = matches!(self.role, Role::Follows(_)) && self.leased;
+        let served = self.ended.is_none() && (leads || follows);
         let not_served = if served { None } else { self.not_served() };
         self.tail.send_if_modified(|tail| {
             // Readers sleep until they can read more; a log end beyond the watermark is no news to them.
@@ -342,10 +346,12 @@ impl Owner {
                 || tail.last_stable != last_stable
                 || tail.log_start != log_start
                 || tail.leader_epoch != leader_epoch
+                || tail.leads != leads
                 || tail.ended != not_served;
             tail.log_end = log_end;
             if news {
-                *tail = Tail { log_start, last_stable, high_watermark, log_end, leader_epoch, ended: not_served };
+                *tail =
+                    Tail { log_start, last_stable, high_watermark, log_end, leader_epoch, leads, ended: not_served };
             }
             news
         });

@@ -66,6 +66,15 @@ pub(super) fn out_of_range(offset: Offset, log_start: Offset, end: Offset) -> Wi
     WireError { range: Some((log_start, end)), ..WireError::new(ErrorCode::OffsetOutOfRange, sentence) }
 }
 
+/// The log does not hold what was read from another leader's; `range` is its start, and where they part.
+pub(crate) fn truncated(offset: Offset, range: (Offset, Offset)) -> WireError {
+    let sentence = format!(
+        "records before offset {offset} that were read earlier are not in this log: it parts from what was read at offset {}, by an unclean election",
+        range.1
+    );
+    WireError { range: Some(range), ..WireError::new(ErrorCode::LogTruncated, sentence) }
+}
+
 /// A read that gave nothing.
 pub(crate) fn of_read(error: &ReadError) -> WireError {
     match error {
@@ -93,7 +102,7 @@ pub(super) fn of_deletion(error: &DeleteError) -> WireError {
 }
 
 /// Another broker leads.
-pub(super) fn not_leader() -> WireError {
+pub(crate) fn not_leader() -> WireError {
     WireError::new(ErrorCode::NotLeader, "this broker does not lead the partition (any more); refresh the metadata")
 }
 

@@ -74,7 +74,7 @@ impl ReplicaCursor {
             if let Some(ended) = tail.ended {
                 return Err(ended);
             }
-            if tail.leader_epoch != self.leader_epoch {
+            if tail.leader_epoch != self.leader_epoch || !tail.leads {
                 return Err(refusals::leadership_over(self.leader_epoch, tail.leader_epoch));
             }
             let bytes = self.read(bytes_max).await?;

@@ -16,6 +16,8 @@ pub struct Tail {
     pub log_end: Offset,
     /// The leadership.
     pub leader_epoch: LeaderEpoch,
+    /// Whether it is led here. A replica that follows serves those who are content with a nearby one.
+    pub leads: bool,
     /// Why nothing is served any more.
     pub ended: Option<WireError>,
 }

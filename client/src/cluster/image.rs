@@ -21,10 +21,20 @@ pub(crate) struct TopicImage {
 }
 
 /// Where a partition lives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) leader: Option<BrokerId>,
     pub(crate) leader_epoch: LeaderEpoch,
+    /// The brokers whose replicas keep up with it, itself included.
+    pub(crate) in_sync: Vec<BrokerId>,
+}
+
+/// A broker as it was heard of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    pub(crate) address: Address,
+    /// Where it stands.
+    pub(crate) rack: Option<String>,
 }
 
 /// Who leads a partition.
@@ -42,7 +52,8 @@ impl TopicImage {
             if partition.partition.0 as usize != partitions.len() {
                 break;
             }
-            partitions.push(Place { leader: partition.leader, leader_epoch: partition.leader_epoch });
+            let (leader, leader_epoch) = (partition.leader, partition.leader_epoch);
+            partitions.push(Place { leader, leader_epoch, in_sync: partition.in_sync.clone() });
         }
         Self {
             id: topic.topic_id,

@@ -6,6 +6,7 @@ mod leader;
 mod patience;
 mod pool;
 
+use image::Known;
 pub(crate) use image::{Leader, TopicImage};
 pub(crate) use patience::Patience;
 pub(crate) use pool::Purpose;
@@ -35,14 +36,14 @@ pub(crate) struct Cluster {
     pub(crate) runtime: Handle,
     bootstrap: Addresses,
     pool: Pool,
-    known: RwLock<Known>,
+    known: RwLock<Everything>,
     /// Held while metadata are fetched, so that a hundred who miss the same topic ask once.
     fetching: Mutex<()>,
 }
 
 #[derive(Default)]
-struct Known {
-    brokers: HashMap<BrokerId, Address>,
+struct Everything {
+    brokers: HashMap<BrokerId, Known>,
     topics: HashMap<TopicName, Arc<TopicImage>>,
 }
 
@@ -66,7 +67,7 @@ impl Cluster {
             runtime: Handle::current(),
             bootstrap,
             pool: Pool::new(greeting),
-            known: RwLock::new(Known { brokers: HashMap::new(), topics: HashMap::new() }),
+            known: RwLock::new(Everything { brokers: HashMap::new(), topics: HashMap::new() }),
             fetching: Mutex::new(()),
         });
         cluster.metadata(Some(Vec::new())).await?;
@@ -79,7 +80,8 @@ impl Cluster {
 
     /// A connection to any broker: those known, then those given at the start.
     pub(crate) async fn any(&self) -> Result<Connection, ClientError> {
-        let mut addresses: Vec<Address> = self.known.read().brokers.values().cloned().collect();
+        let mut addresses: Vec<Address> =
+            self.known.read().brokers.values().map(|known| known.address.clone()).collect();
         // The ones that worked last are the likeliest to work.
         addresses.sort_unstable_by_key(|address| !self.pool.is_connected(address, Purpose::Requests));
         for address in self.bootstrap.as_slice() {
@@ -129,7 +131,10 @@ impl Cluster {
         known.brokers = response
             .brokers
             .iter()
-            .map(|broker| (broker.broker_id, Address { host: broker.host.clone(), port: broker.port }))
+            .map(|broker| {
+                let address = Address { host: broker.host.clone(), port: broker.port };
+                (broker.broker_id, Known { address, rack: broker.rack.clone() })
+            })
             .collect();
         for name in &response.unknown {
             known.topics.remove(name.as_str());
@@ -185,8 +190,22 @@ impl Cluster {
         let place = topic.partition(partition)?;
         let known = self.known.read();
         match place.leader.and_then(|leader| known.brokers.get(&leader)) {
-            Some(address) => Ok(Leader { address: address.clone(), epoch: place.leader_epoch }),
+            Some(known) => Ok(Leader { address: known.address.clone(), epoch: place.leader_epoch }),
             None => Err(ClientError::NoLeader { topic: topic.name.to_string(), partition }),
         }
+    }
+
+    /// A replica of a partition in this rack that keeps up with its leader, where the leader is elsewhere.
+    pub(crate) fn nearby(&self, topic: &TopicImage, partition: PartitionId, rack: &str) -> Option<Leader> {
+        let place = topic.partition(partition).ok()?;
+        let known = self.known.read();
+        let is_near =
+            |broker: &BrokerId| known.brokers.get(broker).is_some_and(|known| known.rack.as_deref() == Some(rack));
+        if place.leader.as_ref().is_some_and(is_near) {
+            return None;
+        }
+        let near = place.in_sync.iter().find(|broker| is_near(broker))?;
+        let address = known.brokers.get(near)?.address.clone();
+        Some(Leader { address, epoch: place.leader_epoch })
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Settings {
     pub(super) item_bytes: u32,
     pub(super) decompressed_bytes_max: usize,
     pub(super) until_end: bool,
+    /// Where the program runs.
+    pub(super) rack: Option<Arc<str>>,
 }
 
 /// Partitions of a topic and where to start in them.
@@ -85,6 +87,7 @@ impl ConsumerBuilder {
             item_bytes: 256 << 10,
             decompressed_bytes_max: tidelog_protocol::records::DEFAULT_DECOMPRESSED_BYTES_MAX,
             until_end: false,
+            rack: None,
         };
         Self { cluster, selections: Vec::new(), start: Start::End, settings }
     }
@@ -151,6 +154,13 @@ impl ConsumerBuilder {
     /// Ends each partition at the high watermark that it has as the consumer is built, and the consumer with the last of them.
     pub const fn until_end(mut self) -> Self {
         self.settings.until_end = true;
+        self
+    }
+
+    /// Reads from a replica in this rack where there is one that keeps up, rather than from the leader elsewhere (KIP-392). What it pushes
+    /// is settled all the same, but comes a moment later. Where it fails, the leader serves until its stream ends.
+    pub fn rack(mut self, rack: &str) -> Self {
+        self.settings.rack = Some(rack.into());
         self
     }
 

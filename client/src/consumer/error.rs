@@ -27,6 +27,23 @@ pub enum ConsumeError {
         /// Next offset to be written.
         log_end: Offset,
     },
+    /// Records that were read are gone: an unclean election lost them, and the log goes on otherwise from `parts_at`. What the program did
+    /// with them others will never see. Seek, or choose a policy with
+    /// [`ConsumerBuilder::out_of_range`](crate::ConsumerBuilder::out_of_range). Other partitions go on.
+    #[error(
+        "records of {topic}/{partition} from offset {parts_at} to {offset} were read and are not in the log any more: an unclean \
+         election lost them; seek, or choose where to go on in such a case"
+    )]
+    Truncated {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionId,
+        /// Offset of the next record as the consumer had it.
+        offset: Offset,
+        /// From here on the log is another one than was read.
+        parts_at: Offset,
+    },
     /// A batch was damaged, on the way or at its source. The consumer stands before it; seek past it to go on.
     #[error("the batch at offset {offset} of {topic}/{partition} is damaged: {source}")]
     Corrupt {

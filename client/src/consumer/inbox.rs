@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_protocol::messages::{CreditSignal, Position, StreamItemPush};
-use tidelog_protocol::{CorrelationId, Offset};
+use tidelog_protocol::{CorrelationId, LeaderEpoch, Offset};
 use tokio::sync::Notify;
 
 use super::{ConsumeError, TopicPartition};
@@ -23,6 +23,8 @@ pub(super) type Slot = usize;
 pub(super) enum Event {
     /// Batches, back to back; the partition goes on at `next_offset`.
     Batches { payload: Bytes, next_offset: Offset },
+    /// The log goes on otherwise from here: what comes next takes the place of what was read.
+    PartsAt(Offset),
     /// It stands still until the program seeks.
     Failed(ConsumeError),
     /// It was added to its topic: the consumer has not heard of it before, and hears this first.
@@ -35,6 +37,8 @@ pub(super) struct Bearing {
     /// Which stream it is for; items of an older one are stale.
     pub(super) generation: u64,
     pub(super) position: Position,
+    /// The leadership under which everything before it was read; `None` where nothing was.
+    pub(super) last_epoch: Option<LeaderEpoch>,
     pub(super) credit_bytes: u32,
     /// There shall be no stream until the program seeks.
     pub(super) halted: bool,
@@ -61,6 +65,7 @@ struct Partition {
     changed: Arc<Notify>,
     generation: u64,
     position: Position,
+    last_epoch: Option<LeaderEpoch>,
     queue: VecDeque<Event>,
     /// It stands in `ready`.
     listed: bool,
@@ -142,7 +147,7 @@ impl Inbox {
         let dropped = {
             let mut state = self.state.lock();
             let partition = &mut state.partitions[slot];
-            partition.position = position;
+            (partition.position, partition.last_epoch) = (position, None);
             partition.halted = false;
             partition.turn_away()
         };
@@ -186,6 +191,7 @@ impl Inbox {
         Bearing {
             generation: partition.generation,
             position: partition.position.clone(),
+            last_epoch: partition.last_epoch,
             credit_bytes: self.prefetch_bytes.saturating_sub(partition.held_bytes),
             halted: partition.halted,
         }
@@ -250,12 +256,24 @@ impl Inbox {
         }
     }
 
+    /// Lets a partition go on where its log parts from what was read.
+    pub(super) fn part_at(&self, slot: Slot, generation: u64, offset: Offset) {
+        let mut state = self.state.lock();
+        let partition = &mut state.partitions[slot];
+        if partition.generation == generation {
+            (partition.position, partition.last_epoch) = (Position::offset(offset), None);
+            partition.queue.push_back(Event::PartsAt(offset));
+            state.list(slot);
+            wake(state);
+        }
+    }
+
     /// Lets a partition start elsewhere without dropping what was pushed, as the out-of-range policy says.
     pub(super) fn reposition(&self, slot: Slot, generation: u64, position: Position) {
         let mut state = self.state.lock();
         let partition = &mut state.partitions[slot];
         if partition.generation == generation {
-            partition.position = position;
+            (partition.position, partition.last_epoch) = (position, None);
         }
     }
 }
@@ -276,6 +294,7 @@ impl Partition {
             changed: Arc::default(),
             generation: Inbox::FIRST_GENERATION,
             position,
+            last_epoch: None,
             queue: VecDeque::new(),
             listed: false,
             paused: false,
@@ -338,7 +357,7 @@ impl StreamHandler for Intake {
         if payload.is_empty() && partition.position == next {
             return;
         }
-        partition.position = next;
+        (partition.position, partition.last_epoch) = (next, Some(item.leader_epoch));
         partition.held_bytes += payload.len() as u32;
         partition.queue.push_back(Event::Batches { payload, next_offset: item.next_offset });
         state.list(self.slot);

@@ -225,6 +225,10 @@ impl Consumer {
                     self.partitions[slot].take(Course::Stopped, &mut self.going);
                     return Poll::Ready(Err(error));
                 }
+                Event::PartsAt(offset) => {
+                    let partition = &mut self.partitions[slot];
+                    partition.position = partition.position.min(offset);
+                }
                 Event::Joined(source) => {
                     assert_eq!(slot, self.partitions.len(), "partitions are heard of in the order of their slots");
                     self.partitions.push(Partition {

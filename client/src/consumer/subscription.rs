@@ -36,13 +36,15 @@ impl Subscription {
         let mut failures = 0;
         let mut failed_at = None;
         let mut wait = Duration::ZERO;
+        // A nearby replica that failed is not asked before the leader has served.
+        let mut by_leader = false;
         loop {
             tokio::time::sleep(wait).await;
             let bearing = self.bearing().await;
             let generation = bearing.generation;
-            let error = match self.open(bearing, failed_at).await {
+            let error = match self.open(bearing, failed_at, by_leader).await {
                 Ok((connection, stream)) => {
-                    failures = 0;
+                    (failures, by_leader) = (0, false);
                     let ended = self.attend(&connection, stream, generation).await;
                     self.inbox.closed(self.slot);
                     match ended {
@@ -56,6 +58,7 @@ impl Subscription {
                 Err(error) => error,
             };
             failures += 1;
+            by_leader = self.settings.rack.is_some() && !by_leader;
             failed_at = Some(Instant::now());
             wait = self.cluster.backoff().draw(failures, error.retry_after_ms());
             self.react(generation, error);
@@ -77,23 +80,32 @@ impl Subscription {
         &self,
         bearing: Bearing,
         failed_at: Option<Instant>,
+        by_leader: bool,
     ) -> Result<(Connection, CorrelationId), ClientError> {
         let topic = self.source.topic.as_str();
         let image = match failed_at {
             Some(failed_at) => self.cluster.refreshed(topic, failed_at).await?,
             None => self.cluster.topic(topic).await?,
         };
-        let leader = self.cluster.leader(&image, self.source.partition)?;
-        let connection = self.cluster.connection(&leader.address, Purpose::Streams).await?;
+        let rack = self.settings.rack.as_deref().filter(|_| !by_leader);
+        let nearby = rack.and_then(|rack| self.cluster.nearby(&image, self.source.partition, rack));
+        let is_nearby = nearby.is_some();
+        let server = match nearby {
+            Some(nearby) => nearby,
+            None => self.cluster.leader(&image, self.source.partition)?,
+        };
+        let connection = self.cluster.connection(&server.address, Purpose::Streams).await?;
         let intake = Intake { inbox: Arc::clone(&self.inbox), slot: self.slot, generation: bearing.generation };
         let request = SubscribeRequest {
             topic_id: image.id,
             partition: self.source.partition,
             position: bearing.position,
-            leader_epoch: Some(leader.epoch),
+            leader_epoch: Some(server.epoch),
             isolation: self.settings.isolation,
             credit_bytes: bearing.credit_bytes,
             item_bytes_max: self.settings.item_bytes,
+            last_epoch: bearing.last_epoch,
+            nearby: is_nearby,
         };
         let (stream, answer) = connection.open_stream(&request, Arc::new(intake)).await?;
         if !self.inbox.opened(self.slot, bearing.generation, (connection.clone(), stream), answer.high_watermark) {
@@ -145,6 +157,21 @@ impl Subscription {
                 tracing::warn!(topic = %self.source.topic, partition = %self.source.partition, error = %refusal,
                     "goes on elsewhere, as the out-of-range policy says");
                 return self.inbox.reposition(self.slot, generation, position);
+            }
+            ClientError::Broker(refusal) if refusal.code == ErrorCode::LogTruncated => {
+                let (_, parts_at) = refusal.range.unwrap_or_default();
+                if self.settings.out_of_range != OutOfRange::Fail {
+                    tracing::warn!(topic = %self.source.topic, partition = %self.source.partition, error = %refusal,
+                        "goes on where the logs part, as the out-of-range policy allows");
+                    return self.inbox.part_at(self.slot, generation, parts_at);
+                }
+                let read = self.inbox.position(self.slot).value;
+                ConsumeError::Truncated {
+                    topic: self.source.topic.clone(),
+                    partition: self.source.partition,
+                    offset: Offset::from_signed(read).unwrap_or_default(),
+                    parts_at,
+                }
             }
             error if error.is_retriable() => {
                 tracing::debug!(topic = %self.source.topic, partition = %self.source.partition, %error, "stream ended");

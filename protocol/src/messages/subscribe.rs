@@ -31,6 +31,11 @@ message! {
         1 credit_bytes: u32,
         /// Largest payload of one item, in bytes; a single larger batch still goes out.
         1 item_bytes_max: u32,
+        /// The leadership under which the client has read up to the offset that it starts at: where the log here does not hold what it
+        /// read, the answer is LogTruncated and where they part (KIP-320). Absent: not checked.
+        2 last_epoch: Option<LeaderEpoch>,
+        /// A replica that follows may serve it, too: a nearby one (KIP-392).
+        2 nearby: bool,
     }
 }
 
