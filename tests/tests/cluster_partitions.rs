@@ -1,0 +1,289 @@
+//! Networks that fall apart in every shape under a load with acks=all: symmetric, one-way, partial, as a bridge, flapping, with the controller on
+//! the wrong side. Needs root, network namespaces and nftables.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidelog_client::NewTopic;
+use tidelog_protocol::messages::{Acks, ProduceRequest};
+use tidelog_protocol::records::Compression;
+use tidelog_protocol::{ErrorCode, PartitionId};
+use tidelog_tests::chance::{rounds, seeded};
+use tidelog_tests::cluster::sight::{metadata, partitions_of};
+use tidelog_tests::cluster::{Cluster, ClusterSettings, End, Evidence, Round, Wiring};
+use tidelog_tests::history::History;
+use tidelog_tests::patience::{insist, wait_until};
+use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::requirements::{Need, requires};
+use tidelog_tests::workload::{create_topic, wait_for_more_acks};
+
+/// Longer than a lease, so that whoever cannot be heard is noticed.
+const LONG: Duration = Duration::from_secs(4);
+
+async fn networked(brokers: u32) -> Cluster {
+    Cluster::start(ClusterSettings::of(brokers).wiring(Wiring::Namespaces)).await
+}
+
+fn others(brokers: u32, one: u32) -> Vec<u32> {
+    (1..=brokers).filter(|id| *id != one).collect()
+}
+
+/// All ways between one broker and the others; the clients still reach all of them.
+fn between(one: u32, others: &[u32]) -> Vec<(End, End)> {
+    others.iter().map(|other| (End::Broker(one), End::Broker(*other))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_cut_off_from_everybody_is_replaced_and_nothing_is_lost() {
+    if !requires("a_leader_cut_off_from_everybody_is_replaced_and_nothing_is_lost", &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(3).await;
+    let topic = "isolated-leader";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in 0..rounds(1) {
+            let (leader, _) = cluster.leader(topic, 0).await;
+            let cut = cluster.network().isolate(leader);
+            let next = cluster.next_leader(topic, 0, leader).await;
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 50).await;
+            }
+            evidence.add(Evidence::of("packets dropped", cut.mend()));
+            cluster.wait_in_sync((topic, 0), &[1, 2, 3], next).await;
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_cut_off_from_the_other_brokers_alone_acknowledges_nothing_to_those_who_still_reach_it() {
+    let name = "a_leader_cut_off_from_the_other_brokers_alone_acknowledges_nothing_to_those_who_still_reach_it";
+    if !requires(name, &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(3).await;
+    let topic = "symmetric";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in 0..rounds(1) {
+            let (leader, epoch) = cluster.leader(topic, 0).await;
+            let mut reaches_it = RawConnection::introduced(cluster.address(leader)).await;
+            let request = ProduceRequest {
+                topic_id: reaches_it.topic_id(topic).await,
+                partition: PartitionId(0),
+                leader_epoch: Some(epoch),
+                acks: Acks::All,
+                expected_log_end: None,
+            };
+            let cut = cluster.network().cut(&between(leader, &others(3, leader)));
+            // It takes part in nothing any more; that it once led is no reason to say yes.
+            let asked = reaches_it.ask(&request, &batch(&[b"never"], Compression::None)).await;
+            cluster.next_leader(topic, 0, leader).await;
+            let answer = reaches_it.answer(asked).await;
+            let told = RawConnection::told(&answer).expect_err("a leader without followers must not acknowledge");
+            let expected = [ErrorCode::NotLeader, ErrorCode::DeadlineExceeded, ErrorCode::NotEnoughReplicas];
+            assert!(expected.contains(&told.code), "{told}");
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 50).await;
+            }
+            evidence.add(Evidence::of("packets dropped", cut.mend()));
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hears_nobody_and_one_that_nobody_hears_are_both_survived() {
+    if !requires("a_leader_that_hears_nobody_and_one_that_nobody_hears_are_both_survived", &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(3).await;
+    let topic = "one-way";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for round in 0..rounds(2) {
+            let (leader, _) = cluster.leader(topic, 0).await;
+            let mut ways = between(leader, &others(3, leader));
+            if round % 2 == 1 {
+                ways = ways.into_iter().map(|(from, to)| (to, from)).collect();
+            }
+            let cut = cluster.network().cut_one_way(&ways);
+            cluster.next_leader(topic, 0, leader).await;
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 50).await;
+            }
+            evidence.add(Evidence::of("packets dropped on one-way cuts", cut.mend()));
+            cluster.wait_healed(topic).await;
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_brokers_that_do_not_reach_each_other_but_the_third_keep_every_promise() {
+    let name = "two_brokers_that_do_not_reach_each_other_but_the_third_keep_every_promise";
+    if !requires(name, &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(3).await;
+    let topic = "partial";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for round in 0..rounds(2) {
+            let controller = cluster.controller().await;
+            let sides = others(3, controller);
+            // Once between the controller and another, once between those who only follow it.
+            let (one, other) = if round % 2 == 0 { (sides[0], sides[1]) } else { (controller, sides[0]) };
+            let cut = cluster.network().cut(&[(End::Broker(one), End::Broker(other))]);
+            let begin = Instant::now();
+            while begin.elapsed() < LONG {
+                for partition in 0..3 {
+                    wait_for_more_acks(history, partition, 20).await;
+                }
+            }
+            evidence.add(Evidence::of("packets dropped between two of three", cut.mend()));
+            cluster.wait_healed(topic).await;
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_halves_that_only_a_bridge_connects_keep_every_promise() {
+    if !requires("two_halves_that_only_a_bridge_connects_keep_every_promise", &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(5).await;
+    let topic = "bridge";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in 0..rounds(1) {
+            let bridge = others(5, cluster.controller().await)[0];
+            let rest = others(5, bridge);
+            let (left, right) = rest.split_at(2);
+            let pairs: Vec<_> = left.iter().flat_map(|one| between(*one, right)).collect();
+            let cut = cluster.network().cut(&pairs);
+            let begin = Instant::now();
+            while begin.elapsed() < LONG {
+                for partition in 0..3 {
+                    wait_for_more_acks(history, partition, 20).await;
+                }
+            }
+            evidence.add(Evidence::of("packets dropped between the halves", cut.mend()));
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_flaps_is_survived() {
+    if !requires("a_network_that_flaps_is_survived", &[Need::Namespaces]) {
+        return;
+    }
+    let mut rng = seeded("a_network_that_flaps_is_survived");
+    let mut cluster = networked(3).await;
+    let topic = "flapping";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in 0..rounds(8) {
+            let one = rng.u32(1..=3);
+            let network = cluster.network();
+            let cut = match rng.u32(..3) {
+                0 => network.isolate(one),
+                1 => network.cut(&between(one, &[one % 3 + 1])),
+                _ => network.cut_one_way(&between(one, &others(3, one))),
+            };
+            tokio::time::sleep(Duration::from_millis(rng.u64(200..2_000))).await;
+            evidence.add(Evidence::of("packets dropped", cut.mend()));
+            tokio::time::sleep(Duration::from_millis(rng.u64(50..1_000))).await;
+        }
+        wait_for_more_acks(history, 0, 20).await;
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_cut_off_decides_nothing_and_learns_that_another_does() {
+    if !requires("a_controller_cut_off_decides_nothing_and_learns_that_another_does", &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(3).await;
+    let topic = "zombie-controller";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for round in 0..rounds(1) {
+            let zombie = cluster.controller().await;
+            let rest = others(3, zombie);
+            let cut = cluster.network().cut(&between(zombie, &rest));
+            let (refused, made) = (format!("by-the-zombie-{round}"), format!("by-its-successor-{round}"));
+            // The clients reach both sides; on one of them there is nobody to agree.
+            let asks_zombie = create_topic(&cluster.address(zombie).to_string(), &NewTopic::named(&refused)).await;
+            assert!(asks_zombie.is_err(), "a controller without a majority decided");
+            cluster.next_controller(zombie).await;
+            let servers = rest.iter().map(|id| cluster.address(*id).to_string()).collect::<Vec<_>>().join(",");
+            let new = NewTopic::named(&made).replication_factor(2);
+            wait_until("the successor to decide", async || create_topic(&servers, &new).await.ok()).await;
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 50).await;
+            }
+            evidence.add(Evidence::of("packets dropped", cut.mend()));
+            insist("the zombie to see what its successor decided", async || {
+                let seen = metadata(cluster.address(zombie)).await?;
+                partitions_of(&seen, &made).map(drop).ok_or_else(|| "not yet".to_string())
+            })
+            .await;
+            let controller = cluster.controller().await;
+            let seen = metadata(cluster.address(controller)).await.unwrap();
+            // Its client was told "unknown" at best; that it was decided after all is allowed only if all agree, which `wait_healed` looks at.
+            if partitions_of(&seen, &refused).is_some() {
+                cluster.wait_healed(&refused).await;
+            }
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_with_stale_metadata_misleads_nobody_for_long() {
+    if !requires("a_broker_with_stale_metadata_misleads_nobody_for_long", &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(3).await;
+    let topic = "stale";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for round in 0..rounds(1) {
+            let controller = cluster.controller().await;
+            let stale = others(3, controller)[0];
+            let cut = cluster.network().cut(&between(stale, &others(3, stale)));
+            let made = format!("made-behind-its-back-{round}");
+            let servers = cluster.address(controller).to_string();
+            let new = NewTopic::named(&made).replication_factor(2);
+            wait_until("the others to decide", async || create_topic(&servers, &new).await.ok()).await;
+            // Its partitions are led by others now, which it does not know; whoever asks it is sent in circles at worst.
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 50).await;
+            }
+            let (old, new) =
+                (metadata(cluster.address(stale)).await.unwrap(), metadata(cluster.address(controller)).await.unwrap());
+            let behind = new.as_of.0.saturating_sub(old.as_of.0);
+            assert!(partitions_of(&old, &made).is_none() && partitions_of(&new, &made).is_some());
+            evidence.add(Evidence::of("packets dropped", cut.mend()).and("records that it was behind", behind));
+            insist("the stale broker to catch up", async || {
+                let seen = metadata(cluster.address(stale)).await?;
+                partitions_of(&seen, &made).map(drop).ok_or_else(|| "not yet".to_string())
+            })
+            .await;
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
