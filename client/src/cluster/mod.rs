@@ -12,13 +12,14 @@ pub(crate) use patience::Patience;
 pub(crate) use pool::Purpose;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 use parking_lot::RwLock;
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{MetadataRequest, MetadataResponse};
-use tidelog_protocol::{BrokerId, ErrorCode, PartitionId, TopicName};
+use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, MetadataIndex, PartitionId, TopicName};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
@@ -39,10 +40,16 @@ pub(crate) struct Cluster {
     known: RwLock<Everything>,
     /// Held while metadata are fetched, so that a hundred who miss the same topic ask once.
     fetching: Mutex<()>,
+    /// Answers that did not help. Each of them turns to another broker: one that is cut off from the cluster answers as always, and knows
+    /// nothing new for as long as that lasts.
+    setbacks: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Everything {
+    cluster_id: Option<ClusterId>,
+    /// As of which record of the metadata log.
+    as_of: MetadataIndex,
     brokers: HashMap<BrokerId, Known>,
     topics: HashMap<TopicName, Arc<TopicImage>>,
 }
@@ -67,8 +74,9 @@ impl Cluster {
             runtime: Handle::current(),
             bootstrap,
             pool: Pool::new(greeting),
-            known: RwLock::new(Everything { brokers: HashMap::new(), topics: HashMap::new() }),
+            known: RwLock::new(Everything::default()),
             fetching: Mutex::new(()),
+            setbacks: AtomicUsize::new(0),
         });
         cluster.metadata(Some(Vec::new())).await?;
         Ok(cluster)
@@ -78,12 +86,18 @@ impl Cluster {
         self.options.backoff
     }
 
-    /// A connection to any broker: those known, then those given at the start.
+    /// A connection to any broker: those known, then those given at the start. The same one until it is of no help.
     pub(crate) async fn any(&self) -> Result<Connection, ClientError> {
         let mut addresses: Vec<Address> =
             self.known.read().brokers.values().map(|known| known.address.clone()).collect();
-        // The ones that worked last are the likeliest to work.
-        addresses.sort_unstable_by_key(|address| !self.pool.is_connected(address, Purpose::Requests));
+        addresses.sort_unstable_by(|one, other| (&one.host, one.port).cmp(&(&other.host, other.port)));
+        let setbacks = self.setbacks.load(Ordering::Relaxed);
+        let turn = setbacks / 2 % addresses.len().max(1);
+        addresses.rotate_left(turn);
+        if setbacks.is_multiple_of(2) {
+            // The ones that worked last are the likeliest to work, though not the only ones that may.
+            addresses.sort_by_key(|address| !self.pool.is_connected(address, Purpose::Requests));
+        }
         for address in self.bootstrap.as_slice() {
             if !addresses.contains(address) {
                 addresses.push(address.clone());
@@ -113,21 +127,40 @@ impl Cluster {
                 Ok(answer) => return Ok(answer),
                 // Every broker knows every topic: asking again would only make a typing error take long.
                 Err(error) if error.code() == Some(ErrorCode::UnknownTopic) => return Err(error),
-                Err(error) => patience.after(error).await?,
+                Err(error) => {
+                    self.set_back();
+                    patience.after(error).await?;
+                }
             }
         }
     }
 
-    /// Fetches metadata and keeps what they say. `None` asks for all topics.
+    fn set_back(&self) {
+        self.setbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Fetches metadata and keeps what they say, unless newer are known. `None` asks for all topics.
     pub(crate) async fn metadata(&self, topics: Option<Vec<TopicName>>) -> Result<MetadataResponse, ClientError> {
         // Asking twice does no harm, so here even an unknown outcome is tried again, once.
         let request = MetadataRequest { topics };
         let response = match self.any().await?.call(&request).await {
-            Err(error) if error.is_retriable() => self.any().await?.call(&request).await?,
+            Err(error) if error.is_retriable() => {
+                self.set_back();
+                self.any().await?.call(&request).await?
+            }
             result => result?,
         };
         let now = Instant::now();
         let mut known = self.known.write();
+        let is_same_cluster = known.cluster_id == Some(response.cluster_id);
+        if is_same_cluster && response.as_of <= known.as_of {
+            self.set_back();
+        }
+        if is_same_cluster && response.as_of < known.as_of {
+            return Ok(response);
+        }
+        known.cluster_id = Some(response.cluster_id);
+        known.as_of = response.as_of;
         known.brokers = response
             .brokers
             .iter()
