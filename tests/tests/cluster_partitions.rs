@@ -4,21 +4,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_client::NewTopic;
+use tidelog_client::{NewTopic, Record};
 use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{ErrorCode, PartitionId};
 use tidelog_tests::chance::{rounds, seeded};
+use tidelog_tests::cluster::round::client;
 use tidelog_tests::cluster::sight::{metadata, partitions_of};
 use tidelog_tests::cluster::{Cluster, ClusterSettings, End, Evidence, Round, Wiring};
-use tidelog_tests::history::History;
-use tidelog_tests::patience::{insist, wait_until};
+use tidelog_tests::history::{History, Outcome};
+use tidelog_tests::patience::{insist, wait_until, within_limit};
 use tidelog_tests::raw_connection::{RawConnection, batch};
 use tidelog_tests::requirements::{Need, requires};
 use tidelog_tests::workload::{create_topic, wait_for_more_acks};
 
 /// Longer than a lease, so that whoever cannot be heard is noticed.
 const LONG: Duration = Duration::from_secs(4);
+
+/// A producer besides those of the workload.
+const MISLED: u32 = 99;
 
 async fn networked(brokers: u32) -> Cluster {
     Cluster::start(ClusterSettings::of(brokers).wiring(Wiring::Namespaces)).await
@@ -263,6 +267,9 @@ async fn a_broker_with_stale_metadata_misleads_nobody_for_long() {
         for round in 0..rounds(1) {
             let controller = cluster.controller().await;
             let stale = others(3, controller)[0];
+            let servers = cluster.address(stale).to_string();
+            let misled = client().connect(&servers).await.unwrap().producer().build().unwrap();
+            misled.topic(topic).await.unwrap();
             let cut = cluster.network().cut(&between(stale, &others(3, stale)));
             let made = format!("made-behind-its-back-{round}");
             let servers = cluster.address(controller).to_string();
@@ -271,6 +278,14 @@ async fn a_broker_with_stale_metadata_misleads_nobody_for_long() {
             // Its partitions are led by others now, which it does not know; whoever asks it is sent in circles at worst.
             for partition in 0..3 {
                 wait_for_more_acks(history, partition, 50).await;
+            }
+            // Somebody who knows nobody but the stale broker gets through as well, to whoever leads each partition now.
+            for partition in 0..3 {
+                let (operation, value) = history.invoke(MISLED, partition);
+                let record = Record::to(topic).value(value).partition(PartitionId(partition));
+                let told = within_limit("a send", misled.send(record).await.unwrap()).await.unwrap();
+                let offset = told.offset.expect("acks=all tells the offset").0;
+                history.complete(operation, Outcome::Acked { offset, replicas_flushed: told.replicas_flushed });
             }
             let (old, new) =
                 (metadata(cluster.address(stale)).await.unwrap(), metadata(cluster.address(controller)).await.unwrap());

@@ -333,6 +333,9 @@ impl Member {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- what the brokers said at the end ---\n{}\n---", super::sight::last_words(self));
+        }
         // One after another their ends would only be noise to those that are left.
         for member in self.members.iter_mut().filter(|member| !member.is_down) {
             member.process.signal(Signal::KILL);

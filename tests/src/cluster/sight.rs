@@ -184,6 +184,40 @@ impl Cluster {
     }
 }
 
+/// All that every broker says, as evidence of a test that failed.
+pub(super) fn last_words(cluster: &Cluster) -> String {
+    let brokers: Vec<_> = (1..=cluster.brokers()).map(|id| (id, cluster.address(id))).collect();
+    let words = async move {
+        let mut words = String::new();
+        for (id, address) in brokers {
+            let metadata = match metadata(address).await {
+                Ok(metadata) => metadata,
+                Err(silence) => {
+                    words.push_str(&format!("broker {id}: {silence}\n"));
+                    continue;
+                }
+            };
+            words.push_str(&format!("broker {id}: controller {:?}, as of {}\n", metadata.controller, metadata.as_of));
+            for topic in metadata.topics {
+                let replicas = replicas_at(address, topic.name.as_str()).await.unwrap_or_default();
+                for (state, replica) in topic.partitions.iter().zip(replicas) {
+                    words.push_str(&format!(
+                        "  {}-{}: leader {:?} of epoch {}, in sync {:?}; here epoch {}, {:?}, watermark {}, flushed {}, end {}\n",
+                        topic.name, state.partition, state.leader, state.leader_epoch, state.in_sync, replica.leader_epoch,
+                        replica.health, replica.high_watermark, replica.flushed_end, replica.log_end,
+                    ));
+                }
+            }
+        }
+        words
+    };
+    // The test's own runtime may be the one that is being torn down.
+    let asking = std::thread::spawn(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(words))
+    });
+    asking.join().map_or_else(|_| "nobody could be asked".into(), |words| words.unwrap_or_default())
+}
+
 /// The partitions of a topic.
 #[must_use]
 pub fn partitions_of<'m>(metadata: &'m MetadataResponse, topic: &str) -> Option<&'m Vec<PartitionMetadata>> {
