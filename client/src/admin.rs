@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, TopicImage};
 /// unknown on the way ([`ClientError::outcome_is_unknown`]) is not repeated; look before you do.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<Cluster>,
 }
 
 impl Admin {
@@ -177,7 +177,7 @@ impl Admin {
     }
 }
 
-fn topic_name(name: &str) -> Result<TopicName, ClientError> {
+pub(crate) fn topic_name(name: &str) -> Result<TopicName, ClientError> {
     TopicName::new(name).map_err(|error| ClientError::Argument(format!("topic {name:?}: {error}")))
 }
 

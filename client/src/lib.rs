@@ -2,7 +2,7 @@
 //!
 //! In the order a program meets them:
 //! - [`Client`]: a cheap handle on a cluster; it connects, reconnects and knows where partitions live.
-//! - [`Admin`]: topics, offsets, state.
+//! - [`Admin`]: topics, offsets, state; brokers, replicas and who votes on metadata.
 //! - [`Producer`]: records become batches, batches become deliveries.
 //! - [`Consumer`]: a stream of records, or of borrowed batches.
 //! - [`ClientError`], [`SendError`], [`ConsumeError`]: what can go wrong, split by who must act.
@@ -38,6 +38,7 @@ mod conditional;
 pub mod consumer;
 mod error;
 mod net;
+mod operations;
 pub mod producer;
 
 pub use address::{Address, Addresses, InvalidAddress};
@@ -54,7 +55,16 @@ pub use producer::{
 
 /// The words of the protocol that this crate's own signatures use.
 pub use tidelog_protocol::{
-    ErrorCode, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError,
+    BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError,
     messages::{Acks, Isolation, Position, PositionKind},
     records::Compression,
 };
+
+/// The messages that [`Admin`] takes and gives.
+pub mod messages {
+    pub use tidelog_protocol::messages::{
+        BalanceResponse, BrokerDescription, BrokerStanding, ConfigEntry, DescribeBrokerResponse,
+        DescribeClusterResponse, DrainBrokerResponse, PartitionCounts, PartitionFilter, PartitionReplicas,
+        ReassignResponse, ReplicaAssignment, VoterChange,
+    };
+}

@@ -126,7 +126,9 @@ impl Cluster {
             match attempt.await {
                 Ok(answer) => return Ok(answer),
                 // Every broker knows every topic: asking again would only make a typing error take long.
-                Err(error) if error.code() == Some(ErrorCode::UnknownTopic) => return Err(error),
+                Err(error) if matches!(error.code(), Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     self.set_back();
                     patience.after(error).await?;
@@ -137,6 +139,25 @@ impl Cluster {
 
     fn set_back(&self) {
         self.setbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks this broker, once: it is about the broker itself, and whoever asks wants to know that it does not answer.
+    pub(crate) async fn call_broker<R: Request>(
+        &self,
+        broker: BrokerId,
+        request: &R,
+    ) -> Result<R::Response, ClientError> {
+        let address = |known: &Everything| known.brokers.get(&broker).map(|known| known.address.clone());
+        let known = address(&self.known.read());
+        let address = match known {
+            Some(address) => address,
+            None => {
+                self.metadata(Some(Vec::new())).await?;
+                let known = address(&self.known.read());
+                known.ok_or_else(|| ClientError::Argument(format!("the cluster has no broker {broker}")))?
+            }
+        };
+        self.connection(&address, Purpose::Requests).await?.call(request).await
     }
 
     /// Fetches metadata and keeps what they say, unless newer are known. `None` asks for all topics.
