@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tidelog_log::Hole;
 use tidelog_log::retention::DeleteError;
 use tidelog_protocol::{PartitionId, Timestamp, TopicId};
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
@@ -16,6 +17,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::partition::{Command, Handle};
 use crate::quorum::Role;
+use crate::replica;
 
 /// Keeps the partitions in step with the metadata image until the broker drains.
 pub(crate) async fn follow_metadata(node: Arc<Node>) {
@@ -58,6 +60,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut tick = tokio::time::interval(Duration::from_millis(node.config.housekeeping_interval_ms));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_full = false;
+    let mut repairs = JoinSet::new();
     let damage = Arc::new(Mutex::new(Damage::default()));
     loop {
         tokio::select! {
@@ -67,6 +70,10 @@ pub(crate) async fn run(node: Arc<Node>) {
         let (working, damage) = (node.clone(), damage.clone());
         if tokio::task::spawn_blocking(move || look_after(&working, &mut damage.lock())).await.is_err() {
             warn!("housekeeping failed unexpectedly; it goes on at the next tick");
+        }
+        while repairs.try_join_next().is_some() {}
+        if node.metrics.partitions_corrupt.get() > 0 && repairs.is_empty() {
+            repairs.spawn(replica::repair_all(node.clone()));
         }
         was_full = report_space(&node, was_full);
     }

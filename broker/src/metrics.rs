@@ -63,6 +63,8 @@ pub struct Metrics {
     pub partitions_poisoned: Gauge,
     /// Partitions with a damaged range.
     pub partitions_corrupt: Gauge,
+    /// Damaged ranges put back from a replica.
+    pub ranges_repaired: Counter,
     /// Memory lent to requests under way, in bytes.
     pub budget_lent_bytes: Gauge,
     /// Free space in the data folder's file system, in bytes.
@@ -119,6 +121,7 @@ impl Metrics {
         let produce_refused = counter("produce_refused", "Produce requests answered with a fault");
         let flushes = counter("flushes", "Flushes of segment files");
         let segments_deleted = counter("segments_deleted", "Segments removed by retention or on request");
+        let ranges_repaired = counter("ranges_repaired", "Damaged ranges put back from a replica");
         let scrubbed_bytes = counter("scrubbed_bytes", "Bytes of sealed segments re-read in search of rot");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -159,6 +162,7 @@ impl Metrics {
             partitions,
             partitions_poisoned,
             partitions_corrupt,
+            ranges_repaired,
             budget_lent_bytes,
             disk_free_bytes,
             disk_full,

@@ -163,6 +163,15 @@ impl LocalCluster {
         self.members[id as usize - 1].running.as_ref().expect("it runs").0.metrics().topic(topic).bytes_out.get()
     }
 
+    /// Damaged ranges that a broker has put back.
+    ///
+    /// # Panics
+    /// Where it is not running.
+    #[must_use]
+    pub fn repaired(&self, id: u32) -> u64 {
+        self.members[id as usize - 1].running.as_ref().expect("it runs").0.metrics().ranges_repaired.get()
+    }
+
     /// The metadata.
     #[must_use]
     pub fn image(&self) -> Arc<ClusterImage> {

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use tidelog_protocol::frame::Flags;
-use tidelog_protocol::messages::{Acks, Isolation, Position, ProduceRequest, ProduceResponse, SubscribeRequest};
+use tidelog_protocol::messages::{
+    Acks, Isolation, PartitionDescription, Position, ProduceRequest, ProduceResponse, SubscribeRequest,
+};
 use tidelog_protocol::records::{Batches, Compression, Scratch};
 use tidelog_protocol::{ErrorCode, PartitionId, ProtocolVersion, TopicId, WireError};
 use tidelog_protocol::{Message, Offset};
@@ -239,11 +241,79 @@ fn records_deleted_at_the_leader_are_deleted_at_its_followers() {
     wait_for("the follower to remember", || (log_start(&cluster, follower) == Offset(7)).then_some(()));
 }
 
-/// Where the one partition begins on a broker.
-fn log_start(cluster: &LocalCluster, broker: u32) -> Offset {
+/// The one partition as a broker has it.
+fn described(cluster: &LocalCluster, broker: u32) -> PartitionDescription {
     on_its_own(async {
         let mut connection = RawConnection::introduced(cluster.address(broker)).await;
         let describe = tidelog_protocol::messages::DescribeTopicsRequest { topics: None };
-        connection.call(&describe, &[]).await.unwrap().topics[0].partitions[0].log_start
+        connection.call(&describe, &[]).await.unwrap().topics[0].partitions[0].clone()
     })
+}
+
+/// Where the one partition begins on a broker.
+fn log_start(cluster: &LocalCluster, broker: u32) -> Offset {
+    described(cluster, broker).log_start
+}
+
+#[test]
+fn rot_on_a_replica_is_found_never_served_and_mended_from_another() {
+    for rots in ["what led", "a follower"] {
+        let mut cluster = LocalCluster::start(3);
+        let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "2")]);
+        let (leader, _) = cluster.leader(TOPIC);
+        let rotten = if rots == "what led" { leader } else { leader % 3 + 1 };
+        for number in 0..40 {
+            produce(&cluster, leader, topic_id, number);
+        }
+        let subscribe = SubscribeRequest {
+            topic_id,
+            partition: PartitionId(0),
+            position: Position::EARLIEST,
+            leader_epoch: None,
+            isolation: Isolation::ReadUncommitted,
+            credit_bytes: 1 << 20,
+            item_bytes_max: 1 << 20,
+            last_epoch: None,
+            nearby: true,
+        };
+        // The watermark that followers know is a moment behind.
+        let settled = |cluster: &LocalCluster| described(cluster, rotten).high_watermark == Offset(40);
+        wait_for("everything to be settled there", || settled(&cluster).then_some(()));
+        cluster.kill(rotten);
+        let file = cluster.data(rotten).join(format!("{TOPIC}-0/{:020}.log", 0));
+        let mut bytes = std::fs::read(&file).unwrap();
+        let values = (0..40).map(value).collect::<Vec<_>>();
+        let twentieth = bytes.windows(values[20].len()).position(|window| window == values[20]).unwrap();
+        bytes[twentieth] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        cluster.start_broker(rotten);
+        let address = cluster.address(rotten);
+        let read = on_its_own(async {
+            tidelog_tests::patience::wait_until("the range to be mended", async || {
+                let mut connection = RawConnection::introduced(address).await;
+                let stream = connection.ask(&subscribe, &[]).await;
+                let mut bytes = Vec::new();
+                loop {
+                    let frame = connection.next_frame().await.expect("the connection stands");
+                    assert_eq!(frame.header.correlation, stream);
+                    // Refused, or ended: never with what is damaged.
+                    if frame.header.flags.contains(Flags::FAULT) {
+                        return None;
+                    }
+                    bytes.extend_from_slice(&frame.payload);
+                    if Batches::compacted(&bytes)
+                        .flatten()
+                        .last()
+                        .is_some_and(|last| last.header().next_offset() == Offset(40))
+                    {
+                        return Some(bytes);
+                    }
+                }
+            })
+            .await
+        });
+        assert_eq!(self::values(&read), values, "{rots}");
+        assert_eq!(cluster.repaired(rotten), 1, "{rots}");
+        assert_eq!(same_everywhere(&mut cluster), values, "{rots}");
+    }
 }

@@ -54,6 +54,11 @@ impl Holes {
         Self::new(holes)
     }
 
+    /// These without one.
+    pub(crate) fn without(&self, hole: &Hole) -> Self {
+        Self(self.0.iter().filter(|known| *known != hole).cloned().collect())
+    }
+
     /// Those that still matter for a log that holds `start..end`.
     pub(crate) fn within(&self, range: Range<Offset>) -> Self {
         Self::new(self.0.iter().filter(|hole| hole.from < range.end && range.start < hole.to).cloned().collect())

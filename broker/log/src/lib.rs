@@ -11,7 +11,7 @@
 //! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `written_since`,
 //!   `small_file`: opening after a crash.
 //! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
-//! - [`scrub`]: a slow second look at what lies on the disk. [`dump`]: any file, offline.
+//! - [`scrub`]: a slow second look at what lies on the disk. [`repair`]: putting back what is damaged. [`dump`]: any file, offline.
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
 //! - [`fault`]: the disk for tests that fails on command.
 
@@ -33,6 +33,7 @@ mod offset_index;
 pub mod os_disk;
 pub mod reader;
 pub mod recovery;
+pub mod repair;
 pub mod retention;
 mod scan;
 pub mod scrub;
@@ -63,6 +64,7 @@ pub use offset_index::OffsetEntry;
 pub use os_disk::OsDisk;
 pub use reader::{Batches, LogReader, PendingRead, ReadError, ReadOutcome, SegmentSummary};
 pub use recovery::{OpenError, RecoveryReport};
+pub use repair::{Repair, RepairError};
 pub use retention::{DeleteError, Deleted, Retention, RetentionLimits};
 pub use scrub::{Scrub, Scrubbed};
 pub use segment::SegmentOptions;

@@ -252,6 +252,12 @@ impl LogState {
         *holes = Arc::new(holes.with(hole));
     }
 
+    /// A damaged range is whole again.
+    pub(crate) fn remove_hole(&self, hole: &Hole) {
+        let mut holes = self.holes.write();
+        *holes = Arc::new(holes.without(hole));
+    }
+
     pub(crate) fn drop_holes_outside(&self, range: std::ops::Range<Offset>) {
         let mut holes = self.holes.write();
         *holes = Arc::new(holes.within(range));

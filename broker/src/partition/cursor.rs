@@ -116,7 +116,8 @@ impl Cursor {
                 Isolation::ReadCommitted => tail.last_stable,
             };
             if self.next_offset < upper
-                && let Some(fetched) = self.read(upper, bytes_max, &tail).await?
+                && let Some(fetched) =
+                    self.read(upper, bytes_max, &tail).await.map_err(|error| repairable(error, &tail))?
             {
                 return Ok(fetched);
             }
@@ -148,4 +149,13 @@ impl Cursor {
             }
         }
     }
+}
+
+/// Damage that a replica elsewhere can mend passes.
+fn repairable(error: WireError, tail: &Tail) -> WireError {
+    if error.code != ErrorCode::CorruptLog || !tail.has_peers {
+        return error;
+    }
+    let message = format!("{}; it is being fetched from another replica", error.message);
+    WireError { retry_after_ms: 500, ..WireError::new(ErrorCode::Overloaded, message) }
 }

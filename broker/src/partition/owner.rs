@@ -133,6 +133,7 @@ impl Owner {
             log_end: Offset::ZERO,
             leader_epoch: epoch,
             leads: false,
+            has_peers: false,
             ended: None,
         }
     }
@@ -336,6 +337,11 @@ impl Owner {
         let (high_watermark, log_end) = (offsets.high_watermark(), offsets.log_end());
         let leader_epoch = self.leader_epoch();
         let leads = matches!(self.role, Role::Leads(_));
+        let has_peers = match &self.role {
+            Role::Leads(leader) => leader.replicas().count() > 1,
+            Role::Follows(_) => true,
+            Role::Waits { .. } => false,
+        };
         // Who is cut off does not know how far behind it is.
         let follows = matches!(self.role, Role::Follows(_)) && self.leased;
         let served = self.ended.is_none() && (leads || follows);
@@ -347,11 +353,20 @@ impl Owner {
                 || tail.log_start != log_start
                 || tail.leader_epoch != leader_epoch
                 || tail.leads != leads
+                || tail.has_peers != has_peers
                 || tail.ended != not_served;
             tail.log_end = log_end;
             if news {
-                *tail =
-                    Tail { log_start, last_stable, high_watermark, log_end, leader_epoch, leads, ended: not_served };
+                *tail = Tail {
+                    log_start,
+                    last_stable,
+                    high_watermark,
+                    log_end,
+                    leader_epoch,
+                    leads,
+                    has_peers,
+                    ended: not_served,
+                };
             }
             news
         });

@@ -18,6 +18,8 @@ pub struct Tail {
     pub leader_epoch: LeaderEpoch,
     /// Whether it is led here. A replica that follows serves those who are content with a nearby one.
     pub leads: bool,
+    /// Whether other brokers hold replicas, from which damage here is repaired.
+    pub has_peers: bool,
     /// Why nothing is served any more.
     pub ended: Option<WireError>,
 }

@@ -4,6 +4,7 @@
 //!   each partition.
 //! - `link`: the connection to a leader.
 //! - `in_sync`: carries proposed in-sync sets to the controller.
+//! - `repair`: fetches what is damaged here from a replica that has it.
 //! - `ticks`: tells owners that time passes.
 //!
 //! Knows nothing of the rules, nor of what is in a log.
@@ -12,6 +13,7 @@ mod board;
 mod in_sync;
 mod link;
 mod pursuit;
+mod repair;
 mod streams;
 mod ticks;
 
@@ -23,6 +25,7 @@ use crate::node::Node;
 use crate::partition::Proposed;
 
 pub(crate) use board::Board;
+pub(crate) use repair::repair_all;
 
 /// Does all of it until the broker's connections close.
 pub(crate) fn start(node: &Arc<Node>, board: &Arc<Board>, proposed: mpsc::UnboundedReceiver<Proposed>) {
