@@ -110,7 +110,7 @@ pub fn send_failure(error: SendError) -> Failure {
 pub fn refusal(error: &WireError) -> Failure {
     use ErrorCode as Code;
     let exit = match error.code {
-        Code::UnknownTopic | Code::UnknownPartition | Code::OffsetOutOfRange => Exit::NotFound,
+        Code::UnknownTopic | Code::UnknownPartition | Code::UnknownBroker | Code::OffsetOutOfRange => Exit::NotFound,
         Code::TopicExists => Exit::Exists,
         Code::CorruptLog => Exit::Damaged,
         Code::InvalidName | Code::InvalidConfig | Code::InvalidPartitions | Code::InvalidReplication => Exit::Usage,
@@ -144,6 +144,9 @@ mod tests {
             (ErrorCode::CorruptLog, Exit::Damaged),
             (ErrorCode::Internal, Exit::Failed),
             (ErrorCode::InternalTopic, Exit::Failed),
+            (ErrorCode::UnknownBroker, Exit::NotFound),
+            (ErrorCode::InvalidVoters, Exit::Failed),
+            (ErrorCode::NoQuorum, Exit::Unavailable),
         ] {
             assert_eq!(refusal(&WireError::new(code, "x")).exit(), exit, "{code}");
         }

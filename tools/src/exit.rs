@@ -16,7 +16,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The topic, partition, offset or file does not exist.
+    /// The topic, partition, broker, offset or file does not exist.
     NotFound = 3,
     /// The broker could not be reached, did not answer in time, or is overloaded: the same command may succeed later.
     Unavailable = 4,
@@ -24,6 +24,8 @@ pub enum Exit {
     Exists = 5,
     /// Stored bytes are damaged.
     Damaged = 6,
+    /// The cluster is not settled: something of it is away, behind or on the move.
+    Unsettled = 7,
     /// Interrupted (Ctrl-C) before it was done.
     Interrupted = 130,
 }
@@ -34,10 +36,11 @@ Exit codes:
     0  done
     1  failed; the message says why
     2  the command line is wrong
-    3  the topic, partition, offset or file does not exist
+    3  the topic, partition, broker, offset or file does not exist
     4  the broker is unreachable, too slow or overloaded; the same command may succeed later
     5  exists already
     6  stored bytes are damaged
+    7  the cluster is not settled ('cluster status')
   130  interrupted (Ctrl-C) before it was done";
 
 impl From<Exit> for ExitCode {
@@ -147,6 +150,7 @@ mod tests {
             Exit::Unavailable,
             Exit::Exists,
             Exit::Damaged,
+            Exit::Unsettled,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> = EXIT_CODES_HELP

@@ -9,10 +9,13 @@ use crate::connect::ConnectArgs;
 use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
 use crate::output::OutputFormat;
 
+pub mod cluster;
+mod cluster_view;
 pub mod consume;
 mod dump_view;
 pub mod log;
 pub mod offsets;
+pub mod partitions;
 pub mod ping;
 pub mod produce;
 pub mod records;
@@ -50,6 +53,7 @@ Examples:
   tidelog topics create logs --partitions 3
   tidelog produce logs < app.log
   tidelog consume logs --from beginning --until-end
+  tidelog cluster status
   TIDELOG_SERVER=10.0.0.5:9092 tidelog topics list --output json
 
 Units:
@@ -74,6 +78,12 @@ pub enum Command {
     Consume(consume::ConsumeArgs),
     /// Show the offsets of a topic's partitions.
     Offsets(offsets::OffsetsArgs),
+    /// Show how the cluster stands, move replicas, change voters, remove brokers.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Show who holds and leads partitions.
+    #[command(subcommand, visible_alias = "partition")]
+    Partitions(partitions::PartitionsCommand),
     /// Delete records.
     #[command(subcommand)]
     Records(records::RecordsCommand),
@@ -159,6 +169,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Produce(args) => produce::run(args, &context).await,
                 Command::Consume(args) => consume::run(args, &context).await,
                 Command::Offsets(args) => offsets::run(args, &context).await,
+                Command::Cluster(command) => cluster::run(command, &context).await,
+                Command::Partitions(command) => partitions::run(command, &context).await,
                 Command::Records(command) => records::run(command, &context).await,
                 Command::Ping(args) => ping::run(args, &context).await,
                 Command::Log(_) | Command::Completions { .. } => unreachable!("handled without a broker above"),
@@ -210,6 +222,13 @@ mod tests {
             (&["produce", "x", "--acks", "most"], "none, leader, all"),
             (&["produce", "x", "--linger", "5"], "5ms or 5s"),
             (&["--server", "host:0", "ping"], "1 to 65535"),
+            (&["cluster", "reassign"], "--topic <TOPIC>"),
+            (&["cluster", "reassign", "--topic", "x", "--partition", "0"], "--replicas <BROKER,…>"),
+            (&["cluster", "reassign", "--topic", "x", "--partition", "0", "--replicas", "1,a"], "'a'"),
+            (&["cluster", "elect", "--topic", "x", "--partition", "0", "--unclean", "1"], "--accept-loss"),
+            (&["cluster", "elect", "--topic", "x"], "--partition <N>"),
+            (&["cluster", "drain", "1", "--cancel", "--dry-run"], "cannot be used with"),
+            (&["cluster", "promote"], "<BROKER>"),
             (&["records", "delete", "x", "--partition", "0"], "--before <OFFSET>"),
         ] {
             let refused = refusal(arguments);

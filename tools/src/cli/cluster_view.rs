@@ -1,0 +1,166 @@
+//! What is shown of a cluster: as a page, as JSON. Knows nothing of how it was asked for.
+
+use serde_json::{Value, json};
+use tidelog_client::BrokerId;
+use tidelog_client::messages::{BrokerDescription, BrokerStanding, DescribeClusterResponse, PartitionCounts};
+
+use crate::byte_size::display_count;
+use crate::output::{Align, Columns};
+
+/// How far the watermarks of what a broker leads are behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Lag {
+    /// Records that they have not passed, all partitions together.
+    pub(super) records: u64,
+    /// The most of them in one partition.
+    pub(super) records_max: u64,
+}
+
+/// A cluster, and what its brokers said of themselves.
+pub(super) struct Status<'a> {
+    pub(super) cluster: &'a DescribeClusterResponse,
+    /// One for each broker, in order; `None` where it did not answer.
+    pub(super) lags: &'a [Option<Lag>],
+}
+
+impl Status<'_> {
+    /// Is everything as it should be?
+    pub(super) fn is_settled(&self) -> bool {
+        let PartitionCounts { offline, under_replicated, below_minimum, moving, .. } = self.cluster.partitions;
+        self.cluster.controller.is_some()
+            && offline + under_replicated + below_minimum + moving == 0
+            && self.cluster.brokers.iter().all(|broker| broker.standing == BrokerStanding::Serving)
+    }
+
+    fn with_lags(&self) -> impl Iterator<Item = (&BrokerDescription, Option<Lag>)> {
+        let lags = self.lags.iter().copied().chain(std::iter::repeat(None));
+        self.cluster.brokers.iter().zip(lags)
+    }
+
+    fn votes(&self, broker: BrokerId) -> bool {
+        self.cluster.voters.contains(&broker)
+    }
+}
+
+/// Ids of brokers in one cell.
+pub(super) fn brokers(ids: &[BrokerId], between: &str) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+}
+
+const fn standing(broker: &BrokerDescription) -> &'static str {
+    match (broker.standing, broker.draining) {
+        (BrokerStanding::Serving, false) => "serving",
+        (BrokerStanding::Serving, true) => "serving, draining",
+        (BrokerStanding::Fenced, false) => "fenced",
+        (BrokerStanding::Fenced, true) => "fenced, draining",
+        (BrokerStanding::Leaving, _) => "leaving",
+    }
+}
+
+/// The page.
+pub(super) fn status(status: &Status<'_>) -> String {
+    let cluster = status.cluster;
+    let controller = match cluster.controller {
+        Some(broker) => format!("broker {broker}, epoch {}", cluster.controller_epoch),
+        None => "none: a majority of the voters is missing or cannot be reached; metadata cannot be changed".into(),
+    };
+    let mut text = format!(
+        "Cluster     {}\nController  {controller}\nVoters      {}\nMetadata    record {}, format {}\n\n",
+        cluster.cluster_id,
+        brokers(&cluster.voters, ", "),
+        cluster.as_of,
+        cluster.feature_level
+    );
+    let mut columns = Columns::new(&[
+        ("BROKER", Align::Right),
+        ("ADDRESS", Align::Left),
+        ("RACK", Align::Left),
+        ("STANDING", Align::Left),
+        ("LEASE LEFT", Align::Right),
+        ("VOTES", Align::Left),
+        ("LEADERS", Align::Right),
+        ("PREFERRED", Align::Right),
+        ("REPLICAS", Align::Right),
+        ("IN SYNC", Align::Right),
+        ("LAG", Align::Right),
+        ("LAG MAX", Align::Right),
+    ]);
+    let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".into());
+    for (broker, lag) in status.with_lags() {
+        columns.row([
+            broker.broker_id.to_string(),
+            format!("{}:{}", broker.host, broker.port),
+            or_dash(broker.rack.clone()),
+            standing(broker).into(),
+            or_dash(broker.lease_left_ms.map(|ms| format!("{ms} ms"))),
+            if status.votes(broker.broker_id) { "yes" } else { "no" }.into(),
+            broker.leaders.to_string(),
+            broker.preferred.to_string(),
+            broker.replicas.to_string(),
+            broker.in_sync.to_string(),
+            or_dash(lag.map(|lag| display_count(lag.records))),
+            or_dash(lag.map(|lag| display_count(lag.records_max))),
+        ]);
+    }
+    text.push_str(&columns.to_string());
+    let PartitionCounts { partitions, offline, under_replicated, below_minimum, moving, not_preferred } =
+        cluster.partitions;
+    text.push_str(&format!(
+        "\nPartitions  {partitions}: {offline} offline, {under_replicated} under-replicated, {below_minimum} below minimum, \
+         {moving} moving; {not_preferred} not led by the preferred replica\n"
+    ));
+    text.push_str(if status.is_settled() { "Settled     yes\n" } else { "Settled     no\n" });
+    text
+}
+
+/// The same for programs.
+pub(super) fn status_json(status: &Status<'_>) -> Value {
+    let cluster = status.cluster;
+    let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+    let rows: Vec<_> = status
+        .with_lags()
+        .map(|(broker, lag)| {
+            json!({
+                "broker": broker.broker_id.0,
+                "epoch": broker.broker_epoch.0,
+                "incarnation": broker.incarnation.to_string(),
+                "host": broker.host,
+                "port": broker.port,
+                "rack": broker.rack,
+                "standing": match broker.standing {
+                    BrokerStanding::Serving => "serving",
+                    BrokerStanding::Fenced => "fenced",
+                    BrokerStanding::Leaving => "leaving",
+                },
+                "draining": broker.draining,
+                "lease_left_ms": broker.lease_left_ms,
+                "votes": status.votes(broker.broker_id),
+                "leaders": broker.leaders,
+                "preferred": broker.preferred,
+                "replicas": broker.replicas,
+                "in_sync": broker.in_sync,
+                "lag_records": lag.map(|lag| lag.records),
+                "lag_records_max": lag.map(|lag| lag.records_max),
+            })
+        })
+        .collect();
+    let counts = &cluster.partitions;
+    json!({
+        "cluster_id": cluster.cluster_id.to_string(),
+        "controller": cluster.controller.map(|broker| broker.0),
+        "controller_epoch": cluster.controller_epoch.0,
+        "voters": ids(&cluster.voters),
+        "as_of": cluster.as_of.0,
+        "feature_level": cluster.feature_level,
+        "brokers": rows,
+        "partitions": {
+            "partitions": counts.partitions,
+            "offline": counts.offline,
+            "under_replicated": counts.under_replicated,
+            "below_minimum": counts.below_minimum,
+            "moving": counts.moving,
+            "not_preferred": counts.not_preferred,
+        },
+        "settled": status.is_settled(),
+    })
+}

@@ -1,0 +1,178 @@
+//! `tidelog partitions`: who holds and leads each partition, and what is not as it should be.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tidelog_client::messages::{PartitionFilter, PartitionReplicas};
+use tidelog_client::{BrokerId, TopicName};
+
+use super::Context;
+use super::cluster_view::brokers;
+use super::topics::print;
+use crate::connect::failure;
+use crate::exit::{Exit, Failure};
+use crate::output::{Align, Columns};
+
+/// What to do with partitions.
+#[derive(Debug, Subcommand)]
+pub enum PartitionsCommand {
+    /// Show leader, replicas and in-sync replicas of partitions.
+    #[command(after_help = "\
+Examples:
+  tidelog partitions describe
+  tidelog partitions describe logs --unsettled")]
+    Describe {
+        /// Only of these topics.
+        #[arg(value_name = "TOPIC")]
+        topics: Vec<TopicName>,
+        /// Only those that are offline, under-replicated, below their minimum or being moved.
+        #[arg(long)]
+        unsettled: bool,
+    },
+}
+
+pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result<Exit, Failure> {
+    let PartitionsCommand::Describe { topics, unsettled } = command;
+    let client = context.connect.client("tidelog").await?;
+    let names: Vec<_> = topics.iter().map(TopicName::as_str).collect();
+    let filter = if unsettled { PartitionFilter::Unsettled } else { PartitionFilter::All };
+    let asked = (!names.is_empty()).then_some(names.as_slice());
+    let partitions = client.admin().describe_partitions(asked, filter).await.map_err(failure)?;
+    if partitions.is_empty() {
+        context.verbosity.say(if unsettled { "every partition is settled" } else { "there are no partitions" });
+    }
+    print(context, &table(&partitions), || partitions.iter().map(document).collect())?;
+    Ok(Exit::Done)
+}
+
+fn table(partitions: &[PartitionReplicas]) -> String {
+    if partitions.is_empty() {
+        return String::new();
+    }
+    let mut columns = Columns::new(&[
+        ("TOPIC", Align::Left),
+        ("PARTITION", Align::Right),
+        ("LEADER", Align::Right),
+        ("EPOCH", Align::Right),
+        ("REPLICAS", Align::Left),
+        ("IN SYNC", Align::Left),
+        ("MINIMUM", Align::Right),
+        ("STATE", Align::Left),
+    ]);
+    for partition in partitions {
+        columns.row([
+            partition.topic.to_string(),
+            partition.partition.to_string(),
+            partition.leader.map_or("-".into(), |leader| leader.to_string()),
+            partition.leader_epoch.to_string(),
+            brokers(&partition.replicas, ","),
+            brokers(&partition.in_sync, ","),
+            partition.min_in_sync.to_string(),
+            state(partition),
+        ]);
+    }
+    columns.to_string()
+}
+
+/// What there is to say of it, in words.
+fn state(partition: &PartitionReplicas) -> String {
+    let mut words = Vec::new();
+    match (partition.leader, partition.last_leader) {
+        (Some(_), _) => {}
+        (None, Some(last)) => words.push(format!("offline, last led by {last}")),
+        (None, None) => words.push("offline".into()),
+    }
+    if partition.in_sync.len() < usize::from(partition.min_in_sync) {
+        words.push("below minimum".into());
+    }
+    if !partition.eligible.is_empty() {
+        words.push(format!("eligible to lead: {}", brokers(&partition.eligible, ",")));
+    }
+    let lacking = lacking(partition);
+    if !lacking.is_empty() {
+        words.push(format!("not in sync: {}", brokers(&lacking, ",")));
+    }
+    if !partition.adding.is_empty() {
+        words.push(format!("copying to {}", brokers(&partition.adding, ",")));
+    }
+    if !partition.removing.is_empty() {
+        words.push(format!("then off {}", brokers(&partition.removing, ",")));
+    }
+    if let Some(epoch) = partition.unclean_epoch {
+        words.push(format!("unclean election at epoch {epoch}"));
+    }
+    if words.is_empty() { "settled".into() } else { words.join("; ") }
+}
+
+/// Replicas that it shall keep and that are not in sync; those being copied are not there yet, those that go are not missed.
+fn lacking(partition: &PartitionReplicas) -> Vec<BrokerId> {
+    let missed = |broker: &&BrokerId| {
+        ![&partition.in_sync, &partition.adding, &partition.removing].iter().any(|list| list.contains(broker))
+    };
+    partition.replicas.iter().filter(missed).copied().collect()
+}
+
+fn document(partition: &PartitionReplicas) -> Value {
+    let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+    json!({
+        "topic": partition.topic.as_str(),
+        "topic_id": partition.topic_id.to_string(),
+        "partition": partition.partition.0,
+        "leader": partition.leader.map(|leader| leader.0),
+        "leader_epoch": partition.leader_epoch.0,
+        "partition_epoch": partition.partition_epoch.0,
+        "replicas": ids(&partition.replicas),
+        "in_sync": ids(&partition.in_sync),
+        "eligible": ids(&partition.eligible),
+        "adding": ids(&partition.adding),
+        "removing": ids(&partition.removing),
+        "min_in_sync": partition.min_in_sync,
+        "last_leader": partition.last_leader.map(|leader| leader.0),
+        "unclean_epoch": partition.unclean_epoch.map(|epoch| epoch.0),
+        "state": state(partition),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelog_client::{LeaderEpoch, PartitionId, TopicId};
+    use tidelog_protocol::PartitionEpoch;
+
+    fn partition() -> PartitionReplicas {
+        let ids = |ids: &[u32]| ids.iter().copied().map(BrokerId).collect();
+        PartitionReplicas {
+            topic_id: TopicId([1; 16]),
+            topic: TopicName::new("logs").unwrap(),
+            partition: PartitionId(0),
+            leader: Some(BrokerId(1)),
+            leader_epoch: LeaderEpoch(4),
+            partition_epoch: PartitionEpoch(9),
+            replicas: ids(&[1, 2, 3]),
+            in_sync: ids(&[1, 2, 3]),
+            eligible: vec![],
+            adding: vec![],
+            removing: vec![],
+            min_in_sync: 2,
+            last_leader: None,
+            unclean_epoch: None,
+        }
+    }
+
+    #[test]
+    fn what_a_partition_lacks_is_told_in_words() {
+        let whole = partition();
+        assert_eq!(state(&whole), "settled");
+        let behind = PartitionReplicas { in_sync: vec![BrokerId(1)], ..whole.clone() };
+        assert_eq!(state(&behind), "below minimum; not in sync: 2,3");
+        let moving = PartitionReplicas {
+            adding: vec![BrokerId(3)],
+            removing: vec![BrokerId(2)],
+            in_sync: behind.in_sync.clone(),
+            ..whole.clone()
+        };
+        assert_eq!(state(&moving), "below minimum; copying to 3; then off 2");
+        let offline = PartitionReplicas { leader: None, last_leader: Some(BrokerId(2)), ..whole };
+        assert!(state(&offline).starts_with("offline, last led by 2"));
+        assert!(table(&[offline]).contains("1,2,3"));
+    }
+}
