@@ -10,6 +10,7 @@
 //! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`throttle`]: what runs beside.
+//! - [`dev_cluster`]: several brokers on one machine, as processes of their own.
 //! - [`watermarks`], `clean_mark`: what a broker notes for its next start.
 //!
 //! The arrows go one way: `net → api → {replica, partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
@@ -24,6 +25,7 @@ mod clean_mark;
 pub mod clock;
 pub mod config;
 pub mod config_sources;
+pub mod dev_cluster;
 mod housekeeping;
 mod joining;
 pub mod lease;

@@ -1,13 +1,16 @@
 //! The `tidelog-broker` binary: flags, signals, exit codes. Everything else is in the library.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use tidelog_broker::config_sources::layered;
+use tidelog_broker::dev_cluster::{self, DevClusterError, DevClusterOptions};
 use tidelog_broker::{Broker, Config, logging, process};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -44,6 +47,13 @@ struct Flags {
     /// Sets any key, such as --set connections_max=100; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    /// Runs N brokers on this machine, as processes of their own, for trying things out: ports count up from --listen and
+    /// --admin-listen, the folders broker-1, broker-2, … lie in --data, and one that is killed is started again
+    #[arg(long, value_name = "N", conflicts_with_all = ["join", "print_config"])]
+    dev_cluster: Option<u32>,
+    /// Ends when this process does, which started it
+    #[arg(long, value_name = "PID", hide = true)]
+    ends_with: Option<u32>,
     /// Prints the configuration that would hold, annotated, and exits
     #[arg(long)]
     print_config: bool,
@@ -56,6 +66,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    if let Some(parent) = flags.ends_with
+        && let Err(error) = dev_cluster::end_with(parent)
+    {
+        eprintln!("tidelog-broker: {error}");
+        return ExitCode::FAILURE;
+    }
+    let for_each = passed_on(&flags);
     let named =
         [("listen", flags.listen), ("admin_listen", flags.admin_listen), ("data", flags.data), ("join", flags.join)];
     let mut settings: Vec<(String, String)> = flags.set;
@@ -72,6 +89,9 @@ fn main() -> ExitCode {
         print!("{}", config.to_annotated_toml());
         return ExitCode::SUCCESS;
     }
+    if let Some(brokers) = flags.dev_cluster {
+        return run_cluster(DevClusterOptions { brokers, config, arguments: for_each });
+    }
     if let Err(error) = logging::start(&config) {
         eprintln!("tidelog-broker: {error}");
         return ExitCode::from(2);
@@ -81,6 +101,41 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("tidelog-broker: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// What every broker of a cluster is given; its own ports and folder follow, and win.
+fn passed_on(flags: &Flags) -> Vec<OsString> {
+    let config = flags.config.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]);
+    let set = flags.set.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}").into()]);
+    config.chain(set).collect()
+}
+
+fn run_cluster(options: DevClusterOptions) -> ExitCode {
+    let result = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from);
+    let result = result.and_then(|runtime| {
+        let stop = CancellationToken::new();
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let stopping = stop.clone();
+            tokio::task::spawn_local(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                stopping.cancel();
+            });
+            Ok(dev_cluster::run(options, stop).await?)
+        })
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidelog-broker: {error}");
+            let is_usage = matches!(error.downcast_ref(), Some(DevClusterError::Usage(_)));
+            if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -1,0 +1,191 @@
+//! `tidelog-broker --dev-cluster 3` as a curious person uses it: three real brokers, one of them killed, all ended, all started again; and
+//! nothing is left running, however it ends.
+#![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tidelog_tests::binaries::binary;
+use tidelog_tests::command::{CommandLine, Ended, Finished, without_settings};
+use tidelog_tests::loopback;
+use tidelog_tests::patience::wait_for;
+
+struct DevCluster {
+    process: Ended,
+    home: TempDir,
+    listen: SocketAddr,
+    starts: u32,
+}
+
+impl DevCluster {
+    fn start() -> Self {
+        let home = tempfile::Builder::new().prefix("tidelog-dev-cluster-").tempdir().unwrap();
+        let listen = SocketAddr::new(loopback::fresh().ip(), 9092);
+        let process = launch(home.path(), listen, 1);
+        let cluster = Self { process, home, listen, starts: 1 };
+        cluster.ready_line();
+        cluster
+    }
+
+    fn start_again(&mut self) {
+        self.starts += 1;
+        self.process = launch(self.home.path(), self.listen, self.starts);
+        self.ready_line();
+    }
+
+    /// The one line that it prints.
+    fn ready_line(&self) -> String {
+        wait_for("the cluster to be ready", || {
+            let out = std::fs::read_to_string(self.home.path().join(format!("out-{}", self.starts))).unwrap();
+            out.lines().find(|line| line.contains("are ready")).map(str::to_string)
+        })
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read(self.home.path().join(format!("log-{}", self.starts))).unwrap();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Processes that it said it started, the last of each broker.
+    fn pids(&self) -> Vec<Pid> {
+        let log = self.log();
+        let last = |broker: u32| {
+            let begin = format!("broker-{broker} | started as process ");
+            let pid = log.lines().rev().find_map(|line| line.strip_prefix(&begin)).expect("it was started");
+            Pid::from_raw(pid.parse().unwrap()).unwrap()
+        };
+        (1..=3).map(last).collect()
+    }
+
+    fn addresses(&self) -> String {
+        let address = |port| SocketAddr::new(self.listen.ip(), port).to_string();
+        [9092, 9093, 9094].map(address).join(",")
+    }
+
+    fn tidelog(&self, line: &str) -> Finished {
+        CommandLine::of("tidelog").env("TIDELOG_SERVER", &self.addresses()).args(line.split_whitespace()).run()
+    }
+
+    fn settled(&self) -> Value {
+        wait_for("a settled cluster", || {
+            let status = self.tidelog("cluster status --output json");
+            (status.code == Some(0)).then(|| serde_json::from_slice(&status.stdout).unwrap())
+        })
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.process.0.id() as i32).unwrap(), signal).unwrap();
+    }
+
+    fn wait_until_gone(&self, pids: &[Pid]) {
+        for pid in pids {
+            wait_for(&format!("the end of process {pid:?}"), || test_kill_process(*pid).is_err().then_some(()));
+        }
+    }
+}
+
+fn launch(home: &Path, listen: SocketAddr, start: u32) -> Ended {
+    let mut command = Command::new(binary("tidelog-broker"));
+    without_settings(&mut command)
+        .args(["--dev-cluster", "3", "--set", "disk_free_min_bytes=0", "--data"])
+        .arg(home.join("data"))
+        .args([format!("--listen={listen}"), format!("--admin-listen={}", SocketAddr::new(listen.ip(), 9640))])
+        .stdin(Stdio::null())
+        .stdout(File::create(home.join(format!("out-{start}"))).unwrap())
+        .stderr(File::create(home.join(format!("log-{start}"))).unwrap());
+    Ended(command.spawn().unwrap())
+}
+
+fn lines_file(folder: &Path) -> (PathBuf, String) {
+    let text: String = (0..1_000).map(|line| format!("line {line}\n")).collect();
+    let path = folder.join("lines");
+    std::fs::write(&path, &text).unwrap();
+    (path, text)
+}
+
+#[test]
+fn a_killed_broker_is_told_of_and_started_again_and_nothing_is_lost() {
+    let mut cluster = DevCluster::start();
+    let ready = cluster.ready_line();
+    assert!(ready.contains(&format!("tidelog --server {} cluster status", cluster.addresses())), "{ready}");
+    let status = cluster.settled();
+    assert_eq!(status["voters"].as_array().unwrap().len(), 3);
+    let _ = cluster.tidelog("topics create logs --partitions 1 --config min.insync.replicas=2").expect_code(0);
+    let (path, text) = lines_file(cluster.home.path());
+    let sent =
+        CommandLine::of("tidelog").env("TIDELOG_SERVER", &cluster.addresses()).args(["produce", "logs"]).stdin(&path);
+    let _ = sent.run().expect_code(0);
+
+    // The one that leads, so that it is seen to be another afterwards.
+    let partitions = cluster.tidelog("partitions describe logs --output json").success();
+    let partitions: Value = serde_json::from_slice(&partitions).unwrap();
+    let led = partitions[0]["leader"].as_u64().unwrap();
+    let killed = cluster.pids()[led as usize - 1];
+    kill_process(killed, Signal::KILL).unwrap();
+    wait_for("word of it", || {
+        cluster.log().contains(&format!("broker-{led} | ended (signal: 9 (SIGKILL)); starting it again")).then_some(())
+    });
+    let another = wait_for("another process for it", || {
+        let another = cluster.pids()[led as usize - 1];
+        (another != killed).then_some(another)
+    });
+    cluster.settled();
+    let read = cluster.tidelog("consume logs --from beginning --until-end").expect_code(0);
+    assert_eq!(read.text(), text, "all of it, in order");
+
+    let pids = cluster.pids();
+    assert!(pids.contains(&another));
+    cluster.signal(Signal::TERM);
+    assert!(cluster.process.wait("the end of the cluster").success(), "{}", cluster.log());
+    cluster.wait_until_gone(&pids);
+    assert!(!cluster.log().contains("has not ended within"), "{}", cluster.log());
+
+    cluster.start_again();
+    let status = cluster.settled();
+    assert_eq!(status["brokers"].as_array().unwrap().len(), 3);
+    let read = cluster.tidelog("consume logs --from beginning --until-end").expect_code(0);
+    assert_eq!(read.text(), text, "what was there is there");
+}
+
+#[test]
+fn no_broker_outlives_the_one_who_started_it() {
+    let mut cluster = DevCluster::start();
+    let pids = cluster.pids();
+    for pid in &pids {
+        test_kill_process(*pid).expect("it runs");
+    }
+    // One that cannot hear anything must go as well.
+    kill_process(pids[1], Signal::STOP).unwrap();
+    cluster.signal(Signal::KILL);
+    cluster.process.wait("the end of the parent");
+    cluster.wait_until_gone(&pids);
+}
+
+#[test]
+fn a_cluster_that_cannot_be_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data").display().to_string();
+    let run = |arguments: &[&str]| CommandLine::of("tidelog-broker").args(["--data", &data]).args(arguments).run();
+    for (arguments, part) in [
+        (&["--dev-cluster", "0"][..], "expected 1 to 9"),
+        (&["--dev-cluster", "3", "--listen", "127.0.0.1:0"], "3 ports from that of listen on"),
+        (&["--dev-cluster", "3", "--join", "127.0.0.1:1"], "cannot be used with"),
+        (&["--dev-cluster", "3", "--set", "connections_max=0"], "connections_max"),
+    ] {
+        let refused = run(arguments).expect_code(2);
+        assert!(refused.stderr.contains(part), "{refused:?}");
+    }
+    assert!(!folder.path().join("data").exists(), "nothing was half done");
+    let address = SocketAddr::new(loopback::fresh().ip(), 9092);
+    let _taken = std::net::TcpListener::bind(address).unwrap();
+    let listen = format!("--listen={address}");
+    let admin = format!("--admin-listen={}", SocketAddr::new(address.ip(), 9640));
+    let refused = run(&["--dev-cluster", "2", &listen, &admin]).expect_code(1);
+    assert!(refused.stderr.contains("broker-1 | tidelog-broker: cannot listen on"), "{refused:?}");
+    assert!(refused.stderr.contains("ended before it served"), "{refused:?}");
+}
