@@ -159,7 +159,13 @@ impl Opening {
         let replica = Replica { topic_id: topic.id, partition };
         // What recovery found was flushed by it. A single replica has nobody to wait for; another knows what it noted, and learns the rest
         // from its peers.
-        let noted = || self.watermarks.of(replica).unwrap_or(Offset::ZERO).clamp(reader.log_start(), log.end());
+        let noted = self.watermarks.of(replica).unwrap_or(Offset::ZERO);
+        if noted > log.end() {
+            // With `flushed` that is another disk than it was; with `written` it is what a power loss takes.
+            let (durability, end) = (topic.config.durability, log.end());
+            warn!(partition = %name, settled = %noted, %end, %durability, "records that had been settled are lost on this disk: the log ends before them; a replica that has them may give them back");
+        }
+        let noted = || noted.clamp(reader.log_start(), log.end());
         let settled = if assignment.is_alone() { log.end() } else { noted() };
         let offsets = PartitionOffsets::recovered(reader.log_start(), settled, reader.flushed_end(), log.end());
         let epochs = reader.leader_epochs();
