@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tidelog_coordination::TopicConfig;
 use tidelog_log::{Log, SpaceGuard};
-use tidelog_protocol::{LeaderEpoch, Offset, Timestamp, WireError};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, WireError};
 use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Leadership, PartitionOffsets};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
@@ -198,7 +198,11 @@ impl Owner {
 
     /// The metadata wants something else of this replica, or the same under another configuration.
     fn assign(&mut self, assignment: Assignment) {
-        if self.ended.is_some() {
+        if let Some(ended) = &mut self.ended {
+            // It stays out of service; but who asks here is told that another leads, and must not take the old leader's disk for the end of all.
+            if ended.code == ErrorCode::OutOfService && !matches!(assignment.part, Part::Lead { .. }) {
+                *ended = refusals::not_leader();
+            }
             return;
         }
         if assignment.is_alone() {
