@@ -101,24 +101,36 @@ impl Keeper {
         loop {
             let sent = Instant::now();
             let intent = *intents.borrow_and_update();
-            let pause = match self.beat(intent).await {
-                Ok(Heard::Answer(answer)) => {
-                    self.answered(sent, &answer);
-                    Duration::from_millis(answer.heartbeat_ms.into()).saturating_sub(sent.elapsed())
-                }
-                Ok(Heard::LeaseEnded) => {
-                    self.end_lease("the controller was not heard of in time");
-                    Duration::ZERO
-                }
-                Err(error) => {
-                    self.failed(&error);
+            let pause = match self.node.controllers.failure() {
+                // Who leads what no longer reaches it, so it must not go on as if it still knew.
+                Some(why) => {
+                    self.end_lease(&format!("its metadata log failed, restart it: {why}"));
                     PAUSE
                 }
+                None => self.renew(sent, intent).await,
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = at(self.until) => self.end_lease("the controller was not heard of in time"),
                 _ = intents.changed() => {}
+            }
+        }
+    }
+
+    /// Says when to ask again.
+    async fn renew(&mut self, sent: Instant, intent: Intent) -> Duration {
+        match self.beat(intent).await {
+            Ok(Heard::Answer(answer)) => {
+                self.answered(sent, &answer);
+                Duration::from_millis(answer.heartbeat_ms.into()).saturating_sub(sent.elapsed())
+            }
+            Ok(Heard::LeaseEnded) => {
+                self.end_lease("the controller was not heard of in time");
+                Duration::ZERO
+            }
+            Err(error) => {
+                self.failed(&error);
+                PAUSE
             }
         }
     }
