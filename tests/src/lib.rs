@@ -7,7 +7,7 @@
 //! - [`local_cluster`]: several brokers in this process, over one metadata log. [`joined_cluster`]: the same as one quorum.
 //! - [`process_figures`]: memory, descriptors and CPU time of a process. [`http`]: asks an admin port.
 //! - [`loop_disk`]: a small file system that can lose power or run full; [`power`] cuts it off.
-//! - [`syscall_fault`]: makes a system call fail. [`stalling_disk`]: makes a broker inside the test wait for its disk.
+//! - [`syscall_fault`]: makes a system call fail or slow. [`shifted_clock`]: a wall clock that jumps for one process. [`stalling_disk`]: makes a broker inside the test wait for its disk.
 //! - [`requirements`]: what a test needs from the machine. [`chance`]: seeds and rounds. [`patience`]: waits for a condition.
 //! - [`raw_connection`]: frames by hand, for what no client would send.
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
@@ -18,8 +18,8 @@
 //! repeats a run that printed it, `TEST_BINARIES=DIR` tests the binaries in that folder, `CI=true` turns a skipped test into a failed
 //! one.
 //!
-//! A test of several brokers starts several [`broker_process::BrokerProcess`]es, each under its own launch prefix (such as `ip netns
-//! exec NAME`) and on its own [`loop_disk::LoopDisk`]; histories and checkers do not care how many brokers there were.
+//! The fault tests of a cluster take turns within a program and a few seconds each; `TEST_ROUNDS=20 cargo test -p tidelog-tests --test 'cluster_*'`
+//! is their longer round. Histories and checkers do not care how many brokers there were.
 #![allow(clippy::unwrap_used, clippy::panic)] // A test bed fails a test by panicking at the line that called it.
 
 pub mod binaries;
@@ -43,6 +43,7 @@ pub mod process_figures;
 pub mod question;
 pub mod raw_connection;
 pub mod requirements;
+pub mod shifted_clock;
 pub mod simulation;
 pub mod stalling_disk;
 pub mod syscall_fault;

@@ -16,6 +16,8 @@ pub enum Need {
     Prlimit,
     /// Network namespaces, bridges and packet filters, and the right to make them.
     Namespaces,
+    /// A C compiler.
+    Compiler,
 }
 
 impl Need {
@@ -35,7 +37,8 @@ impl Need {
             Self::Namespaces if !has_program("nft") => Some("needs nft (package nftables)"),
             Self::Namespaces if !has_program("nsenter") => Some("needs nsenter (package util-linux)"),
             Self::Namespaces if !may_make_namespaces() => Some("needs the right to make network namespaces"),
-            Self::LoopDisk | Self::Strace | Self::Prlimit | Self::Namespaces => None,
+            Self::Compiler if !has_program("cc") => Some("needs a C compiler (package gcc)"),
+            Self::LoopDisk | Self::Strace | Self::Prlimit | Self::Namespaces | Self::Compiler => None,
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Makes a system call of a running process fail, by `strace` on the unmodified binary. Knows nothing of why it is called. Needs
+//! Makes a system call of a running process fail, or take its time, by `strace` on the unmodified binary. Knows nothing of why it is called. Needs
 //! [`Need::Strace`](crate::requirements::Need::Strace).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,13 +19,29 @@ pub struct SyscallFault {
 }
 
 impl SyscallFault {
-    /// From now on `inject` holds, in the words of `strace`: `fdatasync:error=EIO:when=1` lets the first call of each thread fail.
+    /// From now on `inject` holds, in the words of `strace`: `fdatasync:error=EIO:when=1` lets the first call of each thread fail,
+    /// `fdatasync:delay_enter=200000` lets each wait for 200 ms.
     ///
     /// # Panics
     /// Where the process cannot be traced.
     #[track_caller]
     #[must_use]
     pub fn on(pid: u32, inject: &str) -> Self {
+        Self::start(pid, inject, None)
+    }
+
+    /// As [`SyscallFault::on`], for calls about one file alone.
+    ///
+    /// # Panics
+    /// Where the process cannot be traced.
+    #[track_caller]
+    #[must_use]
+    pub fn on_file(pid: u32, inject: &str, file: &Path) -> Self {
+        Self::start(pid, inject, Some(file))
+    }
+
+    #[track_caller]
+    fn start(pid: u32, inject: &str, file: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (trace, said) = (folder.path().join("trace"), folder.path().join("stderr"));
         let calls = inject.split(':').next().unwrap_or_default();
@@ -40,6 +56,9 @@ impl SyscallFault {
             "-e",
             &format!("inject={inject}"),
         ]);
+        if let Some(file) = file {
+            command.arg("-P").arg(file);
+        }
         command.arg("-o").arg(&trace).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&said).unwrap());
         let mut tracer = Ended(command.spawn().unwrap());
@@ -52,14 +71,17 @@ impl SyscallFault {
         Self { tracer, trace, _folder: folder }
     }
 
-    /// The calls that failed so far, with the files they were about.
+    /// The calls that failed or waited so far, with the files they were about.
     ///
     /// # Panics
     /// Where the trace is gone.
     #[must_use]
     pub fn injected(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.trace).unwrap();
-        text.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect()
+        text.lines()
+            .filter(|line| line.contains("(INJECTED)") || line.contains("(DELAYED)"))
+            .map(str::to_owned)
+            .collect()
     }
 }
 

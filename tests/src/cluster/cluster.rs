@@ -17,6 +17,7 @@ use super::{Evidence, leftovers};
 use crate::broker_process::{BrokerProcess, BrokerSettings, StartRefusal};
 use crate::delaying_proxy::DelayingProxy;
 use crate::loop_disk::LoopDisk;
+use crate::loopback;
 use crate::patience::{insist, wait_for};
 use crate::process_figures::state_of;
 use crate::question::ask;
@@ -88,15 +89,15 @@ impl Cluster {
             Wiring::Loopback | Wiring::Namespaces => None,
         };
         if let Some(proxy) = &proxy {
-            broker = broker.set("advertise", &proxy.address().to_string());
+            // The others dial it before it serves, so where it will listen is settled first.
+            let at = SocketAddr::new(loopback::fresh().ip(), PORT);
+            proxy.lead_to(at);
+            broker = broker.listen(at).set("advertise", &proxy.address().to_string());
         }
         if let Some(first) = self.members.first() {
             broker = broker.arg("--join").arg(first.address().to_string());
         }
         let process = broker.start();
-        if let Some(proxy) = &proxy {
-            proxy.lead_to(process.address());
-        }
         Member { process, disk, proxy, is_down: false, lives: Arc::new(AtomicU32::new(1)) }
     }
 
@@ -209,6 +210,16 @@ impl Cluster {
         member.process.kill();
         member.is_down = true;
         Evidence::of("brokers killed", 1_u64)
+    }
+
+    /// Ends a broker that may have ended by itself: where a fault leaves it no choice, that is no failure.
+    pub fn end(&mut self, id: u32) {
+        let member = self.member_mut(id);
+        member.lives.fetch_add(1, Ordering::SeqCst);
+        if member.process.is_alive() {
+            member.process.kill();
+        }
+        member.is_down = true;
     }
 
     /// Asks a broker to stop, and waits for its end.

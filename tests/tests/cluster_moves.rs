@@ -1,0 +1,86 @@
+//! Replicas that move to another broker under a load, and are hit on the way: the move ends, and nothing is lost by it.
+
+use std::sync::Arc;
+
+use tidelog_protocol::messages::{
+    DescribePartitionsRequest, PartitionFilter, PartitionReplicas, ReassignRequest, ReplicaAssignment,
+};
+use tidelog_protocol::{BrokerId, PartitionId, TopicName};
+use tidelog_tests::chance::rounds;
+use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
+use tidelog_tests::history::History;
+use tidelog_tests::patience::insist;
+use tidelog_tests::question::ask;
+use tidelog_tests::workload::wait_for_more_acks;
+
+/// How a partition stands, as any broker says that can be asked.
+async fn replicas(cluster: &Cluster, topic: &str, partition: u32) -> Result<PartitionReplicas, String> {
+    let topics = Some(vec![TopicName::new(topic).map_err(|error| error.to_string())?]);
+    let request = DescribePartitionsRequest { topics, filter: PartitionFilter::All };
+    let asked = cluster.reachable().next().ok_or("nobody to ask")?;
+    let answer = ask(asked, &request).await.map_err(|error| format!("{error:?}"))?;
+    answer.partitions.into_iter().nth(partition as usize).ok_or_else(|| "no such partition".into())
+}
+
+async fn reassign(cluster: &Cluster, topic: &str, partition: u32, to: &[u32]) {
+    insist("the reassignment to be taken", async || {
+        let replicas = Some(to.iter().map(|id| BrokerId(*id)).collect());
+        let assignment = ReplicaAssignment { topic: topic.into(), partition: PartitionId(partition), replicas };
+        let request = ReassignRequest { assignments: vec![assignment], validate_only: false };
+        let asked = cluster.reachable().next().ok_or("nobody to ask")?;
+        ask(asked, &request).await.map(drop).map_err(|error| format!("{error:?}"))
+    })
+    .await;
+}
+
+/// Waits until the partition lies on these brokers alone, on their disks too.
+async fn wait_moved(cluster: &Cluster, topic: &str, partition: u32, to: &[u32]) {
+    insist("the move to end", async || {
+        let state = replicas(cluster, topic, partition).await?;
+        let mut held: Vec<u32> = state.replicas.iter().map(|id| id.0).collect();
+        held.sort_unstable();
+        let folder = |id: &u32| cluster.data(*id).join(format!("{topic}-{partition}")).exists();
+        let folders: Vec<u32> = (1..=cluster.brokers()).filter(folder).collect();
+        let is_done = held == to && state.adding.is_empty() && state.removing.is_empty() && folders == to;
+        if is_done { Ok(()) } else { Err(format!("{state:?}, folders at {folders:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_survives_the_kill_of_the_leader_and_of_the_one_it_moves_to() {
+    let mut cluster = Cluster::start(ClusterSettings::of(4).voters(3)).await;
+    let topic = "moving";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for round in 0..rounds(2) {
+            let state = replicas(cluster, topic, 0).await.unwrap();
+            let held: Vec<u32> = state.replicas.iter().map(|id| id.0).collect();
+            let (leader, _) = cluster.leader(topic, 0).await;
+            let newcomer = (1..=4).find(|id| !held.contains(id)).expect("a broker without this partition");
+            let leaves = *held.iter().rfind(|id| **id != leader).expect("a follower");
+            let mut wanted: Vec<u32> = held.iter().copied().filter(|id| *id != leaves).chain([newcomer]).collect();
+            wanted.sort_unstable();
+            // It stands still, so the move is under way for as long as the test wants.
+            evidence.add(cluster.pause(newcomer));
+            reassign(cluster, topic, 0, &wanted).await;
+            let adding = replicas(cluster, topic, 0).await.unwrap().adding;
+            evidence.add(Evidence::of("replicas on the way at the kill", adding.len()));
+            let victim = if round % 2 == 0 { leader } else { newcomer };
+            if victim == newcomer {
+                cluster.resume(newcomer);
+            }
+            evidence.add(cluster.kill(victim));
+            // Two of the four are gone, so others may have too few replicas left.
+            wait_for_more_acks(history, 0, 50).await;
+            if victim != newcomer {
+                cluster.resume(newcomer);
+            }
+            cluster.restart(victim);
+            wait_moved(cluster, topic, 0, &wanted).await;
+            cluster.wait_healed(topic).await;
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
