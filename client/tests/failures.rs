@@ -256,3 +256,30 @@ async fn a_pause_that_is_longer_than_the_delivery_timeout_ends() {
     };
     tokio::time::timeout(Duration::from_secs(30), acknowledged).await.expect("a producer tries again");
 }
+
+/// Sends one record after the other, each once the one before has its outcome, until one is acknowledged.
+async fn acknowledged_in_the_end(topic: &TopicProducer) {
+    let mut given_up = 0;
+    let sending = async {
+        while topic.send(None, b"value").await.unwrap().await.is_err() {
+            given_up += 1;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), sending).await.expect("a producer tries again");
+    assert!(given_up > 0, "the first must be given up: nothing was left to deliver");
+}
+
+#[tokio::test]
+async fn a_pause_that_a_broker_asked_for_ends_though_everything_was_given_up_meanwhile() {
+    let peer = Peer::start(|n| if n == 0 { Reaction::Postpone(400) } else { Reaction::Ack }).await;
+    let topic = producer(&peer, |builder| builder.delivery_timeout(Duration::from_millis(100))).await;
+    acknowledged_in_the_end(&topic).await;
+}
+
+#[tokio::test]
+async fn a_dial_that_outlasts_the_delivery_timeout_ends_though_everything_was_given_up_meanwhile() {
+    let slow = Duration::from_millis(400);
+    let peer = Peer::slow_to_greet(slow, |arrival| if arrival.n == 0 { Reaction::HangUp } else { Reaction::Ack }).await;
+    let topic = producer(&peer, |builder| builder.delivery_timeout(Duration::from_millis(100))).await;
+    acknowledged_in_the_end(&topic).await;
+}

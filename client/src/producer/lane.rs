@@ -86,6 +86,7 @@ pub(super) struct Lane {
     driven: bool,
     /// After a failure one batch goes alone until one succeeds.
     careful: bool,
+    /// In a row, since the last success or rest.
     failures: u32,
     last_error: Option<ClientError>,
     failed_at: Option<Instant>,
@@ -380,13 +381,13 @@ impl Lane {
         self.failed_at = Some(now);
     }
 
-    /// How often in a row, why and when it last failed.
-    pub(super) fn recovery(&self) -> (u32, Option<&ClientError>, Option<Instant>) {
-        (self.failures, self.last_error.as_ref(), self.failed_at)
+    /// How often in a row it failed, how long the broker asked to wait, in milliseconds, and when it failed last.
+    pub(super) fn recovery(&self) -> (u32, u32, Option<Instant>) {
+        let fresh = self.last_error.as_ref().filter(|_| self.failures > 0);
+        (self.failures, fresh.map_or(0, ClientError::retry_after_ms), self.failed_at)
     }
 
-    /// While recovering: takes the batches whose time is over. Says when the next one's is; `None` where nothing is left to
-    /// recover for, and the lane rests.
+    /// While recovering: takes the batches whose time is over. Says when the next one's is; `None` where nothing is left.
     pub(super) fn expire(&mut self, now: Instant) -> (Vec<Settled>, Option<Instant>) {
         debug_assert_eq!(self.mode, Mode::Recovering);
         let timeout = self.rules.delivery_timeout;
@@ -403,11 +404,18 @@ impl Lane {
             settled.push(Settled::new(batch, outcome));
         }
         let next = self.waiting.front().or(self.open.as_ref()).map(|batch| batch.opened + timeout);
-        if next.is_none() {
+        (settled, next)
+    }
+
+    /// While recovering: stops where nothing is left to recover for. What comes later begins anew, without a pause.
+    pub(super) fn rest(&mut self) -> bool {
+        debug_assert_eq!(self.mode, Mode::Recovering);
+        let rests = self.waiting.is_empty() && self.open.is_none();
+        if rests {
             self.mode = Mode::Unlinked;
             self.failures = 0;
         }
-        (settled, next)
+        rests
     }
 
     /// While recovering: gives up everything, as the topic is gone.

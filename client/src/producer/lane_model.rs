@@ -83,6 +83,8 @@ impl Model {
                         if next.is_some() {
                             let settled = self.lane.link(self.limit);
                             settled.into_iter().for_each(|settled| drop(settled.tell()));
+                        } else {
+                            assert!(self.lane.rest());
                         }
                         break;
                     }

@@ -9,25 +9,18 @@ use super::partition::{Link, Partition};
 use crate::ClientError;
 use crate::cluster::Purpose;
 
-/// Runs until the lane is linked, or nothing is left to deliver.
+/// Runs until the lane is linked, or an attempt fails with nothing left to deliver.
 pub(super) async fn run(partition: Arc<Partition>) {
     loop {
-        let found = match look(&partition).await {
-            Some(found) => found,
-            None => {
-                // Records may have come in while the expired ones were told.
-                let drive = partition.lock().lane.begin_drive();
-                if drive {
-                    partition.drive();
-                }
-                return;
-            }
-        };
-        match found {
+        match attempt(&partition).await {
             Ok(link) => return partition.link(link),
             Err(error) if error.is_retriable() => {
                 tracing::debug!(topic = %partition.topic, partition = %partition.id, %error, "no leader yet");
-                partition.lock().lane.failed(error, Instant::now());
+                let mut state = partition.lock();
+                state.lane.failed(error, Instant::now());
+                if state.lane.rest() {
+                    return;
+                }
             }
             Err(error) => {
                 let (given_up, drive) = {
@@ -46,26 +39,24 @@ pub(super) async fn run(partition: Arc<Partition>) {
     }
 }
 
-/// One attempt, after its pause. Batches whose time is over meanwhile are given up; `None` where none is left. The attempt goes on for
-/// those that came later: were it begun anew for each, a pause that is longer than the delivery timeout would never end.
-async fn look(partition: &Arc<Partition>) -> Option<Result<Link, ClientError>> {
-    let (failures, retry_after_ms, failed_at) = {
-        let state = partition.lock();
-        let (failures, error, failed_at) = state.lane.recovery();
-        (failures, error.map_or(0, ClientError::retry_after_ms), failed_at)
-    };
-    let mut attempt = pin!(async {
+/// One attempt, after its pause, while batches whose time is over are given up. It goes on though none is left: were it begun anew for
+/// those that come later, a pause or a dial that takes longer than the delivery timeout would never end.
+async fn attempt(partition: &Arc<Partition>) -> Result<Link, ClientError> {
+    let (failures, retry_after_ms, failed_at) = partition.lock().lane.recovery();
+    let mut found = pin!(async {
         tokio::time::sleep(partition.shared.cluster.backoff().draw(failures, retry_after_ms)).await;
         find(partition, failed_at).await
     });
     loop {
-        let (expired, next) = partition.lock().lane.expire(Instant::now());
+        let now = Instant::now();
+        let (expired, next) = partition.lock().lane.expire(now);
         for settled in expired {
             partition.tell(settled);
         }
-        // The next round expires what is due.
-        if let Ok(found) = tokio::time::timeout_at(next?.into(), &mut attempt).await {
-            return Some(found);
+        // What comes from now on has at least until then.
+        let due = next.unwrap_or_else(|| now + partition.shared.settings.delivery_timeout);
+        if let Ok(found) = tokio::time::timeout_at(due.into(), &mut found).await {
+            return found;
         }
     }
 }

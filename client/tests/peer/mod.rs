@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tidelog_protocol::api::{Api, Request};
@@ -21,6 +22,8 @@ pub enum Reaction {
     Ack,
     /// Refuses with this code.
     Refuse(ErrorCode),
+    /// Refuses, and asks to try again after so many milliseconds.
+    Postpone(u32),
     /// Never answers.
     Silence,
     /// Closes the connection.
@@ -48,6 +51,8 @@ pub struct Arrival {
 struct Script {
     produce: Box<dyn Fn(&Arrival) -> Reaction + Send + Sync>,
     subscribe: Box<dyn Fn(usize, u64) -> Stream + Send + Sync>,
+    /// How long every connection but the first waits for its greeting.
+    greets_after: Duration,
     arrivals: mpsc::UnboundedSender<Vec<String>>,
     produced: AtomicUsize,
     subscribed: AtomicUsize,
@@ -68,27 +73,38 @@ impl Peer {
 
     /// Starts one that asks `react` what to do with each produce request.
     pub async fn judging(react: impl Fn(&Arrival) -> Reaction + Send + Sync + 'static) -> Self {
-        Self::serving(Box::new(react), Box::new(|_, _| panic!("nobody subscribes here"))).await
+        Self::slow_to_greet(Duration::ZERO, react).await
+    }
+
+    /// As [`Peer::judging`]; a client that comes again is greeted after a while only.
+    pub async fn slow_to_greet(after: Duration, react: impl Fn(&Arrival) -> Reaction + Send + Sync + 'static) -> Self {
+        Self::serving(Box::new(react), Box::new(|_, _| panic!("nobody subscribes here")), after).await
     }
 
     /// Starts one that asks `push` what to push over the n-th stream, which starts at the given offset.
     pub async fn pushing(push: impl Fn(usize, u64) -> Stream + Send + Sync + 'static) -> Self {
-        Self::serving(Box::new(|_| panic!("nobody produces here")), Box::new(push)).await
+        Self::serving(Box::new(|_| panic!("nobody produces here")), Box::new(push), Duration::ZERO).await
     }
 
     async fn serving(
         produce: Box<dyn Fn(&Arrival) -> Reaction + Send + Sync>,
         subscribe: Box<dyn Fn(usize, u64) -> Stream + Send + Sync>,
+        greets_after: Duration,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, arrivals) = mpsc::unbounded_channel();
         let (produced, subscribed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let script = Arc::new(Script { produce, subscribe, arrivals: sender, produced, subscribed });
+        let script = Arc::new(Script { produce, subscribe, greets_after, arrivals: sender, produced, subscribed });
         tokio::spawn(async move {
+            let mut known = false;
             while let Ok((stream, _)) = listener.accept().await {
                 let script = Arc::clone(&script);
+                let again = std::mem::replace(&mut known, true);
                 tokio::spawn(async move {
+                    if again {
+                        tokio::time::sleep(script.greets_after).await;
+                    }
                     // The client hanging up ends it.
                     let _ = serve(stream, address.port(), &script).await;
                 });
@@ -133,6 +149,11 @@ async fn serve(mut stream: TcpStream, port: u16, script: &Script) -> std::io::Re
                         std::future::pending().await
                     }
                     Reaction::Ack => answer::<ProduceRequest>(&mut stream, &header, produced()).await?,
+                    Reaction::Postpone(retry_after_ms) => {
+                        let refusal = WireError::new(ErrorCode::Overloaded, "as the test wants it");
+                        let fault = Fault::from(WireError { retry_after_ms, ..refusal });
+                        send(&mut stream, &header, Flags::FAULT, &fault).await?;
+                    }
                     Reaction::Refuse(code) => {
                         let fault = Fault::from(WireError::new(code, "as the test wants it"));
                         send(&mut stream, &header, Flags::FAULT, &fault).await?;
