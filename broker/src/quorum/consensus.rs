@@ -233,6 +233,8 @@ impl Quorum {
         let store = LogStore::new(storage.journal.clone(), storage.machine.clone());
         let raft = openraft::Raft::new(member, Arc::new(config), network, store, storage.machine.clone()).await;
         let raft = raft.map_err(QuorumError::failed)?;
+        // Until its core runs, it reports the metrics of one who knows no members, and nobody would be alone.
+        raft.with_raft_state(|_| ()).await.map_err(QuorumError::failed)?;
         if storage.is_fresh() && beginning == Beginning::Found {
             let founders = BTreeMap::from([(member, storage.address.clone())]);
             match raft.initialize(founders).await {

@@ -16,6 +16,12 @@ use crate::member::{Address, Member};
 use crate::peer::{PeerIdentity, Peers};
 
 async fn start(folder: &Path, disk: Arc<dyn Disk>) -> Quorum {
+    let quorum = begin(folder, disk).await;
+    quorum.leads().await.unwrap();
+    quorum
+}
+
+async fn begin(folder: &Path, disk: Arc<dyn Disk>) -> Quorum {
     let data = loop {
         // The quorum before may still be letting go of the folder.
         match DataDir::open(disk.clone(), folder, None) {
@@ -27,9 +33,7 @@ async fn start(folder: &Path, disk: Arc<dyn Disk>) -> Quorum {
     let member = Member { broker: BrokerId(1), incarnation: data.format().incarnation };
     let peers = Peers::new(PeerIdentity { cluster: data.format().cluster, member });
     let options = StorageOptions { data, flusher: FlusherHandle::detached(), broker: BrokerId(1), address };
-    let quorum = Quorum::start(QuorumStorage::open(options).unwrap(), peers, Beginning::Found).await.unwrap();
-    quorum.leads().await.unwrap();
-    quorum
+    Quorum::start(QuorumStorage::open(options).unwrap(), peers, Beginning::Found).await.unwrap()
 }
 
 fn as_of(quorum: &Quorum) -> MetadataIndex {
@@ -72,6 +76,18 @@ async fn what_was_settled_is_there_after_any_end() {
         drop(quorum);
         quorum = start(temp.path(), Arc::new(OsDisk)).await;
         assert_eq!(*quorum.image().borrow(), before);
+    }
+}
+
+/// On one thread, where nothing runs ahead of whom is asked.
+#[tokio::test]
+async fn a_restarted_broker_knows_at_once_that_it_is_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let quorum = begin(temp.path(), Arc::new(OsDisk)).await;
+        assert!(quorum.is_alone());
+        quorum.leads().await.unwrap();
+        quorum.close().await.unwrap();
     }
 }
 
