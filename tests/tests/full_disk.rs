@@ -169,3 +169,35 @@ async fn a_broker_starts_on_a_full_disk_and_serves_what_is_there() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a_restart() {
+    if !requires("a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a_restart", &[Need::LoopDisk]) {
+        return;
+    }
+    let disk = LoopDisk::new(DISK_BYTES);
+    let settings = BrokerSettings::new().data(disk.path().join("data"));
+    let mut broker = settings.set("disk_free_min_bytes", "0").set("housekeeping_interval_ms", "100").start();
+    let server = broker.server();
+    create_topic(&server, &small_topic()).await.unwrap();
+    let history = Arc::new(History::new("full-late"));
+    let load = Workload { producers: 1, ..Workload::on("logs") }.start(&server, &history).await;
+    wait_for_acks(&history, 2_000).await;
+    load.stop().await;
+
+    let ballast = disk.fill(0);
+    // Metadata find room in what their log has reserved; a folder does not.
+    create_topic(&server, &NewTopic::named("late").partitions(1)).await.unwrap();
+    assert!(!disk.path().join("data/late-0").exists(), "there was room for the topic");
+    broker.kill();
+    broker.restart();
+    let run = Run { sent: history.sent(), contents: read_all(&server, "logs").await };
+    assert_holds(&run, ALL);
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let late = connection.topic_id("late").await;
+    assert_is_full(&produce_until_refused(&mut connection, late).await);
+
+    drop(ballast);
+    wait_until_produced(&mut connection, late).await;
+    wait_until_ready(&broker).await;
+}

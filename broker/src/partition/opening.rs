@@ -231,11 +231,10 @@ impl Opening {
         Err(OpeningError::Missing { path })
     }
 
-    /// True where each of these partitions has a folder.
-    pub(super) fn have_folders(&self, partitions: &[(Arc<TopicImage>, PartitionId)]) -> bool {
-        let Ok(folders) = self.data.partitions() else { return false };
-        let found: BTreeSet<_> = folders.iter().map(|folder| (&folder.topic, folder.partition)).collect();
-        partitions.iter().all(|(topic, partition)| found.contains(&(&topic.name, *partition)))
+    /// The partitions that have a folder; none where the data folder cannot be listed.
+    pub(super) fn folders(&self) -> BTreeSet<(TopicName, PartitionId)> {
+        let folders = self.data.partitions().unwrap_or_default();
+        folders.into_iter().map(|folder| (folder.topic, folder.partition)).collect()
     }
 
     /// Writes, flushes and removes a small file in the data folder.

@@ -1,7 +1,7 @@
 //! Which partitions live here, kept in step with the metadata image: opens what is new, tells the others what is wanted of them now,
 //! removes what was deleted or moved away. A partition that cannot be opened is answered for with the reason; the others go on. Knows nothing of who asks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -333,12 +333,16 @@ impl Registry {
         if missing.is_empty() {
             return Vec::new();
         }
-        if let Err(error) = self.note.raise(&self.options.opening.data, as_of)
-            // What is there already needs no note: a full disk keeps nobody from reading it.
-            && !self.options.opening.have_folders(missing)
+        let unnoted = self.note.raise(&self.options.opening.data, as_of).err();
+        // What is there already needs no note: a full disk keeps nobody from reading it.
+        let with_folder = if unnoted.is_some() { self.options.opening.folders() } else { BTreeSet::new() };
+        let waits_for_note = |topic: &TopicImage, partition: PartitionId| {
+            unnoted.as_ref().filter(|_| !with_folder.contains(&(topic.name.clone(), partition)))
+        };
+        if let Some(error) = &unnoted
+            && missing.iter().any(|(topic, partition)| waits_for_note(topic, *partition).is_some())
         {
-            warn!(%error, "how new the metadata are cannot be noted; no partition is opened before it is");
-            return missing.iter().map(|(topic, partition)| not_yet(topic, *partition, &error)).collect();
+            warn!(%error, "how new the metadata are cannot be noted; no partition is made before it is");
         }
         let next = AtomicUsize::new(0);
         let slots: Vec<Mutex<Option<Slot>>> = missing.iter().map(|_| Mutex::new(None)).collect();
@@ -346,7 +350,11 @@ impl Registry {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some((topic, partition)) = missing.get(at) else { break };
-                *slots[at].lock() = Some(self.open(topic, *partition));
+                let slot = match waits_for_note(topic, *partition) {
+                    Some(error) => not_yet(topic, *partition, error),
+                    None => self.open(topic, *partition),
+                };
+                *slots[at].lock() = Some(slot);
             }
         };
         std::thread::scope(|scope| {
@@ -404,8 +412,14 @@ impl Registry {
     }
 }
 
+/// When a client may ask again for what is to be opened, in milliseconds.
+const OPENING_RETRY_MS: u32 = 500;
+
 /// Retriable: the client tries again, and so does the broker.
 fn not_yet(topic: &TopicImage, partition: PartitionId, error: &dyn fmt::Display) -> Slot {
-    let sentence = format!("{}-{partition} cannot be opened yet, nothing was done: {error}", topic.name);
-    Slot::NotYet(WireError::new(ErrorCode::StorageFull, sentence))
+    let sentence = format!(
+        "{}-{partition} cannot be opened yet, nothing was done: {error}; free space, or raise the limit of open files, whichever is short: the broker tries again by itself",
+        topic.name
+    );
+    Slot::NotYet(WireError { retry_after_ms: OPENING_RETRY_MS, ..WireError::new(ErrorCode::StorageFull, sentence) })
 }
