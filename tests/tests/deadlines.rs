@@ -64,12 +64,12 @@ async fn a_produce_whose_flush_takes_too_long_is_answered_at_its_deadline_and_fo
     let request: ProduceRequest = produce_request(topic);
 
     let stall = disk.stall(Call::Flush, "late-0");
-    // The last is the least patient, and one waits for as long as it takes.
+    // The last is the least patient, but patient enough to be written on a busy machine, and one waits for as long as it takes.
     let patient = ask_within(&mut raw, &request, &batch(&[b"patient"], Compression::None), 0).await;
     let mut waiting = Vec::new();
     for number in (1..=50).rev() {
         let batch = batch(&[number.to_string().as_bytes()], Compression::None);
-        waiting.push(ask_within(&mut raw, &request, &batch, number * 10).await);
+        waiting.push(ask_within(&mut raw, &request, &batch, 3_000 + number * 10).await);
     }
     stall.struck().await;
     while !waiting.is_empty() {
