@@ -7,8 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tidelog_log::Complaint;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
@@ -26,12 +27,19 @@ pub(crate) struct AdminPort {
     timeout: Duration,
     /// Oldest first; cancelled ones are gone.
     open: VecDeque<CancellationToken>,
+    refused: Complaint,
 }
 
 impl AdminPort {
     /// Over a bound socket. From accepting to the end of its answer a connection has `timeout`.
     pub(crate) fn new(socket: TcpListener, connections_max: u32, timeout: Duration) -> Self {
-        Self { socket, connections_max: connections_max as usize, timeout, open: VecDeque::new() }
+        Self {
+            socket,
+            connections_max: connections_max as usize,
+            timeout,
+            open: VecDeque::new(),
+            refused: Complaint::default(),
+        }
     }
 
     fn admit(&mut self, socket: TcpStream) -> Visit {
@@ -63,7 +71,9 @@ impl axum::serve::Listener for AdminPort {
                 Ok((socket, peer)) => return (self.admit(socket), peer),
                 Err(error) => {
                     // Out of descriptors or memory: do not spin.
-                    warn!(%error, "cannot accept a connection to the admin port");
+                    if let Some(untold) = self.refused.again(Instant::now()) {
+                        warn!(%error, untold, "cannot accept a connection to the admin port");
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }

@@ -5,9 +5,10 @@ use tidelog_client::NewTopic;
 use tidelog_protocol::PartitionId;
 use tidelog_protocol::messages::{Isolation, Position, SubscribeRequest};
 use tidelog_protocol::records::Compression;
-use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::requirements::{Need, requires};
 use tidelog_tests::workload::create_topic;
 
 /// Ends a connection as a process does that closes it with bytes unread.
@@ -52,4 +53,26 @@ async fn a_client_that_goes_without_a_farewell_is_no_news_and_one_that_breaks_of
     broken.send(&header.encode(&[&[0; 100]])).await;
     drop(broken);
     wait_until("the news", async || (broker.log_lines("connection lost").len() == 1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_out_of_descriptors_says_so_once_in_a_while_and_accepts_again() {
+    if !requires("a_broker_out_of_descriptors_says_so_once_in_a_while_and_accepts_again", &[Need::Prlimit]) {
+        return;
+    }
+    let settings = BrokerSettings::new().set("handshake_timeout_ms", "2000");
+    let broker = settings.under(["prlimit", "--nofile=256:256"]).start();
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(tokio::net::TcpStream::connect(broker.address()).await.unwrap());
+    }
+    // All the time that the silent ones are borne with, it tries again and again.
+    wait_until("the silent ones to be cut off", async || {
+        (!broker.log_lines("connection cut off").is_empty()).then_some(())
+    })
+    .await;
+    drop(silent);
+    RawConnection::introduced(broker.address()).await;
+    let told = broker.log_lines("cannot accept a connection;").len();
+    assert!((1..5).contains(&told), "told {told} times");
 }

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::complaint::Complaint;
 use crate::segment::Segment;
 use crate::space::SpaceGuard;
 use crate::state::{FlushError, LogState};
+use crate::storage_error::StorageError;
 
 /// How often and how much is flushed without being asked.
 #[derive(Clone, Debug)]
@@ -239,6 +241,7 @@ impl FlusherHandle {
 
 impl Shared {
     fn flush_loop(&self) {
+        let mut waits = Complaint::default();
         loop {
             let logs = {
                 let mut queue = self.queue.lock();
@@ -253,18 +256,20 @@ impl Shared {
             for log in logs {
                 // First, so that what is written from here on asks again.
                 log.flush_queued.store(false, Ordering::Release);
-                self.flush(&log);
+                self.flush(&log, &mut waits);
             }
         }
     }
 
-    fn flush(&self, log: &Arc<LogState>) {
+    fn flush(&self, log: &Arc<LogState>, waits: &mut Complaint) {
         match log.flush() {
             Ok(bytes) if bytes > 0 && !log.settling.swap(true, Ordering::AcqRel) => {
                 self.queue.lock().settling.push(Arc::clone(log));
             }
             Err(FlushError::NotTried(error)) => {
-                tracing::warn!(%error, dir = %log.place.dir.display(), "a flush waits for a file descriptor");
+                if let Some(untold) = waits.again(Instant::now()) {
+                    tracing::warn!(%error, untold, dir = %log.place.dir.display(), "a flush waits for a file descriptor");
+                }
                 // The next look tries again.
                 if !log.dirty_noted.swap(true, Ordering::AcqRel) {
                     self.queue.lock().dirty.push(Arc::clone(log));
@@ -288,6 +293,7 @@ impl Shared {
     fn upkeep_loop(&self) {
         let mut next_look = Instant::now() + self.options.background_interval;
         let mut looks = 0u32;
+        let mut failed = UpkeepFailed::default();
         loop {
             let logs = {
                 let mut queue = self.queue.lock();
@@ -304,20 +310,19 @@ impl Shared {
             for log in logs {
                 log.upkeep_queued.store(false, Ordering::Release);
                 if let Err(error) = log.tidy(self.options.checkpoint_bytes) {
-                    // Nothing is lost by it: the next opening scans more. The next visit tries again.
-                    tracing::warn!(%error, dir = %log.place.dir.display(), "upkeep of a log failed");
+                    failed.tell(&error, &log);
                 }
             }
             if Instant::now() >= next_look {
                 looks = looks.wrapping_add(1);
-                self.look(looks);
+                self.look(looks, &mut failed);
                 next_look = Instant::now() + self.options.background_interval;
             }
         }
     }
 
     /// Background work by time.
-    fn look(&self, looks: u32) {
+    fn look(&self, looks: u32, failed: &mut UpkeepFailed) {
         if let Some(space) = &self.options.space
             && let Err(error) = space.refresh()
         {
@@ -331,7 +336,7 @@ impl Shared {
                 self.wake_flush.notify_one();
             }
         }
-        self.settle();
+        self.settle(failed);
         if looks.is_multiple_of(self.options.idle_looks.max(1)) {
             let logs: Vec<_> = {
                 let mut queue = self.queue.lock();
@@ -347,7 +352,7 @@ impl Shared {
 
 impl Shared {
     /// Checkpoints what has gone quiet, so that a restart scans nothing of it; a log that is still flushed waits for the next look.
-    fn settle(&self) {
+    fn settle(&self, failed: &mut UpkeepFailed) {
         let settling = std::mem::take(&mut self.queue.lock().settling);
         for log in settling {
             let end = log.flushed_end().0;
@@ -359,8 +364,25 @@ impl Shared {
             // First, so that a flush from here on settles again.
             log.settling.store(false, Ordering::Release);
             if let Err(error) = log.tidy(1) {
-                tracing::warn!(%error, dir = %log.place.dir.display(), "a quiet log was not checkpointed");
+                failed.tell(&error, &log);
             }
+        }
+    }
+}
+
+/// Upkeep that failed. Nothing is lost by it: the next opening scans more, and the next visit, perhaps the next append, tries again.
+#[derive(Default)]
+struct UpkeepFailed {
+    /// For want of space or descriptors: of one broker, not of one log.
+    for_want: Complaint,
+    otherwise: Complaint,
+}
+
+impl UpkeepFailed {
+    fn tell(&mut self, error: &StorageError, log: &LogState) {
+        let complaint = if error.is_transient() { &mut self.for_want } else { &mut self.otherwise };
+        if let Some(untold) = complaint.again(Instant::now()) {
+            tracing::warn!(%error, untold, dir = %log.place.dir.display(), "upkeep of a log failed; it is tried again");
         }
     }
 }

@@ -17,6 +17,7 @@
 
 mod bookkeeping;
 pub mod checkpoint;
+pub mod complaint;
 mod damage;
 pub mod data_dir;
 pub mod disk;
@@ -53,6 +54,7 @@ mod upkeep;
 mod verified;
 mod written_since;
 
+pub use complaint::Complaint;
 pub use data_dir::{DataDir, DataDirError, Format, PartitionDir};
 pub use disk::{Disk, DiskFile};
 pub use dump::{BatchEntry, CrcCheck, Dump, DumpEntry, DumpError};

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tidelog_log::Complaint;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info, warn};
 
@@ -45,6 +46,7 @@ impl Listener {
 
 /// Accepts connections until the broker drains.
 pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
+    let mut refused = Complaint::default();
     loop {
         let accepted = tokio::select! {
             () = node.draining.cancelled() => return,
@@ -54,7 +56,9 @@ pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
             Ok((socket, peer)) => accept(&node, socket, peer),
             Err(error) => {
                 // Out of descriptors or memory: the connections that are open go on; do not spin.
-                warn!(%error, "cannot accept a connection; raise the file descriptor limit if this goes on");
+                if let Some(untold) = refused.again(Instant::now()) {
+                    warn!(%error, untold, "cannot accept a connection; raise the file descriptor limit if this goes on");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
