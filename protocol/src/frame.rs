@@ -208,7 +208,7 @@ fn u32_at(bytes: &[u8; HEADER_BYTES], at: usize) -> u32 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FrameError {
     /// The connection does not open with `TIDE`.
-    #[error("this port speaks the Tidelog protocol; the connection opened with {found:02x?} instead of \"TIDE\"")]
+    #[error("the other side does not speak the Tidelog protocol: it began with \"{}\" instead of \"TIDE\"", .found.escape_ascii())]
     Magic {
         /// Its first four bytes.
         found: [u8; 4],

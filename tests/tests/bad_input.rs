@@ -90,7 +90,7 @@ async fn another_protocol_on_the_port_is_cut_off_and_logged() {
         (lines.len() == 4).then_some(lines)
     });
     for line in lines {
-        assert!(line["ended"].as_str().unwrap().contains("this port speaks the Tidelog protocol"), "{line}");
+        assert!(line["ended"].as_str().unwrap().contains("does not speak the Tidelog protocol"), "{line}");
     }
     let mut half = subject.open().await;
     half.send(b"TID").await;
