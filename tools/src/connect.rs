@@ -124,9 +124,12 @@ pub fn refusal(error: &WireError) -> Failure {
 /// The topic is not there.
 #[must_use]
 pub fn unknown_topic(topic: &str) -> Failure {
-    Failure::new(Exit::NotFound, format!("there is no topic '{topic}'")).hint(format!(
-        "create it with 'tidelog topics create {topic}', or see what there is with 'tidelog topics list'"
-    ))
+    let hint = if topic.starts_with("__") {
+        "names that begin with '__' belong to the broker, which makes and deletes such topics by itself".into()
+    } else {
+        format!("create it with 'tidelog topics create {topic}', or see what there is with 'tidelog topics list'")
+    };
+    Failure::new(Exit::NotFound, format!("there is no topic '{topic}'")).hint(hint)
 }
 
 #[cfg(test)]
@@ -157,6 +160,12 @@ mod tests {
         let failure = failure(ClientError::UnknownTopic { topic: "logs".into() });
         assert_eq!(failure.exit(), Exit::NotFound);
         assert!(failure.to_string().contains("tidelog topics create logs"));
+    }
+
+    #[test]
+    fn nobody_is_told_to_create_a_topic_that_only_the_broker_may_create() {
+        let failure = failure(ClientError::UnknownTopic { topic: "__x".into() });
+        assert!(!failure.to_string().contains("topics create") && failure.to_string().contains("belong to the broker"));
     }
 
     #[test]
