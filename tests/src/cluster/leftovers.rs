@@ -1,7 +1,7 @@
 //! What test processes that were killed left behind: namespaces, brokers in them, mounted disks. Found by the name of the process that made
 //! it; whatever belongs to a process that lives is left alone. Knows nothing of what it was for.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -63,7 +63,7 @@ fn remove_disks() {
     }
 }
 
-fn is_ownerless_disk(folder: &PathBuf) -> bool {
+fn is_ownerless_disk(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     name.strip_prefix(FOLDER_PREFIX).is_some_and(is_ownerless)
 }

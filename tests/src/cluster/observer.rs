@@ -85,7 +85,7 @@ impl Watched {
         let partitions = metadata.as_ref().ok().and_then(|metadata| partitions_of(metadata, &self.topic));
         for (index, state) in partitions.into_iter().flatten().enumerate() {
             noted.looks += 1;
-            let (epoch, broker) = (state.leader_epoch.0 as u32, self.broker);
+            let (epoch, broker) = (state.leader_epoch.0, self.broker);
             if let Some(leader) = state.leader {
                 let known = *noted.leaders.entry((index, epoch)).or_insert(leader.0);
                 if known != leader.0 {
