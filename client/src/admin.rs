@@ -1,10 +1,11 @@
 //! Topics, offsets and state: each call one request. Knows nothing of records.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::*;
-use tidelog_protocol::{Offset, PartitionId, Timestamp, TopicName};
+use tidelog_protocol::{BrokerId, Offset, PartitionId, Timestamp, TopicName};
 
 use crate::ClientError;
 use crate::cluster::{Cluster, TopicImage};
@@ -77,7 +78,7 @@ impl Admin {
         let answer = self.cluster.call(&DescribeTopicsRequest { topics: Some(topics) }).await?;
         match answer.unknown.first() {
             Some(name) => Err(ClientError::UnknownTopic { topic: name.to_string() }),
-            None => Ok(answer.topics),
+            None => Ok(self.as_leaders_say(answer.topics).await),
         }
     }
 
@@ -91,9 +92,39 @@ impl Admin {
         for part in parts(&topics) {
             let names = part.iter().map(|topic| topic.name.clone()).collect();
             // One that was deleted since is no part of every topic any more.
-            described.extend(self.cluster.call(&DescribeTopicsRequest { topics: Some(names) }).await?.topics);
+            let part = self.cluster.call(&DescribeTopicsRequest { topics: Some(names) }).await?.topics;
+            described.extend(self.as_leaders_say(part).await);
         }
         Ok(described)
+    }
+
+    /// A broker knows the log of a partition only where it holds a replica, and how far that is settled only where it leads. A leader that
+    /// does not answer leaves what another broker said.
+    async fn as_leaders_say(&self, mut topics: Vec<TopicDescription>) -> Vec<TopicDescription> {
+        let mut by_leader: BTreeMap<BrokerId, Vec<TopicName>> = BTreeMap::new();
+        for topic in &topics {
+            let leaders: BTreeSet<BrokerId> = topic.partitions.iter().filter_map(|known| known.leader).collect();
+            leaders.into_iter().for_each(|leader| by_leader.entry(leader).or_default().push(topic.name.clone()));
+        }
+        if by_leader.len() < 2 && self.cluster.brokers() < 2 {
+            return topics;
+        }
+        for (leader, names) in by_leader {
+            let Ok(answer) = self.cluster.call_broker(leader, &DescribeTopicsRequest { topics: Some(names) }).await
+            else {
+                continue;
+            };
+            for said in answer.topics {
+                let Some(topic) = topics.iter_mut().find(|topic| topic.topic_id == said.topic_id) else { continue };
+                let led = said.partitions.into_iter().filter(|partition| partition.leader == Some(leader));
+                for partition in led {
+                    if let Some(known) = topic.partitions.get_mut(partition.partition.0 as usize) {
+                        *known = partition;
+                    }
+                }
+            }
+        }
+        topics
     }
 
     /// Brokers, topics, partitions and their leaders, of the whole cluster.

@@ -2,16 +2,17 @@
 //! majority is told, and who is not who he says he is stays outside.
 #![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tidelog_broker::config::{Advertise, PathText};
 use tidelog_broker::{Broker, Config, StartError};
-use tidelog_client::{Client, NewTopic, Start};
+use tidelog_client::{Client, NewTopic, Offset, PartitionId, RecordRef, Start};
 use tidelog_protocol::messages::{
-    AlterTopicRequest, ChangeVotersRequest, ConfigEntry, DescribeTopicsRequest, HelloRequest, MetadataRequest,
-    MetadataResponse, PeerHello, PingRequest, RaftBallot, RaftVoteRequest, VoterChange,
+    AlterTopicRequest, ChangeVotersRequest, ConfigEntry, DescribeTopicsRequest, HelloRequest, LogHealth,
+    MetadataRequest, MetadataResponse, PeerHello, PingRequest, RaftBallot, RaftVoteRequest, VoterChange,
 };
 use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, IncarnationId};
 use tidelog_tests::patience::{wait_until, within_limit};
@@ -210,6 +211,25 @@ async fn a_broker_that_starts_without_a_majority_serves_what_it_has_and_takes_no
     let sender = read.producer().build().unwrap();
     let producer = sender.topic("settled").await.unwrap();
     within_limit("a send with a majority", producer.send(None, b"five").await.unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_described_as_their_leaders_see_them_whoever_is_asked() {
+    let trio = Trio::start().await;
+    let client = Client::connect(&trio.broker(2).address().to_string()).await.unwrap();
+    client.admin().create_topic(&NewTopic::named("spread").partitions(3).replication_factor(1)).await.unwrap();
+    let sender = client.producer().build().unwrap();
+    let producer = sender.topic("spread").await.unwrap();
+    for partition in 0..3 {
+        let record = RecordRef { partition: Some(PartitionId(partition)), ..RecordRef::new(None, b"value") };
+        producer.send_record(&record).await.unwrap().await.unwrap();
+    }
+    let [topic] = &client.admin().describe_topics(&["spread"]).await.unwrap()[..] else { panic!("one topic") };
+    let leaders: BTreeSet<_> = topic.partitions.iter().map(|partition| partition.leader).collect();
+    assert_eq!(leaders.len(), 3, "each broker leads one: {leaders:?}");
+    for partition in &topic.partitions {
+        assert_eq!((partition.health, partition.high_watermark), (LogHealth::Healthy, Offset(1)), "{partition:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,6 +137,11 @@ impl Cluster {
         }
     }
 
+    /// How many brokers there are, as far as is known.
+    pub(crate) fn brokers(&self) -> usize {
+        self.known.read().brokers.len()
+    }
+
     fn set_back(&self) {
         self.setbacks.fetch_add(1, Ordering::Relaxed);
     }
