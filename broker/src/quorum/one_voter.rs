@@ -83,6 +83,7 @@ async fn what_was_settled_is_there_after_any_end() {
 #[tokio::test]
 async fn a_restarted_broker_knows_at_once_that_it_is_alone() {
     let temp = tempfile::tempdir().unwrap();
+    start(temp.path(), Arc::new(OsDisk)).await.close().await.unwrap();
     for _ in 0..3 {
         let quorum = begin(temp.path(), Arc::new(OsDisk)).await;
         assert!(quorum.is_alone());
