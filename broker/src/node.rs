@@ -67,6 +67,12 @@ pub struct Node {
 }
 
 impl Node {
+    /// True where other brokers are registered, too: only then does a lease say anything.
+    #[must_use]
+    pub fn is_one_of_several(&self) -> bool {
+        self.controllers.image().brokers().len() > 1
+    }
+
     /// True once clients are served; before, only other brokers are.
     #[must_use]
     pub fn serves(&self) -> bool {

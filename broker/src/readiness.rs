@@ -38,7 +38,7 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
             .is_none()
             .then(|| "no broker leads the metadata quorum: a majority is missing".to_string())
     };
-    let fenced = (!node.lease.holds()).then(|| {
+    let fenced = (node.is_one_of_several() && !node.lease.holds()).then(|| {
         "the controller does not count on this broker: it has no lease, and leads nothing that others hold too"
             .to_string()
     });

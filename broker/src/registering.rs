@@ -82,6 +82,9 @@ pub(crate) async fn register_late(node: Arc<Node>, address: Address) {
 
 /// Waits until the cluster counts on this broker, but not for long: what is here can be read without.
 pub(crate) async fn served(node: &Arc<Node>) {
+    if !node.is_one_of_several() {
+        return;
+    }
     let mut standing = node.lease.standing();
     // The sender lives as long as the node.
     if tokio::time::timeout(LEASE_PATIENCE, standing.wait_for(|standing| standing.holds)).await.is_err() {
