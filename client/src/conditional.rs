@@ -52,6 +52,7 @@ impl Client {
             leader_epoch: Some(response.leader_epoch),
             replicas_written: response.replicas_written,
             replicas_flushed: response.replicas_flushed,
+            maybe_twice: false,
         })
     }
 }

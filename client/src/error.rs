@@ -135,10 +135,14 @@ impl ClientError {
     pub const fn outcome_is_unknown(&self) -> bool {
         match self {
             Self::Disconnected { .. } | Self::TimedOut { .. } => true,
-            // A disk that failed may have taken the bytes before it did.
-            Self::Broker(error) => {
-                matches!(error.code, ErrorCode::DeadlineExceeded | ErrorCode::Internal | ErrorCode::StorageFailed)
-            }
+            // A disk that failed may have taken the bytes before it did; a leader that is deposed has written what waits for others.
+            Self::Broker(error) => matches!(
+                error.code,
+                ErrorCode::DeadlineExceeded
+                    | ErrorCode::Internal
+                    | ErrorCode::StorageFailed
+                    | ErrorCode::LeadershipEnded
+            ),
             _ => false,
         }
     }

@@ -109,6 +109,8 @@ error_table! {
     44 InvalidBatch false Programmer;
     /// The expected log end offset is not the actual one; nothing was written.
     45 OffsetMismatch false Programmer;
+    /// Another leadership began while the records waited for their acknowledgement: they are written here, and whether they survive is unknown.
+    46 LeadershipEnded true ClientRefreshes;
     /// The offset is below the log start or above the log end.
     60 OffsetOutOfRange false Programmer;
     /// A stored range is damaged and no copy is left to repair it from.

@@ -40,7 +40,13 @@ async fn a_paused_leader_is_replaced_and_comes_back_as_a_follower() {
             let answer = asked_before.answer(asked).await;
             let told = RawConnection::told(&answer).expect_err("a leader that was replaced must not acknowledge");
             assert!(
-                matches!(told.code, ErrorCode::NotLeader | ErrorCode::DeadlineExceeded | ErrorCode::NotEnoughReplicas),
+                matches!(
+                    told.code,
+                    ErrorCode::NotLeader
+                        | ErrorCode::LeadershipEnded
+                        | ErrorCode::DeadlineExceeded
+                        | ErrorCode::NotEnoughReplicas
+                ),
                 "{told}"
             );
             cluster.wait_in_sync((topic, 0), &[1, 2, 3], next).await;

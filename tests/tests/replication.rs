@@ -39,8 +39,13 @@ fn produce(cluster: &LocalCluster, broker: u32, topic_id: TopicId, number: u32) 
             match connection.call(&produce_request(topic_id, Acks::All), &batch).await {
                 Ok(response) => Some(response),
                 Err(error) => {
-                    let expected = [ErrorCode::NotLeader, ErrorCode::UnknownTopic, ErrorCode::NotEnoughReplicas];
-                    assert!(expected.contains(&error.code), "{error}");
+                    let passing = [
+                        ErrorCode::NotLeader,
+                        ErrorCode::LeadershipEnded,
+                        ErrorCode::UnknownTopic,
+                        ErrorCode::NotEnoughReplicas,
+                    ];
+                    assert!(passing.contains(&error.code), "{error}");
                     None
                 }
             }

@@ -62,7 +62,7 @@ pub enum AckFailure {
     /// A write or flush failed: whether the records survive is unknown.
     StorageFailed,
     /// Another leadership began: whether the records survive is unknown.
-    NotLeader,
+    LeadershipEnded,
     /// Whoever waited does so no longer: the records are written, and may reach the promise later.
     DeadlinePassed,
 }
@@ -74,7 +74,7 @@ impl AckFailure {
         match self {
             Self::StorageFull => ErrorCode::StorageFull,
             Self::StorageFailed => ErrorCode::StorageFailed,
-            Self::NotLeader => ErrorCode::NotLeader,
+            Self::LeadershipEnded => ErrorCode::LeadershipEnded,
             Self::DeadlinePassed => ErrorCode::DeadlineExceeded,
         }
     }

@@ -341,7 +341,7 @@ impl<T> Leader<T> {
     /// [`Self::lease_renewed`]; what is settled can be read all the same.
     pub fn lease_ended(&mut self, effects: &mut Effects<T>) {
         self.leased = false;
-        self.fail_all(AckFailure::NotLeader, effects);
+        self.fail_all(AckFailure::LeadershipEnded, effects);
     }
 
     /// The broker holds a lease again, and this leadership still stands.
@@ -371,7 +371,7 @@ impl<T> Leader<T> {
     /// and not written never will be.
     #[must_use]
     pub fn resigned(mut self, effects: &mut Effects<T>) -> (PartitionOffsets, EpochHistory) {
-        self.fail_all(AckFailure::NotLeader, effects);
+        self.fail_all(AckFailure::LeadershipEnded, effects);
         self.offsets.unassign();
         (self.offsets, self.epochs)
     }

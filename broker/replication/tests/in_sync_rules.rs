@@ -287,7 +287,7 @@ fn rule_8_a_leader_whose_lease_ended_acknowledges_nothing_and_serves_what_is_set
     partition.append(1, "y");
     partition.leader.lease_ended(&mut partition.effects);
     let failed: Vec<_> = partition.effects.failed.iter().map(|failed| (failed.ticket, failed.cause.code())).collect();
-    assert_eq!(failed, [("y", ErrorCode::NotLeader)]);
+    assert_eq!(failed, [("y", ErrorCode::LeadershipEnded)]);
     let ends = ReplicaEnds { written_end: Offset(11), flushed_end: Offset(11) };
     let progress = ReplicaProgress { replica: B, broker_epoch: LIFE, epoch: EPOCH, ends };
     assert_eq!(partition.leader.progress(progress, &mut partition.effects), Err(Refusal::LeaseEnded));

@@ -283,7 +283,7 @@ fn losing_leadership_fails_every_ticket_and_hands_the_offsets_on() {
     partition.write();
     let (offsets, _) = partition.leader.resigned(&mut partition.effects);
     assert_eq!(offsets.written_end(), Offset(1));
-    assert_eq!(partition.effects.failed[0].cause.code(), ErrorCode::NotLeader);
+    assert_eq!(partition.effects.failed[0].cause.code(), ErrorCode::LeadershipEnded);
 }
 
 #[test]

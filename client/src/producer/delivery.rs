@@ -26,6 +26,8 @@ pub struct Receipt {
     pub replicas_written: u16,
     /// Replicas known to have flushed it to disk, the leader included.
     pub replicas_flushed: u16,
+    /// The answer to an earlier try was lost, so the record may stand twice: this says where the later one is.
+    pub maybe_twice: bool,
 }
 
 /// What became of a batch: the receipt of its first record, or why there is none.
@@ -184,6 +186,7 @@ mod tests {
             leader_epoch: Some(LeaderEpoch(2)),
             replicas_written: 1,
             replicas_flushed: 1,
+            maybe_twice: false,
         }
     }
 

@@ -341,6 +341,7 @@ impl Lane {
                 self.failures = 0;
                 let mut batch = self.in_flight.remove(at)?;
                 batch.content = Content::Sealed(payload);
+                let receipt = Receipt { maybe_twice: batch.maybe_written, ..receipt };
                 return Some(Settled::new(batch, Ok(receipt)));
             }
             Err(error) => error,

@@ -164,6 +164,7 @@ fn receipt() -> Receipt {
         leader_epoch: None,
         replicas_written: 1,
         replicas_flushed: 1,
+        maybe_twice: false,
     }
 }
 
@@ -320,6 +321,28 @@ fn a_final_refusal_fails_its_batch_and_the_next_goes_on() {
     assert!(matches!(outcome(&model, 0), Some(Err(SendError::Rejected(_)))));
     model.acknowledge();
     assert_eq!(outcome(&model, 1), Some(Ok(receipt())));
+}
+
+#[test]
+fn a_record_whose_first_answer_was_lost_is_said_to_stand_twice_perhaps() {
+    let mut model = Model::new(RULES);
+    model.append();
+    model.disconnect(1);
+    model.acknowledge();
+    assert_eq!(outcome(&model, 0), Some(Ok(Receipt { maybe_twice: true, ..receipt() })));
+    model.append();
+    model.acknowledge();
+    assert_eq!(outcome(&model, 1), Some(Ok(receipt())));
+}
+
+#[test]
+fn what_a_deposed_leader_has_written_may_stand_twice() {
+    let mut model = Model::new(RULES);
+    model.append();
+    let (id, bytes) = model.wire.pop_front().unwrap();
+    model.answer(id, bytes, Err(refused(ErrorCode::LeadershipEnded)));
+    model.acknowledge();
+    assert_eq!(outcome(&model, 0), Some(Ok(Receipt { maybe_twice: true, ..receipt() })));
 }
 
 #[test]

@@ -138,6 +138,7 @@ impl Partition {
                     leader_epoch: Some(answer.leader_epoch),
                     replicas_written: answer.replicas_written,
                     replicas_flushed: answer.replicas_flushed,
+                    maybe_twice: false,
                 });
                 this.answered(id, receipt, sent);
             }))
@@ -220,6 +221,7 @@ impl Partition {
             leader_epoch: None,
             replicas_written: 0,
             replicas_flushed: 0,
+            maybe_twice: false,
         }
     }
 }
