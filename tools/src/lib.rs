@@ -8,6 +8,7 @@
 //! - [`output`]: tables and JSON.
 //! - [`connect`], [`producer_args`]: the way to the broker.
 //! - [`cli`]: the commands of `tidelog`.
+//! - [`verify`]: a workload and the judge of what came of it.
 //! - [`perf`]: the load generators.
 
 pub mod base64;
@@ -23,3 +24,4 @@ pub mod perf;
 pub mod producer_args;
 pub mod record_format;
 pub mod start_position;
+pub mod verify;

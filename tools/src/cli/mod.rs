@@ -21,6 +21,7 @@ pub mod produce;
 pub mod records;
 mod topic_view;
 pub mod topics;
+pub mod verify;
 
 /// Talks to a Tidelog broker: manages topics, writes lines as records, reads records as lines.
 #[derive(Debug, Parser)]
@@ -84,6 +85,8 @@ pub enum Command {
     /// Show who holds and leads partitions.
     #[command(subcommand, visible_alias = "partition")]
     Partitions(partitions::PartitionsCommand),
+    /// Run a workload against a live cluster and judge whether something was lost, doubled, reordered or made up.
+    Verify(verify::VerifyArgs),
     /// Delete records.
     #[command(subcommand)]
     Records(records::RecordsCommand),
@@ -171,6 +174,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Offsets(args) => offsets::run(args, &context).await,
                 Command::Cluster(command) => cluster::run(command, &context).await,
                 Command::Partitions(command) => partitions::run(command, &context).await,
+                Command::Verify(args) => verify::run(args, &context).await,
                 Command::Records(command) => records::run(command, &context).await,
                 Command::Ping(args) => ping::run(args, &context).await,
                 Command::Log(_) | Command::Completions { .. } => unreachable!("handled without a broker above"),

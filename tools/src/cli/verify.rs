@@ -1,0 +1,199 @@
+//! `tidelog verify`: runs a workload against a cluster and judges whether it kept its promises.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use tidelog_client::{Admin, Client, NewTopic, Offset, PartitionId, Position, TopicName};
+
+use super::Context;
+use super::topics::{parse_config, print};
+use crate::connect::{failure, unknown_topic};
+use crate::duration::parse_duration;
+use crate::exit::{Exit, Failure};
+use crate::perf::live_rate::{LiveCount, SAMPLE_EVERY, Visible};
+use crate::verify::events::{Event, HistoryWriter};
+use crate::verify::judge::judge;
+use crate::verify::last_reading::{self, LastReadingError};
+use crate::verify::verdict::Verdict;
+use crate::verify::workload::{self, Counts, Workload};
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Producers write unique values with acks=all, consumers read along; at the end fresh consumers read everything, and the history of it all is
+judged: was something acknowledged and lost, does something stand twice though no acknowledgement was lost, does a producer's record stand
+behind a later one of it, was something read that nobody sent. Meanwhile you may kill brokers.
+
+Memory: 24 bytes for each record sent (--records-max bounds it), 1,000 waiting records for each producer and partition, and 100 findings of
+each kind. The history takes about 400 bytes of disk for each record.
+
+Ends with exit code 0 where everything holds, 1 where something is violated, 4 where no verdict came about.
+
+Examples:
+  tidelog verify --duration 60s --replication-factor 3
+  tidelog verify --topic there-already --rate 500 --output json
+  tidelog verify --judge history.jsonl")]
+pub struct VerifyArgs {
+    /// How long to send, such as 60s or 5m.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Replicas of the topic that is created; the cluster's default if absent.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "topic")]
+    replication_factor: Option<u16>,
+    /// Partitions of the topic that is created.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "topic")]
+    partitions: u32,
+    /// A configuration value of the topic that is created; may be given several times.
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse_config, conflicts_with = "topic")]
+    config: Vec<(String, String)>,
+    /// A topic that exists, instead of one of its own; what others write there is left aside.
+    #[arg(long)]
+    topic: Option<TopicName>,
+    /// How many producers.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    producers: u32,
+    /// Records a second, all producers together.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    rate: u64,
+    /// Send this many records at most; bounds memory and disk.
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    records_max: u64,
+    /// How long partitions may take to be readable at the end.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    heal: Duration,
+    /// Where the history goes; without it, to a temporary file that is kept only where something is violated.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Only judge the history of an earlier run.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["history", "topic", "replication_factor", "config"])]
+    judge: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: VerifyArgs, context: &Context) -> Result<Exit, Failure> {
+    if let Some(path) = &args.judge {
+        return conclude(judged(path)?, path, context);
+    }
+    let client = context.connect.client("tidelog-verify").await?;
+    let run = format!("verify-{:08x}", fastrand::u32(..));
+    let path = args.history.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("tidelog-{run}.jsonl")));
+    let history = Arc::new(HistoryWriter::create(&path).map_err(|error| Failure::file(path.display(), &error))?);
+    let worked = tokio::select! {
+        worked = work(&client, &args, run, &history) => worked,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted before there was a verdict")),
+    };
+    let noted = history.flush().map_err(|error| Failure::file(path.display(), &error));
+    let own_topic = worked.and_then(|own_topic| noted.map(|()| own_topic));
+    let own_topic = own_topic.map_err(|failure| without_verdict(failure, &path))?;
+    let verdict = judged(&path)?;
+    if verdict.holds() {
+        if let Some(topic) = own_topic {
+            client.admin().delete_topic(&topic).await.map_err(failure)?;
+        }
+        if args.history.is_none() {
+            std::fs::remove_file(&path).map_err(|error| Failure::file(path.display(), &error))?;
+        }
+    }
+    conclude(verdict, &path, context)
+}
+
+/// Names the history of a run that came to no verdict; one that never began leaves none.
+fn without_verdict(failure: Failure, path: &Path) -> Failure {
+    let is_empty = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
+    match is_empty && std::fs::remove_file(path).is_ok() {
+        true => failure,
+        false => failure.suffix(format!("the history so far: {}", path.display())),
+    }
+}
+
+/// Sends, reads along, and reads everything at the end. The topic, where it is the run's own.
+async fn work(
+    client: &Client,
+    args: &VerifyArgs,
+    run: String,
+    history: &Arc<HistoryWriter>,
+) -> Result<Option<String>, Failure> {
+    let admin = client.admin();
+    let (topic, own_topic) = match &args.topic {
+        Some(topic) => (topic.to_string(), false),
+        None => {
+            let mut topic = NewTopic::named(&run).partitions(args.partitions);
+            topic = args.replication_factor.into_iter().fold(topic, NewTopic::replication_factor);
+            topic = args.config.iter().fold(topic, |topic, (key, value)| topic.config(key, value));
+            admin.create_topic(&topic).await.map_err(failure)?;
+            (run.clone(), true)
+        }
+    };
+    let begins = begins(&admin, &topic).await?;
+    let begin = Event::Begin {
+        run: run.clone(),
+        topic: topic.clone(),
+        own_topic,
+        partitions: begins.len() as u32,
+        producers: args.producers,
+    };
+    let cannot_write = |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot go on: {error}"));
+    history.note(begin).map_err(cannot_write)?;
+    let acked_ends = begins.iter().map(|_| AtomicU64::new(0)).collect();
+    let counts = Arc::new(Counts { acked_ends, ..Counts::default() });
+    let work = Arc::new(Workload {
+        run,
+        topic: topic.clone(),
+        begins,
+        producers: args.producers,
+        rate: args.rate,
+        records_max: args.records_max,
+        duration: args.duration,
+    });
+    {
+        let line = LiveCount::new("acknowledged", Visible::Yes);
+        let working = workload::run(client, work.clone(), history.clone(), counts.clone());
+        let mut working = std::pin::pin!(working);
+        let worked = loop {
+            tokio::select! {
+                worked = &mut working => break worked,
+                () = tokio::time::sleep(SAMPLE_EVERY) => line.show(counts.acked.load(Ordering::Relaxed)),
+            }
+        };
+        line.clear();
+        worked.map_err(cannot_write)?;
+    }
+    match last_reading::read(client, &work, &counts, args.heal, history).await {
+        Ok(()) => Ok(own_topic.then_some(topic)),
+        Err(error @ LastReadingError::History(_)) => Err(Failure::new(Exit::Failed, error.to_string())),
+        Err(error @ LastReadingError::Unreadable { .. }) => {
+            Err(Failure::new(Exit::Unavailable, format!("there is no verdict: {error}")))
+        }
+    }
+}
+
+/// Where the partitions of a topic end now.
+async fn begins(admin: &Admin, topic: &str) -> Result<Vec<Offset>, Failure> {
+    let metadata = admin.metadata().await.map_err(failure)?;
+    let found = metadata.topics.iter().find(|found| found.name.as_str() == topic);
+    let partitions = found.ok_or_else(|| unknown_topic(topic))?.partitions.len() as u32;
+    let queries: Vec<_> = (0..partitions).map(|partition| (PartitionId(partition), Position::LATEST)).collect();
+    let answers = admin.list_offsets(topic, &queries).await.map_err(failure)?;
+    Ok(answers.iter().map(|answer| answer.offset.unwrap_or_default()).collect())
+}
+
+fn judged(path: &Path) -> Result<Verdict, Failure> {
+    judge(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => {
+            Failure::new(Exit::Unavailable, format!("there is no verdict: {}: {error}", path.display()))
+        }
+        _ => Failure::file(path.display(), &error),
+    })
+}
+
+fn conclude(verdict: Verdict, path: &Path, context: &Context) -> Result<Exit, Failure> {
+    let (mut text, mut document) = (verdict.text(), verdict.json());
+    if path.exists() {
+        text.push_str(&format!("History     {}\n", path.display()));
+        document["history"] = path.display().to_string().into();
+    }
+    print(context, &text, || document)?;
+    Ok(if verdict.holds() { Exit::Done } else { Exit::Failed })
+}

@@ -1,0 +1,175 @@
+//! What a judge found, as text and as JSON. Knows nothing of how.
+
+use serde_json::{Value, json};
+
+use crate::byte_size::display_count;
+
+/// What must not be.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// Acknowledged or read, and not there.
+    Lost,
+    /// There twice, though no acknowledgement was lost.
+    Duplicated,
+    /// Behind a record that the same producer sent later.
+    Reordered,
+    /// There, and never sent, or refused.
+    Phantom,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Lost, Self::Duplicated, Self::Reordered, Self::Phantom];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Duplicated => "duplicated",
+            Self::Reordered => "reordered",
+            Self::Phantom => "phantom",
+        }
+    }
+}
+
+/// One thing that must not be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// Which value, where.
+    pub what: String,
+    /// When it was sent, in microseconds since the run began.
+    pub sent_at_us: Option<u64>,
+    /// When its producer was told.
+    pub told_at_us: Option<u64>,
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Verdict {
+    /// The topic.
+    pub topic: String,
+    /// Its partitions.
+    pub partitions: u32,
+    /// Records sent.
+    pub sent: u64,
+    /// Those of them acknowledged.
+    pub acked: u64,
+    /// Those that were refused.
+    pub refused: u64,
+    /// Those of which nobody knows.
+    pub unknown: u64,
+    /// Records that consumers read along.
+    pub read_along: u64,
+    /// Records that fresh consumers read at the end.
+    pub read_at_last: u64,
+    /// Records that stand once more because an acknowledgement was lost: allowed as long as producers are not idempotent.
+    pub doubled_by_lost_acks: u64,
+    /// Records of others in a topic that is not the run's own.
+    pub foreign: u64,
+    counts: [u64; 4],
+    findings: [Vec<Finding>; 4],
+}
+
+impl Verdict {
+    /// Is all as it must be?
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.counts.iter().all(|count| *count == 0)
+    }
+
+    /// How often something is that must not be.
+    #[must_use]
+    pub const fn count(&self, kind: Kind) -> u64 {
+        self.counts[kind as usize]
+    }
+
+    /// The first of them.
+    #[must_use]
+    pub fn findings(&self, kind: Kind) -> &[Finding] {
+        &self.findings[kind as usize]
+    }
+
+    pub(super) const fn count_mut(&mut self, kind: Kind) -> &mut u64 {
+        &mut self.counts[kind as usize]
+    }
+
+    pub(super) const fn findings_mut(&mut self, kind: Kind) -> &mut Vec<Finding> {
+        &mut self.findings[kind as usize]
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let count = display_count;
+        let mut text = format!(
+            "Topic       {}, {} partitions\nSent        {}: {} acknowledged, {} unknown, {} refused\nRead        {} along, {} at the end\n",
+            self.topic,
+            self.partitions,
+            count(self.sent),
+            count(self.acked),
+            count(self.unknown),
+            count(self.refused),
+            count(self.read_along),
+            count(self.read_at_last)
+        );
+        if self.foreign > 0 {
+            text.push_str(&format!("Of others   {}\n", count(self.foreign)));
+        }
+        text.push_str(&format!(
+            "Lost        {}\nDuplicated  {}, and {} where an acknowledgement was lost\nReordered   {}\nPhantom     {}\n",
+            count(self.count(Kind::Lost)),
+            count(self.count(Kind::Duplicated)),
+            count(self.doubled_by_lost_acks),
+            count(self.count(Kind::Reordered)),
+            count(self.count(Kind::Phantom))
+        ));
+        for kind in Kind::ALL {
+            for finding in self.findings(kind) {
+                text.push_str(&format!("  {}: {}{}\n", kind.name(), finding.what, times(finding)));
+            }
+            let more = self.count(kind) - self.findings(kind).len() as u64;
+            if more > 0 {
+                text.push_str(&format!("  {}: and {} more\n", kind.name(), count(more)));
+            }
+        }
+        text.push_str(if self.holds() { "Verdict     holds\n" } else { "Verdict     VIOLATED\n" });
+        text
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let evidence = |kind: Kind| -> Vec<Value> {
+            let finding = |finding: &Finding| json!({"what": finding.what, "sent_at_us": finding.sent_at_us, "told_at_us": finding.told_at_us});
+            self.findings(kind).iter().map(finding).collect()
+        };
+        let violations: serde_json::Map<_, _> = Kind::ALL
+            .iter()
+            .map(|kind| (kind.name().into(), json!({"count": self.count(*kind), "evidence": evidence(*kind)})))
+            .collect();
+        json!({
+            "holds": self.holds(),
+            "topic": self.topic,
+            "partitions": self.partitions,
+            "sent": self.sent,
+            "acked": self.acked,
+            "unknown": self.unknown,
+            "refused": self.refused,
+            "read_along": self.read_along,
+            "read_at_last": self.read_at_last,
+            "doubled_by_lost_acks": self.doubled_by_lost_acks,
+            "foreign": self.foreign,
+            "violations": violations,
+        })
+    }
+}
+
+fn times(finding: &Finding) -> String {
+    let seconds = |us: u64| format!("{:.6} s", us as f64 / 1e6);
+    match (finding.sent_at_us, finding.told_at_us) {
+        (Some(sent), Some(told)) => format!(" (sent at {}, told at {})", seconds(sent), seconds(told)),
+        (Some(sent), None) => format!(" (sent at {}, never told)", seconds(sent)),
+        _ => String::new(),
+    }
+}
