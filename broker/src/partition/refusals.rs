@@ -16,7 +16,7 @@ pub(super) fn of_ack(cause: AckFailure, detail: &str) -> WireError {
                 "a write or flush failed, whether the records survive is unknown: {detail}; restart the broker once the disk is well"
             ),
         ),
-        AckFailure::NotLeader => WireError::new(
+        AckFailure::LeadershipEnded => WireError::new(
             code,
             "another leadership began; whether the records survive is unknown: refresh the metadata",
         ),
