@@ -89,6 +89,22 @@ impl DevCluster {
     }
 }
 
+impl Drop for DevCluster {
+    /// Where the test fails, what it found may be that a broker is left over.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for pid in self.log().lines().filter_map(|line| line.split_once("| started as process ")?.1.parse().ok()) {
+                let own = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let home = self.home.path().as_os_str().as_encoded_bytes();
+                // Its number may be another's by now.
+                if let Some(pid) = Pid::from_raw(pid).filter(|_| own.windows(home.len()).any(|part| part == home)) {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+        }
+    }
+}
+
 fn launch(home: &Path, listen: SocketAddr, start: u32) -> Ended {
     let mut command = Command::new(binary("tidelog-broker"));
     without_settings(&mut command)

@@ -28,7 +28,7 @@ judged: was something acknowledged and lost, does something stand twice though n
 behind a later one of it, was something read that nobody sent. Meanwhile you may kill brokers.
 
 Memory: 24 bytes for each record sent (--records-max bounds it), 1,000 waiting records for each producer and partition, and 100 findings of
-each kind. The history takes about 400 bytes of disk for each record.
+each kind. The history takes about 300 bytes of disk for each record.
 
 Ends with exit code 0 where everything holds, 1 where something is violated, 4 where no verdict came about.
 
