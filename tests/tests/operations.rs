@@ -285,3 +285,20 @@ async fn a_topic_has_as_many_replicas_as_there_are_brokers_and_three_at_most() {
         assert_eq!(all.last().unwrap().replicas.len(), replicas, "of {brokers} brokers");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_three_replicas_acks_all_means_two_of_them_unless_somebody_says_otherwise() {
+    let cluster = JoinedCluster::start(3).await;
+    let client = Client::connect(&cluster.addresses()).await.unwrap();
+    let admin = client.admin();
+    let one = NewTopic::named("one-said").config("min.insync.replicas", "1");
+    let two = NewTopic::named("two-replicas").replication_factor(2);
+    for topic in [NewTopic::named("nothing-said"), one, two] {
+        admin.create_topic(&topic).await.unwrap();
+    }
+    for (name, minimum) in [("nothing-said", "2"), ("one-said", "1"), ("two-replicas", "1")] {
+        let [topic] = &admin.describe_topics(&[name]).await.unwrap()[..] else { panic!("one topic") };
+        let found = topic.configs.iter().find(|config| config.key == "min.insync.replicas").unwrap();
+        assert_eq!(found.value, minimum, "{name}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use tidelog_coordination::command::CreateTopic;
 use tidelog_coordination::{Command, Reply};
-use tidelog_protocol::messages::{CreateTopicRequest, CreateTopicResponse};
+use tidelog_protocol::messages::{ConfigEntry, CreateTopicRequest, CreateTopicResponse};
 use tidelog_protocol::{MetadataIndex, TopicId, WireError};
 
 use super::faults;
@@ -12,14 +12,24 @@ use crate::node::Node;
 /// Where neither the request nor the configuration says how many: one broker can be lost while another is away on purpose.
 const REPLICAS: usize = 3;
 
+/// How many replicas must hold a record where there are at least [`REPLICAS`] and the request does not say: with one, acks=all could mean
+/// one disk.
+const MINIMUM: (&str, &str) = ("min.insync.replicas", "2");
+
 impl Change for CreateTopicRequest {
     fn command(self, node: &Node) -> Command {
+        let replication_factor = self.replication_factor.unwrap_or_else(|| default_replication_factor(node));
+        let mut configs = self.configs;
+        let (key, value) = MINIMUM;
+        if usize::from(replication_factor) >= REPLICAS && configs.iter().all(|entry| entry.key != key) {
+            configs.push(ConfigEntry { key: key.into(), value: value.into() });
+        }
         Command::CreateTopic(CreateTopic {
             topic_id: TopicId(*uuid::Uuid::now_v7().as_bytes()),
             name: self.name,
             partitions: self.partitions.unwrap_or(node.config.default_partitions),
-            replication_factor: self.replication_factor.unwrap_or_else(|| default_replication_factor(node)),
-            configs: self.configs,
+            replication_factor,
+            configs,
             validate_only: self.validate_only,
         })
     }
