@@ -133,13 +133,12 @@ async fn carry(
     let mut conditions = conditions;
     let write = async {
         while let Some((due, bytes)) = receiver.recv().await {
-            let is_late = conditions.borrow().is_held || due > Instant::now();
+            if conditions.borrow().is_held || due > Instant::now() {
+                delayed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
             tokio::time::sleep_until(due.into()).await;
             if conditions.wait_for(|conditions| !conditions.is_held).await.is_err() {
                 return;
-            }
-            if is_late {
-                delayed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             if to.write_all(&bytes).await.is_err() {
                 return;

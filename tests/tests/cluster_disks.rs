@@ -28,7 +28,7 @@ fn round(topic: &str) -> Round {
 
 /// The segment that is written to.
 fn newest_segment(folder: &Path) -> PathBuf {
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let names = std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
     names.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().expect("a segment")
 }
 

@@ -1,6 +1,8 @@
 //! Replicas that move to another broker under a load, and are hit on the way: the move ends, and nothing is lost by it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_protocol::messages::{
     DescribePartitionsRequest, PartitionFilter, PartitionReplicas, ReassignRequest, ReplicaAssignment,
@@ -13,30 +15,26 @@ use tidelog_tests::patience::insist;
 use tidelog_tests::question::ask;
 use tidelog_tests::workload::wait_for_more_acks;
 
-/// How a partition stands, as any broker says that can be asked.
-async fn replicas(cluster: &Cluster, topic: &str, partition: u32) -> Result<PartitionReplicas, String> {
+/// How a partition stands, as this broker says.
+async fn replicas(asked: SocketAddr, topic: &str, partition: u32) -> Result<PartitionReplicas, String> {
     let topics = Some(vec![TopicName::new(topic).map_err(|error| error.to_string())?]);
     let request = DescribePartitionsRequest { topics, filter: PartitionFilter::All };
-    let asked = cluster.reachable().next().ok_or("nobody to ask")?;
     let answer = ask(asked, &request).await.map_err(|error| format!("{error:?}"))?;
     answer.partitions.into_iter().nth(partition as usize).ok_or_else(|| "no such partition".into())
 }
 
-async fn reassign(cluster: &Cluster, topic: &str, partition: u32, to: &[u32]) {
-    insist("the reassignment to be taken", async || {
-        let replicas = Some(to.iter().map(|id| BrokerId(*id)).collect());
-        let assignment = ReplicaAssignment { topic: topic.into(), partition: PartitionId(partition), replicas };
-        let request = ReassignRequest { assignments: vec![assignment], validate_only: false };
-        let asked = cluster.reachable().next().ok_or("nobody to ask")?;
-        ask(asked, &request).await.map(drop).map_err(|error| format!("{error:?}"))
-    })
-    .await;
+async fn reassign(asked: SocketAddr, topic: &str, partition: u32, to: &[u32]) -> Result<(), String> {
+    let replicas = Some(to.iter().map(|id| BrokerId(*id)).collect());
+    let assignment = ReplicaAssignment { topic: topic.into(), partition: PartitionId(partition), replicas };
+    let request = ReassignRequest { assignments: vec![assignment], validate_only: false };
+    ask(asked, &request).await.map(drop).map_err(|error| format!("{error:?}"))
 }
 
 /// Waits until the partition lies on these brokers alone, on their disks too.
 async fn wait_moved(cluster: &Cluster, topic: &str, partition: u32, to: &[u32]) {
     insist("the move to end", async || {
-        let state = replicas(cluster, topic, partition).await?;
+        let asked = cluster.reachable().next().ok_or("nobody to ask")?;
+        let state = replicas(asked, topic, partition).await?;
         let mut held: Vec<u32> = state.replicas.iter().map(|id| id.0).collect();
         held.sort_unstable();
         let folder = |id: &u32| cluster.data(*id).join(format!("{topic}-{partition}")).exists();
@@ -49,35 +47,47 @@ async fn wait_moved(cluster: &Cluster, topic: &str, partition: u32, to: &[u32]) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_survives_the_kill_of_the_leader_and_of_the_one_it_moves_to() {
-    let mut cluster = Cluster::start(ClusterSettings::of(4).voters(3)).await;
+    let mut cluster = Cluster::start(ClusterSettings::of(5)).await;
     let topic = "moving";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
         for round in 0..rounds(2) {
-            let state = replicas(cluster, topic, 0).await.unwrap();
+            // Two of five voters may be gone at once. The newcomer must not be the one who decides about its move.
+            let controller = cluster.controller().await;
+            let (asked, moved) = (cluster.address(controller), round % 3);
+            let state = replicas(asked, topic, moved).await.expect("the topic");
             let held: Vec<u32> = state.replicas.iter().map(|id| id.0).collect();
-            let (leader, _) = cluster.leader(topic, 0).await;
-            let newcomer = (1..=4).find(|id| !held.contains(id)).expect("a broker without this partition");
+            let newcomer =
+                (1..=5).find(|id| !held.contains(id) && *id != controller).expect("two have no replica of it");
+            let (leader, _) = cluster.leader(topic, moved).await;
             let leaves = *held.iter().rfind(|id| **id != leader).expect("a follower");
             let mut wanted: Vec<u32> = held.iter().copied().filter(|id| *id != leaves).chain([newcomer]).collect();
             wanted.sort_unstable();
-            // It stands still, so the move is under way for as long as the test wants.
-            evidence.add(cluster.pause(newcomer));
-            reassign(cluster, topic, 0, &wanted).await;
-            let adding = replicas(cluster, topic, 0).await.unwrap().adding;
+            // It stands still, so the move is under way for as long as the test wants; but not before the move is ordered, else it is refused.
+            insist("the reassignment to be taken", async || {
+                cluster.pause(newcomer);
+                let taken = reassign(asked, topic, moved, &wanted).await;
+                if taken.is_err() {
+                    cluster.resume(newcomer);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                taken
+            })
+            .await;
+            let adding = replicas(asked, topic, moved).await.expect("the topic").adding;
             evidence.add(Evidence::of("replicas on the way at the kill", adding.len()));
             let victim = if round % 2 == 0 { leader } else { newcomer };
             if victim == newcomer {
                 cluster.resume(newcomer);
             }
             evidence.add(cluster.kill(victim));
-            // Two of the four are gone, so others may have too few replicas left.
-            wait_for_more_acks(history, 0, 50).await;
+            // Two of the five are gone, so others may have too few replicas left.
+            wait_for_more_acks(history, moved, 50).await;
             if victim != newcomer {
                 cluster.resume(newcomer);
             }
             cluster.restart(victim);
-            wait_moved(cluster, topic, 0, &wanted).await;
+            wait_moved(cluster, topic, moved, &wanted).await;
             cluster.wait_healed(topic).await;
         }
         evidence

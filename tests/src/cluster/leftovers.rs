@@ -44,7 +44,7 @@ fn end_all_in(namespace: &str) {
 
 fn remove_disks() {
     let folders = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
-    for folder in folders.filter(|folder| is_ownerless_disk(folder)) {
+    for folder in folders.filter(|folder| is_ownerless_disk(folder.as_path())) {
         let mount = folder.join("disk");
         let mounted = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
         let of_it = |line: &str| {
