@@ -220,10 +220,7 @@ async fn a_leader_whose_flush_fails_gives_its_leadership_away() {
         }
         evidence
     };
-    let mut round = Round::on(topic);
-    // Until the next leader is there, senders are told what happened, and it is theirs to go on.
-    round.delivers_all = false;
-    round.survives(&mut cluster, fault).await;
+    Round::on(topic).survives(&mut cluster, fault).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

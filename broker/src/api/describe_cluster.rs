@@ -30,6 +30,10 @@ impl Handle for DescribeClusterRequest {
 impl AtController for DescribeClusterRequest {
     async fn decide(self, node: &Arc<Node>) -> Result<(DescribeClusterResponse, MetadataIndex), WireError> {
         node.controllers.take_office().await?;
+        if !node.controllers.quorum().confirm().await {
+            let sentence = "the broker that ran the controller has lost the majority of the metadata quorum";
+            return Err(WireError::new(ErrorCode::NoQuorum, sentence));
+        }
         let described = describe(node, Some(node.broker_id), |broker| node.controllers.lease_left_ms(broker));
         let as_of = described.as_of;
         Ok((described, as_of))

@@ -383,7 +383,9 @@ impl Owner {
         error!(partition = %self.name, why, "the partition is out of service: a write or flush failed, and a flush that fails is never tried again; restart the broker once the disk is well");
         self.failure = why.into();
         self.stop();
-        self.ended = Some(refusals::poisoned(why));
+        let taken_over = matches!(&self.role, Role::Leads(leader) if leader.resignation().is_some())
+            || matches!(self.role, Role::Follows(_));
+        self.ended = Some(if taken_over { refusals::broken_here(why) } else { refusals::poisoned(why) });
         self.metrics.partitions_poisoned.inc();
     }
 

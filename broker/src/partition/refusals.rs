@@ -45,6 +45,21 @@ pub(super) fn poisoned(detail: &str) -> WireError {
     WireError::new(ErrorCode::OutOfService, sentence)
 }
 
+/// This replica is out of service, and another one that is complete takes over.
+pub(super) fn broken_here(detail: &str) -> WireError {
+    let sentence =
+        format!("a write or flush of this replica failed ({detail}), and another one takes over: refresh the metadata");
+    WireError { retry_after_ms: 100, ..WireError::new(ErrorCode::NotLeader, sentence) }
+}
+
+/// What becomes of records that were written here and not yet everywhere, as another replica takes over.
+pub(super) fn taken_over(detail: &str) -> WireError {
+    let sentence = format!(
+        "a write or flush of this replica failed ({detail}), and another one takes over; whether the records survive is unknown: refresh the metadata"
+    );
+    WireError { retry_after_ms: 100, ..WireError::new(ErrorCode::LeadershipEnded, sentence) }
+}
+
 /// No such topic.
 pub(crate) fn unknown_topic(topic_id: TopicId) -> WireError {
     WireError::new(ErrorCode::UnknownTopic, format!("there is no topic of id {topic_id}; it may have been deleted"))

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use tidelog_client::{ClientBuilder, ClientError, ConsumeError, ErrorCode, Start};
+use tidelog_client::{ClientBuilder, Start};
 use tokio::task::JoinHandle;
 
 use crate::contents::PartitionContents;
 use crate::patience::insist;
-
-/// Pause before a partition is asked for again whose leader has a broken disk.
-const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -47,20 +43,6 @@ impl Tail {
                         let contents = seen.contents.entry(partition).or_default();
                         contents.partition = partition;
                         contents.records.push((record.offset.0, value));
-                    }
-                    // Only the program knows that the partition has other replicas, which will lead it.
-                    Some(Err(ConsumeError::Partition { topic, partition, source: ClientError::Broker(error) }))
-                        if matches!(error.code, ErrorCode::StorageFailed | ErrorCode::OutOfService) =>
-                    {
-                        let next = consumer.position(topic.as_str(), partition).map(Start::Offset);
-                        let sought = match next {
-                            Ok(next) => consumer.seek(topic.as_str(), partition, next).await,
-                            Err(error) => Err(error),
-                        };
-                        if let Err(error) = sought {
-                            break error.to_string();
-                        }
-                        tokio::time::sleep(AGAIN).await;
                     }
                     Some(Err(error)) => break error.to_string(),
                     None => break "it came to an end".into(),

@@ -158,8 +158,13 @@ impl Owner {
         }
         for failed in self.effects.failed.drain(..) {
             self.metrics.produce_refused.inc();
-            let deleted = self.ended.as_ref().filter(|ended| ended.code == ErrorCode::UnknownTopic).cloned();
-            (failed.ticket.ticket)(Err(deleted.unwrap_or_else(|| refusals::of_ack(failed.cause, &self.failure))));
+            let ended = self.ended.as_ref().map(|ended| ended.code);
+            let error = match (ended, failed.cause, &self.ended) {
+                (Some(ErrorCode::UnknownTopic), _, Some(deleted)) => deleted.clone(),
+                (Some(ErrorCode::NotLeader), AckFailure::StorageFailed, _) => refusals::taken_over(&self.failure),
+                (_, cause, _) => refusals::of_ack(cause, &self.failure),
+            };
+            (failed.ticket.ticket)(Err(error));
         }
         if let Some(proposal) = self.effects.alter_in_sync.take() {
             // Where nobody listens the broker shuts down.
