@@ -1,5 +1,6 @@
 //! Bytes a second that something may take, shared by all who take part in it. Knows nothing of what they do.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,6 +12,8 @@ const BURST_SECONDS: f64 = 0.1;
 #[derive(Debug)]
 pub struct Throttle {
     bytes_per_second: u64,
+    /// What is allowed besides.
+    besides: AtomicU64,
     /// When everything that was taken so far is paid for.
     paid_until: Mutex<Option<Instant>>,
 }
@@ -19,7 +22,12 @@ impl Throttle {
     /// Of so many bytes a second; 0 for no limit.
     #[must_use]
     pub const fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second, paid_until: Mutex::new(None) }
+        Self { bytes_per_second, besides: AtomicU64::new(0), paid_until: Mutex::new(None) }
+    }
+
+    /// Allows so many bytes a second besides, from now on.
+    pub fn allow_besides(&self, bytes_per_second: u64) {
+        self.besides.store(bytes_per_second, Ordering::Relaxed);
     }
 
     /// Takes `bytes` at `now`. Says how long to wait before any more are taken.
@@ -27,7 +35,8 @@ impl Throttle {
         if self.bytes_per_second == 0 {
             return Duration::ZERO;
         }
-        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let rate = self.bytes_per_second.saturating_add(self.besides.load(Ordering::Relaxed));
+        let cost = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let burst = Duration::from_secs_f64(BURST_SECONDS);
         let mut paid_until = self.paid_until.lock();
         let rested = now.checked_sub(burst).unwrap_or(now);
@@ -57,6 +66,10 @@ mod tests {
         now += Duration::from_secs(60);
         assert_eq!(throttle.take(100, now), Duration::ZERO);
         assert!(throttle.take(1_000, now) >= Duration::from_millis(999));
+        throttle.allow_besides(9_000);
+        now += Duration::from_secs(60);
+        let _ = throttle.take(1_000, now);
+        assert!(throttle.take(1_000, now) <= Duration::from_millis(101), "what is allowed besides counts");
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::streams::{OpenRefusal, StreamControl};
 /// Most payload bytes in one item, and least.
 const ITEM_BYTES_MAX: u32 = 4 << 20;
 const ITEM_BYTES_MIN: u32 = 4 << 10;
+/// Most payload bytes in one item for a replica that is not in sync: what it writes and flushes at once keeps the disk from the others.
+const CATCH_UP_ITEM_BYTES: usize = 256 << 10;
 
 pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
     let Some((request, reply)) = decode::<ReplicaSubscribeRequest>(session, input, reply) else { return };
@@ -107,7 +109,8 @@ impl Push<'_> {
         loop {
             let credit = self.control.credit().await;
             self.session.outbox.room().await;
-            match cursor.next(credit.min(self.item_bytes)).await {
+            let item_bytes = if self.is_in_sync() { self.item_bytes } else { self.item_bytes.min(CATCH_UP_ITEM_BYTES) };
+            match cursor.next(credit.min(item_bytes)).await {
                 Ok(pushed) => {
                     let bytes = pushed.bytes.len();
                     if !self.item(pushed) {

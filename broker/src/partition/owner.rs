@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidelog_coordination::TopicConfig;
-use tidelog_log::{Log, SpaceGuard};
+use tidelog_log::{Complaint, Log, SpaceGuard};
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, WireError};
 use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Leadership, PartitionOffsets};
 use tokio::sync::{mpsc, watch};
@@ -81,6 +81,8 @@ pub(super) struct Owner {
     /// Base of the active segment, and when it was first seen to hold records.
     active_since: Option<(Offset, Timestamp)>,
     space: Arc<SpaceGuard>,
+    /// That following pauses.
+    pauses: Complaint,
     topic_metrics: TopicMetrics,
     metrics: Arc<Metrics>,
 }
@@ -116,6 +118,7 @@ impl Owner {
             failure: String::new(),
             active_since: None,
             space: parts.space,
+            pauses: Complaint::default(),
             topic_metrics: parts.topic_metrics,
             metrics: parts.metrics,
         };

@@ -2,7 +2,7 @@
 //! what they do then.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
@@ -19,10 +19,19 @@ const TOGETHER: usize = 64;
 pub(super) async fn run(node: Arc<Node>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = (Instant::now(), node.metrics.bytes_received.get());
     loop {
         tokio::select! {
             () = node.connections_close.cancelled() => return,
             _ = tick.tick() => {}
+        }
+        // Whoever catches up with a busy leader must get more than arrives meanwhile, or it never does.
+        let now = (Instant::now(), node.metrics.bytes_received.get());
+        let seconds = now.0.duration_since(last.0).as_secs_f64();
+        if seconds > 0.0 {
+            let arrived = now.1.saturating_sub(last.1) as f64 / seconds;
+            node.catch_up.allow_besides((2.0 * arrived) as u64);
+            last = now;
         }
         for together in node.registry.replicated().chunks(TOGETHER) {
             let (now, leased) = (clock::monotonic(), node.lease.holds());

@@ -2,6 +2,7 @@
 //! questions reach the leader.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 use tidelog_log::{AppendError, Group};
@@ -171,7 +172,9 @@ impl Owner {
     /// The disk took nothing. A full one is waited for.
     fn not_taken(&mut self, error: &AppendError) {
         if error.is_transient() {
-            warn!(partition = %self.name, %error, "following pauses");
+            if let Some(untold) = self.pauses.again(Instant::now()) {
+                warn!(partition = %self.name, %error, untold, "following pauses");
+            }
             self.ask(Question::Pause);
         } else {
             self.poison(&error.to_string());
