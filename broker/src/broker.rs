@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::broker_mark::BrokerMarkError;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::housekeeping;
@@ -32,7 +33,7 @@ use crate::registering::{Registered, register, register_late, served};
 use crate::replica::Board;
 use crate::throttle::Throttle;
 use crate::watermarks::Watermarks;
-use crate::{admin_http, clean_mark, lease_watch, replica, scrubber, shutdown};
+use crate::{admin_http, broker_mark, clean_mark, lease_watch, replica, scrubber, shutdown};
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,9 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Data(#[from] DataDirError),
+    /// The data folder is another broker's.
+    #[error(transparent)]
+    Owner(#[from] BrokerMarkError),
     /// The disk refuses.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -325,6 +329,7 @@ async fn open_storage(
         };
         let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?);
+        broker_mark::claim(&data, BrokerId(config.broker_id))?;
         let closed_cleanly = clean_mark::take(&data)?;
         let notes = Notes { watermarks: Arc::new(Watermarks::read(&data)), closed_cleanly };
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };

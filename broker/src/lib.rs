@@ -11,7 +11,7 @@
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`throttle`]: what runs beside.
 //! - [`dev_cluster`]: several brokers on one machine, as processes of their own.
-//! - [`watermarks`], `clean_mark`: what a broker notes for its next start.
+//! - [`watermarks`], `clean_mark`, `broker_mark`: what a broker notes for its next start.
 //!
 //! The arrows go one way: `net → api → {replica, partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
 
@@ -19,6 +19,7 @@ mod admin_http;
 mod admin_port;
 mod api;
 pub mod broker;
+mod broker_mark;
 pub mod budget;
 mod change;
 mod clean_mark;

@@ -39,9 +39,13 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Regi
     let (epoch, registered) = match tokio::time::timeout(QUORUM_PATIENCE, joining::register(node, address)).await {
         Ok(Ok(epoch)) => (epoch, Registered::Yes),
         // What is there can be read, and nothing else must be said about this broker than is known already.
-        Ok(Err(error)) if error.code == ErrorCode::StorageFull => {
+        Ok(Err(error)) if error.code == ErrorCode::StorageFull && !node.is_one_of_several() => {
             warn!("the disk is full: this start is not registered, the last one holds on");
             (known, Registered::Yes)
+        }
+        Ok(Err(error)) if error.code == ErrorCode::StorageFull => {
+            warn!(%error, "this start cannot be registered: what is settled here can be read, and nothing is taken until it is");
+            (known, Registered::NotYet)
         }
         Ok(Err(error)) => return Err(error),
         Err(_) => {

@@ -87,6 +87,7 @@ impl LocalCluster {
             admin_listen: SocketAddr::new(member.listen.ip(), 0),
             advertise: Advertise(Some((link.ip().to_string(), link.port()))),
             rack: format!("rack-{id}"),
+            housekeeping_interval_ms: 200,
             disk_free_min_bytes: 0,
             ..Config::default()
         };

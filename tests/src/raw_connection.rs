@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use tidelog_protocol::api::{Api, Request};
+use tidelog_protocol::api::{Api, OneWay, Request};
 use tidelog_protocol::frame::{Flags, FrameKind, FrameLimits, HEADER_BYTES, Header, Preface};
 use tidelog_protocol::messages::{
     Acks, Fault, GoAwayPush, HelloRequest, MetadataRequest, ProduceRequest, ProduceResponse,
@@ -91,6 +91,14 @@ impl RawConnection {
             body_bytes: u32::try_from(body.len()).unwrap(),
             payload_bytes: u32::try_from(payload.len()).unwrap(),
         }
+    }
+
+    /// Sends a message that is never answered.
+    pub async fn signal<M: OneWay>(&mut self, message: &M) {
+        let body = message.to_body(ProtocolVersion::CURRENT);
+        let request = self.header(M::API as u16, &body, &[]);
+        let header = Header { kind: FrameKind::Signal, correlation: CorrelationId(0), timeout_ms: 0, ..request };
+        self.send(&[&header.encode(&[&body])[..], &body].concat()).await;
     }
 
     /// Sends a whole request of any API number with any body.

@@ -157,3 +157,18 @@ fn the_printed_configuration_can_be_used_as_it_is() {
     let broker = BrokerSettings::new().arg("--config").arg(&file).start();
     assert_eq!(broker.http("/livez").status, 200);
 }
+
+#[test]
+fn a_data_folder_of_another_broker_is_refused_and_keeps_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut broker = BrokerSettings::new().data(&data).set("broker_id", "2").start();
+    let create = ["--server", &broker.server(), "topics", "create", "kept"];
+    drop(CommandLine::of("tidelog").args(create).run().success());
+    assert!(broker.terminate().success());
+    let refusal = refused(BrokerSettings::new().data(&data).set("broker_id", "3"));
+    assert_says(&refusal, 1, &["belongs to broker 2", "broker_id"]);
+    assert!(data.join("kept-0").is_dir());
+    let again = BrokerSettings::new().data(&data).set("broker_id", "2").start();
+    assert_eq!(again.http("/readyz").status, 200);
+}

@@ -12,7 +12,8 @@ use crate::partition::Command;
 use crate::session::Session;
 
 impl Handle for EpochEndRequest {
-    async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<EpochEndResponse, WireError> {
+    async fn handle(self, node: &Arc<Node>, session: &Arc<Session>) -> Result<EpochEndResponse, WireError> {
+        session.member()?;
         let (partition, _) = node.registry.find(self.topic_id, self.partition)?;
         let Self { leader_epoch, epoch, .. } = self;
         let answer = partition.ask(|ticket| Command::EpochEnd { leader_epoch, epoch, ticket }).await?;

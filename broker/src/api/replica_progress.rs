@@ -13,6 +13,9 @@ pub(super) fn handle(node: &Node, session: &Session, input: &Input) -> Result<()
     let signal = ReplicaProgressSignal::from_body(&input.body, session.version)
         .map_err(|error| format!("{} does not parse: {error}", ReplicaProgressSignal::NAME))?;
     let ReplicaProgressSignal { replica, broker_epoch, partitions } = signal;
+    if session.member().map(|member| member.broker) != Ok(replica) {
+        return Err(format!("only broker {replica} itself says how far it is"));
+    }
     for PartitionProgress { topic_id, partition, leader_epoch, written_end, flushed_end } in partitions {
         // The partition may have moved on since; the follower hears of that by its stream.
         let Ok((partition, _)) = node.registry.find(topic_id, partition) else { continue };

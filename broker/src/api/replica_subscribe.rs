@@ -13,6 +13,7 @@ use tidelog_protocol::{BrokerId, CorrelationId, ErrorCode, PartitionId, TopicId,
 use tidelog_replication::{FollowAnswer, FollowOutcome, FollowTerms};
 
 use super::{Input, decode};
+use crate::change::speaks_for_itself;
 use crate::node::Node;
 use crate::outbox::{FrameStamp, OutFrame};
 use crate::partition::{Command, Handle, Pushed, ReplicaCursor};
@@ -43,7 +44,7 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         let stream = reply.correlation();
-        match super::in_time(reply.deadline, open(&node, &request, &control)).await {
+        match super::in_time(reply.deadline, open(&node, &session, &request, &control)).await {
             Ok((partition, answer)) => {
                 reply.send(&response(answer));
                 if answer.outcome == FollowOutcome::Streams {
@@ -67,9 +68,11 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
 
 async fn open(
     node: &Node,
+    session: &Session,
     request: &ReplicaSubscribeRequest,
     control: &StreamControl,
 ) -> Result<(Handle, FollowAnswer), WireError> {
+    speaks_for_itself(session.member()?, request.replica)?;
     let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
     let terms = FollowTerms {
         replica: request.replica,

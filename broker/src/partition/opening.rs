@@ -225,7 +225,9 @@ impl Opening {
     /// A folder that is gone holds no records, and an empty one in its place would hide that.
     fn check_folder(&self, topic: &TopicImage, partition: PartitionId, epoch: LeaderEpoch) -> Result<(), OpeningError> {
         let path = self.data.partition_path(&topic.name, partition)?;
-        if self.data.disk().list(&path).is_ok() || epoch < CERTAINLY_OPENED {
+        // What was settled here once was here.
+        let held = self.watermarks.of(Replica { topic_id: topic.id, partition }).is_some_and(|end| end > Offset::ZERO);
+        if self.data.disk().list(&path).is_ok() || (epoch < CERTAINLY_OPENED && !held) {
             return Ok(());
         }
         Err(OpeningError::Missing { path })

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
+use tidelog_coordination::BrokerImage;
 use tidelog_protocol::messages::{RaftMembership, VoterChange};
 use tidelog_protocol::{BrokerId, ErrorCode, WireError};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::consensus::{MemberStatus, Quorum, Role};
 use super::raft_types::{Address, Member, membership_message};
@@ -104,7 +105,17 @@ impl Quorum {
             let sentence = format!("{member} is there at {address}: give the new broker another broker_id");
             return Err(WireError::new(ErrorCode::BrokerIdTaken, sentence));
         }
-        info!(%member, "given up: another life of its data folder takes its place");
+        let serves = |known: &BrokerImage| known.incarnation == member.incarnation && !known.fenced;
+        if self.image().borrow().broker(member.broker).is_some_and(serves) {
+            let sentence = format!("{member} does not answer at {address}, but its lease has not ended: ask again");
+            return Err(WireError { retry_after_ms: 500, ..WireError::new(ErrorCode::Overloaded, sentence) });
+        }
+        if *is_voter {
+            let broker = member.broker;
+            warn!(%member, "given up, and its vote with it: another life of its data folder takes its place; `tidelog cluster promote {broker}` gives that a vote");
+        } else {
+            info!(%member, "given up: another life of its data folder takes its place");
+        }
         let only = BTreeSet::from([*member]);
         if *is_voter {
             self.change(ChangeMembers::RemoveVoters(only.clone())).await?;

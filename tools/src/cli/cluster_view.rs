@@ -67,7 +67,7 @@ pub(super) fn status(status: &Status<'_>) -> String {
     let mut text = format!(
         "Cluster     {}\nController  {controller}\nVoters      {}\nMetadata    record {}, format {}\n\n",
         cluster.cluster_id,
-        brokers(&cluster.voters, ", "),
+        voters(&cluster.voters),
         cluster.as_of,
         cluster.feature_level
     );
@@ -163,4 +163,13 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
         },
         "settled": status.is_settled(),
     })
+}
+
+/// Who votes, and a word where one more vote would be worth having: an even number survives no more than one less.
+fn voters(voters: &[BrokerId]) -> String {
+    let named = brokers(voters, ", ");
+    match voters.len() % 2 {
+        0 => format!("{named}: an even number survives no more losses than one less; promote or demote one"),
+        _ => named,
+    }
 }

@@ -1,0 +1,63 @@
+//! Which broker a data folder belongs to: noted at its first start. Under another id its replicas would count as somebody else's, and be
+//! removed as left over. Knows nothing of clusters.
+
+use std::path::PathBuf;
+
+use tidelog_log::small_file::{self, Kind, SmallFileError};
+use tidelog_log::{DataDir, StorageError};
+use tidelog_protocol::BrokerId;
+
+const KIND: Kind = Kind { magic: *b"TLID", version: 1 };
+/// Name of the file in the data folder.
+const FILE: &str = "broker-id";
+
+/// Why a folder cannot be this broker's.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerMarkError {
+    /// It is another's.
+    #[error(
+        "{} belongs to broker {noted}, and this one is told to be broker {own}: set broker_id to {noted}, or give this broker a data folder of its own",
+        data.display()
+    )]
+    Another {
+        /// The data folder.
+        data: PathBuf,
+        /// Whose it is.
+        noted: BrokerId,
+        /// Who would use it.
+        own: BrokerId,
+    },
+    /// It says whose it is, but cannot be read.
+    #[error("{}: {error}; it says which broker the folder belongs to: restore it, or remove it where you are sure", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: SmallFileError,
+    },
+    /// The disk refuses.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Makes sure that the folder is this broker's, and notes it where nobody has yet. Blocks.
+///
+/// # Errors
+/// [`BrokerMarkError`].
+pub(crate) fn claim(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError> {
+    let (disk, path) = (data.disk(), data.root().join(FILE));
+    let noted = match small_file::read(&*disk, &path, KIND) {
+        Ok((_, body)) => body.first_chunk().map(|bytes| BrokerId(u32::from_be_bytes(*bytes))),
+        Err(SmallFileError::Missing) => None,
+        Err(error) => return Err(BrokerMarkError::Unreadable { path, error }),
+    };
+    match noted {
+        Some(noted) if noted == own => Ok(()),
+        Some(noted) => Err(BrokerMarkError::Another { data: data.root().to_owned(), noted, own }),
+        None => match small_file::replace(&*disk, &path, KIND, &own.0.to_be_bytes()) {
+            // A full disk keeps nobody from reading; the next start notes it.
+            Err(error) if error.is_transient() => Ok(()),
+            noted => Ok(noted?),
+        },
+    }
+}
