@@ -107,6 +107,7 @@ fn look_after(node: &Node, damage: &mut Damage) {
     if node.registry.has_waiting() {
         node.registry.apply(&node.controllers.image());
     }
+    node.registry.resign_unopened();
     note_watermarks(node);
     let now = clock::now();
     let mut corrupt = 0;

@@ -383,3 +383,22 @@ fn nobody_but_a_follower_itself_says_how_far_it_is() {
         assert!(last_words.contains("itself says how far it is"), "{last_words}");
     });
 }
+
+#[test]
+fn a_leader_that_cannot_open_a_partition_gives_the_lead_to_one_that_can() {
+    let cluster = LocalCluster::start(3);
+    // Whichever of them it is to lead: something is in the way of all of them on broker 1.
+    let names: Vec<String> = (0..3).map(|number| format!("blocked-{number}")).collect();
+    for name in &names {
+        std::fs::write(cluster.data(1).join(format!("{name}-0")), b"in the way").unwrap();
+    }
+    let led_first = names.iter().filter(|name| {
+        cluster.create_topic(name, &[]);
+        // Read at once: it is given away within a moment.
+        cluster.partition(name).replicas[0] == BrokerId(1)
+    });
+    assert!(led_first.count() > 0, "three topics are spread over three brokers");
+    for name in &names {
+        wait_for("another to lead", || (cluster.partition(name).leader? != BrokerId(1)).then_some(()));
+    }
+}

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
 use tidelog_log::{DataDirError, FlushMetrics, SpaceGuard};
 use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
+use tidelog_replication::{InSyncMember, InSyncProposal};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
@@ -19,7 +20,9 @@ use super::command::Command;
 use super::handle::Handle;
 use super::leftovers::Note;
 use super::opening::Opening;
+use super::proposal::Proposed;
 use super::refusals;
+use super::upstream::Replica;
 use crate::metrics::Metrics;
 
 /// Threads that open partitions side by side; they mostly wait for the disk.
@@ -191,6 +194,29 @@ impl Registry {
     #[must_use]
     pub fn has_waiting(&self) -> bool {
         self.topics.load().values().any(|topic| topic.has_waiting())
+    }
+
+    /// Gives the lead of partitions that cannot be opened here to others that are in sync. To be called now and then: what is asked for may
+    /// come to nothing.
+    pub fn resign_unopened(&self) {
+        for (topic_id, topic) in self.topics.load().iter() {
+            for (index, place) in topic.places.iter().enumerate() {
+                let Some(Assignment { part: Part::Lead { leader, epoch, membership }, .. }) = &place.assignment else {
+                    continue;
+                };
+                let others = membership.in_sync.iter().filter(|broker| *broker != leader);
+                let in_sync: Vec<_> =
+                    others.map(|broker| InSyncMember { broker: *broker, broker_epoch: None }).collect();
+                if !place.slot.is_failed() || in_sync.is_empty() {
+                    continue;
+                }
+                let replica = Replica { topic_id: *topic_id, partition: PartitionId(index as u32) };
+                let (leader_epoch, partition_epoch) = (*epoch, membership.partition_epoch);
+                let proposal = InSyncProposal { leader_epoch, partition_epoch, in_sync };
+                // Where nobody listens the broker shuts down.
+                let _ = self.options.opening.proposals.send(Proposed { replica, proposal });
+            }
+        }
     }
 
     /// Removes what an interrupted deletion left: folders of partitions that the metadata does not know. To be called before
