@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tidelog_coordination::TopicConfig;
 use tidelog_log::{Complaint, Log, SpaceGuard};
-use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, WireError};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, Timestamp, WireError};
 use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Leadership, PartitionOffsets};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
@@ -81,6 +81,8 @@ pub(super) struct Owner {
     /// Base of the active segment, and when it was first seen to hold records.
     active_since: Option<(Offset, Timestamp)>,
     space: Arc<SpaceGuard>,
+    /// When it last asked others to lead.
+    resigned: Option<Monotonic>,
     /// That following pauses.
     pauses: Complaint,
     topic_metrics: TopicMetrics,
@@ -118,6 +120,7 @@ impl Owner {
             failure: String::new(),
             active_since: None,
             space: parts.space,
+            resigned: None,
             pauses: Complaint::default(),
             topic_metrics: parts.topic_metrics,
             metrics: parts.metrics,

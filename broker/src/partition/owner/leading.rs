@@ -21,6 +21,9 @@ use crate::partition::refusals;
 /// Appends are written together up to this many batches' worth of frames; more only delays the first.
 const WRITE_TOGETHER_MAX: usize = 256;
 
+/// How often a leader whose log broke asks others to lead, in milliseconds: where no controller answers, what is asked must not pile up.
+const RESIGN_EVERY_MS: u64 = 5_000;
+
 /// Who waits for an append, and until when.
 pub(super) struct Waiter {
     deadline: Option<Instant>,
@@ -220,7 +223,9 @@ impl Owner {
         match &mut self.role {
             Role::Leads(leader) => {
                 leader.tick(now, &mut self.effects);
-                if let Some(proposal) = leader.resignation() {
+                let due = self.resigned.is_none_or(|resigned| now.ms_since(resigned) >= RESIGN_EVERY_MS);
+                if due && let Some(proposal) = leader.resignation() {
+                    self.resigned = Some(now);
                     self.effects.alter_in_sync = Some(proposal);
                 }
             }
