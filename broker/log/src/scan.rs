@@ -96,7 +96,13 @@ impl Window {
             && let Some(next) = self.batch(claimed_end)?.filter(|next| next.base_offset > expected && fits(next))
             && self.followers(claimed_end, &next, expected, fits)? != Followers::Differ
         {
-            return Ok(Next::Batch(claimed_end, next));
+            let swallowed = match &claimed {
+                Some(claimed) if claimed.next_offset() < next.base_offset => {
+                    self.swallowed(position, claimed.next_offset(), claimed_end, next.base_offset, fits)?
+                }
+                _ => None,
+            };
+            return Ok(swallowed.unwrap_or(Next::Batch(claimed_end, next)));
         }
         let mut rest = if claimed.is_some() { Next::Garbage } else { Next::Zeros };
         // Not the damaged batch itself: its offset lies outside the CRC and may be what is wrong with it.
@@ -127,6 +133,57 @@ impl Window {
             at += usable as u64;
         }
         Ok(rest)
+    }
+}
+
+impl Window {
+    /// Where the damaged batch's length reaches over whole batches and happens to end with one of them: the first of those. They begin at
+    /// `expected`, where the damaged batch ends by its offsets, and lead without a gap to `next` at `end`, the batch behind its length.
+    fn swallowed(
+        &mut self,
+        position: u64,
+        expected: Offset,
+        end: u64,
+        next: Offset,
+        fits: &dyn Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Option<Next>> {
+        let mut at = position + HEADER_BYTES as u64;
+        while at < end {
+            let wanted = CHUNK_BYTES.min((end - at) as usize);
+            let chunk = self.bytes(at, wanted)?;
+            if chunk.len() < HEADER_BYTES {
+                break;
+            }
+            let usable = (chunk.len() - (HEADER_BYTES - 1)) as u64;
+            let starts = chunk.windows(8).enumerate().filter(|(_, bytes)| **bytes == expected.0.to_be_bytes());
+            let starts: Vec<_> = starts.map(|(start, _)| at + start as u64).collect();
+            for start in starts {
+                if let Some(first) = self.chain(start, expected, end, next, fits)? {
+                    return Ok(Some(Next::Batch(start, first)));
+                }
+            }
+            at += usable;
+        }
+        Ok(None)
+    }
+
+    /// The first of the whole batches from `position` and `expected` on, if they lead to `next` at `end` without a gap.
+    fn chain(
+        &mut self,
+        position: u64,
+        expected: Offset,
+        end: u64,
+        next: Offset,
+        fits: &dyn Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Option<BatchHeader>> {
+        let (mut at, mut offset, mut first) = (position, expected, None);
+        while at < end {
+            let Some(header) = self.batch(at)?.filter(|h| h.base_offset == offset && fits(h)) else { return Ok(None) };
+            at += header.total_bytes() as u64;
+            offset = header.next_offset();
+            first.get_or_insert(header);
+        }
+        Ok(first.filter(|_| at == end && offset == next))
     }
 }
 

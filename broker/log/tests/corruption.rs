@@ -376,6 +376,34 @@ fn a_whole_batch_between_two_damaged_ones_at_the_end_of_a_segment_is_served() {
     assert_eq!(found, before.into_iter().filter(|(base, _)| !hits.contains(base)).collect::<Vec<_>>());
 }
 
+/// Each bit of each header in turn, among them those of a length that then ends where a later batch begins.
+#[test]
+fn no_single_bit_of_a_header_costs_another_batch() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    let mut positions = Vec::new();
+    for number in 0..8u8 {
+        positions.push(log.reader().segments()[0].bytes as usize);
+        append(&mut log, 1 + u32::from(number % 3), &vec![number; usize::from(number)]);
+    }
+    let before = read_all(&log.reader(), Offset::ZERO).unwrap();
+    log.close().unwrap();
+    let path = segment(&dir, 0);
+    let whole = fs::read(&path).unwrap();
+    for (hit, &position) in positions.iter().enumerate() {
+        for (byte, bit) in (0..61).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
+            let mut bytes = whole.clone();
+            bytes[position + byte] ^= 1 << bit;
+            fs::write(&path, bytes).unwrap();
+            let (log, _) = open(&dir);
+            let (found, refused) = read_around(&log);
+            let others: Vec<_> = before.iter().filter(|batch| batch.0 != before[hit].0).cloned().collect();
+            assert_eq!(found, others, "batch {hit}, byte {byte}, bit {bit}: {refused:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
