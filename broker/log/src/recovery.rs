@@ -380,18 +380,19 @@ impl Recovery<'_> {
         Ok((index, Marks::default()))
     }
 
-    /// As [`is_false_rise`], after a look at the batch behind.
+    /// As [`is_false_rise`], after a look at the batches behind.
     fn is_false_rise(&self, window: &mut Window, at: u64, header: &BatchHeader) -> io::Result<bool> {
         if self.epochs.latest() == header.leader_epoch {
             return Ok(false);
         }
-        let mut follower = window.batch(at + header.total_bytes() as u64)?;
-        if follower.is_none() && self.upper != Offset::MAX {
+        let behind = at + header.total_bytes() as u64;
+        let mut followers = window.batch_pair(behind)?;
+        if followers[0].is_none() && self.upper != Offset::MAX {
             let file = self.place.disk.open(&self.place.path(self.upper, LOG))?;
             let length = file.bytes()?;
-            follower = Window::new(file, length).batch(0)?;
+            followers = Window::new(file, length).batch_pair(0)?;
         }
-        Ok(is_false_rise(self.epochs.latest(), header, follower.as_ref()))
+        Ok(is_false_rise(self.epochs.latest(), header, &followers))
     }
 
     fn note_epoch(&mut self, header: &BatchHeader) {

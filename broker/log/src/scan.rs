@@ -78,6 +78,13 @@ impl Window {
         Ok(whole.then_some(header))
     }
 
+    /// The batch at `position` and the one behind it.
+    pub(crate) fn batch_pair(&mut self, position: u64) -> io::Result<[Option<BatchHeader>; 2]> {
+        let first = self.batch(position)?;
+        let second = first.map_or(Ok(None), |first| self.batch(position + first.total_bytes() as u64))?;
+        Ok([first, second])
+    }
+
     /// The first believable batch after damage at `position`, where the offset `expected` should have begun.
     ///
     /// Where the damaged batch's own header is still in order, a batch before its end is believed only if it continues its offsets

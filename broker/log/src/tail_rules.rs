@@ -51,10 +51,18 @@ impl TailRules {
     }
 }
 
-/// Whether a batch whose epoch is not the `latest` claims one that the batch behind it knows nothing of: a flipped bit, for epochs never go down.
-pub(crate) fn is_false_rise(latest: Option<LeaderEpoch>, header: &BatchHeader, behind: Option<&BatchHeader>) -> bool {
-    let follower = behind.filter(|follower| follower.base_offset == header.next_offset());
-    latest != header.leader_epoch && follower.is_some_and(|follower| follower.leader_epoch < header.leader_epoch)
+/// Whether a batch whose epoch is not the `latest` claims one that the two behind it know nothing of: a flipped bit, for epochs never go down.
+/// One behind it that carries none, or falls while the next one does not, is itself the one that is wrong.
+pub(crate) fn is_false_rise(
+    latest: Option<LeaderEpoch>,
+    header: &BatchHeader,
+    behind: &[Option<BatchHeader>; 2],
+) -> bool {
+    let [first, second] = behind;
+    let Some(first) = first.filter(|first| first.base_offset == header.next_offset()) else { return false };
+    let falls = |behind: &BatchHeader| behind.leader_epoch.is_some() && behind.leader_epoch < header.leader_epoch;
+    let stays = |second: BatchHeader| second.base_offset == first.next_offset() && !falls(&second);
+    latest != header.leader_epoch && falls(&first) && !second.is_some_and(stays)
 }
 
 #[cfg(test)]
