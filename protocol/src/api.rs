@@ -195,6 +195,22 @@ api_table! {
         91 ChangeVoters(ChangeVotersRequest => ChangeVotersResponse);
         /// Hands a request on to the controller.
         92 Forward(ForwardRequest => ForwardResponse);
+        /// Which broker coordinates a group or a transactional producer.
+        100 FindCoordinator(FindCoordinatorRequest => FindCoordinatorResponse);
+        /// A member joins a group, stays, learns what it owns, leaves.
+        101 GroupHeartbeat(GroupHeartbeatRequest => GroupHeartbeatResponse);
+        /// Notes how far a group has come.
+        102 OffsetCommit(OffsetCommitRequest => OffsetCommitResponse);
+        /// Where a group stopped.
+        103 OffsetFetch(OffsetFetchRequest => OffsetFetchResponse);
+        /// The groups that a broker coordinates.
+        104 ListGroups(ListGroupsRequest => ListGroupsResponse);
+        /// Members, what they own, offsets.
+        105 DescribeGroup(DescribeGroupRequest => DescribeGroupResponse);
+        /// Forgets a group or offsets of it.
+        106 DeleteGroup(DeleteGroupRequest => DeleteGroupResponse);
+        /// Waits until a group has passed an offset.
+        107 WaitFor(WaitForRequest => WaitForResponse);
     }
     signals {
         /// Lets a stream push more bytes.

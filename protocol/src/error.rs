@@ -12,6 +12,8 @@ pub enum Actor {
     ClientRefreshes,
     /// The client waits and tries again.
     ClientBacksOff,
+    /// The client joins its group anew: what it owned is no longer its own.
+    ClientRejoins,
     /// A person who runs the broker.
     Operator,
     /// A person who writes the program.
@@ -149,6 +151,28 @@ error_table! {
     91 WrongPeer false Operator;
     /// The voters of the metadata quorum cannot be changed like that.
     92 InvalidVoters false Operator;
+    /// This broker does not coordinate the group or producer; ask again who does.
+    100 NotCoordinator true ClientRefreshes;
+    /// The coordinator is reading its state, or there is none at the moment.
+    101 CoordinatorLoading true ClientBacksOff;
+    /// No group of this name.
+    102 UnknownGroup false Operator;
+    /// The group has no such member: it left, was silent for too long, or never joined. What it owned belongs to others.
+    103 UnknownMember false ClientRejoins;
+    /// The member's epoch is not the one it has: it let its session pass, or another took its place. What it owned belongs to others.
+    104 FencedMember false ClientRejoins;
+    /// The member has another epoch by now: its next heartbeat says which, and whether it still owns what it commits.
+    105 StaleMember true ClientBacksOff;
+    /// The member does not own the partition; nothing was committed.
+    106 NotOwned false Programmer;
+    /// The group has members: stop them first.
+    107 GroupNotEmpty false Operator;
+    /// A group, member or instance name, a pattern, an assignor or a timeout breaks a rule.
+    108 InvalidGroup false Programmer;
+    /// Another member serves under this instance id.
+    109 InstanceTaken false Operator;
+    /// A limit on members, groups or partitions is reached.
+    110 GroupFull false Operator;
 }
 
 impl fmt::Display for ErrorCode {

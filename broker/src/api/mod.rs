@@ -146,6 +146,8 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::RemoveBroker) => run_change::<messages::RemoveBrokerRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
         | Some(Api::AlterInSync)
+        | Some(Api::FindCoordinator | Api::GroupHeartbeat | Api::OffsetCommit | Api::OffsetFetch)
+        | Some(Api::ListGroups | Api::DescribeGroup | Api::DeleteGroup | Api::WaitFor)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,

@@ -92,6 +92,7 @@ fn errors() -> String {
     let actor = |actor| match actor {
         Actor::ClientRefreshes => "client, after refreshing its metadata",
         Actor::ClientBacksOff => "client, after a delay",
+        Actor::ClientRejoins => "client, by joining its group anew",
         Actor::Operator => "operator",
         Actor::Programmer => "programmer",
     };
@@ -146,14 +147,17 @@ pub fn nested() -> Vec<Nested> {
     vec![
         nested_spec::<BrokerAddress>(),
         nested_spec::<BrokerDescription>(),
+        nested_spec::<CommittedOffset>(),
         nested_spec::<ConfigEntry>(),
         nested_spec::<ConfigValue>(),
         nested_spec::<EpochEndPoint>(),
         nested_spec::<Fault>(),
+        nested_spec::<GroupListing>(),
         nested_spec::<InSyncChange>(),
         nested_spec::<InSyncOutcome>(),
         nested_spec::<InSyncReplica>(),
         nested_spec::<InSyncState>(),
+        nested_spec::<MemberDescription>(),
         nested_spec::<NamedPartition>(),
         nested_spec::<OffsetAnswer>(),
         nested_spec::<OffsetQuery>(),
@@ -173,8 +177,10 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<RaftVoters>(),
         nested_spec::<ReplicaAssignment>(),
         nested_spec::<ServedApi>(),
+        nested_spec::<Subscription>(),
         nested_spec::<TopicDescription>(),
         nested_spec::<TopicMetadata>(),
+        nested_spec::<TopicPartitions>(),
     ]
 }
 
@@ -196,7 +202,7 @@ pub fn wire_enums() -> Vec<(&'static str, Values)> {
             ),)*]
         };
     }
-    values![Acks BrokerStanding Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaStreamOutcome VoterChange]
+    values![Acks BrokerStanding Coordinated GroupState Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaStreamOutcome VoterChange]
 }
 
 fn enums() -> String {
