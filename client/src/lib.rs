@@ -37,6 +37,7 @@ mod cluster;
 mod conditional;
 pub mod consumer;
 mod error;
+mod groups;
 mod net;
 mod operations;
 pub mod producer;
@@ -49,6 +50,7 @@ pub use consumer::{
     BatchRecords, BatchView, ConsumeError, Consumer, ConsumerBuilder, ConsumerRecord, OutOfRange, Start, TopicPartition,
 };
 pub use error::ClientError;
+pub use groups::GroupLag;
 pub use producer::{
     Delivery, Partitioner, Producer, ProducerBuilder, Receipt, Record, RecordRef, SendError, TopicProducer,
 };
@@ -63,8 +65,9 @@ pub use tidelog_protocol::{
 /// The messages that [`Admin`] takes and gives.
 pub mod messages {
     pub use tidelog_protocol::messages::{
-        BalanceResponse, BrokerDescription, BrokerStanding, ConfigEntry, DescribeBrokerResponse,
-        DescribeClusterResponse, DrainBrokerResponse, PartitionCounts, PartitionFilter, PartitionReplicas,
-        ReassignResponse, ReplicaAssignment, VoterChange,
+        BalanceResponse, BrokerDescription, BrokerStanding, CommittedOffset, ConfigEntry, DescribeBrokerResponse,
+        DescribeClusterResponse, DescribeGroupResponse, DrainBrokerResponse, GroupListing, GroupState,
+        MemberDescription, PartitionCounts, PartitionFilter, PartitionReplicas, ReassignResponse, ReplicaAssignment,
+        TopicPartitions, VoterChange,
     };
 }

@@ -1,11 +1,14 @@
 //! What the client knows of the cluster: where partitions live, and a connection to each broker it needs. Knows nothing of
 //! records.
 
+mod coordinator;
 mod image;
 mod leader;
 mod patience;
 mod pool;
 
+pub(crate) use coordinator::Coordinate;
+use coordinator::Coordinators;
 use image::Known;
 pub(crate) use image::{Leader, TopicImage};
 pub(crate) use patience::Patience;
@@ -38,6 +41,7 @@ pub(crate) struct Cluster {
     bootstrap: Addresses,
     pool: Pool,
     known: RwLock<Everything>,
+    coordinators: RwLock<Coordinators>,
     /// Held while metadata are fetched, so that a hundred who miss the same topic ask once.
     fetching: Mutex<()>,
     /// Answers that did not help. Each of them turns to another broker: one that is cut off from the cluster answers as always, and knows
@@ -75,6 +79,7 @@ impl Cluster {
             bootstrap,
             pool: Pool::new(greeting),
             known: RwLock::new(Everything::default()),
+            coordinators: RwLock::default(),
             fetching: Mutex::new(()),
             setbacks: AtomicUsize::new(0),
         });

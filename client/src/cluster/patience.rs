@@ -12,11 +12,19 @@ pub(crate) struct Patience {
     limit: Duration,
     backoff: Backoff,
     failures: u32,
+    /// Doing it twice does no harm.
+    repeats: bool,
 }
 
 impl Patience {
     pub(crate) fn new(options: &ClientBuilder) -> Self {
-        Self { started: Instant::now(), limit: options.request_timeout, backoff: options.backoff, failures: 0 }
+        let (limit, backoff) = (options.request_timeout, options.backoff);
+        Self { started: Instant::now(), limit, backoff, failures: 0, repeats: false }
+    }
+
+    /// For what may be done twice: an unknown outcome is no reason to stop.
+    pub(crate) fn repeating(options: &ClientBuilder) -> Self {
+        Self { repeats: true, ..Self::new(options) }
     }
 
     /// Waits before the next try, or hands `error` back where there shall be none. A failure of unknown outcome is final: only the
@@ -24,7 +32,7 @@ impl Patience {
     pub(crate) async fn after(&mut self, error: ClientError) -> Result<(), ClientError> {
         self.failures += 1;
         let wait = self.backoff.draw(self.failures, error.retry_after_ms());
-        let worthwhile = error.is_retriable() && !error.outcome_is_unknown();
+        let worthwhile = error.is_retriable() && (self.repeats || !error.outcome_is_unknown());
         if !worthwhile || self.started.elapsed() + wait >= self.limit {
             return Err(error);
         }

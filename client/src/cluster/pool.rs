@@ -18,6 +18,8 @@ pub(crate) enum Purpose {
     Requests,
     /// Subscriptions.
     Streams,
+    /// Requests that are meant to wait for long, and must not keep others waiting meanwhile.
+    Waits,
 }
 
 /// The connections.

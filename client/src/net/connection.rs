@@ -198,6 +198,24 @@ impl Connection {
 
     /// As [`Connection::call`], with a payload.
     pub(crate) async fn call_with<R: Request>(&self, request: &R, payload: Bytes) -> Result<R::Response, ClientError> {
+        self.call_in(request, payload, self.wire().request_timeout).await
+    }
+
+    /// As [`Connection::call`], with another patience.
+    pub(crate) async fn call_within<R: Request>(
+        &self,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, ClientError> {
+        self.call_in(request, Bytes::new(), timeout).await
+    }
+
+    async fn call_in<R: Request>(
+        &self,
+        request: &R,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<R::Response, ClientError> {
         let wire = self.wire();
         wire.room().await?;
         let (sender, receiver) = oneshot::channel();
@@ -205,12 +223,12 @@ impl Connection {
             // Nobody listens any more where the caller was dropped.
             let _ = sender.send(reply.and_then(|reply| reply.decode::<R>()));
         });
-        let correlation = wire.submit(request, payload, wire.request_timeout, Ticket::Answered(handler), None);
+        let correlation = wire.submit(request, payload, timeout, Ticket::Answered(handler), None);
         let _forget = Forget { wire, correlation };
-        match tokio::time::timeout(wire.request_timeout, receiver).await {
+        match tokio::time::timeout(timeout, receiver).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(ClientError::Closed),
-            Err(_) => Err(wire.timed_out(R::API, wire.request_timeout)),
+            Err(_) => Err(wire.timed_out(R::API, timeout)),
         }
     }
 

@@ -1,0 +1,179 @@
+//! What an operator asks of groups: which there are, who is in one, how far it has come; and that its offsets change. Knows nothing of
+//! members' own work.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidelog_protocol::messages::*;
+use tidelog_protocol::{BrokerId, Offset, PartitionId};
+
+use crate::cluster::{Coordinate, Purpose};
+use crate::{Admin, ClientError};
+
+/// How far a group has come in a partition, and how far it could.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupLag {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The next offset that the group will read; `None` where it has committed nothing there.
+    pub committed: Option<Offset>,
+    /// First offset that can be read.
+    pub log_start: Offset,
+    /// First offset that cannot be read yet.
+    pub high_watermark: Offset,
+    /// The member that owns it.
+    pub member_id: Option<String>,
+}
+
+impl GroupLag {
+    /// Records that the group has not read; `None` where it has committed nothing.
+    #[must_use]
+    pub fn lag(&self) -> Option<u64> {
+        self.committed.map(|committed| self.high_watermark.since(committed.max(self.log_start)))
+    }
+}
+
+impl Admin {
+    /// Every group, by name.
+    ///
+    /// # Errors
+    /// As any call; a broker that does not answer fails it, since its groups would be missing.
+    pub async fn list_groups(&self) -> Result<Vec<GroupListing>, ClientError> {
+        let brokers: Vec<BrokerId> =
+            self.cluster.metadata(Some(Vec::new())).await?.brokers.iter().map(|broker| broker.broker_id).collect();
+        let mut groups = BTreeMap::new();
+        for broker in brokers {
+            let listed = self.cluster.call_broker(broker, &ListGroupsRequest {}).await?.groups;
+            groups.extend(listed.into_iter().map(|listing| (listing.group.clone(), listing)));
+        }
+        Ok(groups.into_values().collect())
+    }
+
+    /// Who is in a group, what each owns, and how far the group has come.
+    ///
+    /// # Errors
+    /// `UnknownGroup` from the broker; else as any call.
+    pub async fn describe_group(&self, group: &str) -> Result<DescribeGroupResponse, ClientError> {
+        let request = DescribeGroupRequest { group: group.into() };
+        self.cluster.ask_coordinator(Coordinate::group(group), &request).await
+    }
+
+    /// How far a group is behind, in every partition that it has committed or that a member owns, by topic and partition. Offsets of topics
+    /// that are gone are left out.
+    ///
+    /// # Errors
+    /// `UnknownGroup` from the broker; else as any call.
+    pub async fn group_lag(&self, group: &str) -> Result<Vec<GroupLag>, ClientError> {
+        let described = self.describe_group(group).await?;
+        let topics = self.cluster.metadata(None).await?.topics;
+        let mut places: BTreeMap<_, (Option<Offset>, Option<String>)> = BTreeMap::new();
+        for committed in &described.offsets {
+            places.entry((committed.topic_id, committed.partition)).or_default().0 = Some(committed.offset);
+        }
+        for member in &described.members {
+            for owned in &member.owned {
+                for partition in &owned.partitions {
+                    places.entry((owned.topic_id, *partition)).or_default().1 = Some(member.member_id.clone());
+                }
+            }
+        }
+        let mut lags = Vec::with_capacity(places.len());
+        for topic in &topics {
+            let here: Vec<_> = places
+                .iter()
+                .filter(|((id, _), _)| *id == topic.topic_id)
+                .map(|((_, at), found)| (*at, found))
+                .collect();
+            let queries: Vec<_> =
+                here.iter().flat_map(|(at, _)| [(*at, Position::EARLIEST), (*at, Position::LATEST)]).collect();
+            if queries.is_empty() {
+                continue;
+            }
+            let answers = self.list_offsets(topic.name.as_str(), &queries).await?;
+            for ((partition, (committed, member_id)), ends) in here.into_iter().zip(answers.chunks(2)) {
+                let [first, last] = ends else { continue };
+                lags.push(GroupLag {
+                    topic: topic.name.to_string(),
+                    partition,
+                    committed: *committed,
+                    log_start: first.offset.unwrap_or_default(),
+                    high_watermark: last.offset.unwrap_or_default(),
+                    member_id: member_id.clone(),
+                });
+            }
+        }
+        lags.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        Ok(lags)
+    }
+
+    /// Sets where a group without members goes on; makes the group where there is none.
+    ///
+    /// # Errors
+    /// `GroupNotEmpty`, `UnknownTopic`, `UnknownPartition` from the broker; else as any call.
+    pub async fn set_group_offsets(&self, group: &str, offsets: Vec<CommittedOffset>) -> Result<(), ClientError> {
+        let request = OffsetCommitRequest { group: group.into(), member_id: None, member_epoch: 0, offsets };
+        self.cluster.ask_coordinator(Coordinate::group(group), &request).await.map(drop)
+    }
+
+    /// Where a group stopped, in all partitions that it committed.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn group_offsets(&self, group: &str) -> Result<Vec<CommittedOffset>, ClientError> {
+        let request = OffsetFetchRequest {
+            group: group.into(),
+            member_id: None,
+            member_epoch: 0,
+            partitions: None,
+            require_stable: false,
+        };
+        Ok(self.cluster.ask_coordinator(Coordinate::group(group), &request).await?.offsets)
+    }
+
+    /// Forgets a group without members and all its offsets.
+    ///
+    /// # Errors
+    /// `UnknownGroup`, `GroupNotEmpty` from the broker; else as any call.
+    pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
+        let request = DeleteGroupRequest { group: group.into(), partitions: None };
+        self.cluster.ask_coordinator(Coordinate::group(group), &request).await.map(drop)
+    }
+
+    /// Waits until a group is done with the record at `offset`, so that what it makes of it can be read; gives the next offset that
+    /// the group will read.
+    ///
+    /// # Errors
+    /// [`ClientError::TimedOut`], or `DeadlineExceeded` from the broker, where it did not come so far in time;
+    /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`]; else as any call.
+    pub async fn wait_for_group(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: PartitionId,
+        offset: Offset,
+        timeout: Duration,
+    ) -> Result<Offset, ClientError> {
+        let image = self.cluster.topic(topic).await?;
+        image.partition(partition)?;
+        let request = WaitForRequest { group: group.into(), topic_id: image.id, partition, offset };
+        let ends = tokio::time::Instant::now() + timeout;
+        let mut failures = 0;
+        loop {
+            let left = ends.saturating_duration_since(tokio::time::Instant::now());
+            let asked = self.cluster.ask_coordinator_once(Coordinate::group(group), &request, Purpose::Waits, left);
+            let error = match asked.await {
+                Ok(answer) => return Ok(answer.committed),
+                Err(error) => error,
+            };
+            failures += 1;
+            let pause = self.cluster.backoff().draw(failures, error.retry_after_ms());
+            let left = ends.saturating_duration_since(tokio::time::Instant::now());
+            if !error.is_retriable() || pause >= left {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
