@@ -17,6 +17,9 @@
 //! - [`records`]: what is written to the metadata log.
 //! - `partition`: what holds of the state of every partition.
 //! - [`image`]: the metadata as of one index of that log, and [`description`]: how an operator sees it.
+//!
+//! Beside it:
+//! - [`groups`]: consumer groups, machines of their own over internal topics.
 #![no_std]
 extern crate alloc;
 
@@ -26,6 +29,7 @@ pub mod command;
 pub mod controller;
 pub mod description;
 mod election;
+pub mod groups;
 pub mod image;
 mod in_sync;
 mod leadership;

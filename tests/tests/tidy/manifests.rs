@@ -19,7 +19,8 @@ const ROWS: &[Row] = &[
     Row { package: "tidelog-log", may: &["tidelog-protocol"], never: SHELL },
     // Pure: nothing but the protocol, so that every input is an argument.
     Row { package: "tidelog-replication", may: &["tidelog-protocol"], never: &[] },
-    Row { package: "tidelog-coordination", may: &["tidelog-protocol"], never: &[] },
+    // Besides that the matcher of topic patterns, which is as pure.
+    Row { package: "tidelog-coordination", may: &["tidelog-protocol", "regex-automata", "regex-syntax"], never: &[] },
     Row {
         package: "tidelog-broker",
         may: &["tidelog-protocol", "tidelog-log", "tidelog-replication", "tidelog-coordination"],
