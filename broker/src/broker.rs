@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::broker_mark::BrokerMarkError;
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::coordinators::{self, Coordinators};
 use crate::housekeeping;
 use crate::joining::{self, JoinError};
 use crate::lease::{self, Lease};
@@ -211,6 +212,7 @@ impl Broker {
         tokio::spawn(housekeeping::follow_metadata(node.clone()));
         tokio::spawn(housekeeping::run(node.clone()));
         tokio::spawn(scrubber::run(node.clone()));
+        tokio::spawn(coordinators::run(node.clone()));
         replica::start(&node, &replication.board, replication.proposed);
         if keeps_lease {
             // No heartbeat before: the lease of the last registration is not this start's.
@@ -399,6 +401,7 @@ fn assemble(
         metrics,
         registry,
         controllers: parts.controllers,
+        coordinators: Coordinators::default(),
         lease,
         peers: parts.peers,
         data: parts.data,
@@ -445,6 +448,7 @@ mod tests {
             replication_factor: 1,
             configs: Vec::new(),
             validate_only: false,
+            internal: false,
         });
         let (_, index) = broker.node.controllers.submit(create).await.unwrap();
         broker.node.registry.applied(index).await;

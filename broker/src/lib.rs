@@ -6,6 +6,7 @@
 //! - [`session`], [`outbox`], [`streams`]: one client, what leaves for it, what it subscribed to.
 //! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
+//! - [`coordinators`]: groups and their offsets, over partitions of internal topics.
 //! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`, `registering`: becoming one of them.
 //! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
@@ -13,7 +14,7 @@
 //! - [`dev_cluster`]: several brokers on one machine, as processes of their own.
 //! - [`watermarks`], `clean_mark`, `broker_mark`: what a broker notes for its next start.
 //!
-//! The arrows go one way: `net → api → {replica, partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
+//! The arrows go one way: `net → api → {replica, coordinators → partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
 
 mod admin_http;
 mod admin_port;
@@ -26,6 +27,7 @@ mod clean_mark;
 pub mod clock;
 pub mod config;
 pub mod config_sources;
+pub mod coordinators;
 pub mod dev_cluster;
 mod housekeeping;
 mod joining;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::coordinators::Coordinators;
 use crate::lease::Lease;
 use crate::member::Member;
 use crate::metrics::Metrics;
@@ -42,6 +43,8 @@ pub struct Node {
     pub registry: Registry,
     /// Metadata, and the way to change it.
     pub controllers: Controllers,
+    /// What this broker coordinates.
+    pub coordinators: Coordinators,
     /// Whether this broker may acknowledge.
     pub lease: Arc<Lease>,
     /// Links to the other brokers.

@@ -225,6 +225,7 @@ impl LocalCluster {
             replication_factor: self.members.len() as u16,
             configs: configs.iter().map(entry).collect(),
             validate_only: false,
+            internal: false,
         }));
         topic_id
     }

@@ -117,6 +117,8 @@ pub struct CreateTopic {
     pub configs: Vec<ConfigEntry>,
     /// Only check: the decision has a reply and no records.
     pub validate_only: bool,
+    /// Whether the broker itself owns it: such names begin with `__`, and no others do.
+    pub internal: bool,
 }
 
 /// A broker that has started.

@@ -23,7 +23,7 @@ use crate::topic_config::{InvalidConfig, TopicConfig};
 pub(crate) fn create(image: &ClusterImage, create: &CreateTopic, now: Timestamp) -> Result<Decided, Refusal> {
     let name =
         TopicName::new(&create.name).map_err(|invalid| Refusal::new(ErrorCode::InvalidName, invalid.to_string()))?;
-    check_name_is_free(image, &name)?;
+    check_name_is_free(image, &name, create.internal)?;
     partition_count(create.partitions)?;
     let spread = Spread::over(image);
     let replicas = usize::from(create.replication_factor);
@@ -39,7 +39,7 @@ pub(crate) fn create(image: &ClusterImage, create: &CreateTopic, now: Timestamp)
     let created = TopicCreated {
         topic_id: create.topic_id,
         name,
-        internal: false,
+        internal: create.internal,
         created_at: now,
         overrides: entries(&overrides),
     };
@@ -136,11 +136,11 @@ fn users_topic<'a>(image: &'a ClusterImage, name: &str) -> Result<&'a Arc<TopicI
     }
 }
 
-fn check_name_is_free(image: &ClusterImage, name: &TopicName) -> Result<(), Refusal> {
+fn check_name_is_free(image: &ClusterImage, name: &TopicName, internal: bool) -> Result<(), Refusal> {
     if image.topic_named(name.as_str()).is_some() {
         return Err(Refusal::new(ErrorCode::TopicExists, format!("topic '{name}' exists already")));
     }
-    if name.as_str().starts_with(INTERNAL_PREFIX) {
+    if !internal && name.as_str().starts_with(INTERNAL_PREFIX) {
         let message = format!("'{name}': names that begin with '{INTERNAL_PREFIX}' belong to the broker");
         return Err(Refusal::new(ErrorCode::InternalTopic, message));
     }

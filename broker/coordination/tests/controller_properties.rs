@@ -29,7 +29,15 @@ fn command() -> impl Strategy<Value = Command> {
     let create = (name(), 0..5u32, 0..4u16, setting(), any::<[u8; 16]>(), proptest::bool::weighted(0.1)).prop_map(
         |(name, partitions, replication_factor, configs, id, validate_only)| {
             let topic_id = TopicId(id);
-            Command::CreateTopic(CreateTopic { topic_id, name, partitions, replication_factor, configs, validate_only })
+            Command::CreateTopic(CreateTopic {
+                topic_id,
+                name,
+                partitions,
+                replication_factor,
+                configs,
+                validate_only,
+                internal: false,
+            })
         },
     );
     let register = (0..3u32).prop_map(|broker| {

@@ -56,6 +56,7 @@ impl Cluster {
             replication_factor: 1,
             configs: Vec::new(),
             validate_only: false,
+            internal: false,
         }
     }
 

@@ -10,11 +10,11 @@ use crate::change::Change;
 use crate::node::Node;
 
 /// Where neither the request nor the configuration says how many: one broker can be lost while another is away on purpose.
-const REPLICAS: usize = 3;
+pub(super) const REPLICAS: usize = 3;
 
 /// How many replicas must hold a record where there are at least [`REPLICAS`] and the request does not say: with one, acks=all could mean
 /// one disk.
-const MINIMUM: (&str, &str) = ("min.insync.replicas", "2");
+pub(super) const MINIMUM: (&str, &str) = ("min.insync.replicas", "2");
 
 impl Change for CreateTopicRequest {
     fn command(self, node: &Node) -> Command {
@@ -31,6 +31,7 @@ impl Change for CreateTopicRequest {
             replication_factor,
             configs,
             validate_only: self.validate_only,
+            internal: false,
         })
     }
 
@@ -42,7 +43,7 @@ impl Change for CreateTopicRequest {
     }
 }
 
-fn default_replication_factor(node: &Node) -> u16 {
+pub(super) fn default_replication_factor(node: &Node) -> u16 {
     match node.config.default_replication_factor {
         0 => {
             let image = node.controllers.image();

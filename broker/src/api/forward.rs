@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tidelog_protocol::api::Api;
 use tidelog_protocol::messages::{
     AlterInSyncRequest, AlterTopicRequest, BalanceRequest, CreatePartitionsRequest, CreateTopicRequest,
-    DeleteTopicRequest, DescribeClusterRequest, DrainBrokerRequest, ElectLeaderRequest, ForwardRequest,
-    ForwardResponse, ReassignRequest, RegisterBrokerRequest, RemoveBrokerRequest,
+    DeleteTopicRequest, DescribeClusterRequest, DrainBrokerRequest, ElectLeaderRequest, FindCoordinatorRequest,
+    ForwardRequest, ForwardResponse, ReassignRequest, RegisterBrokerRequest, RemoveBrokerRequest,
 };
 use tidelog_protocol::{ErrorCode, Message, ProtocolVersion, WireError};
 
@@ -32,6 +32,7 @@ impl Handle for ForwardRequest {
             Some(Api::Balance) => forwarded::<BalanceRequest>(node, sender, &self).await,
             Some(Api::ElectLeader) => forwarded::<ElectLeaderRequest>(node, sender, &self).await,
             Some(Api::RemoveBroker) => forwarded::<RemoveBrokerRequest>(node, sender, &self).await,
+            Some(Api::FindCoordinator) => forwarded::<FindCoordinatorRequest>(node, sender, &self).await,
             _ => {
                 let sentence = format!("requests of API {} are not handed on; upgrade the older broker", self.api);
                 Err(WireError::new(ErrorCode::Unsupported, sentence))

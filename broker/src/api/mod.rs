@@ -18,9 +18,12 @@ mod drain_broker;
 mod elect_leader;
 mod epoch_end;
 mod faults;
+mod find_coordinator;
 mod forward;
+mod groups;
 mod hello;
 mod join_cluster;
+mod list_groups;
 mod list_offsets;
 mod metadata;
 mod ping;
@@ -33,6 +36,7 @@ mod replica_progress;
 mod replica_subscribe;
 mod subscribe;
 mod unsubscribe;
+mod wait_for;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -144,10 +148,16 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::Balance) => run_change::<messages::BalanceRequest>(node, session, input, reply),
         Some(Api::ElectLeader) => run_change::<messages::ElectLeaderRequest>(node, session, input, reply),
         Some(Api::RemoveBroker) => run_change::<messages::RemoveBrokerRequest>(node, session, input, reply),
+        Some(Api::FindCoordinator) => run::<messages::FindCoordinatorRequest>(node, session, input, reply),
+        Some(Api::GroupHeartbeat) => run::<messages::GroupHeartbeatRequest>(node, session, input, reply),
+        Some(Api::OffsetCommit) => run::<messages::OffsetCommitRequest>(node, session, input, reply),
+        Some(Api::OffsetFetch) => run::<messages::OffsetFetchRequest>(node, session, input, reply),
+        Some(Api::ListGroups) => run::<messages::ListGroupsRequest>(node, session, input, reply),
+        Some(Api::DescribeGroup) => run::<messages::DescribeGroupRequest>(node, session, input, reply),
+        Some(Api::DeleteGroup) => run::<messages::DeleteGroupRequest>(node, session, input, reply),
+        Some(Api::WaitFor) => run_waiting::<messages::WaitForRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
         | Some(Api::AlterInSync)
-        | Some(Api::FindCoordinator | Api::GroupHeartbeat | Api::OffsetCommit | Api::OffsetFetch)
-        | Some(Api::ListGroups | Api::DescribeGroup | Api::DeleteGroup | Api::WaitFor)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,
@@ -188,24 +198,41 @@ fn decode<R: Request>(session: &Session, input: &Input, reply: Reply) -> Option<
 
 /// Runs a change of metadata, here or wherever the controller runs.
 fn run_change<R: AtController>(node: &Arc<Node>, session: &Arc<Session>, input: Input, reply: Reply) {
-    in_turn(node, session, input, reply, |request: R, node, _, deadline| async move {
+    work_on(node, session, input, reply, Turn::Takes, |request: R, node, _, deadline| async move {
         change(&node, request, deadline).await
     });
 }
 
 /// Runs a handler.
 fn run<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, input: Input, reply: Reply) {
-    in_turn(node, session, input, reply, |request: R, node, session, _| async move {
+    work_on(node, session, input, reply, Turn::Takes, |request: R, node, session, _| async move {
         request.handle(&node, &session).await
     });
 }
 
+/// As [`run`], for what waits for long and costs little meanwhile: it must not keep the client's other requests from their turn.
+fn run_waiting<R: Handle>(node: &Arc<Node>, session: &Arc<Session>, input: Input, reply: Reply) {
+    work_on(node, session, input, reply, Turn::None, |request: R, node, session, _| async move {
+        request.handle(&node, &session).await
+    });
+}
+
+/// Whether a request counts among the few of its client that are worked on at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// It does.
+    Takes,
+    /// It does not.
+    None,
+}
+
 /// Works on a request in a task of its own, for no longer than the client waits. It does not begin once the client is gone.
-fn in_turn<R, F>(
+fn work_on<R, F>(
     node: &Arc<Node>,
     session: &Arc<Session>,
     mut input: Input,
     reply: Reply,
+    turn: Turn,
     work: impl FnOnce(R, Arc<Node>, Arc<Session>, Option<Instant>) -> F + Send + 'static,
 ) where
     R: Request + Send + 'static,
@@ -219,7 +246,10 @@ fn in_turn<R, F>(
         let deadline = reply.deadline;
         let in_turn = async {
             // Answers may be far larger than requests: few at a time, and none while the client leaves others lying.
-            let turn = session.turns.acquire().await;
+            if turn == Turn::None {
+                return None;
+            }
+            let turn = session.turns.acquire().await.ok();
             session.outbox.room().await;
             turn
         };

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_protocol::messages::{Acks, ProduceRequest, ProduceResponse};
 use tidelog_protocol::records::{ProduceLimits, validate_produce};
 use tidelog_protocol::{ErrorCode, WireError};
@@ -47,6 +48,10 @@ fn prepare(
     input: Input,
 ) -> Result<(crate::partition::Handle, Append), WireError> {
     let (partition, config) = node.registry.find(request.topic_id, request.partition)?;
+    if partition.topic().as_str().starts_with(INTERNAL_PREFIX) {
+        let sentence = format!("topic '{}' belongs to the broker: nobody else writes to it", partition.topic());
+        return Err(WireError::new(ErrorCode::InternalTopic, sentence));
+    }
     let limits = ProduceLimits { batch_bytes_max: config.batch_bytes_max as usize, ..ProduceLimits::default() };
     let batches =
         validate_produce(input.payload, limits).map_err(|error| WireError::new(error.code(), error.to_string()))?;

@@ -1,8 +1,9 @@
 //! Failures of the lower rooms as the wire says them. Knows nothing of who asked.
 
+use tidelog_coordination::TopicImage;
 use tidelog_log::ReadError;
 use tidelog_log::retention::DeleteError;
-use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, TopicId, WireError};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, TopicId, WireError};
 use tidelog_replication::AckFailure;
 
 /// Why a ticket was not honoured; `detail` is what the storage said.
@@ -25,6 +26,13 @@ pub(super) fn of_ack(cause: AckFailure, detail: &str) -> WireError {
             "the deadline passed before the records were as safe as was asked for; they are written, and may become so yet",
         ),
     }
+}
+
+/// The topic has no such partition.
+pub(crate) fn unknown_partition(topic: &TopicImage, partition: PartitionId) -> WireError {
+    let (name, count) = (&topic.name, topic.partitions.len());
+    let sentence = format!("topic '{name}' has {count} partitions, none of index {partition}");
+    WireError::new(ErrorCode::UnknownPartition, sentence)
 }
 
 /// The disk is full.

@@ -169,11 +169,7 @@ impl Registry {
                     format!("this broker holds no replica of {}-{partition}; refresh the metadata", topic.image.name);
                 Err(WireError::new(ErrorCode::NotLeader, sentence))
             }
-            None => {
-                let (name, count) = (&topic.image.name, topic.places.len());
-                let sentence = format!("topic '{name}' has {count} partitions, none of index {partition}");
-                Err(WireError::new(ErrorCode::UnknownPartition, sentence))
-            }
+            None => Err(refusals::unknown_partition(&topic.image, partition)),
         }
     }
 

@@ -184,6 +184,7 @@ mod tests {
             replication_factor: 1,
             configs,
             validate_only: false,
+            internal: false,
         })
     }
 

@@ -54,6 +54,7 @@ impl ControlPlane {
                 config("durability", settings.durability.to_string()),
             ],
             validate_only: false,
+            internal: false,
         }));
         plane.leases.follow(plane.controller.image(), now);
         plane

@@ -133,6 +133,7 @@ impl Cluster {
             replication_factor: 1,
             configs: Vec::new(),
             validate_only: false,
+            internal: false,
         };
         change(&mut creation);
         self.ask(&Command::CreateTopic(creation))

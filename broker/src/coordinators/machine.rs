@@ -1,0 +1,60 @@
+//! What a coordinator's driver needs of a machine. Knows nothing of any one machine, nor of the log.
+
+use tidelog_coordination::{ClusterImage, Refusal};
+use tidelog_protocol::{Monotonic, Timestamp};
+
+/// A key, and what holds for it from now on; `None` where nothing does any more.
+pub(crate) type KeyValue = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a machine decides on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment<'a> {
+    /// The metadata.
+    pub(crate) image: &'a ClusterImage,
+    /// For how long something takes.
+    pub(crate) now: Monotonic,
+    /// For people.
+    pub(crate) wall: Timestamp,
+}
+
+/// The pure rules of a coordinator, over the records of one partition. Only `replay` changes what is durable; what else it notes is lost
+/// when another broker takes over.
+pub(crate) trait Machine: Send + 'static {
+    /// What can be asked.
+    type Command: Send + Sync;
+    /// The answer.
+    type Reply: Send;
+    /// What is stored.
+    type Record: Send;
+
+    /// Empty.
+    fn new() -> Self;
+
+    /// Decides: records to be stored all together, and the reply, which may leave once they are.
+    ///
+    /// # Errors
+    /// What the rules say. Nothing is to be stored then.
+    fn decide(
+        &mut self,
+        command: &Self::Command,
+        moment: Moment<'_>,
+    ) -> Result<(Vec<Self::Record>, Self::Reply), Refusal>;
+
+    /// What is due though nobody asked.
+    fn expire(&mut self, moment: Moment<'_>) -> Vec<Self::Record>;
+
+    /// Takes in what is stored.
+    fn replay(&mut self, record: &Self::Record);
+
+    /// The whole log was taken in: whoever is waited for gets all of their time anew.
+    fn loaded(&mut self, now: Monotonic);
+
+    /// A record as the log holds it.
+    fn to_log(record: &Self::Record) -> KeyValue;
+
+    /// A record of the log.
+    ///
+    /// # Errors
+    /// Why it cannot be read; a later release may have written it.
+    fn from_log(key: &[u8], value: Option<&[u8]>) -> Result<Self::Record, String>;
+}

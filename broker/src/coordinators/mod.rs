@@ -1,0 +1,68 @@
+//! Coordinators: who is in a group and how far it has come. All of it stands in internal topics; whoever leads a partition of them
+//! coordinates what its records are about, so it moves to another broker like any other partition. In flow order:
+//! - [`topic`]: those topics, and which partition a key belongs to.
+//! - [`shards`]: which of their partitions this broker leads.
+//! - [`shard`]: drives the machine of one: decides, appends, answers once it is settled; [`loading`] reads its log first.
+//! - [`machine`]: what it needs of a machine; [`groups`]: the one for groups.
+//!
+//! Knows nothing of the rules, which are in `tidelog-coordination`, nor of who asks.
+
+mod groups;
+mod loading;
+mod machine;
+mod shard;
+mod shards;
+pub(crate) mod topic;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_coordination::groups::Groups;
+use tidelog_protocol::messages::Coordinated;
+use tokio::time::MissedTickBehavior;
+
+use crate::node::Node;
+use shards::Shards;
+
+/// How often what is due is looked for.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What this broker coordinates.
+pub struct Coordinators {
+    /// Consumer groups.
+    pub(crate) groups: Shards<Groups>,
+}
+
+impl fmt::Debug for Coordinators {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Coordinators")
+    }
+}
+
+impl Default for Coordinators {
+    fn default() -> Self {
+        Self { groups: Shards::new(Coordinated::Group) }
+    }
+}
+
+/// Keeps in step with what this broker leads, until its connections close.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut images = node.controllers.images();
+    loop {
+        tokio::select! {
+            () = node.connections_close.cancelled() => return,
+            changed = images.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let as_of = images.borrow_and_update().as_of();
+                node.registry.applied(as_of).await;
+            }
+            _ = tick.tick() => {}
+        }
+        node.coordinators.groups.keep_step(&node);
+    }
+}

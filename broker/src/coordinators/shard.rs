@@ -1,0 +1,257 @@
+//! Drives the machine of one partition while this broker leads it. A decision is appended, replayed at once, and its answer leaves when
+//! the high watermark has passed whatever it depends on: what a later leader would not know is never told. Where an append fails, the machine
+//! has seen what is not stored, and is thrown away. Knows nothing of the rules.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidelog_coordination::Refusal;
+use tidelog_protocol::messages::Acks;
+use tidelog_protocol::records::{BatchBuilder, BuildError, Compression, NO_HEADERS, ProduceLimits, validate_produce};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, WireError};
+use tidelog_replication::ProduceTerms;
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, info, warn};
+
+use super::loading;
+use super::machine::{Machine, Moment};
+use crate::clock;
+use crate::node::Node;
+use crate::partition::{Acked, Append, Handle};
+
+/// Bytes of the records of one decision: they are one batch, for a crash leaves a batch whole or not at all.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// When to ask again while the log is read.
+const RETRY_MS: u32 = 100;
+
+/// The coordinator of the keys of one partition, under one leadership.
+pub(crate) struct Shard<M: Machine> {
+    partition: Handle,
+    epoch: LeaderEpoch,
+    state: Mutex<State<M>>,
+    /// Counts what was replayed, for those who wait for something to change.
+    changes: watch::Sender<u64>,
+}
+
+enum State<M> {
+    Loading,
+    Ready {
+        machine: M,
+        /// Where the log ends that the machine has seen.
+        end: Offset,
+    },
+    /// The machine has seen what is not stored, or the log cannot be read.
+    Lost,
+}
+
+/// What an answer waits for.
+enum Wait {
+    /// The append that it led to.
+    Append(oneshot::Receiver<Result<Acked, WireError>>),
+    /// That what the machine had seen is settled.
+    Settled(Offset),
+}
+
+impl<M: Machine> Shard<M> {
+    /// Begins to read the log, up to where this leadership began.
+    pub(super) fn open(partition: Handle, epoch: LeaderEpoch) -> Arc<Self> {
+        let shard =
+            Arc::new(Self { partition, epoch, state: Mutex::new(State::Loading), changes: watch::Sender::new(0) });
+        let loading = shard.clone();
+        tokio::task::spawn_blocking(move || loading.load());
+        shard
+    }
+
+    pub(super) fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// True where another must take its place, though it may still lead.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(*self.state.lock(), State::Lost)
+    }
+
+    fn load(&self) {
+        // Nobody else appends to this topic: what is written now is all there is.
+        let end = self.partition.tail().borrow().log_end;
+        let loaded = loading::load::<M>(self.partition.reader(), end);
+        let (topic, partition) = (self.partition.topic(), self.partition.partition());
+        let mut state = self.state.lock();
+        *state = match loaded {
+            Ok(machine) => {
+                debug!(%topic, %partition, epoch = %self.epoch, %end, "coordinates");
+                State::Ready { machine, end }
+            }
+            Err(why) => {
+                warn!(%topic, %partition, why, "what is coordinated here cannot be read; it is tried again");
+                State::Lost
+            }
+        };
+        drop(state);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Decides on a command, and waits until the answer holds on all in-sync replicas.
+    ///
+    /// # Errors
+    /// What the rules say; NotCoordinator, CoordinatorLoading; why it could not be stored.
+    pub(crate) async fn ask(&self, node: &Node, command: &M::Command) -> Result<M::Reply, WireError> {
+        let (decided, wait) = {
+            let mut state = self.state.lock();
+            let State::Ready { machine, end } = &mut *state else { return Err(loading()) };
+            let image = node.controllers.image();
+            match machine.decide(command, moment(&image)) {
+                Ok((records, reply)) if records.is_empty() => (Ok(reply), Wait::Settled(*end)),
+                Ok((records, reply)) => (Ok(reply), Wait::Append(self.store(machine, end, &records)?)),
+                // It may rest on what is not settled yet, too.
+                Err(refusal) => (Err(refusal), Wait::Settled(*end)),
+            }
+        };
+        self.wait(wait).await?;
+        decided.map_err(Refusal::into)
+    }
+
+    /// Does what is due.
+    pub(super) fn expire(self: &Arc<Self>, node: &Node) {
+        let stored = {
+            let mut state = self.state.lock();
+            let State::Ready { machine, end } = &mut *state else { return };
+            let image = node.controllers.image();
+            let records = machine.expire(moment(&image));
+            if records.is_empty() {
+                return;
+            }
+            self.store(machine, end, &records)
+        };
+        match stored {
+            Ok(appended) => {
+                let shard = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = shard.wait(Wait::Append(appended)).await {
+                        debug!(%error, "what was due could not be stored");
+                    }
+                });
+            }
+            Err(error) => warn!(%error, "what is due cannot be stored"),
+        }
+    }
+
+    /// Looks at the machine again and again, as it changes, until `found` finds something that is settled.
+    ///
+    /// # Errors
+    /// NotCoordinator, CoordinatorLoading.
+    pub(crate) async fn watch<T>(&self, mut found: impl FnMut(&M) -> Option<T>) -> Result<T, WireError> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let seen = match &*self.state.lock() {
+                State::Ready { machine, end } => found(machine).map(|found| (found, *end)),
+                State::Loading => None,
+                State::Lost => return Err(loading()),
+            };
+            if let Some((found, end)) = seen {
+                self.wait(Wait::Settled(end)).await?;
+                return Ok(found);
+            }
+            let mut tail = self.partition.tail();
+            let moved = tail.wait_for(|tail| tail.ended.is_some() || !tail.leads || tail.leader_epoch != self.epoch);
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = moved => return Err(not_coordinator()),
+            }
+        }
+    }
+
+    /// Appends and replays, all of it or nothing. Under the lock of the state: what is appended stands in the order of the decisions.
+    fn store(
+        &self,
+        machine: &mut M,
+        end: &mut Offset,
+        records: &[M::Record],
+    ) -> Result<oneshot::Receiver<Result<Acked, WireError>>, WireError> {
+        let payload = to_batch::<M>(records)?;
+        let limits = ProduceLimits { batch_bytes_max: usize::MAX, ..ProduceLimits::default() };
+        let batches = validate_produce(payload, limits)
+            .map_err(|error| WireError::new(ErrorCode::Internal, format!("a coordinator's batch: {error}")))?;
+        let (answer, answered) = oneshot::channel();
+        let terms = ProduceTerms { leader_epoch: Some(self.epoch), acks: Acks::All, expected_log_end: Some(*end) };
+        let ticket = Box::new(move |result| {
+            // Whoever asked may be gone.
+            let _ = answer.send(result);
+        });
+        *end = end.plus(batches.records());
+        for record in records {
+            machine.replay(record);
+        }
+        self.partition.append(Append { batches, terms, deadline: None, ticket, lent: None });
+        self.changes.send_modify(|changes| *changes += 1);
+        Ok(answered)
+    }
+
+    async fn wait(&self, wait: Wait) -> Result<(), WireError> {
+        match wait {
+            Wait::Append(answered) => match answered.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(self.lose(error)),
+                Err(_) => {
+                    let sentence = "the partition went away; what became of the request is unknown";
+                    Err(self.lose(WireError::new(ErrorCode::Internal, sentence)))
+                }
+            },
+            Wait::Settled(end) => {
+                let mut tail = self.partition.tail();
+                let gone = |tail: &crate::partition::Tail| {
+                    tail.ended.is_some() || !tail.leads || tail.leader_epoch != self.epoch
+                };
+                match tail.wait_for(|tail| gone(tail) || tail.high_watermark >= end).await {
+                    Ok(tail) if !gone(&tail) => Ok(()),
+                    Ok(_) | Err(_) => Err(not_coordinator()),
+                }
+            }
+        }
+    }
+
+    /// The machine has seen what is not stored.
+    fn lose(&self, error: WireError) -> WireError {
+        let (topic, partition) = (self.partition.topic(), self.partition.partition());
+        info!(%topic, %partition, epoch = %self.epoch, %error, "what was coordinated here is read anew");
+        *self.state.lock() = State::Lost;
+        self.changes.send_modify(|changes| *changes += 1);
+        match error.code {
+            ErrorCode::NotLeader | ErrorCode::FencedEpoch | ErrorCode::UnknownEpoch | ErrorCode::LeadershipEnded => {
+                not_coordinator()
+            }
+            // An earlier append failed, so this one did not fit behind it.
+            ErrorCode::OffsetMismatch => loading(),
+            _ => error,
+        }
+    }
+}
+
+fn moment(image: &tidelog_coordination::ClusterImage) -> Moment<'_> {
+    Moment { image, now: clock::monotonic(), wall: clock::now() }
+}
+
+fn to_batch<M: Machine>(records: &[M::Record]) -> Result<Bytes, WireError> {
+    let failed = |error: BuildError| {
+        WireError::new(ErrorCode::TooLarge, format!("what is to be stored does not fit into a batch: {error}"))
+    };
+    let now = clock::now();
+    let mut builder = BatchBuilder::new(BATCH_BYTES);
+    for record in records {
+        let (key, value) = M::to_log(record);
+        builder.append(now, Some(&key), value.as_deref(), NO_HEADERS).map_err(failed)?;
+    }
+    builder.finish(Compression::None).map_err(failed)
+}
+
+pub(super) fn loading() -> WireError {
+    let sentence = "the coordinator is reading its state";
+    WireError { retry_after_ms: RETRY_MS, ..WireError::new(ErrorCode::CoordinatorLoading, sentence) }
+}
+
+pub(super) fn not_coordinator() -> WireError {
+    WireError::new(ErrorCode::NotCoordinator, "another broker coordinates this; ask which")
+}
