@@ -10,7 +10,6 @@ use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherHandle, FlusherOptions, OsDisk, PartitionDir, SpaceGuard, StorageError};
 use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId, WireError};
-use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -26,7 +25,7 @@ use crate::member::{Address, Member};
 use crate::metrics::Metrics;
 use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
-use crate::partition::{LeftoversError, Opening, Proposed, Registry, RegistryOptions, check_age};
+use crate::partition::{LeftoversError, Opening, Proposals, Registry, RegistryOptions, check_age};
 use crate::peer::{PeerIdentity, Peers};
 use crate::pulse::Pulse;
 use crate::quorum::{Beginning, Controllers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions};
@@ -127,7 +126,7 @@ struct Parts {
 /// What the replicas here want of the world outside.
 struct Replication {
     board: Arc<Board>,
-    proposed: mpsc::UnboundedReceiver<Proposed>,
+    proposals: Arc<Proposals>,
 }
 
 /// A cluster whose metadata is kept elsewhere in this process.
@@ -213,7 +212,7 @@ impl Broker {
         tokio::spawn(housekeeping::run(node.clone()));
         tokio::spawn(scrubber::run(node.clone()));
         tokio::spawn(coordinators::run(node.clone()));
-        replica::start(&node, &replication.board, replication.proposed);
+        replica::start(&node, &replication.board, replication.proposals);
         if keeps_lease {
             // No heartbeat before: the lease of the last registration is not this start's.
             match registered {
@@ -378,7 +377,7 @@ fn assemble(
     let cluster_id = parts.data.format().cluster;
     let metrics = Arc::new(Metrics::new());
     let board = Arc::<Board>::default();
-    let (proposals, proposed) = mpsc::unbounded_channel();
+    let proposals = Arc::<Proposals>::default();
     let Notes { watermarks, closed_cleanly } = parts.notes;
     let opening = Opening {
         data: parts.data.clone(),
@@ -389,7 +388,7 @@ fn assemble(
         lease: lease.clone(),
         watermarks: watermarks.clone(),
         upstream: board.clone(),
-        proposals,
+        proposals: proposals.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
     let registry = Registry::new(RegistryOptions { broker: member.broker, opening, metrics: metrics.clone() });
@@ -415,7 +414,7 @@ fn assemble(
         tasks: TaskTracker::new(),
         config,
     });
-    (node, Replication { board, proposed })
+    (node, Replication { board, proposals })
 }
 
 #[cfg(test)]

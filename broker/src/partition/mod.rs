@@ -32,7 +32,7 @@ pub use cursor::{Cursor, Fetched, Serves};
 pub use handle::Handle;
 pub use leftovers::{LeftoversError, check_age};
 pub use opening::Opening;
-pub use proposal::Proposed;
+pub use proposal::{Proposals, Proposed};
 pub use registry::{Registry, RegistryOptions};
 pub use replica_cursor::{Pushed, ReplicaCursor};
 pub use tail::Tail;

@@ -13,7 +13,7 @@ use tidelog_log::{
 use tidelog_protocol::{LeaderEpoch, Offset, PartitionId, TopicName};
 use tidelog_replication::{EpochHistory, PartitionOffsets};
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::assignment::{Assignment, Member};
@@ -21,7 +21,7 @@ use super::command::Command;
 use super::handle::{self, Handle, WeakHandle};
 use super::leftovers;
 use super::owner::{self, Owner};
-use super::proposal::Proposed;
+use super::proposal::Proposals;
 use super::replica_cursor::Followers;
 use super::upstream::{Replica, Upstream};
 use crate::lease::Lease;
@@ -85,7 +85,7 @@ pub struct Opening {
     /// The way to leaders elsewhere.
     pub upstream: Arc<dyn Upstream>,
     /// Where in-sync sets are proposed.
-    pub proposals: mpsc::UnboundedSender<Proposed>,
+    pub proposals: Arc<Proposals>,
     /// Where an owner runs that nobody else runs.
     pub runtime: runtime::Handle,
 }

@@ -10,12 +10,12 @@ use tidelog_coordination::TopicConfig;
 use tidelog_log::{Complaint, Log, SpaceGuard};
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, Timestamp, WireError};
 use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Leadership, PartitionOffsets};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::assignment::{Assignment, Part};
 use super::command::Command;
-use super::proposal::Proposed;
+use super::proposal::Proposals;
 use super::refusals;
 use super::replica_cursor::Followers;
 use super::tail::Tail;
@@ -39,7 +39,7 @@ pub(super) struct Parts {
     pub(super) tail: watch::Sender<Tail>,
     pub(super) followers: Followers,
     pub(super) upstream: Arc<dyn Upstream>,
-    pub(super) proposals: mpsc::UnboundedSender<Proposed>,
+    pub(super) proposals: Arc<Proposals>,
     pub(super) space: Arc<SpaceGuard>,
     pub(super) topic_metrics: TopicMetrics,
     pub(super) metrics: Arc<Metrics>,
@@ -74,7 +74,7 @@ pub(super) struct Owner {
     tail: watch::Sender<Tail>,
     followers: Followers,
     upstream: Arc<dyn Upstream>,
-    proposals: mpsc::UnboundedSender<Proposed>,
+    proposals: Arc<Proposals>,
     /// Why nothing is done any more: closed, deleted, or the disk failed.
     ended: Option<WireError>,
     failure: String,

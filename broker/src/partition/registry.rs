@@ -209,8 +209,7 @@ impl Registry {
                 let replica = Replica { topic_id: *topic_id, partition: PartitionId(index as u32) };
                 let (leader_epoch, partition_epoch) = (*epoch, membership.partition_epoch);
                 let proposal = InSyncProposal { leader_epoch, partition_epoch, in_sync };
-                // Where nobody listens the broker shuts down.
-                let _ = self.options.opening.proposals.send(Proposed { replica, proposal });
+                self.options.opening.proposals.ask(Proposed { replica, proposal });
             }
         }
     }

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use tidelog_protocol::BrokerEpoch;
 use tidelog_protocol::messages::{AlterInSyncRequest, InSyncChange, InSyncReplica};
 use tidelog_replication::InSyncMember;
-use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::change::settle;
 use crate::node::Node;
-use crate::partition::{self, Proposed};
+use crate::partition::{self, Proposals, Proposed};
 
 /// Most proposals in one request.
 const TOGETHER_MAX: usize = 1_000;
@@ -20,15 +19,13 @@ const TOGETHER_MAX: usize = 1_000;
 /// How long the controller is waited for: the leader then asks again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Carries proposals until nobody proposes any more.
-pub(super) async fn carry(node: Arc<Node>, mut proposed: mpsc::UnboundedReceiver<Proposed>) {
-    let mut batch = Vec::new();
+/// Carries proposals until the broker's connections close.
+pub(super) async fn carry(node: Arc<Node>, proposals: Arc<Proposals>) {
     loop {
         tokio::select! {
             () = node.connections_close.cancelled() => return,
-            count = proposed.recv_many(&mut batch, TOGETHER_MAX) => if count == 0 { return },
+            batch = proposals.take(TOGETHER_MAX) => propose(&node, batch).await,
         }
-        propose(&node, std::mem::take(&mut batch)).await;
     }
 }
 

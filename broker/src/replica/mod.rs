@@ -19,17 +19,15 @@ mod ticks;
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use crate::node::Node;
-use crate::partition::Proposed;
+use crate::partition::Proposals;
 
 pub(crate) use board::Board;
 pub(crate) use repair::repair_all;
 
 /// Does all of it until the broker's connections close.
-pub(crate) fn start(node: &Arc<Node>, board: &Arc<Board>, proposed: mpsc::UnboundedReceiver<Proposed>) {
+pub(crate) fn start(node: &Arc<Node>, board: &Arc<Board>, proposals: Arc<Proposals>) {
     tokio::spawn(pursuit::follow_leaders(node.clone(), board.clone()));
-    tokio::spawn(in_sync::carry(node.clone(), proposed));
+    tokio::spawn(in_sync::carry(node.clone(), proposals));
     tokio::spawn(ticks::run(node.clone()));
 }

@@ -170,8 +170,7 @@ impl Owner {
             (failed.ticket.ticket)(Err(error));
         }
         if let Some(proposal) = self.effects.alter_in_sync.take() {
-            // Where nobody listens the broker shuts down.
-            let _ = self.proposals.send(Proposed { replica: self.replica, proposal });
+            self.proposals.ask(Proposed { replica: self.replica, proposal });
         }
         self.effects.clear();
         let Role::Leads(leader) = &self.role else {
