@@ -107,7 +107,6 @@ fn look_after(node: &Node, damage: &mut Damage) {
     if node.registry.has_waiting() {
         node.registry.apply(&node.controllers.image());
     }
-    node.registry.resign_unopened();
     note_watermarks(node);
     let now = clock::now();
     let mut corrupt = 0;

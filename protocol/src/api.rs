@@ -183,6 +183,8 @@ api_table! {
         60 EpochEnd(EpochEndRequest => EpochEndResponse);
         /// Opens a stream from a leader to a follower.
         61 ReplicaSubscribe(ReplicaSubscribeRequest => ReplicaSubscribeResponse);
+        /// A broker does not hold replicas whole that it should; between brokers.
+        64 ReportReplicas(ReportReplicasRequest => ReportReplicasResponse);
         /// Asks for a vote in the metadata quorum.
         80 RaftVote(RaftVoteRequest => RaftVoteResponse);
         /// Entries of the metadata log.

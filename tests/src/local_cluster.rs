@@ -24,6 +24,7 @@ use tokio::runtime::Runtime;
 
 use crate::loopback;
 use crate::patience::wait_for;
+use crate::stalling_disk::StallingDisk;
 
 /// The cluster.
 pub struct LocalCluster {
@@ -38,6 +39,7 @@ struct Member {
     running: Option<(Broker, Runtime)>,
     listen: SocketAddr,
     link: Link,
+    disk: StallingDisk,
 }
 
 /// The way that the other brokers have to one of them; clients that dial it directly do not take it.
@@ -64,7 +66,7 @@ impl LocalCluster {
         let metadata = SharedMetadata { cluster, controllers };
         let member = |_| {
             let link = runtime.block_on(Link::open());
-            Member { running: None, listen: loopback::fresh(), link }
+            Member { running: None, listen: loopback::fresh(), link, disk: StallingDisk::default() }
         };
         let members = (0..brokers).map(member).collect();
         let mut cluster = Self { folder, metadata, runtime, members };
@@ -92,7 +94,7 @@ impl LocalCluster {
             ..Config::default()
         };
         let runtime = runtime();
-        let started = Broker::start_within(config, Arc::new(OsDisk), Some(self.metadata.clone()));
+        let started = Broker::start_within(config, Arc::new(member.disk.clone()), Some(self.metadata.clone()));
         let broker = runtime.block_on(started).unwrap();
         *member.link.target.lock().unwrap() = broker.address();
         member.running = Some((broker, runtime));
@@ -121,6 +123,12 @@ impl LocalCluster {
     #[must_use]
     pub fn data(&self, id: u32) -> PathBuf {
         self.folder.path().join(format!("broker-{id}"))
+    }
+
+    /// The disk of a broker.
+    #[must_use]
+    pub fn disk(&self, id: u32) -> &StallingDisk {
+        &self.members[id as usize - 1].disk
     }
 
     /// Nothing passes between a broker and those that dial it as the metadata says.

@@ -328,38 +328,6 @@ fn rot_on_a_replica_is_found_never_served_and_mended_from_another() {
 }
 
 #[test]
-fn a_replica_whose_folder_is_gone_takes_nobody_elses_records_with_it() {
-    let mut cluster = LocalCluster::start(3);
-    let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "1")]);
-    let (leader, _) = cluster.leader(TOPIC);
-    for number in 0..20 {
-        produce(&cluster, leader, topic_id, number);
-    }
-    // What is settled is noted as a broker starts and now and then.
-    let noted = cluster.data(leader).join("high-watermarks");
-    wait_for("the watermark to be noted", || {
-        std::fs::read(&noted).ok().filter(|bytes| bytes.ends_with(&20u64.to_be_bytes())).map(drop)
-    });
-    let others: Vec<u32> = (1..=3).filter(|id| *id != leader).collect();
-    for id in &others {
-        cluster.kill(*id);
-        cluster.fence(*id);
-    }
-    cluster.kill(leader);
-    std::fs::remove_dir_all(cluster.data(leader).join(format!("{TOPIC}-0"))).unwrap();
-    cluster.start_broker(leader);
-    // It alone is known to be complete, so nobody else leads; but with an empty log it does not, either.
-    let refused = on_its_own(async {
-        let mut connection = RawConnection::introduced(cluster.address(leader)).await;
-        let batch = batch(&[&value(20)], Compression::None);
-        connection.call(&produce_request(topic_id, Acks::All), &batch).await.unwrap_err()
-    });
-    assert!(refused.code == ErrorCode::OutOfService && refused.message.contains("is gone"), "{refused}");
-    cluster.start_broker(others[0]);
-    assert_eq!(described(&cluster, others[0]).log_end, Offset(20), "what is there stays there");
-}
-
-#[test]
 fn nobody_but_a_follower_itself_says_how_far_it_is() {
     let cluster = LocalCluster::start(3);
     let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "2")]);
@@ -382,23 +350,4 @@ fn nobody_but_a_follower_itself_says_how_far_it_is() {
         let last_words = forger.last_words().await;
         assert!(last_words.contains("itself says how far it is"), "{last_words}");
     });
-}
-
-#[test]
-fn a_leader_that_cannot_open_a_partition_gives_the_lead_to_one_that_can() {
-    let cluster = LocalCluster::start(3);
-    // Whichever of them it is to lead: something is in the way of all of them on broker 1.
-    let names: Vec<String> = (0..3).map(|number| format!("blocked-{number}")).collect();
-    for name in &names {
-        std::fs::write(cluster.data(1).join(format!("{name}-0")), b"in the way").unwrap();
-    }
-    let led_first = names.iter().filter(|name| {
-        cluster.create_topic(name, &[]);
-        // Read at once: it is given away within a moment.
-        cluster.partition(name).replicas[0] == BrokerId(1)
-    });
-    assert!(led_first.count() > 0, "three topics are spread over three brokers");
-    for name in &names {
-        wait_for("another to lead", || (cluster.partition(name).leader? != BrokerId(1)).then_some(()));
-    }
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tidelog_protocol::messages::ConfigEntry;
+use tidelog_protocol::messages::{ConfigEntry, ReplicaHolding};
 use tidelog_protocol::{
     BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, IncarnationId, LeaderEpoch, PartitionEpoch, PartitionId,
     TopicId, WireError,
@@ -52,6 +52,8 @@ pub enum Command {
     ShutDownBroker(Registration),
     /// A leader changes who is in sync with it.
     AlterInSync(AlterInSync),
+    /// A broker does not hold replicas whole that it should.
+    ReportReplicas(HeldReplicas),
     /// A broker is gone for good.
     RemoveBroker {
         /// The broker.
@@ -181,8 +183,31 @@ pub struct AlterPartition {
     /// The state that the change was made from.
     pub partition_epoch: PartitionEpoch,
     /// All that shall be in sync, each with the registration under which it caught up. For replicas that are in sync already the
-    /// epoch is not looked at: a leader may not have heard of them yet.
+    /// epoch is not looked at: a leader may not have heard of them yet. Without the leader, who gives up: some of those that are in sync
+    /// already, or none where it knows of none.
     pub in_sync: Vec<Registration>,
+}
+
+/// What a broker holds of replicas that are not whole, of many partitions at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldReplicas {
+    /// The broker.
+    pub holder: Registration,
+    /// One for each partition.
+    pub replicas: Vec<HeldReplica>,
+}
+
+/// What a broker holds of one replica that is not whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeldReplica {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The state that counts on it.
+    pub partition_epoch: PartitionEpoch,
+    /// What there is of it.
+    pub holds: ReplicaHolding,
 }
 
 /// What the controller answers to an accepted command: nothing has changed until the records are stored and replayed, and only
@@ -244,6 +269,11 @@ pub enum Reply {
     InSyncAltered {
         /// One for each partition asked for.
         partitions: Vec<Result<PartitionState, Refusal>>,
+    },
+    /// Nobody counts on those replicas, in the order of the request; or why a report was refused.
+    ReplicasReported {
+        /// One for each replica.
+        replicas: Vec<Result<(), Refusal>>,
     },
     /// The replicas move.
     Reassigned {

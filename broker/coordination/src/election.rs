@@ -70,6 +70,8 @@ pub(crate) enum Departure {
     TailLost,
     /// Nothing: another disk.
     Emptied,
+    /// Nothing that its broker can read, at least until that registers anew.
+    Unreadable,
 }
 
 /// A change of one partition in the making. [`Seating::finish`] gives the new state, if there is one.
@@ -125,8 +127,16 @@ impl<'a> Seating<'a> {
                 self.next.in_sync = vec![heir];
             }
             (None, Departure::Emptied) => remove(&mut self.next.in_sync, broker),
-            (None, _) => {}
+            // Its seat is kept: its folder may be put back, and nobody else is known to be complete.
+            (None, Departure::Unreadable) => self.next.unreadable = Some(broker),
+            (None, Departure::Complete | Departure::TailLost) => {}
         }
+    }
+
+    /// `broker` begins anew, and may be able to read what it could not.
+    pub(crate) fn look_again(mut self, broker: BrokerId) -> Self {
+        self.next.unreadable = self.next.unreadable.filter(|unreadable| *unreadable != broker);
+        self
     }
 
     /// Another set is in sync. Who leaves it is eligible where the set is below the minimum.
@@ -161,7 +171,7 @@ impl<'a> Seating<'a> {
 
     /// Gives the lead to the preferred replica, where that is in sync and can lead.
     pub(crate) fn prefer(mut self) -> Self {
-        let able = |broker: &BrokerId| self.next.in_sync.contains(broker) && self.live.is_live(*broker);
+        let able = |broker: &BrokerId| self.next.in_sync.contains(broker) && self.is_able(*broker);
         if let Some(preferred) = self.next.preferred().filter(able)
             && self.next.leader != Some(preferred)
         {
@@ -174,6 +184,7 @@ impl<'a> Seating<'a> {
     pub(crate) fn force(mut self, broker: BrokerId) -> Self {
         self.next.in_sync = vec![broker];
         self.next.eligible.clear();
+        self.next.unreadable = None;
         self.next.leader = Some(broker);
         self.next.unclean_epoch = Some(LeaderEpoch(self.held.leader_epoch.0 + 1));
         self.ended = true;
@@ -202,6 +213,7 @@ impl<'a> Seating<'a> {
             self.next.eligible.clear();
         }
         let Self { held, mut next, ended, .. } = self;
+        next.unreadable = next.unreadable.filter(|broker| next.in_sync == [*broker]);
         let order = |replicas: &[BrokerId], list: &mut Vec<BrokerId>| {
             list.sort_by_key(|broker| replicas.iter().position(|replica| replica == broker));
         };
@@ -240,9 +252,13 @@ impl<'a> Seating<'a> {
     }
 
     fn candidate(&self) -> Option<BrokerId> {
-        let live =
-            |list: &[BrokerId]| self.next.replicas.iter().copied().find(|b| list.contains(b) && self.live.is_live(*b));
-        live(&self.next.in_sync).or_else(|| live(&self.next.eligible))
+        let able =
+            |list: &[BrokerId]| self.next.replicas.iter().copied().find(|b| list.contains(b) && self.is_able(*b));
+        able(&self.next.in_sync).or_else(|| able(&self.next.eligible))
+    }
+
+    fn is_able(&self, broker: BrokerId) -> bool {
+        self.live.is_live(broker) && self.next.unreadable != Some(broker)
     }
 
     fn lead_by(&mut self, leader: BrokerId) {

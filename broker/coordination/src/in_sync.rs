@@ -13,6 +13,7 @@ use crate::election::{Departure, Liveness, Seating};
 use crate::image::{ClusterImage, TopicImage};
 use crate::records::{MetadataRecord, PartitionChanged, PartitionState};
 use crate::registration::registered;
+use crate::topics::partition_of;
 
 /// Decides on each partition by itself: what one is refused does not stop the others.
 pub(crate) fn alter(image: &ClusterImage, asked: &AlterInSync) -> Result<Decided, Refusal> {
@@ -44,12 +45,7 @@ fn alter_one(
     change: &AlterPartition,
 ) -> Result<(Option<MetadataRecord>, PartitionState), Refusal> {
     let AlterPartition { topic_id, partition, .. } = *change;
-    let topic = image.topic(topic_id).ok_or_else(|| {
-        Refusal::new(ErrorCode::UnknownTopic, format!("there is no topic of id {topic_id}; it may have been deleted"))
-    })?;
-    let held = topic.partition(partition).ok_or_else(|| {
-        Refusal::new(ErrorCode::UnknownPartition, format!("topic '{}' has no partition {partition}", topic.name))
-    })?;
+    let (topic, held) = partition_of(image, topic_id, partition)?;
     check_leadership(topic, held, leader, change)?;
     let asked: BTreeSet<BrokerId> = change.in_sync.iter().map(|replica| replica.broker_id).collect();
     if asked == held.in_sync.iter().copied().collect() {
@@ -68,8 +64,8 @@ fn alter_one(
         );
         return Err(Refusal::new(ErrorCode::PartitionChanged, message));
     }
-    if !asked.contains(&leader) && !asked.is_empty() && asked.iter().all(|broker| held.in_sync.contains(broker)) {
-        return Ok(resign(image, topic, held, (leader, change)));
+    if !asked.contains(&leader) && asked.iter().all(|broker| held.in_sync.contains(broker)) {
+        return resign(image, topic, held, (leader, change));
     }
     if asked.len() < change.in_sync.len() || !asked.contains(&leader) {
         let message =
@@ -89,18 +85,23 @@ fn alter_one(
     Ok((record, state.unwrap_or_else(|| held.clone())))
 }
 
-/// The leader leaves: its log is broken, and nobody knows what of it would be read back.
+/// The leader leaves: its log is broken, and nobody knows what of it would be read back. Who else is in sync leads, or else who is eligible;
+/// that the leader knows of neither says nothing.
 fn resign(
     image: &ClusterImage,
     topic: &TopicImage,
     held: &PartitionState,
     (leader, change): (BrokerId, &AlterPartition),
-) -> (Option<MetadataRecord>, PartitionState) {
+) -> Result<(Option<MetadataRecord>, PartitionState), Refusal> {
     let AlterPartition { topic_id, partition, .. } = *change;
+    if held.in_sync == [leader] && held.eligible.is_empty() {
+        let message = format!("no replica of '{}'-{partition} but that of broker {leader} is complete", topic.name);
+        return Err(Refusal::new(ErrorCode::IneligibleReplica, message));
+    }
     let seating = Seating::new(held, topic.config.min_in_sync_replicas, Liveness::of(image));
     let state = seating.leave(leader, Departure::TailLost).elect().finish();
     let record = state.clone().map(|state| PartitionChanged { topic_id, partition, state }.into());
-    (record, state.unwrap_or_else(|| held.clone()))
+    Ok((record, state.unwrap_or_else(|| held.clone())))
 }
 
 fn check_leadership(

@@ -33,6 +33,9 @@ pub(crate) fn prefer(image: &ClusterImage, topic: &str, partition: PartitionId) 
     };
     let live = Liveness::of(image);
     let why = match (held.in_sync.contains(&preferred), live.is_live(preferred)) {
+        (true, true) if held.unreadable == Some(preferred) => {
+            "cannot read its replica: put it right, and start it again"
+        }
         (true, true) => {
             let seating = Seating::new(held, topic.config.min_in_sync_replicas, live).prefer();
             let change = |state| PartitionChanged { topic_id: topic.id, partition, state }.into();

@@ -8,7 +8,7 @@
 //! - [`topic_config`]: the one table of topic configuration keys, and [`nearest`] for names that were misspelt.
 //! - `registration`: brokers start, lose their lease, come back, shut down, are removed.
 //! - [`leases`]: which brokers were heard of lately.
-//! - `in_sync`: a leader changes who is in sync with it.
+//! - `in_sync`: a leader changes who is in sync with it; `holdings`: a broker does not hold what it is counted on for.
 //! - `election`: who leads a partition and who counts as in sync, when brokers come and go.
 //! - `changes`: one such change to many partitions.
 //! - `leadership`: elections that somebody asks for.
@@ -30,6 +30,7 @@ pub mod controller;
 pub mod description;
 mod election;
 pub mod groups;
+mod holdings;
 pub mod image;
 mod in_sync;
 mod leadership;

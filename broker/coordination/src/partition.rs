@@ -21,6 +21,7 @@ impl PartitionState {
             removing: Vec::new(),
             last_leader: None,
             unclean_epoch: None,
+            unreadable: None,
         }
     }
 
@@ -50,13 +51,15 @@ impl PartitionState {
     /// # Panics
     /// Where the state cannot be: a bug of ours.
     pub(crate) fn assert_sound(&self) {
-        let Self { replicas, in_sync, eligible, adding, removing, .. } = self;
+        let Self { replicas, in_sync, eligible, adding, removing, leader, unreadable, .. } = self;
         let all_replicas = |list: &[BrokerId]| list.iter().all(|broker| replicas.contains(broker));
         assert!(!replicas.is_empty(), "a partition has a replica: {self:?}");
         assert!(all_replicas(in_sync), "in-sync replicas are replicas: {self:?}");
         assert!(all_replicas(eligible), "eligible replicas are replicas: {self:?}");
         assert!(all_replicas(adding) && all_replicas(removing), "what is added or removed is a replica: {self:?}");
-        assert!(self.leader.is_none_or(|leader| in_sync.contains(&leader)), "a leader is in sync: {self:?}");
+        assert!(leader.is_none_or(|leader| in_sync.contains(&leader)), "a leader is in sync: {self:?}");
+        let is_last = |broker: BrokerId| *in_sync == [broker] && leader.is_none();
+        assert!(unreadable.is_none_or(is_last), "who cannot read the only replica in sync does not lead: {self:?}");
         assert!(!eligible.iter().any(|broker| in_sync.contains(broker)), "eligible replicas are not in sync: {self:?}");
         assert!(!adding.iter().any(|broker| removing.contains(broker)), "nothing is added and removed: {self:?}");
         for list in [replicas, in_sync, eligible, adding, removing] {

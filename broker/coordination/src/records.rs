@@ -27,7 +27,7 @@ message! {
 
 impl FeatureLevel {
     /// The newest level that this code understands.
-    pub const NEWEST: u16 = 2;
+    pub const NEWEST: u16 = 3;
 }
 
 message! {
@@ -178,6 +178,8 @@ message! {
         2 last_leader: Option<BrokerId>,
         /// The leadership that the last unclean election began: an operator ordered it, and records may be lost at its start.
         2 unclean_epoch: Option<LeaderEpoch>,
+        /// The only replica in sync, where its broker has nothing that it can read: nobody leads until that broker registers anew.
+        3 unreadable: Option<BrokerId>,
     }
 }
 
@@ -357,9 +359,9 @@ record_table! {
     /// [`TopicConfigured`].
     12 TopicConfigured newest 1;
     /// [`PartitionCreated`].
-    20 PartitionCreated newest 2;
+    20 PartitionCreated newest 3;
     /// [`PartitionChanged`].
-    21 PartitionChanged newest 2;
+    21 PartitionChanged newest 3;
     /// [`ControllerEpochBegun`].
     30 ControllerEpochBegun newest 2;
 }
@@ -391,7 +393,10 @@ impl Form for BrokerRegistered {
 
 impl Form for PartitionState {
     fn version(&self) -> u16 {
-        let Self { eligible, adding, removing, last_leader, unclean_epoch, .. } = self;
+        let Self { eligible, adding, removing, last_leader, unclean_epoch, unreadable, .. } = self;
+        if unreadable.is_some() {
+            return 3;
+        }
         let lists = [eligible, adding, removing];
         let plain = lists.iter().all(|list| list.is_empty()) && last_leader.is_none() && unclean_epoch.is_none();
         if plain { 1 } else { 2 }

@@ -48,7 +48,7 @@ pub(crate) fn register(image: &ClusterImage, register: &RegisterBroker) -> Resul
     let live = Liveness::with(image, broker_id, standing);
     records.extend(everywhere(image, live, held_by(broker_id), |topic, seating| {
         let departure = departure(known, register, topic.config.durability);
-        seating.leave(broker_id, departure).elect()
+        seating.look_again(broker_id).leave(broker_id, departure).elect()
     }));
     Ok((records, Reply::BrokerRegistered { epoch }))
 }

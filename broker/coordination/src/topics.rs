@@ -117,6 +117,21 @@ pub(crate) fn partition_named<'a>(
     Ok((topic, state))
 }
 
+/// A partition, by the identity of its topic.
+pub(crate) fn partition_of(
+    image: &ClusterImage,
+    topic_id: TopicId,
+    partition: PartitionId,
+) -> Result<(&Arc<TopicImage>, &PartitionState), Refusal> {
+    let topic = image.topic(topic_id).ok_or_else(|| {
+        Refusal::new(ErrorCode::UnknownTopic, format!("there is no topic of id {topic_id}; it may have been deleted"))
+    })?;
+    let state = topic.partition(partition).ok_or_else(|| {
+        Refusal::new(ErrorCode::UnknownPartition, format!("topic '{}' has no partition {partition}", topic.name))
+    })?;
+    Ok((topic, state))
+}
+
 fn no_topic(name: &str) -> Refusal {
     match TopicName::new(name) {
         Ok(name) => Refusal::new(ErrorCode::UnknownTopic, format!("there is no topic '{name}'")),

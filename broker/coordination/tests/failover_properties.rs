@@ -1,5 +1,5 @@
 //! Random brokers that come, go, crash and are wiped, and random leaders and operators, against named invariants:
-//! NoAckedRecordLost, LeaderIsInSync, InSyncAreReplicas, MonotonicEpochs, CleanElection, LastInSyncStays, OnlyLiveLead, FencedOnlyAsTheLast,
+//! NoAckedRecordLost, OnlyReadableLead, LeaderIsInSync, InSyncAreReplicas, MonotonicEpochs, CleanElection, LastInSyncStays, OnlyLiveLead, FencedOnlyAsTheLast,
 //! CopyThenSwitch, ReplayGivesTheSameImage, SnapshotGivesTheSameImage.
 
 mod cluster;
@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 
 use cluster::{Cluster, Folder};
 use proptest::prelude::*;
-use tidelog_coordination::command::{Assignment, Command};
+use tidelog_coordination::command::{Assignment, Command, HeldReplica, HeldReplicas};
 use tidelog_coordination::records::{MetadataRecord, PartitionState};
 use tidelog_coordination::{ClusterImage, Controller};
+use tidelog_protocol::messages::ReplicaHolding::{self, Nothing, Short, Unreadable};
 use tidelog_protocol::{BrokerId, Durability, MetadataIndex, PartitionId};
 
 const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
@@ -32,6 +33,8 @@ enum Event {
     Balance(u32),
     Prefer,
     Force { topic: usize, broker: u32 },
+    Resign(usize),
+    Report { topic: usize, broker: u32, holds: ReplicaHolding },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -57,6 +60,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..4u32).prop_map(Event::Balance),
         1 => Just(Event::Prefer),
         1 => (topic(), broker()).prop_map(|(topic, broker)| Event::Force { topic, broker }),
+        1 => topic().prop_map(Event::Resign),
+        2 => (topic(), broker(), proptest::sample::select(vec![Nothing, Unreadable, Short]))
+            .prop_map(|(topic, broker, holds)| Event::Report { topic, broker, holds }),
     ]
 }
 
@@ -115,6 +121,20 @@ fn happen(cluster: &mut Cluster, event: &Event, serial: u8) -> Licence {
             let (topic, partition, broker_id) = (TOPICS[*topic].into(), PartitionId(0), id(*broker));
             Command::ElectUnclean { topic, partition, broker_id }
         }
+        Event::Resign(topic) => {
+            let led = cluster.controller.image().topic_named(TOPICS[*topic]).map(|topic| topic.partitions[0].leader);
+            if led.flatten().is_some() {
+                let _ = cluster.alter(TOPICS[*topic], &[]);
+            }
+            return Licence::Nothing;
+        }
+        Event::Report { topic, broker, holds } => {
+            let Some(topic) = cluster.controller.image().topic_named(TOPICS[*topic]) else { return Licence::Nothing };
+            let (topic_id, partition_epoch) = (topic.id, topic.partitions[0].partition_epoch);
+            let replica = HeldReplica { topic_id, partition: PartitionId(0), partition_epoch, holds: *holds };
+            let holder = cluster.registration(*broker);
+            Command::ReportReplicas(HeldReplicas { holder, replicas: vec![replica] })
+        }
         Event::Minimum { topic, minimum } => Command::AlterTopic {
             name: TOPICS[*topic].into(),
             set: cluster::entries(&[("min.insync.replicas", &minimum.to_string())]),
@@ -157,7 +177,10 @@ fn sound(image: &ClusterImage, name: &str, state: &PartitionState) {
         assert_eq!(state.last_leader, None);
     } else {
         assert!(state.in_sync.len() <= 1, "FencedOnlyAsTheLast: {name} {state:?}");
-        assert!(state.in_sync.iter().all(|broker| !image.broker(*broker).is_some_and(|known| known.is_live())));
+        let able = |broker: &BrokerId| {
+            state.unreadable != Some(*broker) && image.broker(*broker).is_some_and(|known| known.is_live())
+        };
+        assert!(!state.in_sync.iter().any(able), "{name} {state:?}");
         assert!(!state.eligible.iter().any(|broker| image.broker(*broker).is_some_and(|known| known.is_live())));
     }
     assert!(state.in_sync.iter().all(|broker| state.replicas.contains(broker)), "InSyncAreReplicas: {name} {state:?}");
@@ -185,6 +208,36 @@ fn follows(name: &str, before: &PartitionState, after: &PartitionState, licence:
 /// acknowledges a record at once, and nobody outside the set gets it; a crash loses what was only written.
 #[derive(Default)]
 struct Lacking(BTreeSet<(String, BrokerId)>);
+
+/// Which brokers have nothing of a partition that nobody else is known to have, until they register anew: their folder may be put back.
+#[derive(Default)]
+struct Lost(BTreeSet<(String, BrokerId)>);
+
+impl Lost {
+    /// A broker has less of a partition than it should.
+    fn report(
+        &mut self,
+        image: &ClusterImage,
+        lacking: &mut Lacking,
+        (topic, broker): (&str, BrokerId),
+        holds: ReplicaHolding,
+    ) {
+        let Some(state) = image.topic_named(topic).map(|topic| &topic.partitions[0]) else { return };
+        let name = format!("{topic}-0");
+        if state.in_sync.iter().chain(&state.eligible).any(|other| *other != broker) {
+            lacking.0.insert((name, broker));
+        } else if holds != Short {
+            self.0.insert((name, broker));
+        }
+    }
+
+    fn check(&self, image: &ClusterImage) {
+        for (name, state) in partitions(image) {
+            let lost = |broker| self.0.contains(&(name.clone(), broker));
+            assert!(!state.leader.is_some_and(lost), "OnlyReadableLead: {name} {state:?}");
+        }
+    }
+}
 
 impl Lacking {
     /// A broker starts with less than it had, as far as it was the only one to have it: then it is lost, and nobody lacks it.
@@ -239,7 +292,7 @@ proptest! {
         for (topic, replicas) in TOPICS.iter().take(2).zip([1, 3]) {
             let _ = cluster.create(topic, |topic| topic.replication_factor = replicas);
         }
-        let mut lacking = Lacking::default();
+        let (mut lacking, mut lost) = (Lacking::default(), Lost::default());
         for (serial, event) in (10..).zip(&events) {
             let before = cluster.controller.clone();
             let registered = before.image().last_broker_epoch();
@@ -249,7 +302,17 @@ proptest! {
                 && image.last_broker_epoch() > registered
             {
                 lacking.lose(before.image(), BrokerId(*broker), *folder);
+                lost.0.retain(|(_, other)| *other != BrokerId(*broker));
             }
+            if let Event::Report { topic, broker, holds } = event
+                && before.image().broker(BrokerId(*broker)).is_some()
+            {
+                lost.report(before.image(), &mut lacking, (TOPICS[*topic], BrokerId(*broker)), *holds);
+            }
+            if let (Event::Force { topic, .. }, true) = (event, image.as_of() > before.image().as_of()) {
+                lost.0.retain(|(name, _)| *name != format!("{}-0", TOPICS[*topic]));
+            }
+            lost.check(image);
             lacking.check(image, before.image(), licence);
             for (name, state) in partitions(image) {
                 sound(image, &name, &state);

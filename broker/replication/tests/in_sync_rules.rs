@@ -348,5 +348,6 @@ fn a_leader_whose_log_broke_asks_the_others_in_sync_to_lead() {
     assert_eq!(in_sync.iter().map(|member| member.broker).collect::<Vec<_>>(), [B]);
     let mut alone = Partition::written(&[A]);
     alone.leader.poisoned(&mut alone.effects);
-    assert_eq!(alone.leader.resignation(), None, "nobody else is complete");
+    let resignation = alone.leader.resignation().unwrap();
+    assert_eq!(resignation.in_sync, [], "it knows of nobody; who is eligible the controller knows");
 }

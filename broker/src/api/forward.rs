@@ -7,6 +7,7 @@ use tidelog_protocol::messages::{
     AlterInSyncRequest, AlterTopicRequest, BalanceRequest, CreatePartitionsRequest, CreateTopicRequest,
     DeleteTopicRequest, DescribeClusterRequest, DrainBrokerRequest, ElectLeaderRequest, FindCoordinatorRequest,
     ForwardRequest, ForwardResponse, ReassignRequest, RegisterBrokerRequest, RemoveBrokerRequest,
+    ReportReplicasRequest,
 };
 use tidelog_protocol::{ErrorCode, Message, ProtocolVersion, WireError};
 
@@ -25,6 +26,7 @@ impl Handle for ForwardRequest {
             Some(Api::AlterTopic) => forwarded::<AlterTopicRequest>(node, sender, &self).await,
             Some(Api::CreatePartitions) => forwarded::<CreatePartitionsRequest>(node, sender, &self).await,
             Some(Api::AlterInSync) => forwarded::<AlterInSyncRequest>(node, sender, &self).await,
+            Some(Api::ReportReplicas) => forwarded::<ReportReplicasRequest>(node, sender, &self).await,
             Some(Api::RegisterBroker) => forwarded::<RegisterBrokerRequest>(node, sender, &self).await,
             Some(Api::DescribeCluster) => forwarded::<DescribeClusterRequest>(node, sender, &self).await,
             Some(Api::Reassign) => forwarded::<ReassignRequest>(node, sender, &self).await,

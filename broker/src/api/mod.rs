@@ -34,6 +34,7 @@ mod register_broker;
 mod remove_broker;
 mod replica_progress;
 mod replica_subscribe;
+mod report_replicas;
 mod subscribe;
 mod unsubscribe;
 mod wait_for;
@@ -157,7 +158,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::DeleteGroup) => run::<messages::DeleteGroupRequest>(node, session, input, reply),
         Some(Api::WaitFor) => run_waiting::<messages::WaitForRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
-        | Some(Api::AlterInSync)
+        | Some(Api::AlterInSync | Api::ReportReplicas)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,

@@ -22,6 +22,8 @@ pub struct Assignment {
     pub part: Part,
     /// True where the controller may have this replica lead: an empty log in its place would lose records.
     pub counts: bool,
+    /// True where it may have another replica lead, which is complete as far as it knows.
+    pub has_heirs: bool,
 }
 
 /// Lead, follow or wait.
@@ -68,8 +70,10 @@ impl Assignment {
             Some(leader) => Part::Follow(Following { replica: broker, broker_epoch, leader, epoch }),
             None => Part::Wait { epoch },
         };
-        let counts = state.in_sync.contains(&broker) || state.eligible.contains(&broker);
-        Some(Self { config: topic.config, part, counts })
+        let mut complete = state.in_sync.iter().chain(&state.eligible);
+        let counts = complete.clone().any(|complete| *complete == broker);
+        let has_heirs = complete.any(|complete| *complete != broker);
+        Some(Self { config: topic.config, part, counts, has_heirs })
     }
 
     /// The leadership.

@@ -10,7 +10,8 @@ use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{
     FlusherHandle, Identity, Log, LogListener, LogOptions, OpenError, SegmentOptions, SpaceGuard, StorageError,
 };
-use tidelog_protocol::{LeaderEpoch, Offset, PartitionId, TopicName};
+use tidelog_protocol::messages::ReplicaHolding;
+use tidelog_protocol::{Durability, LeaderEpoch, Offset, PartitionId, TopicName};
 use tidelog_replication::{EpochHistory, PartitionOffsets};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -50,6 +51,16 @@ pub enum OpeningError {
         /// Which.
         path: PathBuf,
     },
+    /// It had more, and other replicas have that.
+    #[error(
+        "its log ends at offset {end}, though everything before offset {settled} had been settled and flushed here: another disk than it was; replicas that have it lead"
+    )]
+    Short {
+        /// Where it ends.
+        end: Offset,
+        /// Where it must have ended, or later.
+        settled: Offset,
+    },
     /// Its log cannot be opened.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -61,7 +72,17 @@ impl OpeningError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Folder(DataDirError::Storage(error)) | Self::Log(OpenError::Storage(error)) => error.is_transient(),
-            Self::Folder(_) | Self::Missing { .. } | Self::Log(_) => false,
+            Self::Folder(_) | Self::Missing { .. } | Self::Short { .. } | Self::Log(_) => false,
+        }
+    }
+
+    /// What there is of the replica.
+    #[must_use]
+    pub const fn holding(&self) -> ReplicaHolding {
+        match self {
+            Self::Missing { .. } => ReplicaHolding::Nothing,
+            Self::Short { .. } => ReplicaHolding::Short,
+            Self::Folder(_) | Self::Log(_) => ReplicaHolding::Unreadable,
         }
     }
 }
@@ -160,6 +181,11 @@ impl Opening {
         // What recovery found was flushed by it. A single replica has nobody to wait for; another knows what it noted, and learns the rest
         // from its peers.
         let noted = self.watermarks.of(replica).unwrap_or(Offset::ZERO);
+        let flushed = topic.config.durability == Durability::Flushed;
+        if noted > log.end() && flushed && assignment.counts && assignment.has_heirs {
+            // As one that counts it might come to lead, and the others would cut what they have. As one of many it gets that from them.
+            return Err(OpeningError::Short { end: log.end(), settled: noted });
+        }
         if noted > log.end() {
             // With `flushed` that is another disk than it was; with `written` it is what a power loss takes.
             let (durability, end) = (topic.config.durability, log.end());

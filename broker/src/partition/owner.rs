@@ -66,6 +66,8 @@ pub(super) struct Owner {
     role: Role,
     config: TopicConfig,
     lag_max_ms: u64,
+    /// Another replica may lead.
+    has_heirs: bool,
     /// False between the end of the broker's lease and the next.
     leased: bool,
     effects: Effects<Waiter>,
@@ -77,6 +79,8 @@ pub(super) struct Owner {
     proposals: Arc<Proposals>,
     /// Why nothing is done any more: closed, deleted, or the disk failed.
     ended: Option<WireError>,
+    /// Its disk failed.
+    is_broken: bool,
     failure: String,
     /// Base of the active segment, and when it was first seen to hold records.
     active_since: Option<(Offset, Timestamp)>,
@@ -99,7 +103,7 @@ impl Owner {
     pub(super) fn new(parts: Parts, offsets: PartitionOffsets, epochs: EpochHistory) -> Self {
         // Nobody else could lead it meanwhile.
         let leased = parts.leased || parts.assignment.is_alone();
-        let Assignment { config, part, .. } = parts.assignment;
+        let Assignment { config, part, has_heirs, .. } = parts.assignment;
         let leader_epoch = LeaderEpoch(0);
         let mut owner = Self {
             name: parts.name,
@@ -108,6 +112,7 @@ impl Owner {
             role: Role::Waits { offsets, epochs, leader_epoch },
             config,
             lag_max_ms: parts.lag_max_ms,
+            has_heirs,
             leased,
             effects: Effects::new(),
             appends: Appends::default(),
@@ -117,6 +122,7 @@ impl Owner {
             upstream: parts.upstream,
             proposals: parts.proposals,
             ended: None,
+            is_broken: false,
             failure: String::new(),
             active_since: None,
             space: parts.space,
@@ -140,6 +146,7 @@ impl Owner {
             leader_epoch: epoch,
             leads: false,
             has_peers: false,
+            is_broken: false,
             ended: None,
         }
     }
@@ -214,7 +221,8 @@ impl Owner {
         if assignment.is_alone() {
             self.lease_renewed();
         }
-        let Assignment { config, part, .. } = assignment;
+        let Assignment { config, part, has_heirs, .. } = assignment;
+        self.has_heirs = has_heirs;
         if let Some(log) = &self.log {
             // Before the first ack under the new one, and after everything that was appended under the old.
             log.set_durability(config.durability);
@@ -352,6 +360,7 @@ impl Owner {
             Role::Follows(_) => true,
             Role::Waits { .. } => false,
         };
+        let is_broken = self.is_broken;
         // Who is cut off does not know how far behind it is.
         let follows = matches!(self.role, Role::Follows(_)) && self.leased;
         let served = self.ended.is_none() && (leads || follows);
@@ -364,6 +373,7 @@ impl Owner {
                 || tail.leader_epoch != leader_epoch
                 || tail.leads != leads
                 || tail.has_peers != has_peers
+                || tail.is_broken != is_broken
                 || tail.ended != not_served;
             tail.log_end = log_end;
             if news {
@@ -375,6 +385,7 @@ impl Owner {
                     leader_epoch,
                     leads,
                     has_peers,
+                    is_broken,
                     ended: not_served,
                 };
             }
@@ -388,9 +399,13 @@ impl Owner {
         }
         error!(partition = %self.name, why, "the partition is out of service: a write or flush failed, and a flush that fails is never tried again; restart the broker once the disk is well");
         self.failure = why.into();
+        self.is_broken = true;
         self.stop();
-        let taken_over = matches!(&self.role, Role::Leads(leader) if leader.resignation().is_some())
-            || matches!(self.role, Role::Follows(_));
+        let taken_over = match self.role {
+            Role::Leads(_) => self.has_heirs,
+            Role::Follows(_) => true,
+            Role::Waits { .. } => false,
+        };
         self.ended = Some(if taken_over { refusals::broken_here(why) } else { refusals::poisoned(why) });
         self.metrics.partitions_poisoned.inc();
     }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
+use tidelog_coordination::{ClusterImage, PartitionImage, TopicConfig, TopicImage};
 use tidelog_log::{DataDirError, FlushMetrics, SpaceGuard};
+use tidelog_protocol::messages::{ReplicaHolding, ReplicaReport};
 use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
-use tidelog_replication::{InSyncMember, InSyncProposal};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
@@ -20,9 +20,7 @@ use super::command::Command;
 use super::handle::Handle;
 use super::leftovers::Note;
 use super::opening::Opening;
-use super::proposal::Proposed;
 use super::refusals;
-use super::upstream::Replica;
 use crate::metrics::Metrics;
 
 /// Threads that open partitions side by side; they mostly wait for the disk.
@@ -31,8 +29,8 @@ const OPENING_THREADS: usize = 4;
 #[derive(Clone, Debug)]
 enum Slot {
     Open(Handle),
-    /// Why not.
-    Failed(WireError),
+    /// Why not, and what there is of it.
+    Failed(WireError, ReplicaHolding),
     /// Why not yet: nothing is broken, so it is tried again.
     NotYet(WireError),
     /// No replica is here.
@@ -41,7 +39,7 @@ enum Slot {
 
 impl Slot {
     const fn is_failed(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::NotYet(_))
+        matches!(self, Self::Failed(..) | Self::NotYet(_))
     }
 }
 
@@ -50,6 +48,29 @@ impl Slot {
 struct Place {
     assignment: Option<Assignment>,
     slot: Slot,
+}
+
+impl Place {
+    /// What there is of a replica that the controller may have lead, and that is not whole.
+    fn lacks(&self) -> Option<ReplicaHolding> {
+        let assignment = self.assignment.as_ref().filter(|assignment| assignment.counts)?;
+        let unreadable = match &self.slot {
+            Slot::Failed(_, holding) => return Some(*holding),
+            // It comes back by itself: only a lead is worth giving away, and only where somebody takes it at once.
+            Slot::NotYet(_) => match &assignment.part {
+                Part::Lead { membership, .. } => membership.in_sync.len() > 1,
+                Part::Follow(_) | Part::Wait { .. } => false,
+            },
+            Slot::Open(handle) => {
+                let tail = handle.tail();
+                let tail = tail.borrow();
+                // As leader it gives the lead up itself.
+                tail.is_broken && !(tail.leads && tail.leader_epoch == assignment.epoch())
+            }
+            Slot::Elsewhere => false,
+        };
+        unreadable.then_some(ReplicaHolding::Unreadable)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -163,7 +184,7 @@ impl Registry {
         };
         match topic.places.get(partition.0 as usize).map(|place| &place.slot) {
             Some(Slot::Open(handle)) => Ok((handle.clone(), topic.image.config)),
-            Some(Slot::Failed(error) | Slot::NotYet(error)) => Err(error.clone()),
+            Some(Slot::Failed(error, _) | Slot::NotYet(error)) => Err(error.clone()),
             Some(Slot::Elsewhere) => {
                 let sentence =
                     format!("this broker holds no replica of {}-{partition}; refresh the metadata", topic.image.name);
@@ -192,26 +213,23 @@ impl Registry {
         self.topics.load().values().any(|topic| topic.has_waiting())
     }
 
-    /// Gives the lead of partitions that cannot be opened here to others that are in sync. To be called now and then: what is asked for may
-    /// come to nothing.
-    pub fn resign_unopened(&self) {
+    /// The replicas here that others count on although they are not whole, each as of the newest image that was applied: the controller must
+    /// know. To be asked again: what is said may come to nothing.
+    #[must_use]
+    pub fn not_whole(&self) -> Vec<ReplicaReport> {
+        let mut reports = Vec::new();
         for (topic_id, topic) in self.topics.load().iter() {
-            for (index, place) in topic.places.iter().enumerate() {
-                let Some(Assignment { part: Part::Lead { leader, epoch, membership }, .. }) = &place.assignment else {
-                    continue;
-                };
-                let others = membership.in_sync.iter().filter(|broker| *broker != leader);
-                let in_sync: Vec<_> =
-                    others.map(|broker| InSyncMember { broker: *broker, broker_epoch: None }).collect();
-                if !place.slot.is_failed() || in_sync.is_empty() {
-                    continue;
-                }
-                let replica = Replica { topic_id: *topic_id, partition: PartitionId(index as u32) };
-                let (leader_epoch, partition_epoch) = (*epoch, membership.partition_epoch);
-                let proposal = InSyncProposal { leader_epoch, partition_epoch, in_sync };
-                self.options.opening.proposals.ask(Proposed { replica, proposal });
+            let places = topic.places.iter().zip(&topic.image.partitions);
+            // The controller knows already; or there is nobody who could stand in, and the broker here says why it does nothing.
+            let worth_it = |state: &PartitionImage| state.unreadable.is_none() && state.replicas.len() > 1;
+            for (index, (place, state)) in places.enumerate().filter(|(_, (_, state))| worth_it(state)) {
+                let (topic_id, partition) = (*topic_id, PartitionId(index as u32));
+                let report =
+                    |holds| ReplicaReport { topic_id, partition, partition_epoch: state.partition_epoch, holds };
+                reports.extend(place.lacks().map(report));
             }
         }
+        reports
     }
 
     /// Removes what an interrupted deletion left: folders of partitions that the metadata does not know. To be called before
@@ -242,7 +260,7 @@ impl Registry {
         let topics = self.topics.load();
         let open = |place: &Place| match &place.slot {
             Slot::Open(handle) if picked(place) => Some(handle.clone()),
-            Slot::Open(_) | Slot::Failed(_) | Slot::NotYet(_) | Slot::Elsewhere => None,
+            Slot::Open(_) | Slot::Failed(..) | Slot::NotYet(_) | Slot::Elsewhere => None,
         };
         topics.values().flat_map(|topic| &topic.places).filter_map(open).collect()
     }
@@ -251,6 +269,12 @@ impl Registry {
     #[must_use]
     pub fn applied_index(&self) -> MetadataIndex {
         *self.applied.borrow()
+    }
+
+    /// The newest image that was applied, and its changes.
+    #[must_use]
+    pub fn applications(&self) -> watch::Receiver<MetadataIndex> {
+        self.applied.subscribe()
     }
 
     /// Waits until the image of `index` has been applied.
@@ -344,8 +368,10 @@ impl Registry {
                 place.slot.clone()
             }
             // As one of many, not counted on, it may begin anew.
-            Slot::Failed(_) if !wanted.counts && matches!(wanted.part, Part::Follow(_)) => Slot::Elsewhere,
-            Slot::Failed(_) | Slot::NotYet(_) | Slot::Elsewhere => place.slot.clone(),
+            Slot::Failed(..) if !wanted.counts && matches!(wanted.part, Part::Follow(_)) => Slot::Elsewhere,
+            // Nobody has more any more.
+            Slot::Failed(_, ReplicaHolding::Short) if !wanted.has_heirs => Slot::Elsewhere,
+            Slot::Failed(..) | Slot::NotYet(_) | Slot::Elsewhere => place.slot.clone(),
         }
     }
 
@@ -398,7 +424,7 @@ impl Registry {
             Err(error) => {
                 error!(topic = %topic.name, %partition, %error, "a partition cannot be opened; the others are served");
                 let sentence = format!("{}-{partition} could not be opened, nothing was done: {error}", topic.name);
-                Slot::Failed(WireError::new(ErrorCode::OutOfService, sentence))
+                Slot::Failed(WireError::new(ErrorCode::OutOfService, sentence), error.holding())
             }
         }
     }

@@ -20,6 +20,8 @@ pub struct Tail {
     pub leads: bool,
     /// Whether other brokers hold replicas, from which damage here is repaired.
     pub has_peers: bool,
+    /// Whether the disk failed here: until the broker starts again nobody can count on what there is.
+    pub is_broken: bool,
     /// Why nothing is served any more.
     pub ended: Option<WireError>,
 }

@@ -3,13 +3,14 @@
 //! - `pursuit`: one task for each leader: carries questions and reports there, answers and batches back; `streams`: what it knows of
 //!   each partition.
 //! - `link`: the connection to a leader.
-//! - `in_sync`: carries proposed in-sync sets to the controller.
+//! - `in_sync`: carries proposed in-sync sets to the controller; `holdings`: tells it what is not whole here.
 //! - `repair`: fetches what is damaged here from a replica that has it.
 //! - `ticks`: tells owners that time passes.
 //!
 //! Knows nothing of the rules, nor of what is in a log.
 
 mod board;
+mod holdings;
 mod in_sync;
 mod link;
 mod pursuit;
@@ -29,5 +30,6 @@ pub(crate) use repair::repair_all;
 pub(crate) fn start(node: &Arc<Node>, board: &Arc<Board>, proposals: Arc<Proposals>) {
     tokio::spawn(pursuit::follow_leaders(node.clone(), board.clone()));
     tokio::spawn(in_sync::carry(node.clone(), proposals));
+    tokio::spawn(holdings::tell(node.clone()));
     tokio::spawn(ticks::run(node.clone()));
 }

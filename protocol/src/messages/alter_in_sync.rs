@@ -25,7 +25,8 @@ message! {
         1 leader_epoch: LeaderEpoch,
         /// The state that the change was made from; the change is refused where it is not the present one.
         1 partition_epoch: PartitionEpoch,
-        /// All that shall be in sync, the leader included.
+        /// All that shall be in sync, the leader included. Without the leader it gives the lead up: to those named, who are in sync already, or
+        /// to whoever the controller finds complete.
         1 in_sync: Vec<InSyncReplica>,
     }
 }

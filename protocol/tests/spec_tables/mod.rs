@@ -176,6 +176,8 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<RaftPosition>(),
         nested_spec::<RaftVoters>(),
         nested_spec::<ReplicaAssignment>(),
+        nested_spec::<ReplicaReport>(),
+        nested_spec::<ReportOutcome>(),
         nested_spec::<ServedApi>(),
         nested_spec::<Subscription>(),
         nested_spec::<TopicDescription>(),
@@ -202,7 +204,7 @@ pub fn wire_enums() -> Vec<(&'static str, Values)> {
             ),)*]
         };
     }
-    values![Acks BrokerStanding Coordinated GroupState Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaStreamOutcome VoterChange]
+    values![Acks BrokerStanding Coordinated GroupState Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaHolding ReplicaStreamOutcome VoterChange]
 }
 
 fn enums() -> String {

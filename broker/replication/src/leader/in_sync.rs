@@ -104,15 +104,15 @@ impl<T> Leader<T> {
         }
     }
 
-    /// A leader whose log is broken gives the lead up: to the others that are in sync, where there are any. To be asked for again until it
-    /// leads no more.
+    /// A leader whose log is broken gives the lead up: to the others that are in sync; where there are none the set is empty, and the controller
+    /// looks for an eligible one (KIP-966). To be asked for again until it leads no more.
     #[must_use]
     pub fn resignation(&self) -> Option<InSyncProposal> {
         let others = self.replicas.iter().filter(|replica| replica.in_sync && replica.broker != self.leader);
         let in_sync: Vec<InSyncMember> =
             others.map(|other| InSyncMember { broker: other.broker, broker_epoch: other.broker_epoch }).collect();
         let (leader_epoch, partition_epoch) = (self.epoch, self.partition_epoch);
-        (self.poisoned && !in_sync.is_empty()).then_some(InSyncProposal { leader_epoch, partition_epoch, in_sync })
+        self.poisoned.then_some(InSyncProposal { leader_epoch, partition_epoch, in_sync })
     }
 
     fn propose(&mut self, effects: &mut Effects<T>) {

@@ -21,7 +21,7 @@ use crate::partition::refusals;
 /// Appends are written together up to this many batches' worth of frames; more only delays the first.
 const WRITE_TOGETHER_MAX: usize = 256;
 
-/// How often a leader whose log broke asks others to lead, in milliseconds: where no controller answers, what is asked must not pile up.
+/// How often a leader whose log broke asks others to lead, in milliseconds.
 const RESIGN_EVERY_MS: u64 = 5_000;
 
 /// Who waits for an append, and until when.
@@ -223,7 +223,10 @@ impl Owner {
             Role::Leads(leader) => {
                 leader.tick(now, &mut self.effects);
                 let due = self.resigned.is_none_or(|resigned| now.ms_since(resigned) >= RESIGN_EVERY_MS);
-                if due && let Some(proposal) = leader.resignation() {
+                if due
+                    && self.has_heirs
+                    && let Some(proposal) = leader.resignation()
+                {
                     self.resigned = Some(now);
                     self.effects.alter_in_sync = Some(proposal);
                 }
