@@ -2,6 +2,7 @@
 //! how they come to hold.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidelog_coordination::{ClusterImage, Command, Controller, Reply};
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
@@ -19,6 +20,8 @@ pub struct Controllers {
     /// The leadership for which this broker has begun a controller's epoch. Held while something is decided: a decision must see the
     /// records of the one before it.
     office: Arc<Mutex<Option<u64>>>,
+    /// The same, to be read while something is decided; 0 before the first.
+    in_office: Arc<AtomicU64>,
     leases: Arc<LeaseBook>,
 }
 
@@ -26,7 +29,7 @@ impl Controllers {
     /// Over a quorum.
     #[must_use]
     pub fn new(quorum: Quorum) -> Self {
-        Self { quorum, office: Arc::default(), leases: Arc::default() }
+        Self { quorum, office: Arc::default(), in_office: Arc::default(), leases: Arc::default() }
     }
 
     /// The newest image.
@@ -101,11 +104,16 @@ impl Controllers {
     }
 
     /// Begins a controller's epoch where this broker leads and has not done so yet, so that whoever led before is known to be
-    /// superseded even while nothing is asked for.
+    /// superseded even while nothing is asked for. Where it has, this waits for no decision that is under way: leases must go on meanwhile.
     ///
     /// # Errors
     /// As [`Controllers::submit`].
     pub async fn take_office(&self) -> Result<(), WireError> {
+        if let Role::Leader { term, .. } = self.quorum.role()
+            && self.in_office.load(Ordering::Acquire) == term
+        {
+            return Ok(());
+        }
         let mut office = self.office.lock().await;
         self.hold_office(&mut office).await
     }
@@ -122,6 +130,7 @@ impl Controllers {
             Role::Leader { term, broker } => {
                 self.settle(&Command::BeginControllerEpoch { broker_id: broker }).await?;
                 *office = Some(term);
+                self.in_office.store(term, Ordering::Release);
                 Ok(())
             }
             // Its image may be old: it must not even say no.
@@ -166,12 +175,14 @@ fn wire_error(error: &QuorumError) -> WireError {
 mod tests {
     use std::time::Duration;
 
-    use tidelog_coordination::command::{Admission, CreateTopic, RegisterBroker};
+    use tidelog_coordination::command::{Admission, CreateTopic, RegisterBroker, Registration};
+    use tidelog_coordination::leases::{Heartbeat, Intent};
     use tidelog_log::{DataDir, FlusherHandle, OsDisk};
     use tidelog_protocol::TopicId;
 
     use super::*;
     use crate::peer::{PeerIdentity, Peers};
+    use crate::quorum::lease_book::Silent;
     use crate::quorum::{Beginning, QuorumStorage, StorageOptions};
 
     fn create(name: &str, id: u8) -> Command {
@@ -188,10 +199,9 @@ mod tests {
         })
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn who_stops_waiting_does_not_give_the_turn_away() {
+    /// Of a cluster of one broker, which is registered.
+    async fn of_one(broker_id: BrokerId) -> (Controllers, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        let broker_id = BrokerId(1);
         let data = Arc::new(DataDir::open(Arc::new(OsDisk), folder.path(), None).unwrap());
         let incarnation = data.format().incarnation;
         let identity =
@@ -211,7 +221,36 @@ mod tests {
             closed_cleanly: None,
             admission: Admission::AtOnce,
         };
-        controllers.submit(Command::RegisterBroker(register)).await.unwrap();
+        let _ = controllers.submit(Command::RegisterBroker(register)).await.unwrap();
+        (controllers, folder)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_decision_that_takes_long_holds_up_nobodys_lease() {
+        let (controllers, _folder) = of_one(BrokerId(1)).await;
+        let image = controllers.image();
+        let epoch = image.broker(BrokerId(1)).unwrap().epoch;
+        let broker = Registration { broker_id: BrokerId(1), epoch };
+        let heartbeat = Heartbeat { broker, applied: image.as_of(), intent: Intent::Serve };
+        let decision = controllers.office.lock().await;
+        let answered = async {
+            loop {
+                assert_eq!(controllers.look_at_leases(BrokerId(1)).await, Silent::default());
+                match controllers.heartbeat(heartbeat).await {
+                    Ok(answer) => return answer,
+                    // The look is too long ago, on a slow machine.
+                    Err(error) => assert_eq!(error.code, ErrorCode::NoQuorum, "{error}"),
+                }
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap();
+        assert!(!answer.fenced && answer.lease_ms > 0);
+        drop(decision);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_stops_waiting_does_not_give_the_turn_away() {
+        let (controllers, _folder) = of_one(BrokerId(1)).await;
         for round in 0..20 {
             let name = format!("topic-{round}");
             let abandoned = controllers.submit(create(&name, 2 * round));
