@@ -10,9 +10,10 @@ use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherHandle, FlusherOptions, OsDisk, PartitionDir, SpaceGuard, StorageError};
 use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId, WireError};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::broker_mark::BrokerMarkError;
 use crate::budget::Budget;
@@ -33,7 +34,7 @@ use crate::registering::{Registered, register, register_late, served};
 use crate::replica::Board;
 use crate::throttle::Throttle;
 use crate::watermarks::Watermarks;
-use crate::{admin_http, broker_mark, clean_mark, lease_watch, replica, scrubber, shutdown};
+use crate::{admin_http, belonging, broker_mark, clean_mark, lease_watch, replica, scrubber, shutdown, waiting};
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,7 @@ pub struct Broker {
     admin_address: SocketAddr,
     data: Arc<DataDir>,
     flusher: Flusher,
+    excluded: watch::Receiver<Option<JoinError>>,
     _pulse: Pulse,
     /// Dropped with the broker: its tasks end.
     _end_tasks: [DropGuard; 2],
@@ -198,14 +200,29 @@ impl Broker {
             // The others cannot agree on anything as long as they cannot reach this one.
             tokio::spawn(net::serve(node.clone(), listener));
         }
+        // Early: it says what the start waits for.
+        tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
         if let Some(contact) = &contact {
-            joining::be_taken_in(&node, contact, &own).await?;
+            let taken_in = tokio::select! {
+                taken_in = joining::be_taken_in(&node, contact, &own) => taken_in,
+                never = waiting::tell(&node) => match never {},
+            };
+            if let Err(error) = taken_in {
+                take_back(&node, flusher).await;
+                return Err(error.into());
+            }
         }
-        let registered = register(&node, &own).await.map_err(StartError::Register)?;
+        note_owner(&node).await?;
+        let registered = tokio::select! {
+            registered = register(&node, &own) => registered.map_err(StartError::Register)?,
+            refusal = belonging::lost(&node, contact.as_ref(), &own) => return Err(refusal.into()),
+            never = waiting::tell(&node) => match never {},
+        };
         open_partitions(&node).await?;
         node.ready.store(true, Ordering::Release);
         let _pulse = Pulse::start(tokio::runtime::Handle::current()).map_err(StartError::Thread)?;
-        let broker = Self { node: node.clone(), address, admin_address, data, flusher, _pulse, _end_tasks };
+        let (excluding, excluded) = watch::channel(None);
+        let broker = Self { node: node.clone(), address, admin_address, data, flusher, excluded, _pulse, _end_tasks };
 
         tokio::spawn(housekeeping::hold_office(node.clone()));
         tokio::spawn(housekeeping::follow_metadata(node.clone()));
@@ -217,11 +234,11 @@ impl Broker {
             // No heartbeat before: the lease of the last registration is not this start's.
             match registered {
                 Registered::Yes => drop(tokio::spawn(lease::keep(node.clone()))),
-                Registered::NotYet => drop(tokio::spawn(register_late(node.clone(), own))),
+                Registered::NotYet => drop(tokio::spawn(register_late(node.clone(), own.clone()))),
             }
+            tokio::spawn(notice_exclusion(node.clone(), contact, own, excluding));
             tokio::spawn(lease_watch::run(node.clone()));
         }
-        tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
         if let Some(listener) = listener {
             tokio::spawn(net::serve(node.clone(), listener));
         }
@@ -249,6 +266,16 @@ impl Broker {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.node.metrics
+    }
+
+    /// Waits until the cluster says that this broker is no part of it any more: another life of its data folder took its place, or an
+    /// operator removed it. It is of no use then but to be shut down.
+    pub async fn excluded(&self) -> JoinError {
+        match self.excluded.clone().wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(refusal)) => refusal.clone(),
+            // Nobody watches any more, or ever did.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Drains: accepts nothing new, tells clients to go, finishes what is under way (for `shutdown_timeout_ms` at most), flushes,
@@ -330,7 +357,7 @@ async fn open_storage(
         };
         let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?);
-        broker_mark::claim(&data, BrokerId(config.broker_id))?;
+        broker_mark::check(&data, BrokerId(config.broker_id))?;
         let closed_cleanly = clean_mark::take(&data)?;
         let notes = Notes { watermarks: Arc::new(Watermarks::read(&data)), closed_cleanly };
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
@@ -354,6 +381,44 @@ async fn open_storage(
     match tokio::task::spawn_blocking(open).await {
         Ok(storage) => storage,
         Err(error) => Err(StartError::Thread(std::io::Error::other(error))),
+    }
+}
+
+/// Leaves no trace of a start that the cluster refused: the next one begins anew, maybe as another broker.
+async fn take_back(node: &Arc<Node>, flusher: Flusher) {
+    node.draining.cancel();
+    node.connections_close.cancel();
+    if let Err(error) = node.controllers.close().await {
+        warn!(%error, "the metadata log was not closed cleanly");
+    }
+    let data = node.data.clone();
+    let undone = tokio::task::spawn_blocking(move || {
+        // It may still write.
+        drop(flusher);
+        data.undo()
+    });
+    if let Ok(Err(error)) = undone.await {
+        warn!(%error, "the new data folder could not be removed");
+    }
+}
+
+/// Once the cluster has it, the folder is this broker's.
+async fn note_owner(node: &Arc<Node>) -> Result<(), StartError> {
+    let (data, own) = (node.data.clone(), node.broker_id);
+    let noted = tokio::task::spawn_blocking(move || broker_mark::note(&data, own)).await;
+    Ok(noted.map_err(|error| StartError::Thread(std::io::Error::other(error)))??)
+}
+
+async fn notice_exclusion(
+    node: Arc<Node>,
+    contact: Option<Address>,
+    own: Address,
+    excluding: watch::Sender<Option<JoinError>>,
+) {
+    let lost = belonging::lost(&node, contact.as_ref(), &own);
+    if let Some(refusal) = node.draining.run_until_cancelled(lost).await {
+        error!(%refusal, "this broker is no part of its cluster any more");
+        excluding.send_replace(Some(refusal));
     }
 }
 

@@ -40,24 +40,38 @@ pub enum BrokerMarkError {
     Storage(#[from] StorageError),
 }
 
-/// Makes sure that the folder is this broker's, and notes it where nobody has yet. Blocks.
+/// Makes sure that the folder is not another broker's. Blocks.
 ///
 /// # Errors
 /// [`BrokerMarkError`].
-pub(crate) fn claim(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError> {
-    let (disk, path) = (data.disk(), data.root().join(FILE));
-    let noted = match small_file::read(&*disk, &path, KIND) {
-        Ok((_, body)) => body.first_chunk().map(|bytes| BrokerId(u32::from_be_bytes(*bytes))),
-        Err(SmallFileError::Missing) => None,
-        Err(error) => return Err(BrokerMarkError::Unreadable { path, error }),
-    };
-    match noted {
-        Some(noted) if noted == own => Ok(()),
-        Some(noted) => Err(BrokerMarkError::Another { data: data.root().to_owned(), noted, own }),
-        None => match small_file::replace(&*disk, &path, KIND, &own.0.to_be_bytes()) {
-            // A full disk keeps nobody from reading; the next start notes it.
-            Err(error) if error.is_transient() => Ok(()),
-            noted => Ok(noted?),
-        },
+pub(crate) fn check(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError> {
+    match noted(data)? {
+        Some(noted) if noted != own => Err(BrokerMarkError::Another { data: data.root().to_owned(), noted, own }),
+        _ => Ok(()),
+    }
+}
+
+/// Notes that the folder is this broker's, where nobody has yet. Not before its cluster has taken it: who is refused may come back under
+/// another id. Blocks.
+///
+/// # Errors
+/// [`BrokerMarkError`].
+pub(crate) fn note(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError> {
+    if noted(data)?.is_some() {
+        return Ok(());
+    }
+    match small_file::replace(&*data.disk(), &data.root().join(FILE), KIND, &own.0.to_be_bytes()) {
+        // A full disk keeps nobody from reading; the next start notes it.
+        Err(error) if error.is_transient() => Ok(()),
+        noted => Ok(noted?),
+    }
+}
+
+fn noted(data: &DataDir) -> Result<Option<BrokerId>, BrokerMarkError> {
+    let path = data.root().join(FILE);
+    match small_file::read(&*data.disk(), &path, KIND) {
+        Ok((_, body)) => Ok(body.first_chunk().map(|bytes| BrokerId(u32::from_be_bytes(*bytes)))),
+        Err(SmallFileError::Missing) => Ok(None),
+        Err(error) => Err(BrokerMarkError::Unreadable { path, error }),
     }
 }

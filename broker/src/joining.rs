@@ -24,7 +24,7 @@ const SEARCH: Duration = Duration::from_secs(60);
 const TAKEN: Duration = Duration::from_secs(10);
 
 /// Why a broker does not become part of a cluster.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum JoinError {
     /// Nobody is there.
     #[error("cannot join the cluster at {contact}: {error}; set join to a broker of the cluster that is running")]

@@ -7,7 +7,8 @@
 //! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
 //! - [`coordinators`]: groups and their offsets, over partitions of internal topics.
-//! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`, `registering`: becoming one of them.
+//! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`, `registering`, `waiting`: becoming one of
+//!   them; `belonging`: being one still.
 //! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`throttle`]: what runs beside.
@@ -19,6 +20,7 @@
 mod admin_http;
 mod admin_port;
 mod api;
+mod belonging;
 pub mod broker;
 mod broker_mark;
 pub mod budget;
@@ -52,6 +54,7 @@ pub mod session;
 mod shutdown;
 pub mod streams;
 pub mod throttle;
+mod waiting;
 pub mod watermarks;
 
 pub use broker::{Broker, StartError};

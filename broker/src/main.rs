@@ -164,10 +164,11 @@ fn run(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
-        }
+        let excluded = tokio::select! {
+            _ = terminate.recv() => { tracing::info!("SIGTERM: shutting down"); None }
+            _ = interrupt.recv() => { tracing::info!("SIGINT: shutting down"); None }
+            refusal = broker.excluded() => Some(refusal),
+        };
         // Some programs signal the process and its group: what comes with the first signal is the first signal.
         let again = async {
             tokio::time::sleep(SAME_SIGNAL).await;
@@ -179,7 +180,7 @@ fn run(config: Config) -> anyhow::Result<()> {
             anyhow::bail!("a second signal: left without a clean shutdown; recovery runs at the next start")
         };
         tokio::select! {
-            closed = broker.shutdown() => Ok(closed?),
+            closed = broker.shutdown() => excluded.map_or_else(|| Ok(closed?), |refusal| Err(refusal.into())),
             left = again => left,
         }
     })

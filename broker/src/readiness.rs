@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::node::Node;
+use crate::waiting;
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -45,7 +46,9 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
     let failed_log =
         node.controllers.failure().map(|why| format!("the metadata log failed: {why}; restart the broker"));
     let metadata = failed_log.or_else(leaderless);
+    let starting = (!node.serves()).then(|| waiting::reason(node));
     vec![
+        Check { name: "started", fault: starting },
         Check { name: "accepting", fault: drained },
         Check { name: "log-writable", fault: disk },
         Check { name: "disk-space", fault: full },

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tidelog_protocol::{ClusterId, IncarnationId, PartitionId, TopicName};
 use uuid::Uuid;
 
-use crate::disk::{Disk, EntryKind};
+use crate::disk::{DirEntry, Disk, EntryKind};
 use crate::segment_files::remove_if_there;
 use crate::small_file::{self, Fields, Kind, SmallFileError};
 use crate::storage_error::{Context, StorageError};
@@ -30,7 +30,16 @@ pub struct DataDir {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     format: Format,
+    /// What this opening found, where it made the folder a broker's.
+    found: Option<Found>,
     _lock: LockHeld,
+}
+
+/// What was there before a folder became a broker's.
+#[derive(Debug)]
+struct Found {
+    made_root: bool,
+    names: Vec<String>,
 }
 
 /// What the `format` file says.
@@ -120,7 +129,8 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError`].
     pub fn open(disk: Arc<dyn Disk>, root: &Path, cluster: Option<ClusterId>) -> Result<Self, DataDirError> {
-        create_with_parents(&*disk, root)?;
+        let made_root = create_with_parents(&*disk, root)?;
+        let names = disk.list(root).context("list", root)?.into_iter().map(|entry| entry.name).collect();
         let lock_path = root.join(LOCK);
         let lock = match disk.lock(&lock_path) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -128,10 +138,35 @@ impl DataDir {
             }
             locked => locked.context("lock", &lock_path)?,
         };
-        let format = read_or_write_format(&*disk, root, cluster)?;
-        let dir = Self { disk, root: root.to_owned(), format, _lock: LockHeld(lock) };
+        let (format, is_new) = read_or_write_format(&*disk, root, cluster)?;
+        let found = is_new.then_some(Found { made_root, names });
+        let dir = Self { disk, root: root.to_owned(), format, found, _lock: LockHeld(lock) };
         dir.purge_deleted()?;
         Ok(dir)
+    }
+
+    /// Where this opening made the folder a broker's, which came to nothing: leaves what was there before, and nothing else. Whatever
+    /// wrote to it must have ended. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError`]; the format file goes last of what counts, so that what is left is removed by the next who tries.
+    pub fn undo(&self) -> Result<(), StorageError> {
+        let Some(Found { made_root, names }) = &self.found else { return Ok(()) };
+        let entries = self.disk.list(&self.root).context("list", &self.root)?;
+        let is_ours = |entry: &&DirEntry| !names.contains(&entry.name) || entry.name == LOCK || entry.name == FORMAT;
+        let (last, others): (Vec<_>, Vec<_>) =
+            entries.iter().filter(is_ours).partition(|entry| entry.name == LOCK || entry.name == FORMAT);
+        for entry in others.into_iter().chain(last) {
+            let path = self.root.join(&entry.name);
+            match entry.kind {
+                EntryKind::Dir => self.empty_grave(&path)?,
+                EntryKind::File => remove_if_there(&*self.disk, &path)?,
+            }
+        }
+        if *made_root {
+            self.disk.remove_dir(&self.root).context("remove", &self.root)?;
+        }
+        Ok(())
     }
 
     /// The folder.
@@ -222,10 +257,11 @@ impl DataDir {
     }
 }
 
-fn create_with_parents(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+/// True where it was not there.
+fn create_with_parents(disk: &dyn Disk, dir: &Path) -> Result<bool, StorageError> {
     match disk.create_dir(dir) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
                 return Err(error).context("create", dir);
@@ -236,14 +272,20 @@ fn create_with_parents(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> 
         Err(error) => return Err(error).context("create", dir),
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    disk.sync_dir(parent).context("flush", parent)
+    disk.sync_dir(parent).context("flush", parent)?;
+    Ok(true)
 }
 
-fn read_or_write_format(disk: &dyn Disk, root: &Path, cluster: Option<ClusterId>) -> Result<Format, DataDirError> {
+/// What the file says, and whether it was written just now.
+fn read_or_write_format(
+    disk: &dyn Disk,
+    root: &Path,
+    cluster: Option<ClusterId>,
+) -> Result<(Format, bool), DataDirError> {
     let path = root.join(FORMAT);
     let reason = match small_file::read(disk, &path, KIND) {
         Ok((_, body)) => match decode(&body) {
-            Some(format) => return check_cluster(root, format, cluster),
+            Some(format) => return Ok((check_cluster(root, format, cluster)?, false)),
             None => "its fields do not fit".to_owned(),
         },
         Err(SmallFileError::Newer { found, newest }) => {
@@ -259,7 +301,7 @@ fn read_or_write_format(disk: &dyn Disk, root: &Path, cluster: Option<ClusterId>
     let cluster = cluster.unwrap_or_else(|| ClusterId(*Uuid::now_v7().as_bytes()));
     let format = Format { cluster, incarnation: IncarnationId(*Uuid::now_v7().as_bytes()) };
     small_file::replace(disk, &path, KIND, &[format.cluster.0, format.incarnation.0].concat())?;
-    Ok(format)
+    Ok((format, true))
 }
 
 fn check_cluster(root: &Path, format: Format, cluster: Option<ClusterId>) -> Result<Format, DataDirError> {
@@ -296,6 +338,32 @@ mod tests {
         assert_eq!(open(&root).unwrap().format(), format);
         let other = DataDir::open(OsDisk::shared(), &root, Some(ClusterId([1; 16]))).unwrap_err();
         assert!(matches!(other, DataDirError::OtherCluster { .. }), "{other}");
+    }
+
+    #[test]
+    fn an_opening_that_came_to_nothing_leaves_what_was_there_before() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("data");
+        let broker = open(&root).unwrap();
+        std::fs::create_dir_all(root.join("topic-0")).unwrap();
+        std::fs::write(root.join("topic-0/identity"), b"x").unwrap();
+        broker.undo().unwrap();
+        assert!(!root.exists());
+        drop(broker);
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("note"), b"mine").unwrap();
+        let broker = open(&root).unwrap();
+        std::fs::write(root.join("broker-id"), b"x").unwrap();
+        broker.undo().unwrap();
+        drop(broker);
+        let left: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["note"]);
+        // One that was a broker's before stays one.
+        let format = open(&root).unwrap().format();
+        let again = open(&root).unwrap();
+        again.undo().unwrap();
+        drop(again);
+        assert_eq!(open(&root).unwrap().format(), format);
     }
 
     #[test]

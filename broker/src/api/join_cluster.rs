@@ -26,10 +26,15 @@ impl Handle for JoinClusterRequest {
             );
             return Err(WireError::new(ErrorCode::WrongPeer, sentence));
         }
+        let member = Member { broker: self.broker_id, incarnation: self.incarnation };
+        // Who comes as a member, and speaks for itself, asks whether it still is one.
+        if session.member().is_ok_and(|sender| sender == member) {
+            let membership = node.controllers.quorum().still_in(member).await?;
+            return Ok(JoinClusterResponse { membership });
+        }
         if let Some(handed_on) = hand_on(node, session, &self).await {
             return handed_on;
         }
-        let member = Member { broker: self.broker_id, incarnation: self.incarnation };
         let address = Address { host: self.host, port: self.port };
         let membership = node.controllers.quorum().take_in(member, address, &node.peers).await?;
         Ok(JoinClusterResponse { membership })

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::dialling::{Expected, PeerIdentity};
-use super::link::Link;
+use super::dialling::{Expected, PeerIdentity, dial};
+use super::link::{Link, PeerError};
 use crate::member::{Address, Member};
 
 /// A kind of traffic.
@@ -57,6 +57,14 @@ impl Peers {
                 link
             }
         }
+    }
+
+    /// Dials a broker and says no more: is it there, and is it who it should be?
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn look_for(&self, member: Member, address: &Address) -> Result<(), PeerError> {
+        dial(address, Some(self.shared.identity), Expected::Member(member)).await.map(drop)
     }
 
     /// Ends the links to members that `belongs` does not know any more.

@@ -303,6 +303,12 @@ impl Quorum {
         Some((leader, address_of(&self.image().borrow(), leader, &address)))
     }
 
+    /// Where a member can be dialled, by what is known of it last.
+    #[must_use]
+    pub fn address_of(&self, known: &MemberStatus) -> Address {
+        address_of(&self.image().borrow(), known.member, &known.address)
+    }
+
     /// True where the quorum is this broker alone.
     #[must_use]
     pub fn is_alone(&self) -> bool {
@@ -323,9 +329,7 @@ impl Quorum {
         if let Role::Follower { leader } = self.role() {
             return Err(QuorumError::NotLeader { leader });
         }
-        if let Some(silent_ms) =
-            self.shared.raft.metrics().borrow().millis_since_quorum_ack.filter(|ms| *ms > SILENCE_MS)
-        {
+        if let Some(silent_ms) = self.silent_ms() {
             return Err(QuorumError::NoQuorum { silent_ms });
         }
         // The image first: what does not follow from it must never become durable.
@@ -354,6 +358,11 @@ impl Quorum {
             Ok(Err(RaftError::Fatal(fatal))) => Err(QuorumError::failed(fatal)),
             Err(_) => Err(QuorumError::Unknown),
         }
+    }
+
+    /// How long a leader has not heard from a majority, where that is too long.
+    pub(super) fn silent_ms(&self) -> Option<u64> {
+        self.shared.raft.metrics().borrow().millis_since_quorum_ack.filter(|ms| *ms > SILENCE_MS)
     }
 
     /// Makes sure that this broker leads now: a majority of the voters says so.

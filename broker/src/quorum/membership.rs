@@ -2,7 +2,7 @@
 //! nothing of who asks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -11,9 +11,9 @@ use tidelog_protocol::messages::{RaftMembership, VoterChange};
 use tidelog_protocol::{BrokerId, ErrorCode, WireError};
 use tracing::{info, warn};
 
-use super::consensus::{MemberStatus, Quorum, Role};
+use super::consensus::{MemberStatus, Quorum, QuorumError, Role};
 use super::raft_types::{Address, Member, membership_message};
-use crate::peer::{Lane, Peers};
+use crate::peer::{Lane, PeerError, Peers};
 
 /// The most voters: more make every change slower and survive no more in practice.
 pub const VOTERS_MAX: usize = 5;
@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LAG_MAX: u64 = 50;
 /// How long somebody who may be there has to say so.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a new member is dialled in vain.
+const SEARCH: Duration = Duration::from_secs(3);
+/// Pause before it is dialled again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 impl Quorum {
     /// Everyone who belongs to the quorum, as messages carry it.
@@ -35,7 +39,8 @@ impl Quorum {
     /// Takes a member in as a learner; one that is in stays what it is.
     ///
     /// # Errors
-    /// BrokerIdTaken where another life of the broker's folder is there; NotController elsewhere than at the leader.
+    /// BrokerIdTaken where another life of the broker's folder is there; InvalidConfig where the broker cannot be reached at its address;
+    /// NotController elsewhere than at the leader.
     pub async fn take_in(&self, member: Member, address: Address, peers: &Peers) -> Result<RaftMembership, WireError> {
         let _turn = self.shared.changing.lock().await;
         self.check_leads()?;
@@ -45,11 +50,46 @@ impl Quorum {
         }
         let earlier = members.iter().find(|known| known.member.broker == member.broker && known.member != member);
         if let Some(earlier) = earlier {
-            self.give_up(earlier, peers).await?;
+            self.is_gone(earlier, peers).await?;
+        }
+        reachable(member, &address, peers).await?;
+        if let Some(earlier) = earlier {
+            self.give_up(earlier).await?;
         }
         info!(%member, %address, "taken into the metadata quorum");
         self.change(ChangeMembers::SetNodes(BTreeMap::from([(member, address)]))).await?;
         Ok(self.membership())
+    }
+
+    /// Whether one that believes itself a member is one. Changes nothing, above all not who has the broker's id.
+    ///
+    /// # Errors
+    /// BrokerIdTaken where another life of the broker's folder took its place; UnknownBroker where it was removed; NotController elsewhere
+    /// than at the leader.
+    pub async fn still_in(&self, member: Member) -> Result<RaftMembership, WireError> {
+        self.check_leads()?;
+        // Who has been cut off must send nobody away.
+        if !self.confirm().await {
+            return Err(not_controller());
+        }
+        let (members, broker) = (self.members(), member.broker);
+        if members.iter().any(|known| known.member == member) {
+            return Ok(self.membership());
+        }
+        match members.iter().find(|known| known.member.broker == broker) {
+            Some(MemberStatus { member: other, address, .. }) => {
+                let sentence = format!(
+                    "{other} at {address} has taken the place of {member}, whose data folder is no part of the cluster any more: start this broker with an empty data folder and a broker_id of its own"
+                );
+                Err(WireError::new(ErrorCode::BrokerIdTaken, sentence))
+            }
+            None => {
+                let sentence = format!(
+                    "broker {broker} was removed from the cluster, and its data folder is no part of it any more: it can join again with an empty one"
+                );
+                Err(WireError::new(ErrorCode::UnknownBroker, sentence))
+            }
+        }
     }
 
     /// Promotes, demotes or removes the member that a broker is; what is so already stays so.
@@ -95,9 +135,9 @@ impl Quorum {
         Ok(self.membership())
     }
 
-    /// Forgets an earlier life of a broker's folder, unless it is still there.
-    async fn give_up(&self, earlier: &MemberStatus, peers: &Peers) -> Result<(), WireError> {
-        let MemberStatus { member, address, is_voter } = earlier;
+    /// Makes sure that an earlier life of a broker's folder is not there.
+    async fn is_gone(&self, earlier: &MemberStatus, peers: &Peers) -> Result<(), WireError> {
+        let MemberStatus { member, address, .. } = earlier;
         let link = peers.link(*member, address, Lane::Requests);
         let ping = tidelog_protocol::messages::PingRequest {};
         let is_there = *member == self.member() || link.request(ping, Vec::new(), PING_PATIENCE).await.is_ok();
@@ -110,6 +150,11 @@ impl Quorum {
             let sentence = format!("{member} does not answer at {address}, but its lease has not ended: ask again");
             return Err(WireError { retry_after_ms: 500, ..WireError::new(ErrorCode::Overloaded, sentence) });
         }
+        Ok(())
+    }
+
+    /// Forgets an earlier life of a broker's folder.
+    async fn give_up(&self, MemberStatus { member, is_voter, .. }: &MemberStatus) -> Result<(), WireError> {
         if *is_voter {
             let broker = member.broker;
             warn!(%member, "given up, and its vote with it: another life of its data folder takes its place; `tidelog cluster promote {broker}` gives that a vote");
@@ -169,10 +214,34 @@ impl Quorum {
 
     fn check_leads(&self) -> Result<(), WireError> {
         match self.role() {
-            Role::Leader { .. } => Ok(()),
-            Role::Follower { .. } => Err(not_controller()),
+            Role::Leader { .. } => {}
+            Role::Follower { .. } => return Err(not_controller()),
+        }
+        match self.silent_ms() {
+            Some(silent_ms) => {
+                Err(WireError::new(ErrorCode::NoQuorum, QuorumError::NoQuorum { silent_ms }.to_string()))
+            }
+            None => Ok(()),
         }
     }
+}
+
+/// A member that nobody reaches hears of nothing, and would wait for ever without knowing why.
+async fn reachable(member: Member, address: &Address, peers: &Peers) -> Result<(), WireError> {
+    let give_up_at = Instant::now() + SEARCH;
+    let error = loop {
+        match peers.look_for(member, address).await {
+            Ok(()) => return Ok(()),
+            Err(error @ PeerError::Refused(_)) => break error,
+            Err(error) if Instant::now() >= give_up_at => break error,
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    };
+    let own = peers.identity().member.broker;
+    let sentence = format!(
+        "broker {own} does not reach {member} at {address} ({error}): set advertise of the new broker to the HOST:PORT at which the others reach it"
+    );
+    Err(WireError::new(ErrorCode::InvalidConfig, sentence))
 }
 
 fn not_controller() -> WireError {
