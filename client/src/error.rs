@@ -42,6 +42,14 @@ pub enum ClientError {
         /// The partition.
         partition: PartitionId,
     },
+    /// The leader of the partition, or whoever was asked for it, did not answer in time. Passes by itself once another leads.
+    #[error("the leader of partition {partition} of topic {topic:?} did not answer in time")]
+    LeaderSilent {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+    },
     /// No connection came about. Nothing was sent.
     #[error("cannot reach a broker at {address}: {reason}")]
     Unreachable {
@@ -89,9 +97,11 @@ impl ClientError {
     #[must_use]
     pub const fn is_retriable(&self) -> bool {
         match self {
-            Self::NoLeader { .. } | Self::Unreachable { .. } | Self::Disconnected { .. } | Self::TimedOut { .. } => {
-                true
-            }
+            Self::NoLeader { .. }
+            | Self::LeaderSilent { .. }
+            | Self::Unreachable { .. }
+            | Self::Disconnected { .. }
+            | Self::TimedOut { .. } => true,
             Self::Broker(error) => error.code.is_retriable(),
             Self::Address(_)
             | Self::Argument(_)
@@ -106,7 +116,7 @@ impl ClientError {
     #[must_use]
     pub const fn actor(&self) -> Actor {
         match self {
-            Self::NoLeader { .. } => Actor::ClientRefreshes,
+            Self::NoLeader { .. } | Self::LeaderSilent { .. } => Actor::ClientRefreshes,
             Self::Disconnected { .. } | Self::TimedOut { .. } => Actor::ClientBacksOff,
             Self::Unreachable { .. } | Self::Incompatible { .. } => Actor::Operator,
             Self::Broker(error) => error.code.actor(),

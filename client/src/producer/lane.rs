@@ -371,6 +371,9 @@ impl Lane {
             self.failed(error, now);
             self.careful = true;
             self.mode = Mode::Draining;
+        } else {
+            // No further failure, but what there is to tell of it.
+            self.last_error.get_or_insert(error);
         }
         None
     }
@@ -388,8 +391,13 @@ impl Lane {
         (self.failures, fresh.map_or(0, ClientError::retry_after_ms), self.failed_at)
     }
 
-    /// While recovering: takes the batches whose time is over. Says when the next one's is; `None` where nothing is left.
-    pub(super) fn expire(&mut self, now: Instant) -> (Vec<Settled>, Option<Instant>) {
+    /// While recovering: takes the batches whose time is over. Says when the next one's is; `None` where nothing is left. `silence` is what
+    /// stood in the way where nothing has failed: what is asked now is not answered yet.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        silence: impl Fn() -> ClientError,
+    ) -> (Vec<Settled>, Option<Instant>) {
         debug_assert_eq!(self.mode, Mode::Recovering);
         let timeout = self.rules.delivery_timeout;
         let mut settled = Vec::new();
@@ -397,7 +405,7 @@ impl Lane {
             self.close_open();
         }
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.opened + timeout <= now) {
-            let cause = Box::new(self.last_error.clone().unwrap_or(ClientError::Closed));
+            let cause = Box::new(self.last_error.clone().unwrap_or_else(&silence));
             let outcome = Err(match batch.maybe_written {
                 true => SendError::Unknown { after: timeout, cause },
                 false => SendError::Expired { after: timeout, cause },

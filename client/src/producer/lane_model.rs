@@ -78,7 +78,7 @@ impl Model {
                 match self.lane.step(self.now) {
                     Step::Idle => break,
                     Step::Recover => {
-                        let (expired, next) = self.lane.expire(self.now);
+                        let (expired, next) = self.lane.expire(self.now, || ClientError::Closed);
                         expired.into_iter().for_each(|settled| drop(settled.tell()));
                         if next.is_some() {
                             let settled = self.lane.link(self.limit);

@@ -49,7 +49,8 @@ async fn attempt(partition: &Arc<Partition>) -> Result<Link, ClientError> {
     });
     loop {
         let now = Instant::now();
-        let (expired, next) = partition.lock().lane.expire(now);
+        let silence = || ClientError::LeaderSilent { topic: partition.topic.to_string(), partition: partition.id };
+        let (expired, next) = partition.lock().lane.expire(now, silence);
         for settled in expired {
             partition.tell(settled);
         }
