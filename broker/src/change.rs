@@ -21,6 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Pause before the controller is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Before whoever asked stops waiting: an answer that comes later says nothing, and this much is left of a hop.
+const ANSWER_ROOM: Duration = Duration::from_millis(200);
+
+/// A request that only the leader of the metadata quorum can answer.
+pub(crate) trait AtLeader: Request {
+    /// Does it, where this broker leads.
+    ///
+    /// # Errors
+    /// NotController where it does not, and then nothing was done; else what is wrong.
+    fn decide(self, node: &Arc<Node>) -> impl Future<Output = Result<Self::Response, WireError>> + Send;
+}
+
 /// A request that only the broker that runs the controller can answer.
 pub(crate) trait AtController: Request {
     /// Does it, where the controller runs here. Says as of which metadata the answer holds.
@@ -135,24 +147,75 @@ pub(crate) async fn settle<R: AtController>(
     request: R,
     deadline: Instant,
 ) -> Result<(R::Response, MetadataIndex), WireError> {
+    let search = Search::until(deadline);
     loop {
-        let asked = match node.controllers.role() {
-            // Where the quorum has stopped here, the controller says why.
-            Role::Follower { .. } if node.controllers.failure().is_none() => hand_on(node, &request, deadline).await,
-            _ => request.clone().decide(node).await,
-        };
-        match asked {
-            Err(error) if error.code == ErrorCode::NotController => {
-                // Nothing was done; there will be another one soon.
-                if Instant::now() + PAUSE >= deadline {
-                    return Err(no_controller());
+        let ask = async {
+            match node.controllers.role() {
+                // Where the quorum has stopped here, the controller says why.
+                Role::Follower { .. } if node.controllers.failure().is_none() => {
+                    hand_on(node, &request, search.answer_by).await
                 }
-                let mut roles = node.controllers.roles();
-                roles.mark_unchanged();
-                let _ = timeout_at((Instant::now() + PAUSE).into(), roles.changed()).await;
+                _ => request.clone().decide(node).await,
             }
+        };
+        match search.in_time(ask).await {
+            Err(error) if error.code == ErrorCode::NotController => search.pause(node).await?,
             asked => return asked,
         }
+    }
+}
+
+/// Asks the leader of the metadata quorum, wherever it is.
+///
+/// # Errors
+/// What it says; NoQuorum where there is none in time.
+pub(crate) async fn at_leader<R: AtLeader>(
+    node: &Arc<Node>,
+    request: R,
+    deadline: Instant,
+) -> Result<R::Response, WireError> {
+    let search = Search::until(deadline);
+    loop {
+        let ask = async {
+            match node.controllers.role() {
+                Role::Follower { .. } => to_controller(node, request.clone(), search.answer_by).await,
+                Role::Leader { .. } => request.clone().decide(node).await,
+            }
+        };
+        match search.in_time(ask).await {
+            Err(error) if error.code == ErrorCode::NotController => search.pause(node).await?,
+            asked => return asked,
+        }
+    }
+}
+
+/// Looking for a controller, for as long as an answer can still be of use.
+struct Search {
+    answer_by: Instant,
+}
+
+impl Search {
+    fn until(deadline: Instant) -> Self {
+        let left = deadline.saturating_duration_since(Instant::now());
+        Self { answer_by: Instant::now() + left - ANSWER_ROOM.min(left / 4) }
+    }
+
+    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
+        timeout_at(self.answer_by.into(), asked).await.unwrap_or_else(|_| {
+            let sentence = "the controller has not decided in time; it may still happen";
+            Err(WireError::new(ErrorCode::DeadlineExceeded, sentence))
+        })
+    }
+
+    /// Nothing was done; there will be another one soon.
+    async fn pause(&self, node: &Node) -> Result<(), WireError> {
+        if Instant::now() + PAUSE >= self.answer_by {
+            return Err(no_controller());
+        }
+        let mut roles = node.controllers.roles();
+        roles.mark_unchanged();
+        let _ = timeout_at((Instant::now() + PAUSE).into(), roles.changed()).await;
+        Ok(())
     }
 }
 

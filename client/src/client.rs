@@ -1,7 +1,7 @@
 //! The handle that everything else hangs on, and how it is opened. Knows nothing of frames or partitions.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::address::Addresses;
 use crate::backoff::Backoff;
@@ -67,6 +67,7 @@ pub struct ClientBuilder {
     pub(crate) client_id: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) deadline: Option<Instant>,
     pub(crate) keepalive: Duration,
     pub(crate) metadata_max_age: Duration,
     pub(crate) backoff: Backoff,
@@ -78,6 +79,7 @@ impl Default for ClientBuilder {
             client_id: String::new(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            deadline: None,
             keepalive: Duration::from_secs(30),
             metadata_max_age: Duration::from_secs(60),
             backoff: Backoff::DEFAULT,
@@ -105,6 +107,14 @@ impl ClientBuilder {
     #[must_use]
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// When everything that is asked through this client ends at the latest, connecting included: for a program that does one thing and must
+    /// not take longer, whatever that takes in requests and tries. Default: never.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
         self
     }
 

@@ -1,11 +1,14 @@
 //! The way to the broker, shared by all binaries: its arguments, the runtime, and what a failed request means to a script.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tidelog_client::{Addresses, Client, ClientError, ErrorCode, SendError, WireError};
+use tidelog_client::{Addresses, Client, ClientBuilder, ClientError, ErrorCode, SendError, WireError};
 
-use crate::duration::parse_duration;
+use crate::duration::{display_duration, parse_duration};
 use crate::exit::{Exit, Failure};
+
+/// How long a broker may take to be connected to, at most.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the broker is and how long it may take.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,7 +19,7 @@ pub struct ConnectArgs {
     #[arg(default_value = "127.0.0.1:9092", value_parser = parse_server)]
     pub server: String,
 
-    /// How long to wait for an answer, such as 500ms or 30s.
+    /// How long the command may take, such as 500ms or 30s; of one that goes on by itself: how long to wait for an answer.
     #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub timeout: Duration,
 }
@@ -31,13 +34,35 @@ impl ConnectArgs {
     /// # Errors
     /// As [`failure`].
     pub async fn client(&self, tool: &str) -> Result<Client, Failure> {
-        Client::builder()
-            .client_id(tool)
-            .connect_timeout(self.timeout.min(Duration::from_secs(5)))
-            .request_timeout(self.timeout)
-            .connect(&self.server)
-            .await
-            .map_err(failure)
+        self.builder(tool).connect(&self.server).await.map_err(failure)
+    }
+
+    /// As [`ConnectArgs::client`], for a command that asks and ends: everything it asks together has the timeout.
+    ///
+    /// # Errors
+    /// As [`failure`].
+    pub async fn client_in_time(&self, tool: &str) -> Result<Client, Failure> {
+        // A little less: what it was that did not answer is to be told in time, too.
+        let deadline = Instant::now() + self.timeout - (self.timeout / 20).min(Duration::from_millis(100));
+        self.builder(tool).deadline(deadline).connect(&self.server).await.map_err(failure)
+    }
+
+    fn builder(&self, tool: &str) -> ClientBuilder {
+        // One address that does not answer leaves time for the others.
+        let addresses = self.server.split(',').count().max(1) as u32;
+        let connect_timeout = (self.timeout / addresses).clamp(Duration::from_millis(1), CONNECT_TIMEOUT);
+        Client::builder().client_id(tool).connect_timeout(connect_timeout).request_timeout(self.timeout)
+    }
+
+    /// What `command` gives, where it is done within the timeout.
+    ///
+    /// # Errors
+    /// Those of the command; else that it is not.
+    pub async fn in_time<T>(&self, command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::time::timeout(self.timeout, command).await.unwrap_or_else(|_| {
+            let sentence = format!("not done within {}", display_duration(self.timeout));
+            Err(Failure::new(Exit::Unavailable, sentence).hint("a longer wait may help: --timeout 60s"))
+        })
     }
 }
 
@@ -82,7 +107,7 @@ pub fn failure(error: ClientError) -> Failure {
         ClientError::TimedOut { .. } => {
             Failure::new(Exit::Unavailable, error.to_string()).hint("a longer wait may help: --timeout 60s")
         }
-        ClientError::NoLeader { .. } | ClientError::Disconnected { .. } => {
+        ClientError::NoLeader { .. } | ClientError::LeaderSilent { .. } | ClientError::Disconnected { .. } => {
             Failure::new(Exit::Unavailable, error.to_string())
         }
         ClientError::UnknownPartition { .. } => Failure::new(Exit::NotFound, error.to_string()),

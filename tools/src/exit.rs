@@ -40,7 +40,7 @@ Exit codes:
     4  the broker is unreachable, too slow or overloaded; the same command may succeed later
     5  exists already
     6  stored bytes are damaged
-    7  the cluster is not settled ('cluster status')
+    7  the cluster is not settled ('cluster status', 'partitions describe')
   130  interrupted (Ctrl-C) before it was done";
 
 impl From<Exit> for ExitCode {

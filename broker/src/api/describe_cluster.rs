@@ -8,7 +8,7 @@ use tidelog_coordination::description;
 use tidelog_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
 
-use super::Handle;
+use super::HandleInTime;
 use crate::change::{AtController, settle};
 use crate::node::Node;
 use crate::session::Session;
@@ -16,9 +16,15 @@ use crate::session::Session;
 /// How long a controller is looked for: an election takes about a second, and somebody wants to know now.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-impl Handle for DescribeClusterRequest {
-    async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<DescribeClusterResponse, WireError> {
-        match settle(node, self, Instant::now() + PATIENCE).await {
+impl HandleInTime for DescribeClusterRequest {
+    async fn handle(
+        self,
+        node: &Arc<Node>,
+        _: &Arc<Session>,
+        deadline: Option<Instant>,
+    ) -> Result<DescribeClusterResponse, WireError> {
+        let patience = Instant::now() + PATIENCE;
+        match settle(node, self, deadline.map_or(patience, |deadline| deadline.min(patience))).await {
             Ok((described, _)) => Ok(described),
             Err(error) if error.code == ErrorCode::Internal => Err(error),
             // There is none, or it does not answer: what is known here is better than nothing.

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{ChangeVotersRequest, ChangeVotersResponse, JoinClusterRequest, JoinClusterResponse};
 use tidelog_protocol::{ErrorCode, WireError};
 
-use super::Handle;
-use crate::change::to_controller;
+use super::HandleInTime;
+use crate::change::{AtLeader, at_leader};
 use crate::member::{Address, Member};
 use crate::node::Node;
-use crate::quorum::Role;
 use crate::session::Session;
 
-/// How long the leader may take.
+/// How long the leader may take where nobody sets a limit.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-impl Handle for JoinClusterRequest {
-    async fn handle(self, node: &Arc<Node>, session: &Arc<Session>) -> Result<JoinClusterResponse, WireError> {
+impl HandleInTime for JoinClusterRequest {
+    async fn handle(
+        self,
+        node: &Arc<Node>,
+        session: &Arc<Session>,
+        deadline: Option<Instant>,
+    ) -> Result<JoinClusterResponse, WireError> {
         if self.cluster_id != node.cluster_id {
             let sentence = format!(
                 "this is cluster {}, not {}: give the broker an empty data folder",
@@ -32,34 +35,46 @@ impl Handle for JoinClusterRequest {
             let membership = node.controllers.quorum().still_in(member).await?;
             return Ok(JoinClusterResponse { membership });
         }
-        if let Some(handed_on) = hand_on(node, session, &self).await {
-            return handed_on;
-        }
+        decide(self, node, session, deadline).await
+    }
+}
+
+impl HandleInTime for ChangeVotersRequest {
+    async fn handle(
+        self,
+        node: &Arc<Node>,
+        session: &Arc<Session>,
+        deadline: Option<Instant>,
+    ) -> Result<ChangeVotersResponse, WireError> {
+        decide(self, node, session, deadline).await
+    }
+}
+
+impl AtLeader for JoinClusterRequest {
+    async fn decide(self, node: &Arc<Node>) -> Result<JoinClusterResponse, WireError> {
+        let member = Member { broker: self.broker_id, incarnation: self.incarnation };
         let address = Address { host: self.host, port: self.port };
         let membership = node.controllers.quorum().take_in(member, address, &node.peers).await?;
         Ok(JoinClusterResponse { membership })
     }
 }
 
-impl Handle for ChangeVotersRequest {
-    async fn handle(self, node: &Arc<Node>, session: &Arc<Session>) -> Result<ChangeVotersResponse, WireError> {
-        if let Some(handed_on) = hand_on(node, session, &self).await {
-            return handed_on;
-        }
+impl AtLeader for ChangeVotersRequest {
+    async fn decide(self, node: &Arc<Node>) -> Result<ChangeVotersResponse, WireError> {
         let membership = node.controllers.quorum().change_voters(self.broker_id, self.change).await?;
         Ok(ChangeVotersResponse { membership })
     }
 }
 
-/// Asks the leader where that is another, but not what a broker has handed on already. A joining broker is not a peer yet.
-async fn hand_on<R: Request>(
+/// At the leader, wherever it is, but what a broker has handed on already is not handed on again. A joining broker is not a peer yet.
+async fn decide<R: AtLeader>(
+    request: R,
     node: &Arc<Node>,
     session: &Arc<Session>,
-    request: &R,
-) -> Option<Result<R::Response, WireError>> {
-    let leads = matches!(node.controllers.role(), Role::Leader { .. });
-    if leads || session.member().is_ok() {
-        return None;
+    deadline: Option<Instant>,
+) -> Result<R::Response, WireError> {
+    if session.member().is_ok() {
+        return request.decide(node).await;
     }
-    Some(to_controller(node, request.clone(), Instant::now() + PATIENCE).await)
+    at_leader(node, request, deadline.unwrap_or_else(|| Instant::now() + PATIENCE)).await
 }

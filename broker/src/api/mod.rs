@@ -78,6 +78,17 @@ trait Handle: Request + Send + 'static {
     ) -> impl Future<Output = Result<Self::Response, WireError>> + Send;
 }
 
+/// As [`Handle`], of what asks others and must answer before whoever asks stops waiting.
+trait HandleInTime: Request + Send + 'static {
+    /// Does it.
+    fn handle(
+        self,
+        node: &Arc<Node>,
+        session: &Arc<Session>,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Self::Response, WireError>> + Send;
+}
+
 /// Hands a frame to its handler.
 ///
 /// # Errors
@@ -136,13 +147,13 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::RaftVote) => raft::run::<messages::RaftVoteRequest>(node, session, input, reply),
         Some(Api::RaftAppend) => raft::run::<messages::RaftAppendRequest>(node, session, input, reply),
         Some(Api::RaftSnapshot) => raft::run::<messages::RaftSnapshotRequest>(node, session, input, reply),
-        Some(Api::JoinCluster) => run::<messages::JoinClusterRequest>(node, session, input, reply),
-        Some(Api::ChangeVoters) => run::<messages::ChangeVotersRequest>(node, session, input, reply),
+        Some(Api::JoinCluster) => run_in_time::<messages::JoinClusterRequest>(node, session, input, reply),
+        Some(Api::ChangeVoters) => run_in_time::<messages::ChangeVotersRequest>(node, session, input, reply),
         Some(Api::Forward) => run::<messages::ForwardRequest>(node, session, input, reply),
         Some(Api::BrokerHeartbeat) => run::<messages::BrokerHeartbeatRequest>(node, session, input, reply),
         Some(Api::EpochEnd) => run::<messages::EpochEndRequest>(node, session, input, reply),
         Some(Api::ReplicaSubscribe) => replica_subscribe::handle(node, session, &input, reply),
-        Some(Api::DescribeCluster) => run::<messages::DescribeClusterRequest>(node, session, input, reply),
+        Some(Api::DescribeCluster) => run_in_time::<messages::DescribeClusterRequest>(node, session, input, reply),
         Some(Api::DescribePartitions) => run::<messages::DescribePartitionsRequest>(node, session, input, reply),
         Some(Api::Reassign) => run_change::<messages::ReassignRequest>(node, session, input, reply),
         Some(Api::DrainBroker) => run_change::<messages::DrainBrokerRequest>(node, session, input, reply),
@@ -225,6 +236,13 @@ enum Turn {
     Takes,
     /// It does not.
     None,
+}
+
+/// Runs a handler that minds the deadline itself.
+fn run_in_time<R: HandleInTime>(node: &Arc<Node>, session: &Arc<Session>, input: Input, reply: Reply) {
+    work_on(node, session, input, reply, Turn::Takes, |request: R, node, session, deadline| async move {
+        request.handle(&node, &session, deadline).await
+    });
 }
 
 /// Works on a request in a task of its own, for no longer than the client waits. It does not begin once the client is gone.

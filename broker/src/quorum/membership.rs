@@ -43,7 +43,7 @@ impl Quorum {
     /// NotController elsewhere than at the leader.
     pub async fn take_in(&self, member: Member, address: Address, peers: &Peers) -> Result<RaftMembership, WireError> {
         let _turn = self.shared.changing.lock().await;
-        self.check_leads()?;
+        self.check_leads().await?;
         let members = self.members();
         if members.iter().any(|known| known.member == member && known.address == address) {
             return Ok(self.membership());
@@ -67,11 +67,7 @@ impl Quorum {
     /// BrokerIdTaken where another life of the broker's folder took its place; UnknownBroker where it was removed; NotController elsewhere
     /// than at the leader.
     pub async fn still_in(&self, member: Member) -> Result<RaftMembership, WireError> {
-        self.check_leads()?;
-        // Who has been cut off must send nobody away.
-        if !self.confirm().await {
-            return Err(not_controller());
-        }
+        self.check_leads().await?;
         let (members, broker) = (self.members(), member.broker);
         if members.iter().any(|known| known.member == member) {
             return Ok(self.membership());
@@ -98,7 +94,7 @@ impl Quorum {
     /// InvalidVoters; UnknownBroker; NotController elsewhere than at the leader.
     pub async fn change_voters(&self, broker: BrokerId, change: VoterChange) -> Result<RaftMembership, WireError> {
         let _turn = self.shared.changing.lock().await;
-        self.check_leads()?;
+        self.check_leads().await?;
         let members = self.members();
         let Some(MemberStatus { member, is_voter, .. }) = members.iter().find(|known| known.member.broker == broker)
         else {
@@ -212,7 +208,8 @@ impl Quorum {
         }
     }
 
-    fn check_leads(&self) -> Result<(), WireError> {
+    /// Who has been cut off must send nobody away, nor say that something is so already.
+    async fn check_leads(&self) -> Result<(), WireError> {
         match self.role() {
             Role::Leader { .. } => {}
             Role::Follower { .. } => return Err(not_controller()),
@@ -221,7 +218,8 @@ impl Quorum {
             Some(silent_ms) => {
                 Err(WireError::new(ErrorCode::NoQuorum, QuorumError::NoQuorum { silent_ms }.to_string()))
             }
-            None => Ok(()),
+            None if self.confirm().await => Ok(()),
+            None => Err(not_controller()),
         }
     }
 }

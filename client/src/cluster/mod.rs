@@ -71,6 +71,7 @@ impl Cluster {
             client_id: options.client_id.clone(),
             connect_timeout: options.connect_timeout,
             request_timeout: options.request_timeout,
+            deadline: options.deadline,
             keepalive: options.keepalive,
         };
         let cluster = Arc::new(Self {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::ClientError;
 use crate::backoff::Backoff;
 use crate::client::ClientBuilder;
+use crate::net::cut_short;
 
 /// The tries of one call.
 pub(crate) struct Patience {
@@ -18,7 +19,7 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new(options: &ClientBuilder) -> Self {
-        let (limit, backoff) = (options.request_timeout, options.backoff);
+        let (limit, backoff) = (cut_short(options.request_timeout, options.deadline), options.backoff);
         Self { started: Instant::now(), limit, backoff, failures: 0, repeats: false }
     }
 

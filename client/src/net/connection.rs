@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Greeting, monitor, reader, writer};
+use super::{Greeting, cut_short, monitor, reader, writer};
 use crate::ClientError;
 use crate::address::Address;
 
@@ -106,6 +106,7 @@ pub(super) struct Wire {
     pub(super) drained: Notify,
     pub(super) ended: CancellationToken,
     request_timeout: Duration,
+    deadline: Option<Instant>,
     hello: HelloResponse,
 }
 
@@ -160,6 +161,7 @@ impl Connection {
             drained: Notify::new(),
             ended: CancellationToken::new(),
             request_timeout: greeting.request_timeout,
+            deadline: greeting.deadline,
             hello,
         });
         tokio::spawn(writer::run(Arc::clone(&wire)));
@@ -223,6 +225,7 @@ impl Connection {
             // Nobody listens any more where the caller was dropped.
             let _ = sender.send(reply.and_then(|reply| reply.decode::<R>()));
         });
+        let timeout = cut_short(timeout, wire.deadline);
         let correlation = wire.submit(request, payload, timeout, Ticket::Answered(handler), None);
         let _forget = Forget { wire, correlation };
         match tokio::time::timeout(timeout, receiver).await {
@@ -249,13 +252,14 @@ impl Connection {
         let ticket = Ticket::Answered(Box::new(move |reply| {
             let _ = sender.send(reply.and_then(|reply| reply.decode::<R>()));
         }));
-        let correlation = wire.submit(request, Bytes::new(), wire.request_timeout, ticket, Some(handler));
+        let patience = wire.patience();
+        let correlation = wire.submit(request, Bytes::new(), patience, ticket, Some(handler));
         let forget = Forget { wire, correlation };
         let unregister = StreamGuard { wire, correlation, armed: true };
-        let response = match tokio::time::timeout(wire.request_timeout, receiver).await {
+        let response = match tokio::time::timeout(patience, receiver).await {
             Ok(Ok(answer)) => answer?,
             Ok(Err(_)) => return Err(ClientError::Closed),
-            Err(_) => return Err(wire.timed_out(R::API, wire.request_timeout)),
+            Err(_) => return Err(wire.timed_out(R::API, patience)),
         };
         drop(forget);
         unregister.disarm();
@@ -298,6 +302,11 @@ impl State {
 }
 
 impl Wire {
+    /// How long an answer to what is asked now is waited for.
+    fn patience(&self) -> Duration {
+        cut_short(self.request_timeout, self.deadline)
+    }
+
     pub(super) fn timed_out(&self, api: Api, after: Duration) -> ClientError {
         ClientError::TimedOut { address: self.address.clone(), request: api.name(), after }
     }

@@ -1,6 +1,6 @@
 //! Dial, preface, hello: from an address to a connection that can be used. Knows nothing of what follows.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tidelog_protocol::api::{Api, Request};
@@ -20,7 +20,15 @@ pub(crate) struct Greeting {
     pub(crate) client_id: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    /// When all of it ends.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) keepalive: Duration,
+}
+
+/// What is left of a timeout that a deadline may cut short; never nothing, which would mean no limit.
+pub(crate) fn cut_short(timeout: Duration, deadline: Option<Instant>) -> Duration {
+    let left = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()).min(timeout));
+    left.max(Duration::from_millis(1))
 }
 
 /// Opens a connection within the connect timeout and starts its tasks.
@@ -34,9 +42,10 @@ pub(crate) async fn connect(address: &Address, greeting: &Greeting) -> Result<Co
         stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
         introduce(address, stream, greeting).await
     };
-    let (stream, version, hello) = match tokio::time::timeout(greeting.connect_timeout, dial).await {
+    let patience = cut_short(greeting.connect_timeout, greeting.deadline);
+    let (stream, version, hello) = match tokio::time::timeout(patience, dial).await {
         Ok(result) => result?,
-        Err(_) => return Err(unreachable(format!("no answer within {:?}", greeting.connect_timeout))),
+        Err(_) => return Err(unreachable(format!("no answer within {} ms", patience.as_millis()))),
     };
     Ok(Connection::start(address.clone(), stream, version, hello, greeting))
 }

@@ -14,4 +14,4 @@ mod receive_buffer;
 mod writer;
 
 pub(crate) use connection::{Connection, StreamHandler, Ticket};
-pub(crate) use handshake::{Greeting, connect};
+pub(crate) use handshake::{Greeting, connect, cut_short};

@@ -135,11 +135,24 @@ pub struct ElectArgs {
 }
 
 pub(super) async fn run(command: ClusterCommand, context: &Context) -> Result<Exit, Failure> {
-    let client = context.connect.client("tidelog").await?;
+    // Before the clock runs: somebody may still be writing it.
+    let file = match &command {
+        ClusterCommand::Reassign(ReassignArgs { file: Some(file), .. }) => Some(read_assignments(file)?),
+        _ => None,
+    };
+    context.connect.in_time(ask(command, file, context)).await
+}
+
+async fn ask(
+    command: ClusterCommand,
+    file: Option<Vec<ReplicaAssignment>>,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let client = context.connect.client_in_time("tidelog").await?;
     let admin = client.admin();
     match command {
         ClusterCommand::Status => return show_status(&admin, context).await,
-        ClusterCommand::Reassign(args) => reassign(&admin, args, context).await?,
+        ClusterCommand::Reassign(args) => reassign(&admin, args, file, context).await?,
         ClusterCommand::Drain { broker, cancel: true, .. } => {
             admin.cancel_drain(BrokerId(broker)).await.map_err(failure)?;
             let text = format!("broker {broker} may get replicas again; what moves already goes on moving\n");
@@ -178,9 +191,14 @@ async fn show_status(admin: &Admin, context: &Context) -> Result<Exit, Failure> 
     Ok(if shown.is_settled() { Exit::Done } else { Exit::Unsettled })
 }
 
-async fn reassign(admin: &Admin, args: ReassignArgs, context: &Context) -> Result<(), Failure> {
-    let assignments = match (&args.file, &args.topic, args.partition) {
-        (Some(file), _, _) => read_assignments(file)?,
+async fn reassign(
+    admin: &Admin,
+    args: ReassignArgs,
+    file: Option<Vec<ReplicaAssignment>>,
+    context: &Context,
+) -> Result<(), Failure> {
+    let assignments = match (file, &args.topic, args.partition) {
+        (Some(assignments), _, _) => assignments,
         (None, Some(topic), Some(partition)) => {
             let replicas = (!args.cancel).then(|| args.replicas.iter().copied().map(BrokerId).collect());
             vec![ReplicaAssignment { topic: topic.to_string(), partition: PartitionId(partition), replicas }]

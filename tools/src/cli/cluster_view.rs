@@ -7,6 +7,10 @@ use tidelog_client::messages::{BrokerDescription, BrokerStanding, DescribeCluste
 use crate::byte_size::display_count;
 use crate::output::{Align, Columns};
 
+/// Where nobody answers for the whole.
+pub(super) const ONE_VIEW: &str =
+    "no broker runs the controller: this is one broker's view, and may be old; metadata cannot be changed";
+
 /// How far the watermarks of what a broker leads are behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Lag {
@@ -62,7 +66,7 @@ pub(super) fn status(status: &Status<'_>) -> String {
     let cluster = status.cluster;
     let controller = match cluster.controller {
         Some(broker) => format!("broker {broker}, epoch {}", cluster.controller_epoch),
-        None => "none: a majority of the voters is missing or cannot be reached; metadata cannot be changed".into(),
+        None => format!("none: a majority of the voters is missing or cannot be reached\n            {ONE_VIEW}"),
     };
     let mut text = format!(
         "Cluster     {}\nController  {controller}\nVoters      {}\nMetadata    record {}, format {}\n\n",

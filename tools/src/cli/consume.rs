@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use clap::Args;
-use tidelog_client::{BatchView, ConsumeError, Start, TopicName};
+use tidelog_client::{BatchView, ConsumeError, Consumer, Start, TopicName};
 
 use super::Context;
 use super::offsets::chosen_partitions;
@@ -71,13 +71,7 @@ pub const fn client_start(position: StartPosition) -> Start {
 }
 
 pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Failure> {
-    let client = context.connect.client("tidelog").await?;
-    let partitions = chosen_partitions(&client, &args.topic, &args.partition).await?;
-    let mut builder = client.consumer().partitions(args.topic.as_str(), partitions).start(client_start(args.start()));
-    if args.until_end {
-        builder = builder.until_end();
-    }
-    let mut consumer = builder.build().await.map_err(failure)?;
+    let mut consumer = context.connect.in_time(open(&args, context)).await?;
     if args.follows() && args.start() == StartPosition::End {
         context.verbosity.say("waiting for new records; Ctrl-C ends (--from beginning shows what is there already)");
     }
@@ -127,6 +121,16 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
     }
     context.verbosity.say(counted(printer.printed, "record"));
     ended
+}
+
+async fn open(args: &ConsumeArgs, context: &Context) -> Result<Consumer, Failure> {
+    let client = context.connect.client("tidelog").await?;
+    let partitions = chosen_partitions(&client, &args.topic, &args.partition).await?;
+    let mut builder = client.consumer().partitions(args.topic.as_str(), partitions).start(client_start(args.start()));
+    if args.until_end {
+        builder = builder.until_end();
+    }
+    builder.build().await.map_err(failure)
 }
 
 /// How a failed write ends the command: quietly where the reader closed the pipe.

@@ -168,14 +168,14 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Log(command) => log::run(command, &context),
         command => crate::connect::block_on(async {
             match command {
-                Command::Topics(command) => topics::run(command, &context).await,
+                Command::Topics(command) => context.connect.in_time(topics::run(command, &context)).await,
                 Command::Produce(args) => produce::run(args, &context).await,
                 Command::Consume(args) => consume::run(args, &context).await,
-                Command::Offsets(args) => offsets::run(args, &context).await,
+                Command::Offsets(args) => context.connect.in_time(offsets::run(args, &context)).await,
                 Command::Cluster(command) => cluster::run(command, &context).await,
-                Command::Partitions(command) => partitions::run(command, &context).await,
+                Command::Partitions(command) => context.connect.in_time(partitions::run(command, &context)).await,
                 Command::Verify(args) => verify::run(args, &context).await,
-                Command::Records(command) => records::run(command, &context).await,
+                Command::Records(command) => context.connect.in_time(records::run(command, &context)).await,
                 Command::Ping(args) => ping::run(args, &context).await,
                 Command::Log(_) | Command::Completions { .. } => unreachable!("handled without a broker above"),
             }

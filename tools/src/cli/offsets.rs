@@ -75,7 +75,7 @@ pub async fn chosen_partitions(client: &Client, topic: &TopicName, asked: &[u32]
 }
 
 pub(super) async fn run(args: OffsetsArgs, context: &Context) -> Result<Exit, Failure> {
-    let client = context.connect.client("tidelog").await?;
+    let client = context.connect.client_in_time("tidelog").await?;
     let partitions = chosen_partitions(&client, &args.topic, &args.partition).await?;
     match args.time {
         None => ends(&client, &args.topic, &partitions, context).await?,

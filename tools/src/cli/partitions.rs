@@ -6,7 +6,7 @@ use tidelog_client::messages::{PartitionFilter, PartitionReplicas};
 use tidelog_client::{BrokerId, TopicName};
 
 use super::Context;
-use super::cluster_view::brokers;
+use super::cluster_view::{ONE_VIEW, brokers};
 use super::topics::print;
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
@@ -16,6 +16,8 @@ use crate::output::{Align, Columns};
 #[derive(Debug, Subcommand)]
 pub enum PartitionsCommand {
     /// Show leader, replicas and in-sync replicas of partitions.
+    ///
+    /// Ends with exit code 7 where no broker runs the controller: what is shown is then one broker's view, which may be old.
     #[command(after_help = "\
 Examples:
   tidelog partitions describe
@@ -32,15 +34,21 @@ Examples:
 
 pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result<Exit, Failure> {
     let PartitionsCommand::Describe { topics, unsettled } = command;
-    let client = context.connect.client("tidelog").await?;
+    let client = context.connect.client_in_time("tidelog").await?;
     let names: Vec<_> = topics.iter().map(TopicName::as_str).collect();
     let filter = if unsettled { PartitionFilter::Unsettled } else { PartitionFilter::All };
     let asked = (!names.is_empty()).then_some(names.as_slice());
-    let partitions = client.admin().describe_partitions(asked, filter).await.map_err(failure)?;
+    let admin = client.admin();
+    let partitions = admin.describe_partitions(asked, filter).await.map_err(failure)?;
+    let controlled = admin.describe_cluster().await.map_err(failure)?.controller.is_some();
     if partitions.is_empty() {
         context.verbosity.say(if unsettled { "every partition is settled" } else { "there are no partitions" });
     }
     print(context, &table(&partitions), || partitions.iter().map(document).collect())?;
+    if !controlled {
+        eprintln!("{ONE_VIEW}");
+        return Ok(Exit::Unsettled);
+    }
     Ok(Exit::Done)
 }
 

@@ -37,7 +37,7 @@ struct Answer {
 pub(super) async fn run(args: PingArgs, context: &Context) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.wait;
     let answer = loop {
-        match ask(context).await {
+        match context.connect.in_time(ask(context)).await {
             Ok(answer) => break answer,
             Err(refused) if refused.exit() != Exit::Unavailable || Instant::now() + RETRY_AFTER > deadline => {
                 return Err(refused);
@@ -67,7 +67,7 @@ pub(super) async fn run(args: PingArgs, context: &Context) -> Result<Exit, Failu
 }
 
 async fn ask(context: &Context) -> Result<Answer, Failure> {
-    let client: Client = context.connect.client("tidelog").await?;
+    let client: Client = context.connect.client_in_time("tidelog").await?;
     let admin = client.admin();
     let described = admin.describe_broker().await.map_err(failure)?;
     let start = Instant::now();

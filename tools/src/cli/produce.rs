@@ -64,10 +64,14 @@ pub struct ProduceArgs {
 
 pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Failure> {
     let input = Input::open(args.file.clone())?;
-    let client = context.connect.client("tidelog").await?;
-    let producer =
-        args.producer.apply(client.producer()).delivery_timeout(context.connect.timeout).build().map_err(failure)?;
-    let topic = producer.topic(args.topic.as_str()).await.map_err(failure)?;
+    let opened = async {
+        let client = context.connect.client("tidelog").await?;
+        let producer = args.producer.apply(client.producer()).delivery_timeout(context.connect.timeout);
+        let producer = producer.build().map_err(failure)?;
+        let topic = producer.topic(args.topic.as_str()).await.map_err(failure)?;
+        Ok((producer, topic))
+    };
+    let (producer, topic) = context.connect.in_time(opened).await?;
     if let Some(missing) = args.partition.filter(|partition| *partition >= topic.partitions()) {
         let partitions = topic.partitions();
         let text = format!(

@@ -42,7 +42,7 @@ fn parse_before(text: &str) -> Result<Before, String> {
 
 pub(super) async fn run(command: RecordsCommand, context: &Context) -> Result<Exit, Failure> {
     let RecordsCommand::Delete { topic, partition, before: Before(before) } = command;
-    let client = context.connect.client("tidelog").await?;
+    let client = context.connect.client_in_time("tidelog").await?;
     let deleted = client.admin().delete_records(topic.as_str(), PartitionId(partition), before).await;
     let log_start = deleted.map_err(failure)?;
     let text = format!("partition {partition} of topic '{topic}' starts at offset {log_start} now\n");

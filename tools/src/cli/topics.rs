@@ -123,7 +123,7 @@ pub(super) fn parse_config(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn run(command: TopicsCommand, context: &Context) -> Result<Exit, Failure> {
-    let client = context.connect.client("tidelog").await?;
+    let client = context.connect.client_in_time("tidelog").await?;
     let admin = client.admin();
     match command {
         TopicsCommand::Create { name, partitions, replication_factor, durability, config, if_not_exists, dry_run } => {
