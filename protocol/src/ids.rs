@@ -154,6 +154,11 @@ impl Sequence {
 impl Timestamp {
     /// No timestamp is known.
     pub const NONE: Self = Self(-1);
+    /// The earliest that a producer may send: the beginning of year 1.
+    pub const EARLIEST: Self = Self(-62_135_596_800_000);
+    /// The latest that a producer may send: the last millisecond of year 9999. One beyond every clock would keep its segment, and all after
+    /// it, from ever growing old.
+    pub const LATEST: Self = Self(253_402_300_799_999);
 }
 
 macro_rules! sixteen_bytes {

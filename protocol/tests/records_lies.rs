@@ -120,6 +120,32 @@ fn what_only_a_broker_may_say_is_refused() {
 }
 
 #[test]
+fn timestamps_that_no_calendar_has_are_refused_and_the_ends_of_the_range_are_not() {
+    let of = |timestamps: &[i64], compression| {
+        let mut builder = BatchBuilder::new(1 << 20);
+        for timestamp in timestamps {
+            builder.append(Timestamp(*timestamp), None, Some(b"x"), NO_HEADERS).unwrap();
+        }
+        validate(builder.finish(compression).unwrap())
+    };
+    let (first, last) = (Timestamp::EARLIEST.0, Timestamp::LATEST.0);
+    for compression in [Compression::None, Compression::Lz4] {
+        let valid = of(&[last, first, Timestamp::NONE.0, 0], compression).unwrap();
+        assert_eq!(valid.max_timestamp(), Timestamp::LATEST);
+        for wrong in [i64::MIN, first - 1, last + 1, i64::MAX] {
+            let error = of(&[1, wrong], compression).unwrap_err();
+            assert!(matches!(error, BatchError::TimestampRange { index: 1, .. }), "{wrong}: {error}");
+            assert_eq!(error.code(), ErrorCode::InvalidBatch);
+            assert!(error.to_string().contains("years 1 to 9999"), "{error}");
+        }
+    }
+    // A sum that leaves the range of numbers must not come round to a date.
+    let good = plain(&[b"one", b"two"]);
+    let error = lie(&good, 27, &i64::MAX.to_be_bytes()).unwrap_err();
+    assert_eq!(error, BatchError::TimestampRange { index: 0, base: Timestamp(i64::MAX), delta: 0 });
+}
+
+#[test]
 fn a_max_timestamp_that_lies_is_refused() {
     let good = plain(&[b"one", b"two"]);
     for wrong in [0i64, 2, -1, i64::MAX] {

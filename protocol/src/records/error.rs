@@ -88,6 +88,18 @@ pub enum BatchError {
         /// The largest found.
         found: Timestamp,
     },
+    /// A timestamp that no calendar has, or a difference to the batch's base timestamp that leaves the range of numbers.
+    #[error(
+        "record {index} of the batch has timestamp {base} + {delta} ms since 1970, which is not within the years 1 to 9999: correct the clock or the unit of the producer"
+    )]
+    TimestampRange {
+        /// Ordinal of the record in the batch, from 0.
+        index: u32,
+        /// The base timestamp of the batch.
+        base: Timestamp,
+        /// What the record adds to it.
+        delta: i64,
+    },
     /// The records do not decompress.
     #[error(transparent)]
     Decompress(#[from] DecompressError),

@@ -25,6 +25,9 @@ impl Default for ProduceLimits {
     }
 }
 
+/// What a record's timestamp may be.
+const DATED: core::ops::RangeInclusive<i64> = Timestamp::EARLIEST.0..=Timestamp::LATEST.0;
+
 /// Batches of a producer, back to back, of which all is known to be true: lengths, checksums, counts, offsets, every record.
 #[derive(Clone, Debug)]
 pub struct ValidBatches {
@@ -176,7 +179,9 @@ fn walk(header: &BatchHeader, mut rest: &[u8]) -> Result<Walked, BatchError> {
         if body.offset_delta as u32 != index {
             return Err(BatchError::OffsetDelta { index, found: body.offset_delta });
         }
-        max_timestamp = max_timestamp.max(header.base_timestamp.0.wrapping_add(body.timestamp_delta));
+        let (base, delta) = (header.base_timestamp, body.timestamp_delta);
+        let timestamp = base.0.checked_add(delta).filter(|sum| DATED.contains(sum));
+        max_timestamp = max_timestamp.max(timestamp.ok_or(BatchError::TimestampRange { index, base, delta })?);
         keyless |= body.key.is_none();
     }
     if rest.is_empty() {
