@@ -344,7 +344,7 @@ fn extend_by_number(out: &mut BytesMut, raw: u64) {
 }
 
 /// Writes the header into its room in front, with the length and the CRC of what stands behind it.
-fn seal(batch: &mut [u8], mut header: BatchHeader) {
+pub(super) fn seal(batch: &mut [u8], mut header: BatchHeader) {
     header.batch_length = (batch.len() - LENGTH_OVERHEAD) as u32;
     batch[..HEADER_BYTES].copy_from_slice(&header.encode());
     let crc = crc32c::crc32c(&batch[CRC_START..]);

@@ -9,6 +9,7 @@
 //! - [`reader`] and [`owned`]: the records of a batch, borrowed or sharing its bytes.
 //! - [`record`]: one record and its headers.
 //! - [`control`]: the markers that end a transaction.
+//! - [`thin`]: what compaction leaves of a batch.
 //! - [`error`]: what can be wrong with a batch, in sentences.
 
 pub mod batch;
@@ -20,6 +21,7 @@ pub mod header;
 pub mod owned;
 pub mod reader;
 pub mod record;
+pub mod thin;
 pub mod validate;
 mod varint;
 
@@ -34,4 +36,5 @@ pub use header::{
 pub use owned::{OwnedBatch, OwnedRecord, OwnedRecords};
 pub use reader::{DEFAULT_DECOMPRESSED_BYTES_MAX, Records, Scratch};
 pub use record::{Header, Headers, Record};
+pub use thin::{Thinned, Thinner};
 pub use validate::{ProduceLimits, ValidBatches, validate_produce};
