@@ -6,10 +6,12 @@ use std::io;
 use tidelog_protocol::Offset;
 
 use crate::checkpoint::Checkpoint;
+use crate::compaction::cleaned::{self, Cleaned};
 use crate::identity::{Identity, IdentityError};
 use crate::leader_epochs::LeaderEpochs;
 use crate::recovery::OpenError;
 use crate::segment::Place;
+use crate::segment_files::remove_if_there;
 use crate::small_file::SmallFileError;
 use crate::storage_error::{Context, StorageError};
 use crate::written_since::WrittenSince;
@@ -100,6 +102,19 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
     checkpoint.holes.clear();
     let (checkpoint, epochs) = (Some(checkpoint), LeaderEpochs::default());
     Ok(Bookkeeping { checkpoint, epochs, distrusted: Some(distrusted), written_since, tail_from })
+}
+
+/// How far a log that ends at `end` was compacted. What the file says of records that are not there must not be said of those to come.
+pub(crate) fn read_cleaned(place: &Place, end: Offset) -> Result<Cleaned, StorageError> {
+    let (disk, dir) = (&*place.disk, &*place.dir);
+    let mut cleaned = Cleaned::read(disk, dir)?;
+    if cleaned.clamp(end) {
+        match cleaned.write(disk, dir) {
+            Err(error) if error.is_transient() => remove_if_there(disk, &dir.join(cleaned::FILE_NAME))?,
+            written => written?,
+        }
+    }
+    Ok(cleaned)
 }
 
 /// False where there is no room for the time being: a log opens all the same, and writes its epochs before its next checkpoint.

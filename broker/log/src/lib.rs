@@ -11,12 +11,14 @@
 //! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `written_since`,
 //!   `small_file`: opening after a crash.
 //! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
+//! - [`compaction`]: the latest value of each key stays. `swap`: other files in the place of segments, under live readers.
 //! - [`scrub`]: a slow second look at what lies on the disk. [`repair`]: putting back what is damaged. [`dump`]: any file, offline.
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
 //! - [`fault`]: the disk for tests that fails on command.
 
 mod bookkeeping;
 pub mod checkpoint;
+pub mod compaction;
 pub mod complaint;
 mod damage;
 pub mod data_dir;
@@ -45,6 +47,7 @@ pub mod small_file;
 pub mod space;
 mod state;
 mod storage_error;
+mod swap;
 mod tail_rules;
 mod time_index;
 pub mod timestamps;
@@ -54,6 +57,7 @@ mod upkeep;
 mod verified;
 mod written_since;
 
+pub use compaction::{AbortedTransaction, Backlog, Compacted, Compaction, CompactionError, CompactionRules};
 pub use complaint::Complaint;
 pub use data_dir::{DataDir, DataDirError, Format, PartitionDir};
 pub use disk::{Disk, DiskFile};

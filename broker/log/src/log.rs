@@ -164,7 +164,7 @@ impl Log {
     pub fn open(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
-        let Recovered { segments, holes, epochs, epochs_dirty, written_since, ends, report } =
+        let Recovered { segments, holes, epochs, epochs_dirty, written_since, cleaned, ends, report } =
             recover(&place, &identity)?;
         let parts = Parts {
             place,
@@ -176,6 +176,7 @@ impl Log {
             epochs,
             epochs_dirty,
             written_since,
+            cleaned,
         };
         let state = Arc::new(LogState::new(parts, ends));
         flusher.register(&state);

@@ -242,7 +242,9 @@ fn attempt(state: &Arc<LogState>, wanted: Wanted, patience: Patience) -> Result<
             Ok(Some(batches)) => return Ok(ReadOutcome::Batches(batches)),
             Ok(None) => return Ok(ReadOutcome::UpToDate),
             Err(Miss::Cold) => return Ok(ReadOutcome::Cold(PendingRead { state: Arc::clone(state), wanted })),
-            Err(Miss::Damage(hole)) if hole.from < hole.to => state.add_hole(hole),
+            Err(Miss::Damage(hole)) if hole.from < hole.to => {
+                state.add_hole_in(&segment, hole);
+            }
             // The segment's batches are whole but are not those it was known to hold: no range of them is to blame.
             Err(Miss::Damage(_)) => return Err(ReadError::Corrupt { from: wanted.from, to: segment.end_offset() }),
             Err(Miss::Storage(error)) => return Err(error.into()),

@@ -18,6 +18,7 @@ use tidelog_protocol::records::BatchHeader;
 
 use crate::bookkeeping::{self, Bookkeeping};
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, SegmentRecord, Shutdown};
+use crate::compaction::cleaned::Cleaned;
 use crate::damage::{Damage, Unresolved};
 use crate::disk::DiskFile;
 use crate::hole::{Hole, Holes};
@@ -29,6 +30,7 @@ use crate::segment_files::{self, LOG, Prepared};
 use crate::segment_index::{SegmentIndex, rebuild_index};
 use crate::state::Ends;
 use crate::storage_error::{Context, StorageError};
+use crate::swap::recover_swaps;
 use crate::tail_rules::{TailRules, Verdict, is_false_rise};
 use crate::unfinished::Unwritten;
 use crate::verified::Verified;
@@ -80,6 +82,7 @@ pub(crate) struct Recovered {
     /// The epochs could not be written yet.
     pub(crate) epochs_dirty: bool,
     pub(crate) written_since: WrittenSince,
+    pub(crate) cleaned: Cleaned,
     pub(crate) ends: Ends,
     pub(crate) report: RecoveryReport,
 }
@@ -87,8 +90,12 @@ pub(crate) struct Recovered {
 /// Opens or creates the folder.
 pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, OpenError> {
     bookkeeping::create_folder(place)?;
-    let listing = segment_files::list(&*place.disk, &place.dir)?;
-    bookkeeping::claim(place, identity, listing.logs.is_empty())?;
+    let mut listing = segment_files::list(&*place.disk, &place.dir)?;
+    bookkeeping::claim(place, identity, listing.logs.is_empty() && listing.swaps.is_empty())?;
+    if !listing.swaps.is_empty() {
+        recover_swaps(place, &listing.swaps, &listing.logs)?;
+        listing = segment_files::list(&*place.disk, &place.dir)?;
+    }
     for name in &listing.leftovers {
         segment_files::remove_if_there(&*place.disk, &place.dir.join(name))?;
     }
@@ -446,8 +453,9 @@ impl Recovery<'_> {
         let holes = Holes::new(self.holes).within(log_start..end);
         self.report.holes = holes.all().to_vec();
         let ends = Ends { log_start, end };
+        let cleaned = bookkeeping::read_cleaned(self.place, end)?;
         let Self { segments, written_since, report, .. } = self;
-        Ok(Recovered { segments, holes, epochs, epochs_dirty, written_since, ends, report })
+        Ok(Recovered { segments, holes, epochs, epochs_dirty, written_since, cleaned, ends, report })
     }
 
     /// Nothing valid follows the damage, or nothing that anybody was promised: its bytes and the segments behind it go.

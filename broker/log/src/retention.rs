@@ -106,7 +106,7 @@ impl Retention {
         let mut upkeep = state.upkeep.lock();
         // A truncation may have come in between.
         let start = start.min(state.written_end());
-        if start <= state.log_start() && !upkeep.has_unfinished_deletion() {
+        if start <= state.log_start() && !upkeep.has_unfinished_work() {
             return Ok(Deleted::default());
         }
         if let Some(error) = state.poisoned() {

@@ -4,7 +4,7 @@
 //! Works in steps with a budget of bytes; the caller decides the pace and the thread (it blocks). Past the page cache, as far as
 //! nobody has the pages mapped: bytes in memory say nothing about the disk. Knows nothing of repair.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tidelog_protocol::Offset;
 use tidelog_protocol::records::BatchHeader;
@@ -20,6 +20,8 @@ use crate::storage_error::Context;
 pub struct Scrub {
     reader: LogReader,
     at: Place,
+    /// Where the position counts; another may take its place meanwhile.
+    segment: Weak<Segment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +46,7 @@ impl Scrub {
     /// Begins at the oldest segment.
     #[must_use]
     pub fn new(reader: LogReader) -> Self {
-        Self { reader, at: Place { offset: Offset::ZERO, position: 0 } }
+        Self { reader, at: Place { offset: Offset::ZERO, position: 0 }, segment: Weak::new() }
     }
 
     /// Verifies about `budget_bytes`, at least one batch.
@@ -64,10 +66,12 @@ impl Scrub {
                 scrubbed.is_complete = true;
                 break;
             };
-            if self.at.offset <= segment.base() {
-                // The beginning, the next segment, or retention went past the walk.
+            let is_other = !std::ptr::eq(self.segment.as_ptr(), Arc::as_ptr(segment));
+            if self.at.offset <= segment.base() || is_other {
+                // The beginning, the next segment, retention went past the walk, or compaction has replaced what it was in.
                 self.at = Place { offset: segment.base(), position: 0 };
             }
+            self.segment = Arc::downgrade(segment);
             self.verify(segment, budget_bytes, &mut scrubbed)?;
         }
         Ok(scrubbed)
@@ -100,10 +104,11 @@ impl Scrub {
                 };
                 let bytes = self.at.position..position;
                 let hole = Hole { from: self.at.offset, to, segment: segment.base(), bytes };
-                self.reader.state.add_hole(hole.clone());
                 scrubbed.bytes += position - self.at.position;
                 self.at = Place { offset: to, position };
-                scrubbed.found.push(hole);
+                if self.reader.state.add_hole_in(segment, hole.clone()) {
+                    scrubbed.found.push(hole);
+                }
                 continue;
             };
             self.at.position += header.total_bytes() as u64;

@@ -60,6 +60,8 @@ pub(crate) struct Segment {
     pub(crate) verified: Verified,
     /// Read since the last look of the upkeep, which closes what nobody uses.
     pub(crate) touched: AtomicBool,
+    /// Its name does not lead to its file: the descriptor stays open.
+    pinned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,7 @@ impl Segment {
             open: RwLock::new(Open::default()),
             verified: Verified::from(bytes),
             touched: AtomicBool::new(false),
+            pinned: AtomicBool::new(false),
         }
     }
 
@@ -299,7 +302,14 @@ impl Segment {
         if self.is_indexed() {
             return Ok(true);
         }
-        let marks = self.contents.read().marks;
+        let (marks, end) = {
+            let contents = self.contents.read();
+            (contents.marks, contents.end)
+        };
+        if marks.offsets.entries == 0 && end.bytes > u64::from(self.options.index_interval_bytes) {
+            // It was never saved: one that is empty would have every search begin at the front.
+            return Ok(false);
+        }
         let loaded = SegmentIndex::load(&*self.disk, &self.named(INDEX), &self.named(TIME_INDEX), &marks)?;
         let found = loaded.is_some();
         let mut contents = self.contents.write();
@@ -370,12 +380,25 @@ impl Segment {
         Ok(())
     }
 
+    /// Opens the file for good: another is about to have its name.
+    pub(crate) fn pin(&self) -> io::Result<()> {
+        self.pinned.store(true, Ordering::Release);
+        self.file().map(drop)
+    }
+
+    /// The name leads to the file (again).
+    pub(crate) fn unpin(&self) {
+        self.pinned.store(false, Ordering::Release);
+    }
+
     /// Lets go of descriptor, map and index of a segment that is sealed, saved and unread.
     pub(crate) fn rest(&self) {
-        if self.dirty_bytes() > 0 {
+        let mut open = self.open.write();
+        if self.dirty_bytes() > 0 || self.pinned.load(Ordering::Acquire) {
             return;
         }
-        *self.open.write() = Open::default();
+        *open = Open::default();
+        drop(open);
         let mut contents = self.contents.write();
         let saved = contents.index.as_ref().is_some_and(|index| {
             let Marks { offsets, times } = contents.marks;

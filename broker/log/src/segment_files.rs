@@ -19,12 +19,31 @@ pub(crate) const LOG: &str = "log";
 pub(crate) const INDEX: &str = "index";
 /// Timestamps to offsets.
 pub(crate) const TIME_INDEX: &str = "timeindex";
+/// A segment that was written anew, complete, before it takes its name.
+const SWAP: &str = "swap";
 /// The next segment, prepared ahead of the roll; it has no base offset yet.
 const PREPARED: &str = "next-segment.tmp";
 
 /// The name of one of a segment's files.
 pub(crate) fn file_name(base: Offset, extension: &str) -> String {
     format!("{:020}.{extension}", base.0)
+}
+
+/// The name of a segment that is being written anew.
+pub(crate) fn rewrite_name(base: Offset) -> String {
+    format!("{:020}.rewrite{TEMP_SUFFIX}", base.0)
+}
+
+/// The name of a segment that was written anew and stands for those from `base` up to `end`.
+pub(crate) fn swap_name(base: Offset, end: Offset) -> String {
+    format!("{:020}.{:020}.{SWAP}", base.0, end.0)
+}
+
+/// Base and end, if this is a name that [`swap_name`] gives.
+fn parse_swap_name(name: &str) -> Option<(Offset, Offset)> {
+    let (base, rest) = parse_name(name)?;
+    let (end, extension) = parse_name(rest)?;
+    (extension == SWAP && base < end).then_some((base, end))
 }
 
 /// Base offset and extension, if this is a name that [`file_name`] gives.
@@ -80,6 +99,8 @@ impl Prepared {
 pub(crate) struct Listing {
     /// Base offsets of the `.log` files, in order.
     pub(crate) logs: Vec<Offset>,
+    /// Base and end of segments that were written anew and do not have their names yet, in order.
+    pub(crate) swaps: Vec<(Offset, Offset)>,
     /// Index files whose segment is gone, and temporary files: leftovers.
     pub(crate) leftovers: Vec<String>,
 }
@@ -96,6 +117,10 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, StorageError>
             listing.leftovers.push(entry.name);
             continue;
         }
+        if let Some(swap) = parse_swap_name(&entry.name) {
+            listing.swaps.push(swap);
+            continue;
+        }
         match parse_name(&entry.name) {
             Some((base, LOG)) => listing.logs.push(base),
             Some((base, INDEX | TIME_INDEX)) => indexes.push((base, entry.name)),
@@ -103,6 +128,7 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, StorageError>
         }
     }
     listing.logs.sort_unstable();
+    listing.swaps.sort_unstable();
     let orphans = indexes.into_iter().filter(|(base, _)| listing.logs.binary_search(base).is_err());
     listing.leftovers.extend(orphans.map(|(_, name)| name));
     Ok(listing)
@@ -137,5 +163,9 @@ mod tests {
         {
             assert_eq!(parse_name(name), None, "{name}");
         }
+        let swap = swap_name(Offset(42), Offset(77));
+        assert_eq!(parse_swap_name(&swap), Some((Offset(42), Offset(77))));
+        assert_eq!(parse_swap_name(&swap_name(Offset(42), Offset(42))), None);
+        assert_eq!(parse_swap_name("00000000000000000042.swap"), None);
     }
 }

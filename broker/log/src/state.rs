@@ -13,6 +13,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 use tidelog_protocol::Offset;
 
+use crate::compaction::cleaned::Cleaned;
 use crate::disk::is_out_of_descriptors;
 use crate::flusher::FlusherHandle;
 use crate::hole::{Hole, Holes};
@@ -21,6 +22,7 @@ use crate::leader_epochs::{Change, LeaderEpochs};
 use crate::segment::{Place, Segment};
 use crate::segment_files::Prepared;
 use crate::storage_error::{Context, StorageError};
+use crate::swap::Swap;
 use crate::written_since::WrittenSince;
 
 /// Told what happens to a log, from the flusher's thread (or the writer's): it must not block and must not call back into the writer.
@@ -70,6 +72,8 @@ pub(crate) struct LogState {
     /// The history has entries that its file lacks. Written before the checkpoint that would let recovery pass over their records.
     pub(crate) epochs_dirty: AtomicBool,
     pub(crate) written_since: Mutex<WrittenSince>,
+    /// Changed, and written, under the upkeep lock.
+    pub(crate) cleaned: Mutex<Cleaned>,
     /// A segment got its name since the last fsync of the folder.
     pub(crate) folder_dirty: AtomicBool,
     /// Held while the ends are moved by anything but an append: a flush, a truncation.
@@ -99,19 +103,21 @@ pub(crate) struct Upkeep {
     pub(crate) is_start_stored: bool,
     /// Segments that left the list; their files go once the start is stored.
     pub(crate) gone: VecDeque<Arc<Segment>>,
+    /// Segments that were exchanged and whose files do not have their names yet.
+    pub(crate) swaps: Vec<Swap>,
 }
 
 impl Default for Upkeep {
     /// Of a log that was just opened: its start comes from its checkpoint.
     fn default() -> Self {
-        Self { recovery_point: None, is_start_stored: true, gone: VecDeque::new() }
+        Self { recovery_point: None, is_start_stored: true, gone: VecDeque::new(), swaps: Vec::new() }
     }
 }
 
 impl Upkeep {
-    /// A disk that refused has left the start undurable, or files to unlink.
-    pub(crate) fn has_unfinished_deletion(&self) -> bool {
-        !self.is_start_stored || !self.gone.is_empty()
+    /// A disk that refused has left the start undurable, or files to unlink or to rename.
+    pub(crate) fn has_unfinished_work(&self) -> bool {
+        !self.is_start_stored || !self.gone.is_empty() || !self.swaps.is_empty()
     }
 }
 
@@ -133,6 +139,7 @@ pub(crate) struct Parts {
     pub(crate) epochs: LeaderEpochs,
     pub(crate) epochs_dirty: bool,
     pub(crate) written_since: WrittenSince,
+    pub(crate) cleaned: Cleaned,
 }
 
 impl LogState {
@@ -153,6 +160,7 @@ impl LogState {
             epochs: Mutex::new(parts.epochs),
             epochs_dirty: AtomicBool::new(parts.epochs_dirty),
             written_since: Mutex::new(parts.written_since),
+            cleaned: Mutex::new(parts.cleaned),
             folder_dirty: AtomicBool::new(false),
             flushing: Mutex::new(()),
             upkeep: Mutex::new(Upkeep::default()),
@@ -244,6 +252,16 @@ impl LogState {
 
     pub(crate) fn holes(&self) -> Arc<Holes> {
         Arc::clone(&self.holes.read())
+    }
+
+    /// Remembers damage that was found in a segment, unless that was exchanged meanwhile for one that was written anew from whole batches.
+    pub(crate) fn add_hole_in(&self, segment: &Arc<Segment>, hole: Hole) -> bool {
+        let mut holes = self.holes.write();
+        let is_there = self.segments.read().iter().any(|there| Arc::ptr_eq(there, segment));
+        if is_there {
+            *holes = Arc::new(holes.with(hole));
+        }
+        is_there
     }
 
     /// Remembers damage that was found while the log is open.

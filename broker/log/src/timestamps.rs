@@ -147,7 +147,7 @@ fn first_at_or_after(batch: &RawBatch<'_>, timestamp: Timestamp, start: Offset) 
     if max_timestamp < timestamp || batch.header().next_offset() <= start {
         return None;
     }
-    if attributes.timestamp_type() == TimestampType::LogAppend {
+    if attributes.timestamp_type() == TimestampType::LogAppend && batch.header().is_whole() {
         return Some(TimedOffset { offset: base_offset.max(start), timestamp: max_timestamp });
     }
     let mut scratch = Scratch::new();
@@ -160,6 +160,10 @@ fn first_at_or_after(batch: &RawBatch<'_>, timestamp: Timestamp, start: Offset) 
 /// The largest timestamp in `batch`, of the records from `start` on; only a batch that begins before it is looked into.
 fn newest_in(batch: &RawBatch<'_>, start: Offset) -> Option<Mark> {
     let header = batch.header();
+    if header.record_count == 0 {
+        // Compaction left nothing of it but its offsets.
+        return None;
+    }
     let whole = Mark { timestamp: header.max_timestamp, at: header.last_offset() };
     if header.base_offset >= start || header.attributes.timestamp_type() == TimestampType::LogAppend {
         return (whole.at >= start).then_some(whole);

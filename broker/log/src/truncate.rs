@@ -3,6 +3,9 @@
 //! No file that may be mapped is ever shortened. Segments behind the cut are unlinked; of the one that holds it, what stays is copied into
 //! a new file that takes its name, so readers keep what they hold and never see it change. A crash at any step leaves a log that ends
 //! somewhere between the cut and the old end, and the follower cuts again.
+//!
+//! Below what compaction has looked at nothing can be cut: a record there may be missing because of a later one that would go. All of it goes,
+//! and the follower fetches it anew.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use std::sync::atomic::Ordering;
 use tidelog_protocol::Offset;
 
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, Shutdown};
+use crate::compaction::cleaned::{self, Cleaned};
 use crate::disk::{DiskFile, is_full, read_full_at, write_all_at};
 use crate::log::{AppendError, Log};
 use crate::lookup::{Lookup, Miss, Patience};
@@ -29,7 +33,8 @@ struct Cut {
 
 impl Log {
     /// Forgets everything at and after `offset` (the whole batch, if it lies inside one), durably. The answer is the new end, which
-    /// lies at or below `offset` unless that is below the log start. Blocks.
+    /// lies at or below `offset` unless that is below the log start. Where a pass of compaction has looked beyond `offset`, everything
+    /// goes. Blocks.
     ///
     /// # Errors
     /// One that is transient, with nothing changed; [`AppendError::Poisoned`] if the disk failed half way: what opens then is
@@ -41,18 +46,21 @@ impl Log {
         if offset >= self.end() {
             return Ok(self.end());
         }
-        let segment = self.state.segment_of(offset).expect("an offset at or after the log start lies in a segment");
-        let cut = self.find_cut(&segment, offset).map_err(|error| self.refuse_error(error))?;
-        let log_start = self.state.log_start();
-        if cut.offset <= log_start {
-            // Inside the first batch, say: nothing that is served stays.
-            self.replace_all(log_start).map_err(|error| self.stop(error))?;
-            return Ok(log_start);
+        loop {
+            let segment = self.state.segment_of(offset).expect("an offset at or after the log start lies in a segment");
+            let cut = self.find_cut(&segment, offset).map_err(|error| self.refuse_error(error))?;
+            let log_start = self.state.log_start();
+            if cut.offset <= log_start || cut.offset < self.state.cleaned.lock().seen_to {
+                // Inside the first batch, say: nothing that is served stays.
+                self.replace_all(log_start).map_err(|error| self.stop(error))?;
+                return Ok(log_start);
+            }
+            let shortened = self.copy_front(&segment, cut);
+            let shortened = shortened.map_err(|error| self.refuse_error(error))?;
+            if self.swap(&segment, cut, shortened).map_err(|error| self.stop(error))? {
+                return Ok(cut.offset);
+            }
         }
-        let shortened = self.copy_front(&segment, cut);
-        let shortened = shortened.map_err(|error| self.refuse_error(error))?;
-        self.swap(&segment, cut, shortened).map_err(|error| self.stop(error))?;
-        Ok(cut.offset)
     }
 
     /// Forgets everything and goes on at `offset`: for a follower whose leader's log begins behind its own end. Blocks.
@@ -127,12 +135,19 @@ impl Log {
         Ok(copy)
     }
 
-    fn swap(&mut self, segment: &Arc<Segment>, cut: Cut, copy: Prepared) -> Result<(), StorageError> {
+    /// False, and nothing is done, where compaction was faster and looked at what was to be cut.
+    fn swap(&mut self, segment: &Arc<Segment>, cut: Cut, copy: Prepared) -> Result<bool, StorageError> {
         let state = Arc::clone(&self.state);
         let place = &state.place;
         let mut upkeep = state.upkeep.lock();
+        state.settle_swaps(&mut upkeep)?;
         let _no_flush = state.flushing.lock();
         let segments = state.segments();
+        let is_there = segments.iter().any(|there| Arc::ptr_eq(there, segment));
+        if !is_there || cut.offset < state.cleaned.lock().seen_to {
+            copy.discard(place)?;
+            return Ok(false);
+        }
         let before: Vec<_> = segments.iter().filter(|other| other.base() < segment.base()).cloned().collect();
 
         // First the promise is taken back, so that what is cut is a tail to recovery, not a loss.
@@ -168,7 +183,7 @@ impl Log {
         epochs.write(&*place.disk, &place.dir)?;
         state.epochs_dirty.store(false, Ordering::Release);
         self.active = shortened;
-        Ok(())
+        Ok(true)
     }
 
     fn shortened(
@@ -199,6 +214,7 @@ impl Log {
         let state = Arc::clone(&self.state);
         let place = &state.place;
         let mut upkeep = state.upkeep.lock();
+        state.settle_swaps(&mut upkeep)?;
         let _no_flush = state.flushing.lock();
         let prepared = match state.prepared.lock().take() {
             Some(prepared) => prepared,
@@ -242,6 +258,13 @@ impl Log {
         epochs.write(&*place.disk, &place.dir)?;
         state.epochs_dirty.store(false, Ordering::Release);
         self.active = fresh;
+        // Last: as long as anything of the old log can come back, what was thinned in it must be known.
+        // A file that stays for a crash is cut to the new log's end when it opens.
+        {
+            let mut cleaned = state.cleaned.lock();
+            *cleaned = Cleaned { restarts: cleaned.restarts + 1, ..Cleaned::default() };
+        }
+        segment_files::remove_if_there(&*place.disk, &place.dir.join(cleaned::FILE_NAME))?;
         Ok(())
     }
 }

@@ -42,7 +42,7 @@ impl LogState {
         }
         let sealed_since = upkeep.recovery_point.is_none_or(|point| point < active.base());
         let is_due = sealed_since || self.flushed_bytes.load(Ordering::Relaxed) >= checkpoint_bytes;
-        if is_due || upkeep.has_unfinished_deletion() {
+        if is_due || upkeep.has_unfinished_work() {
             self.checkpoint(&mut upkeep, Shutdown::Running)?;
             self.unlink_gone(&mut upkeep)?;
             let segments = self.segments();
@@ -90,7 +90,7 @@ impl LogState {
         checkpoint.write(&*self.place.disk, &self.place.dir)?;
         upkeep.recovery_point = Some(recovery_point);
         upkeep.is_start_stored = true;
-        Ok(())
+        self.finish_swaps(upkeep)
     }
 
     /// The last act of a log that was flushed.

@@ -32,6 +32,13 @@ impl Verified {
         after > 0 && below[after - 1].end >= range.end.min(tail_from)
     }
 
+    /// Nothing below `end` counts as whole any more.
+    pub(crate) fn forget(&self, end: u64) {
+        let mut below = self.below.lock();
+        below.clear();
+        self.tail_from.store(end, Ordering::Release);
+    }
+
     pub(crate) fn add(&self, range: Range<u64>) {
         let mut below = self.below.lock();
         let first = below.partition_point(|known| known.end < range.start);

@@ -92,6 +92,12 @@ impl Thinner {
 }
 
 impl BatchHeader {
+    /// Whether it holds a record for each offset that it names.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.record_count as u64 == self.last_offset_delta as u64 + 1
+    }
+
     /// The header that is left of this batch without its records. It is no part of a transaction any more and no marker, and compressed by no
     /// codec; offsets, timestamps and producer stay. Its length and checksum are those that [`BatchHeader::sealed`] gives it.
     #[must_use]

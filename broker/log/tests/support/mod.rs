@@ -14,6 +14,8 @@ use tidelog_protocol::{
     IncarnationId, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
 };
 
+pub mod keyed;
+
 pub const EPOCH: LeaderEpoch = LeaderEpoch(1);
 
 pub fn identity() -> Identity {
