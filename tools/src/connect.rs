@@ -135,7 +135,12 @@ pub fn send_failure(error: SendError) -> Failure {
 pub fn refusal(error: &WireError) -> Failure {
     use ErrorCode as Code;
     let exit = match error.code {
-        Code::UnknownTopic | Code::UnknownPartition | Code::UnknownBroker | Code::OffsetOutOfRange => Exit::NotFound,
+        Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownBroker
+        | Code::OffsetOutOfRange
+        | Code::UnknownGroup => Exit::NotFound,
+        Code::InvalidGroup => Exit::Usage,
         Code::TopicExists => Exit::Exists,
         Code::CorruptLog => Exit::Damaged,
         Code::InvalidName | Code::InvalidConfig | Code::InvalidPartitions | Code::InvalidReplication => Exit::Usage,

@@ -13,6 +13,7 @@ pub mod cluster;
 mod cluster_view;
 pub mod consume;
 mod dump_view;
+pub mod groups;
 pub mod log;
 pub mod offsets;
 pub mod partitions;
@@ -85,6 +86,9 @@ pub enum Command {
     /// Show who holds and leads partitions.
     #[command(subcommand, visible_alias = "partition")]
     Partitions(partitions::PartitionsCommand),
+    /// Show consumer groups and how far they are, set where they go on.
+    #[command(subcommand, visible_alias = "group")]
+    Groups(groups::GroupsCommand),
     /// Run a workload against a live cluster and judge whether something was lost, doubled, reordered or made up.
     Verify(verify::VerifyArgs),
     /// Delete records.
@@ -174,6 +178,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Offsets(args) => context.connect.in_time(offsets::run(args, &context)).await,
                 Command::Cluster(command) => cluster::run(command, &context).await,
                 Command::Partitions(command) => context.connect.in_time(partitions::run(command, &context)).await,
+                Command::Groups(command) => context.connect.in_time(groups::run(command, &context)).await,
                 Command::Verify(args) => verify::run(args, &context).await,
                 Command::Records(command) => context.connect.in_time(records::run(command, &context)).await,
                 Command::Ping(args) => ping::run(args, &context).await,

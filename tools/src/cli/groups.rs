@@ -1,0 +1,374 @@
+//! `tidelog groups`: consumer groups, who is in them, how far they are, and where they shall go on.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tidelog_client::messages::{CommittedOffset, DescribeGroupResponse, GroupState, TopicPartitions};
+use tidelog_client::{Admin, Client, GroupLag, Offset, PartitionId, Position, TopicName};
+
+use super::offsets::chosen_partitions;
+use super::{Context, topics::print};
+use crate::byte_size::{counted, display_count};
+use crate::connect::{failure, refusal};
+use crate::exit::{Exit, Failure};
+use crate::output::{Align, Columns};
+use crate::start_position::{StartPosition, parse_offset};
+
+/// What to do with groups.
+#[derive(Debug, Subcommand)]
+pub enum GroupsCommand {
+    /// List the groups.
+    List,
+    /// Show the members of a group and what each owns.
+    #[command(after_help = "\
+A member that is silent for its session is removed, and what it owned goes to others. BUSY says for how long it has been working on its
+oldest unfinished record; it decides nothing.")]
+    Describe {
+        /// The group.
+        group: String,
+    },
+    /// Show how far a group is behind.
+    Lag {
+        /// The group.
+        group: String,
+    },
+    /// Set where a group goes on. It must have no members; one that does not exist is made.
+    #[command(after_help = "\
+Examples:
+  tidelog groups reset-offsets billing --topic orders --to beginning --dry-run
+  tidelog groups reset-offsets billing --topic orders --partition 3 --to offset:1200
+  tidelog groups reset-offsets billing --topic orders --to time:2026-01-31T12:00:00Z")]
+    ResetOffsets(ResetArgs),
+    /// Forget a group without members, and its offsets.
+    Delete {
+        /// The group.
+        group: String,
+    },
+    /// Wait until a group is done with a record; '--timeout' says for how long.
+    #[command(after_help = "\
+Example:
+  tidelog --timeout 10s groups wait billing --topic orders --partition 3 --offset 1200")]
+    Wait {
+        /// The group.
+        group: String,
+        /// The topic.
+        #[arg(short, long)]
+        topic: TopicName,
+        /// The partition.
+        #[arg(short, long, value_name = "N")]
+        partition: u32,
+        /// The record's offset.
+        #[arg(long, value_name = "OFFSET", value_parser = parse_offset)]
+        offset: Offset,
+    },
+}
+
+/// Arguments of `reset-offsets`.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// The group.
+    group: String,
+    /// The topic.
+    #[arg(short, long)]
+    topic: TopicName,
+    /// Only this partition; may be given several times.
+    #[arg(short, long, value_name = "N")]
+    partition: Vec<u32>,
+    /// Where to go on: beginning, end, offset:N or time:RFC3339.
+    #[arg(long, value_name = "PLACE")]
+    to: StartPosition,
+    /// Only show what would be set.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(command: GroupsCommand, context: &Context) -> Result<Exit, Failure> {
+    let client = context.connect.client_in_time("tidelog").await?;
+    let admin = client.admin();
+    match command {
+        GroupsCommand::List => list(&admin, context).await?,
+        GroupsCommand::Describe { group } => describe(&admin, &group, context).await?,
+        GroupsCommand::Lag { group } => lag(&admin, &group, context).await?,
+        GroupsCommand::ResetOffsets(args) => reset(&client, args, context).await?,
+        GroupsCommand::Delete { group } => {
+            admin.delete_group(&group).await.map_err(failure)?;
+            print(context, &format!("group '{group}' is forgotten\n"), || json!({"group": group, "deleted": true}))?;
+        }
+        GroupsCommand::Wait { group, topic, partition, offset } => {
+            let timeout = context.connect.timeout;
+            let waited = admin.wait_for_group(&group, topic.as_str(), PartitionId(partition), offset, timeout).await;
+            let committed = waited.map_err(failure)?;
+            let text = format!("group '{group}' is done with offset {offset}: it goes on at {committed}\n");
+            print(
+                context,
+                &text,
+                || json!({"group": group, "topic": topic.as_str(), "partition": partition, "offset": offset.0, "committed": committed.0}),
+            )?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+const fn state_name(state: GroupState) -> &'static str {
+    match state {
+        GroupState::Empty => "empty",
+        GroupState::Reconciling => "reconciling",
+        GroupState::Stable => "stable",
+    }
+}
+
+async fn list(admin: &Admin, context: &Context) -> Result<(), Failure> {
+    let groups = admin.list_groups().await.map_err(failure)?;
+    let mut columns = Columns::new(&[("GROUP", Align::Left), ("STATE", Align::Left), ("MEMBERS", Align::Right)]);
+    let mut documents = Vec::with_capacity(groups.len());
+    for listing in &groups {
+        let state = state_name(listing.state);
+        columns.row([listing.group.clone(), state.into(), listing.members.to_string()]);
+        documents.push(json!({"group": listing.group, "state": state, "members": listing.members}));
+    }
+    let text = if groups.is_empty() { "there are no groups\n".into() } else { columns.to_string() };
+    print(context, &text, || json!({"groups": documents}))
+}
+
+/// Names of topics, for the ids that groups hold.
+struct Names(Vec<(tidelog_client::TopicId, TopicName)>);
+
+impl Names {
+    async fn ask(admin: &Admin) -> Result<Self, Failure> {
+        let metadata = admin.metadata().await.map_err(failure)?;
+        Ok(Self(metadata.topics.into_iter().map(|topic| (topic.topic_id, topic.name)).collect()))
+    }
+
+    fn of(&self, id: tidelog_client::TopicId) -> String {
+        let found = self.0.iter().find(|(known, _)| *known == id);
+        found.map_or_else(|| id.to_string(), |(_, name)| name.to_string())
+    }
+
+    /// `orders:0-3,7 logs:1`.
+    fn places(&self, owned: &[TopicPartitions]) -> String {
+        let topics = owned.iter().map(|topic| format!("{}:{}", self.of(topic.topic_id), ranges(&topic.partitions)));
+        let text = topics.collect::<Vec<_>>().join(" ");
+        if text.is_empty() { "-".into() } else { text }
+    }
+
+    fn documents(&self, owned: &[TopicPartitions]) -> Value {
+        let topic = |topic: &TopicPartitions| {
+            let partitions: Vec<_> = topic.partitions.iter().map(|partition| partition.0).collect();
+            json!({"topic": self.of(topic.topic_id), "partitions": partitions})
+        };
+        owned.iter().map(topic).collect()
+    }
+}
+
+/// Ascending indexes as ranges: `0-3,7`.
+fn ranges(partitions: &[PartitionId]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for PartitionId(index) in partitions {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *index => *last = *index,
+            _ => ranges.push((*index, *index)),
+        }
+    }
+    let text = |(from, to): &(u32, u32)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    ranges.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+fn millis(ms: u32) -> String {
+    if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1_000) }
+}
+
+async fn describe(admin: &Admin, group: &str, context: &Context) -> Result<(), Failure> {
+    let described = admin.describe_group(group).await.map_err(failure)?;
+    let names = Names::ask(admin).await?;
+    let DescribeGroupResponse { state, epoch, target_epoch, assignor, members, offsets } = &described;
+    let mut text = format!(
+        "group '{group}' is {}: {}, epoch {epoch}, assignor {assignor}, offsets of {}\n",
+        state_name(*state),
+        counted(members.len() as u64, "member"),
+        counted(offsets.len() as u64, "partition"),
+    );
+    let mut columns = Columns::new(&[
+        ("MEMBER", Align::Left),
+        ("CLIENT", Align::Left),
+        ("EPOCH", Align::Right),
+        ("OWNS", Align::Left),
+        ("LETS GO OF", Align::Left),
+        ("WAITS FOR", Align::Left),
+        ("HEARD", Align::Right),
+        ("BUSY", Align::Right),
+    ]);
+    let mut documents = Vec::with_capacity(members.len());
+    for member in members {
+        let name = member
+            .instance_id
+            .as_ref()
+            .map_or_else(|| member.member_id.clone(), |instance| format!("{instance} ({})", member.member_id));
+        let waits = missing(&member.target, &member.owned);
+        columns.row([
+            name,
+            member.client_name.clone().unwrap_or_else(|| "-".into()),
+            member.member_epoch.to_string(),
+            names.places(&member.owned),
+            names.places(&member.letting_go),
+            names.places(&waits),
+            format!("{} ago", millis(member.silent_ms)),
+            member.busy_ms.map_or_else(|| "-".into(), millis),
+        ]);
+        documents.push(json!({
+            "member_id": member.member_id,
+            "instance_id": member.instance_id,
+            "client_name": member.client_name,
+            "rack": member.rack,
+            "member_epoch": member.member_epoch,
+            "topics": member.subscription.topics,
+            "pattern": member.subscription.pattern,
+            "owned": names.documents(&member.owned),
+            "letting_go": names.documents(&member.letting_go),
+            "target": names.documents(&member.target),
+            "silent_ms": member.silent_ms,
+            "busy_ms": member.busy_ms,
+        }));
+    }
+    if !members.is_empty() {
+        text.push_str(&columns.to_string());
+    }
+    print(context, &text, || {
+        json!({
+            "group": group,
+            "state": state_name(*state),
+            "epoch": epoch,
+            "target_epoch": target_epoch,
+            "assignor": assignor,
+            "members": documents,
+        })
+    })
+}
+
+/// What of `wanted` is not in `held`.
+fn missing(wanted: &[TopicPartitions], held: &[TopicPartitions]) -> Vec<TopicPartitions> {
+    let holds = |topic: &TopicPartitions, partition: &PartitionId| {
+        held.iter().any(|held| held.topic_id == topic.topic_id && held.partitions.contains(partition))
+    };
+    let rest = wanted.iter().map(|topic| TopicPartitions {
+        topic_id: topic.topic_id,
+        partitions: topic.partitions.iter().copied().filter(|partition| !holds(topic, partition)).collect(),
+    });
+    rest.filter(|topic| !topic.partitions.is_empty()).collect()
+}
+
+async fn lag(admin: &Admin, group: &str, context: &Context) -> Result<(), Failure> {
+    let lags = admin.group_lag(group).await.map_err(failure)?;
+    let mut columns = Columns::new(&[
+        ("TOPIC", Align::Left),
+        ("PARTITION", Align::Right),
+        ("COMMITTED", Align::Right),
+        ("END", Align::Right),
+        ("LAG", Align::Right),
+        ("MEMBER", Align::Left),
+    ]);
+    let mut documents = Vec::with_capacity(lags.len());
+    let dash = || "-".to_owned();
+    for at in &lags {
+        columns.row([
+            at.topic.clone(),
+            at.partition.to_string(),
+            at.committed.map_or_else(dash, |committed| committed.to_string()),
+            at.high_watermark.to_string(),
+            at.lag().map_or_else(dash, display_count),
+            at.member_id.clone().unwrap_or_else(dash),
+        ]);
+        documents.push(document(at));
+    }
+    let behind: u64 = lags.iter().filter_map(GroupLag::lag).sum();
+    let text = format!("{columns}group '{group}' is {} behind\n", counted(behind, "record"));
+    print(context, &text, || json!({"group": group, "lag": behind, "partitions": documents}))
+}
+
+fn document(at: &GroupLag) -> Value {
+    json!({
+        "topic": at.topic,
+        "partition": at.partition.0,
+        "committed": at.committed.map(|committed| committed.0),
+        "log_start": at.log_start.0,
+        "high_watermark": at.high_watermark.0,
+        "lag": at.lag(),
+        "member_id": at.member_id,
+    })
+}
+
+async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<(), Failure> {
+    let admin = client.admin();
+    let ResetArgs { group, topic, partition, to, dry_run } = args;
+    let partitions = chosen_partitions(client, &topic, &partition).await?;
+    let topic_id = {
+        let metadata = admin.metadata().await.map_err(failure)?;
+        let found = metadata.topics.iter().find(|found| found.name == topic);
+        found.map(|found| found.topic_id).ok_or_else(|| crate::connect::unknown_topic(topic.as_str()))?
+    };
+    let position = match to {
+        StartPosition::Beginning => Position::EARLIEST,
+        StartPosition::End => Position::LATEST,
+        StartPosition::Offset(offset) => Position::offset(offset),
+        StartPosition::Time(time) => Position::timestamp(time),
+    };
+    let mut offsets = Vec::with_capacity(partitions.len());
+    let ask = async |position: Position| {
+        let queries: Vec<_> = partitions.iter().map(|partition| (*partition, position.clone())).collect();
+        let answers = admin.list_offsets(topic.as_str(), &queries).await.map_err(failure)?;
+        match answers.iter().find_map(|answer| answer.fault.clone()) {
+            Some(fault) => Err(refusal(&fault.into())),
+            None => Ok(answers),
+        }
+    };
+    // After the last record of a time, and after the last record: the end.
+    let ends = ask(Position::LATEST).await?;
+    for (found, end) in ask(position).await?.into_iter().zip(ends) {
+        let offset = match (found.offset, to) {
+            (Some(offset), _) => offset,
+            (None, StartPosition::Offset(offset)) => {
+                let message = format!("partition {} of topic '{topic}' has no offset {offset}", found.partition);
+                return Err(Failure::new(Exit::NotFound, message));
+            }
+            (None, _) => end.offset.unwrap_or_default(),
+        };
+        let partition = found.partition;
+        offsets.push(CommittedOffset { topic_id, partition, offset, leader_epoch: None, metadata: String::new() });
+    }
+    let mut columns = Columns::new(&[("TOPIC", Align::Left), ("PARTITION", Align::Right), ("OFFSET", Align::Right)]);
+    let mut documents = Vec::with_capacity(offsets.len());
+    for at in &offsets {
+        columns.row([topic.to_string(), at.partition.to_string(), at.offset.to_string()]);
+        documents.push(json!({"partition": at.partition.0, "offset": at.offset.0}));
+    }
+    if !dry_run {
+        admin.set_group_offsets(&group, offsets).await.map_err(failure)?;
+    }
+    let done = if dry_run { "would go on" } else { "goes on" };
+    let text = format!("group '{group}' {done} there:\n{columns}");
+    print(
+        context,
+        &text,
+        || json!({"group": group, "topic": topic.as_str(), "dry_run": dry_run, "partitions": documents}),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_shown_as_ranges() {
+        let of = |indexes: &[u32]| ranges(&indexes.iter().copied().map(PartitionId).collect::<Vec<_>>());
+        assert_eq!(of(&[0, 1, 2, 3, 7, 9, 10]), "0-3,7,9-10");
+        assert_eq!(of(&[]), "");
+    }
+
+    #[test]
+    fn what_a_member_waits_for_is_its_target_less_what_it_owns() {
+        let of = |indexes: &[u32]| {
+            let partitions = indexes.iter().copied().map(PartitionId).collect();
+            vec![TopicPartitions { topic_id: tidelog_client::TopicId([1; 16]), partitions }]
+        };
+        assert_eq!(missing(&of(&[0, 1, 2]), &of(&[1])), of(&[0, 2]));
+        assert_eq!(missing(&of(&[0]), &of(&[0, 1])), []);
+    }
+}
