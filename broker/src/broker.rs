@@ -356,7 +356,7 @@ async fn open_storage(
             Whose::Elsewhere(cluster) => (Some(cluster), true),
         };
         let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
-        let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?);
+        let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?.with_reserve());
         broker_mark::check(&data, BrokerId(config.broker_id))?;
         let closed_cleanly = clean_mark::take(&data)?;
         let notes = Notes { watermarks: Arc::new(Watermarks::read(&data)), closed_cleanly };

@@ -1,6 +1,8 @@
 //! A disk that runs full: produce is refused, consume goes on, nothing is half acknowledged, and freeing space is all that it takes. Needs
 //! root and loop devices.
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,4 +202,42 @@ async fn a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a
     drop(ballast);
     wait_until_produced(&mut connection, late).await;
     wait_until_ready(&broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_deleted_from_a_disk_without_a_block_left_and_that_makes_room() {
+    if !requires("records_are_deleted_from_a_disk_without_a_block_left_and_that_makes_room", &[Need::LoopDisk]) {
+        return;
+    }
+    let disk = LoopDisk::new(DISK_BYTES);
+    let settings = BrokerSettings::new().data(disk.path().join("data")).set("housekeeping_interval_ms", "100");
+    let broker = settings.start();
+    let server = broker.server();
+    // What these tests send is from 1970, and would be too old.
+    let for_ever = |topic: NewTopic| topic.config("retention.ms", "-1");
+    create_topic(&server, &for_ever(small_topic())).await.unwrap();
+    create_topic(&server, &for_ever(NewTopic::named("filler").partitions(1))).await.unwrap();
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let (topic, filler) = (connection.topic_id("logs").await, connection.topic_id("filler").await);
+    let large = batch(&[&vec![b'x'; 400 << 10]], Compression::None);
+    for _ in 0..16 {
+        connection.produce(topic, &large).await.unwrap();
+    }
+    let _ballast = disk.fill(0);
+    for topic in [topic, filler] {
+        assert_is_full(&produce_until_refused(&mut connection, topic).await);
+    }
+    // To the last block.
+    let mut crumbs = File::create(disk.path().join("crumbs")).unwrap();
+    while crumbs.write_all(&[1; 512]).and_then(|()| crumbs.sync_data()).is_ok() {}
+    assert!(disk.free_bytes() < 4 << 10, "the disk has {} bytes left: it was not full", disk.free_bytes());
+
+    let client = Client::connect(&server).await.unwrap();
+    let start = client.admin().delete_records("logs", PartitionId(0), None).await.unwrap();
+    assert!(start.0 >= 16, "{start:?}");
+    assert!(disk.free_bytes() > 4 << 20, "segments were not unlinked: {} bytes are free", disk.free_bytes());
+    wait_until_produced(&mut connection, topic).await;
+    wait_until_ready(&broker).await;
+    // For the next time.
+    wait_until("the reserve to be made again", async || disk.path().join("data/reserve").exists().then_some(())).await;
 }

@@ -188,6 +188,12 @@ impl FlusherHandle {
         self.reserve == Reserve::Usable || space.is_none_or(|space| space.has_room())
     }
 
+    /// Gives up what is kept of the disk for those who free space; false where there is nothing.
+    pub(crate) fn lend_reserve(&self) -> bool {
+        let space = self.shared.as_ref().and_then(|shared| shared.options.space.as_ref());
+        space.is_some_and(|space| space.lend_reserve())
+    }
+
     pub(crate) fn count_flush(&self, bytes: u64, took: Duration) {
         if let Some(shared) = &self.shared {
             shared.counters.note(bytes, took);

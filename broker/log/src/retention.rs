@@ -135,16 +135,28 @@ impl Retention {
         state.note_epoch_change(change);
     }
 
-    /// On a full disk the checkpoint that lets segments go may itself find no room: the next segment's reserve makes some.
+    /// On a full disk the checkpoint that lets segments go may itself find no room: the next segment's reserve makes some, or the one that is
+    /// kept for that.
     fn checkpoint(&self, upkeep: &mut Upkeep) -> Result<(), StorageError> {
-        match self.state.checkpoint(upkeep, Shutdown::Running) {
-            Err(error) if is_full(&error.source) => {
-                let Some(prepared) = self.state.prepared.lock().take() else { return Err(error) };
+        let full = match self.state.checkpoint(upkeep, Shutdown::Running) {
+            Err(error) if is_full(&error.source) => error,
+            result => return result,
+        };
+        let prepared = self.state.prepared.lock().take();
+        let full = match prepared {
+            None => full,
+            Some(prepared) => {
                 prepared.discard(&self.state.place)?;
-                self.state.checkpoint(upkeep, Shutdown::Running)
+                match self.state.checkpoint(upkeep, Shutdown::Running) {
+                    Err(error) if is_full(&error.source) => error,
+                    result => return result,
+                }
             }
-            result => result,
+        };
+        if !self.state.flusher.lend_reserve() {
+            return Err(full);
         }
+        self.state.checkpoint(upkeep, Shutdown::Running)
     }
 }
 
