@@ -169,6 +169,36 @@ fn a_killed_broker_is_told_of_and_started_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_seat_whose_data_are_gone_comes_back_with_its_vote() {
+    let mut cluster = DevCluster::start();
+    let voters = |status: &Value| status["voters"].as_array().unwrap().len();
+    assert_eq!(voters(&cluster.settled()), 3);
+    let incarnation = |status: &Value, broker: usize| status["brokers"][broker]["incarnation"].clone();
+    // One that joined, and the one that founded the cluster.
+    for broker in [2, 1] {
+        let before = cluster.settled();
+        let pid = cluster.pids()[broker - 1];
+        // Stopped first: what is removed must not be in use.
+        kill_process(pid, Signal::STOP).unwrap();
+        std::fs::remove_dir_all(cluster.home.path().join(format!("data/broker-{broker}"))).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        let after = wait_for("another life of the broker, with its vote", || {
+            let status = cluster.settled();
+            (incarnation(&status, broker - 1) != incarnation(&before, broker - 1) && voters(&status) == 3)
+                .then_some(status)
+        });
+        assert_eq!(after["cluster_id"], before["cluster_id"]);
+        assert!(cluster.log().contains("given up, and its vote with it"), "it never lost its vote");
+    }
+    cluster.signal(Signal::TERM);
+    assert!(cluster.process.wait("the end of the cluster").success());
+    // The founder's folder alone is gone at the next start of all.
+    std::fs::remove_dir_all(cluster.home.path().join("data/broker-1")).unwrap();
+    cluster.start_again();
+    wait_for("all three, one cluster", || (voters(&cluster.settled()) == 3).then_some(()));
+}
+
+#[test]
 fn no_broker_outlives_the_one_who_started_it() {
     let mut cluster = DevCluster::start();
     let pids = cluster.pids();

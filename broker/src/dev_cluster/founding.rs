@@ -65,6 +65,34 @@ async fn promote_missing(seats: &[Seat], wanted: usize) -> Result<(), PeerError>
     Ok(())
 }
 
+/// Whether a broker votes, as far as anybody says.
+pub(super) async fn votes(seats: &[Seat], broker: u32) -> Option<bool> {
+    for seat in seats.iter().filter(|seat| seat.broker != broker) {
+        let described = dial_once(&seat.address, None, &DescribeClusterRequest {}, PATIENCE).await;
+        if let Ok((_, described)) = described {
+            return Some(described.voters.contains(&BrokerId(broker)));
+        }
+    }
+    None
+}
+
+/// Gives a broker that has come back its vote again, which it lost with its folder.
+///
+/// # Errors
+/// Where that does not come about within a minute.
+pub(super) async fn votes_again(seat: &Seat) -> Result<(), PeerError> {
+    serves(seat).await;
+    let request = ChangeVotersRequest { broker_id: BrokerId(seat.broker), change: VoterChange::Promote };
+    let give_up_at = Instant::now() + SEARCH;
+    loop {
+        match dial_once(&seat.address, None, &request, PATIENCE).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_final(&error) || Instant::now() >= give_up_at => return Err(error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
 fn is_final(error: &PeerError) -> bool {
     matches!(error, PeerError::Refused(error) if !error.code.is_retriable() && error.code != ErrorCode::InvalidVoters)
 }

@@ -12,9 +12,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::seats::Seat;
+use super::founding;
+use super::seats::{Seat, Start};
 
 /// Before a broker that ended is started again: long enough to be seen.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,6 +28,8 @@ const SERVED: Duration = Duration::from_secs(10);
 /// What all brokers are kept by.
 #[derive(Debug)]
 pub(super) struct Keeping {
+    /// All of them.
+    pub(super) seats: Vec<Seat>,
     /// The program.
     pub(super) executable: PathBuf,
     /// Arguments that all get.
@@ -42,10 +46,11 @@ pub(super) struct Keeping {
 
 /// Keeps a broker running until all shall end.
 pub(super) async fn keep(seat: Seat, keeping: Arc<Keeping>) {
-    let mut pause = PAUSE;
+    let (mut pause, mut which) = (PAUSE, Start::First);
+    let mut voting = JoinSet::new();
     loop {
         let began = Instant::now();
-        let ended = match start(&seat, &keeping) {
+        let ended = match start(&seat, &keeping, which) {
             Ok(child) => match until_it_ends(&seat, &keeping, child).await {
                 Some(status) => status.to_string(),
                 None => return,
@@ -57,17 +62,30 @@ pub(super) async fn keep(seat: Seat, keeping: Arc<Keeping>) {
         }
         pause = if began.elapsed() > SERVED { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
         say(seat.broker, &format!("ended ({ended}); starting it again in {} s", pause.as_secs()));
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+        which = Start::Again;
+        voting.abort_all();
+        // Before it starts: a new life of its folder takes the vote of the old one away.
+        let pause = async { tokio::join!(tokio::time::sleep(pause), founding::votes(&keeping.seats, seat.broker)).1 };
+        let voted = tokio::select! {
+            voted = pause => voted,
             () = keeping.stop.cancelled() => return,
+        };
+        if voted == Some(true) {
+            voting.spawn_local(vote_again(seat.clone()));
         }
     }
 }
 
-fn start(seat: &Seat, keeping: &Keeping) -> std::io::Result<Child> {
+async fn vote_again(seat: Seat) {
+    if let Err(error) = founding::votes_again(&seat).await {
+        say(seat.broker, &format!("does not vote any more: {error}"));
+    }
+}
+
+fn start(seat: &Seat, keeping: &Keeping, which: Start) -> std::io::Result<Child> {
     let child = Command::new(&keeping.executable)
         .args(&keeping.arguments)
-        .args(seat.settings())
+        .args(seat.settings(which))
         .arg(format!("--ends-with={}", std::process::id()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -95,6 +95,7 @@ pub async fn run(options: DevClusterOptions, stop: CancellationToken) -> Result<
     let (ended, mut early_ends) = mpsc::channel(1);
     let serving = watch::Sender::new(false);
     let keeping = Arc::new(keeper::Keeping {
+        seats: seats.clone(),
         executable,
         arguments,
         patience: Duration::from_millis(config.shutdown_timeout_ms) + GRACE,
@@ -134,7 +135,7 @@ async fn found(
 ) -> Result<(), DevClusterError> {
     for (at, seat) in seats.iter().enumerate() {
         keepers.spawn_local(keeper::keep(seat.clone(), keeping.clone()));
-        if at == 0 {
+        if at == 0 && seat.join.is_none() {
             founding::listens(seat).await;
         }
     }

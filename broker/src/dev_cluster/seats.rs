@@ -22,10 +22,21 @@ pub(super) struct Seat {
     pub(super) data: PathBuf,
     /// What others dial.
     pub(super) address: Address,
-    /// Whom it joins; the first joins nobody.
+    /// Whom it joins; the first joins nobody, unless it alone has lost its folder.
     pub(super) join: Option<Address>,
+    /// Whom it joins where it is started again: its folder may be gone by then.
+    pub(super) rejoin: Option<Address>,
     /// Says its address itself: nobody can dial where it listens.
     pub(super) advertises: bool,
+}
+
+/// Which start of a seat it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Start {
+    /// With the others.
+    First,
+    /// After it ended.
+    Again,
 }
 
 /// Ports count up from those of the first broker.
@@ -59,13 +70,19 @@ pub(super) fn assign(config: &Config, brokers: u32) -> Result<Vec<Seat>, DevClus
     };
     let at = |first: SocketAddr, number: u32| SocketAddr::new(first.ip(), first.port() + number as u16);
     let address = |number| Address { host: host.to_string(), port: at(listen, number).port() };
+    let folder_of = |number: u32| folder.join(format!("broker-{}", number + 1));
+    let is_there = |number: u32| folder_of(number).join(FORMAT).exists();
+    // A first one that founded a second cluster beside the one that there is would be of no use.
+    let first_is_lost = !is_there(0) && (1..brokers).any(is_there);
+    let other = |number: u32| (brokers > 1).then(|| address(u32::from(number == 0)));
     let seat = |number: u32| Seat {
         broker: number + 1,
         listen: at(listen, number),
         admin: at(admin, number),
-        data: folder.join(format!("broker-{}", number + 1)),
+        data: folder_of(number),
         address: address(number),
-        join: (number > 0).then(|| address(0)),
+        join: other(number).filter(|_| number > 0 || first_is_lost),
+        rejoin: other(number),
         advertises: listen.ip().is_unspecified(),
     };
     Ok((0..brokers).map(seat).collect())
@@ -73,13 +90,14 @@ pub(super) fn assign(config: &Config, brokers: u32) -> Result<Vec<Seat>, DevClus
 
 impl Seat {
     /// Its settings, as flags.
-    pub(super) fn settings(&self) -> Vec<String> {
+    pub(super) fn settings(&self, start: Start) -> Vec<String> {
+        let join = if start == Start::First { &self.join } else { &self.rejoin };
         let mut settings = vec![
             format!("listen={}", self.listen),
             format!("admin_listen={}", self.admin),
             format!("data={}", self.data.display()),
             format!("broker_id={}", self.broker),
-            format!("join={}", self.join.as_ref().map(ToString::to_string).unwrap_or_default()),
+            format!("join={}", join.as_ref().map(ToString::to_string).unwrap_or_default()),
         ];
         if self.advertises {
             settings.push(format!("advertise={}", self.address));
@@ -106,13 +124,32 @@ mod tests {
         assert_eq!(shown, [(1, 9092, 9640), (2, 9093, 9641), (3, 9094, 9642)]);
         assert_eq!(seats[2].data, PathBuf::from("nowhere-at-all/broker-3"));
         assert_eq!((&seats[0].join, seats[1].join.as_ref()), (&None, Some(&seats[0].address)));
+        assert_eq!((&seats[0].rejoin, &seats[1].rejoin), (&Some(seats[1].address.clone()), &seats[1].join));
     }
 
     #[test]
     fn who_listens_everywhere_is_dialled_on_this_machine() {
         let seats = assign(&config("0.0.0.0:9092"), 2).unwrap();
-        assert!(seats[1].settings().contains(&"advertise=127.0.0.1:9093".to_string()));
-        assert!(!assign(&config("127.0.0.1:9092"), 1).unwrap()[0].settings().iter().any(|s| s.contains("advertise")));
+        assert!(seats[1].settings(Start::First).contains(&"advertise=127.0.0.1:9093".to_string()));
+        assert!(
+            !assign(&config("127.0.0.1:9092"), 1).unwrap()[0]
+                .settings(Start::First)
+                .iter()
+                .any(|s| s.contains("advertise"))
+        );
+    }
+
+    #[test]
+    fn a_first_broker_that_alone_lost_its_folder_joins_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { data: PathText(folder.path().into()), ..config("127.0.0.1:9092") };
+        for broker in [2, 1] {
+            let data = folder.path().join(format!("broker-{broker}"));
+            std::fs::create_dir(&data).unwrap();
+            std::fs::write(data.join(FORMAT), b"x").unwrap();
+            let seats = assign(&config, 2).unwrap();
+            assert_eq!(seats[0].join, Some(seats[1].address.clone()).filter(|_| broker == 2));
+        }
     }
 
     #[test]
