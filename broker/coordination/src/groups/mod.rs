@@ -3,7 +3,17 @@
 //!
 //! In the order a heartbeat meets them:
 //! - [`command`]: what can be asked for, what comes back, and the limits.
-//! - [`records`]: what is written, keyed for compaction: the state is the latest value of each key and nothing else.
+//! - `names`, `subscription`, [`pattern`]: what is a name, and which topics a member reads.
+//! - `heartbeat`: a member joins, stays, pauses or leaves.
+//! - `draft`: the records of one decision, and [`assignor`] with its kinds `uniform` and `range`: who is to own what.
+//! - [`reconciliation`]: how a member is moved there without two ever owning one partition; [`partition_set`] counts them.
+//! - `offsets`: how far a group has come.
+//! - `overview`: groups as people see them.
+//! - `expiry`: silence, slowness and changing topics, with `presence`, who was heard of when.
+//! - [`records`]: what is written, keyed for compaction; `membership` and `group`: the state that they make.
+//! - [`flaws`]: bugs that tests plant.
+//!
+//! A group of another kind (Kafka's classic one) would be a second kind of `group` beside this one, with records of its own.
 //!
 //! What drives it owes it this:
 //! - **Records in order, before the next call**: the records of a decision are replayed (or the whole machine is thrown away and
@@ -15,33 +25,81 @@
 //! What a member owes it, so that no two ever work on one partition:
 //! - A partition counts as owned from the answer that gives it until the member has let go of it; `owned` in a heartbeat is what it
 //!   owns as that heartbeat is sent. It stands in the first heartbeat after each answer that says what it may own.
-//! - It lets go of everything once a session passed since it *sent* the last heartbeat that was answered, once its rebalance
-//!   timeout passed since it sent the last one whose answer took nothing from it, and when it is told that it is no member any more.
+//! - It lets go of everything once its session passed since it *sent* the last heartbeat that was answered, and when it is told that
+//!   it is no member any more. Also where it cannot let go of what it shall within its rebalance timeout (or its session, if that is
+//!   longer), counted from when it sent the last heartbeat whose answer took nothing from it, or the first after it had let go.
 //! - A new life of the process, and whoever left, comes under a new member id.
 
+pub mod assignor;
 pub mod command;
+mod draft;
+mod expiry;
+pub mod flaws;
+mod group;
+mod heartbeat;
+mod membership;
+mod names;
+mod offsets;
+mod overview;
+pub mod partition_set;
+pub mod pattern;
+mod presence;
+mod range;
+pub mod reconciliation;
 pub mod records;
+mod subscription;
+mod uniform;
 
-use tidelog_protocol::{Monotonic, Offset, PartitionId, Timestamp, TopicId};
-
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
+
+use tidelog_protocol::messages::GroupHeartbeatRequest;
+use tidelog_protocol::{MetadataIndex, Monotonic, Offset, PartitionId, Timestamp, TopicId};
 
 use crate::command::Refusal;
 use crate::image::ClusterImage;
 pub use command::{Bounds, GroupCommand, GroupDecision, GroupLimits, GroupReply};
+use expiry::Look;
+pub use flaws::{GroupFlaw, GroupFlaws};
+use group::Group;
+use heartbeat::Beat;
+use offsets::Commit;
 pub use records::{GroupRecord, RecordError};
 
 /// The groups of one partition of the internal topic.
 #[derive(Clone, Debug)]
 pub struct Groups {
     limits: GroupLimits,
+    flaws: GroupFlaws,
+    groups: BTreeMap<String, Group>,
+    /// Groups that records changed since `expire` last looked at them.
+    touched: BTreeSet<String>,
+    /// The topics that `expire` saw last: as of when, and their hash.
+    seen: Option<(MetadataIndex, u64)>,
+    /// Before that nobody's time is up.
+    next_due: Monotonic,
 }
 
 impl Groups {
     /// None yet.
     #[must_use]
     pub const fn new(limits: GroupLimits) -> Self {
-        Self { limits }
+        Self::with_flaws(limits, GroupFlaws::NONE)
+    }
+
+    /// None yet, with a bug in the rules, or not.
+    #[must_use]
+    pub const fn with_flaws(limits: GroupLimits, flaws: GroupFlaws) -> Self {
+        Self {
+            limits,
+            flaws,
+            groups: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            seen: None,
+            next_due: Monotonic(u64::MAX),
+        }
     }
 
     /// Decides on `command`. Changes soft state only: who was heard of when. All else changes by replay alone.
@@ -55,31 +113,128 @@ impl Groups {
         now: Monotonic,
         wall: Timestamp,
     ) -> Result<GroupDecision, Refusal> {
-        let _ = (command, image, now, wall, &self.limits);
-        Err(Refusal::new(tidelog_protocol::ErrorCode::Unsupported, "not yet"))
+        let nothing = Vec::new();
+        let (records, reply) = match command {
+            GroupCommand::Heartbeat(request) => return self.heartbeat(request, image, now),
+            GroupCommand::Commit(request) => {
+                let commit = Commit {
+                    request,
+                    group: self.groups.get(&request.group),
+                    groups: self.groups.len(),
+                    limits: &self.limits,
+                    image,
+                    wall,
+                    flaws: self.flaws,
+                };
+                (commit.decide()?, GroupReply::Committed)
+            }
+            GroupCommand::Fetch(request) => {
+                let fetched = offsets::fetch(self.groups.get(&request.group), request, self.flaws)?;
+                (nothing, GroupReply::Fetched(fetched))
+            }
+            GroupCommand::List => (nothing, GroupReply::Listed(overview::list(&self.groups))),
+            GroupCommand::Describe(request) => {
+                (nothing, GroupReply::Described(overview::describe(&self.groups, &request.group, now)?))
+            }
+            GroupCommand::Delete(request) => (overview::delete(&self.groups, request)?, GroupReply::Deleted),
+        };
+        Ok(GroupDecision { records, reply })
     }
 
     /// What the passing of time and the image bring about: sessions and rebalance timeouts that ended, topics that came, grew or were
-    /// deleted. To be called about every 100 ms; costs next to nothing while nothing is due.
+    /// deleted. To be called about every 100 ms; costs next to nothing while nothing is due. Records of one group stand together.
     pub fn expire(&mut self, image: &ClusterImage, now: Monotonic) -> Vec<GroupRecord> {
-        let _ = (image, now);
-        Vec::new()
+        let topics_changed = self.see(image);
+        let touched = core::mem::take(&mut self.touched);
+        let look_at_all = topics_changed || now >= self.next_due;
+        if !look_at_all && touched.is_empty() {
+            return Vec::new();
+        }
+        if look_at_all {
+            self.next_due = Monotonic(u64::MAX);
+        }
+        let look = Look { image, topics_changed, now, idle_ms: self.limits.session_ms.max };
+        let mut records = Vec::new();
+        let mut visit = |name: &str, group: &mut Group| {
+            let (changes, due) = look.at(name, group);
+            records.extend(changes);
+            self.next_due = due.map_or(self.next_due, |due| due.min(self.next_due));
+        };
+        if look_at_all {
+            self.groups.iter_mut().for_each(|(name, group)| visit(name, group));
+        } else {
+            for name in touched {
+                if let Some(group) = self.groups.get_mut(&name) {
+                    visit(&name, group);
+                }
+            }
+        }
+        records
     }
 
-    /// Applies a stored record.
+    /// Applies a stored record. What is not known yet is made, whatever the order: compaction leaves the latest value of each key.
     pub fn replay(&mut self, record: &GroupRecord) {
-        let _ = record;
+        let name = record.group();
+        let mut group = self.groups.remove(name).unwrap_or_default();
+        group.replay(record);
+        if !group.is_void() {
+            self.groups.insert(name.to_owned(), group);
+        }
+        if !self.touched.contains(name) {
+            self.touched.insert(name.to_owned());
+        }
     }
 
     /// The whole log was replayed: everyone gets a whole session from `now`.
     pub fn loaded(&mut self, now: Monotonic) {
-        let _ = now;
+        for group in self.groups.values_mut() {
+            group.loaded(now);
+        }
+        self.touched = self.groups.keys().cloned().collect();
     }
 
     /// How far a group has come.
     #[must_use]
     pub fn committed(&self, group: &str, topic: TopicId, partition: PartitionId) -> Option<Offset> {
-        let _ = (group, topic, partition);
-        None
+        self.groups.get(group)?.offsets.get(&(topic, partition)).map(|value| value.offset)
+    }
+
+    fn heartbeat(
+        &mut self,
+        request: &GroupHeartbeatRequest,
+        image: &ClusterImage,
+        now: Monotonic,
+    ) -> Result<GroupDecision, Refusal> {
+        let beat = Beat {
+            request,
+            group: self.groups.get(&request.group),
+            groups: self.groups.len(),
+            limits: &self.limits,
+            image,
+            now,
+            flaws: self.flaws,
+        };
+        let beaten = beat.decide()?;
+        if let Some(group) = self.groups.get_mut(&request.group) {
+            // A pause that comes twice does not make the wait longer.
+            if !group.is_paused(&request.member_id) || !beaten.records.is_empty() {
+                group.heard(&request.member_id, request.busy_ms, now);
+            }
+            if beaten.told_to_let_go {
+                group.told_to_let_go(&request.member_id, now);
+            }
+        }
+        Ok(GroupDecision { records: beaten.records, reply: GroupReply::Heartbeat(beaten.response) })
+    }
+
+    /// Looks at the topics. Did any come, grow or go since it last did?
+    fn see(&mut self, image: &ClusterImage) -> bool {
+        let before = self.seen;
+        if before.is_some_and(|(as_of, _)| as_of == image.as_of()) {
+            return false;
+        }
+        let hash = subscription::hash(image.topics().map(|topic| &**topic));
+        self.seen = Some((image.as_of(), hash));
+        before.is_none_or(|(_, before)| before != hash)
     }
 }

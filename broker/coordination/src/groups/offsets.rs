@@ -1,0 +1,182 @@
+//! How far a group has come: noted, asked for. Knows nothing of how members come to own what they own. Offsets within a transaction
+//! would be records of another type, pending until its end; `require_stable` is where they will be asked about.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tidelog_protocol::messages::{CommittedOffset, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse};
+use tidelog_protocol::{ErrorCode, Offset, Timestamp};
+
+use super::command::GroupLimits;
+use super::flaws::{GroupFlaw, GroupFlaws};
+use super::group::{Group, committed};
+use super::heartbeat::{check_groups, unknown_member};
+use super::membership::MemberView;
+use super::names::{check_group, check_member};
+use super::partition_set::{PartitionSet, TopicPartition};
+use super::records::{GroupKey, GroupRecord, GroupValue, OffsetKey, OffsetValue};
+use super::{assignor::Assignor, subscription};
+use crate::command::Refusal;
+use crate::image::ClusterImage;
+
+/// How many partitions an error names.
+const NAMED_MAX: usize = 10;
+
+/// A commit, and what it is decided by.
+pub(super) struct Commit<'a> {
+    pub request: &'a OffsetCommitRequest,
+    pub group: Option<&'a Group>,
+    pub groups: usize,
+    pub limits: &'a GroupLimits,
+    pub image: &'a ClusterImage,
+    pub wall: Timestamp,
+    pub flaws: GroupFlaws,
+}
+
+impl Commit<'_> {
+    /// All of it or nothing.
+    pub fn decide(&self) -> Result<Vec<GroupRecord>, Refusal> {
+        let request = self.request;
+        check_group(&request.group)?;
+        match &request.member_id {
+            Some(member_id) => self.check_member(member_id)?,
+            None => self.check_nobody()?,
+        }
+        for offset in &request.offsets {
+            self.check(offset)?;
+        }
+        let mut records = Vec::with_capacity(request.offsets.len() + 1);
+        if self.group.is_none() && !request.offsets.is_empty() {
+            records.push(empty_group(&request.group));
+        }
+        records.extend(request.offsets.iter().map(|offset| self.record(offset)));
+        Ok(records)
+    }
+
+    fn check_member(&self, member_id: &str) -> Result<(), Refusal> {
+        let group = &self.request.group;
+        let member = member_in_epoch(self.group, group, member_id, self.request.member_epoch, self.flaws)?;
+        let partition = |offset: &CommittedOffset| (offset.topic_id, offset.partition);
+        let strange =
+            self.request.offsets.iter().map(partition).filter(|partition| !member.current.works_on(partition));
+        let strange: Vec<TopicPartition> = strange.collect();
+        if strange.is_empty() {
+            return Ok(());
+        }
+        let message = format!("member '{member_id}' does not own {}; nothing was committed", self.names(&strange));
+        Err(Refusal::new(ErrorCode::NotOwned, message))
+    }
+
+    fn check_nobody(&self) -> Result<(), Refusal> {
+        match self.group {
+            Some(group) if !group.membership.is_empty() => {
+                let message = format!(
+                    "group '{}' has {} members: only they commit; stop them first",
+                    self.request.group,
+                    group.membership.members().count()
+                );
+                Err(Refusal::new(ErrorCode::GroupNotEmpty, message))
+            }
+            Some(_) => Ok(()),
+            None => check_groups(self.groups, self.limits),
+        }
+    }
+
+    fn check(&self, commit: &CommittedOffset) -> Result<(), Refusal> {
+        let CommittedOffset { topic_id, partition, offset, leader_epoch: _, metadata } = commit;
+        let Some(topic) = self.image.topic(*topic_id) else {
+            return Err(Refusal::new(ErrorCode::UnknownTopic, format!("there is no topic of id {topic_id}")));
+        };
+        let name = &topic.name;
+        if topic.partition(*partition).is_none() {
+            let count = topic.partitions.len();
+            let message = format!("topic '{name}' has {count} partitions, none of index {partition}");
+            return Err(Refusal::new(ErrorCode::UnknownPartition, message));
+        }
+        if *offset > Offset::MAX {
+            return Err(Refusal::new(ErrorCode::Malformed, format!("no record can have offset {offset}")));
+        }
+        let most = self.limits.metadata_bytes_max;
+        if metadata.len() > most {
+            let message =
+                format!("the metadata for '{name}' partition {partition} has {} bytes, {most} may be", metadata.len());
+            return Err(Refusal::new(ErrorCode::TooLarge, message));
+        }
+        Ok(())
+    }
+
+    fn record(&self, commit: &CommittedOffset) -> GroupRecord {
+        let CommittedOffset { topic_id, partition, offset, leader_epoch, metadata } = commit.clone();
+        let key = OffsetKey { group: self.request.group.clone(), topic_id, partition };
+        GroupRecord::Offset(key, Some(OffsetValue { offset, leader_epoch, metadata, committed_at: self.wall }))
+    }
+
+    fn names(&self, partitions: &[TopicPartition]) -> String {
+        let name = |(topic_id, partition): &TopicPartition| match self.image.topic(*topic_id) {
+            Some(topic) => format!("'{}' partition {partition}", topic.name),
+            None => format!("topic {topic_id} partition {partition}"),
+        };
+        let named: Vec<String> = partitions.iter().take(NAMED_MAX).map(name).collect();
+        let more = partitions.len().saturating_sub(NAMED_MAX);
+        let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+        named.join(", ") + &tail
+    }
+}
+
+/// A group that holds offsets alone.
+fn empty_group(name: &str) -> GroupRecord {
+    let value = GroupValue {
+        epoch: 0,
+        target_epoch: 0,
+        assignor: Assignor::default().name().to_owned(),
+        topics_hash: subscription::hash(core::iter::empty()),
+    };
+    GroupRecord::Group(GroupKey { group: name.to_owned() }, Some(value))
+}
+
+/// Where a group stopped.
+pub(super) fn fetch(
+    group: Option<&Group>,
+    request: &OffsetFetchRequest,
+    flaws: GroupFlaws,
+) -> Result<OffsetFetchResponse, Refusal> {
+    check_group(&request.group)?;
+    if let Some(member_id) = &request.member_id {
+        member_in_epoch(group, &request.group, member_id, request.member_epoch, flaws)?;
+    }
+    let Some(group) = group else { return Ok(OffsetFetchResponse { offsets: Vec::new() }) };
+    let offsets = match &request.partitions {
+        None => group.committed(),
+        Some(partitions) => {
+            let asked = PartitionSet::from_wire(partitions);
+            let noted = asked.iter().filter_map(|partition| Some((*partition, group.offsets.get(partition)?)));
+            noted.map(|(partition, value)| committed(partition, value)).collect()
+        }
+    };
+    Ok(OffsetFetchResponse { offsets })
+}
+
+/// The member, if it is one and speaks in the epoch that it has.
+fn member_in_epoch<'a>(
+    group: Option<&'a Group>,
+    name: &str,
+    member_id: &str,
+    epoch: i32,
+    flaws: GroupFlaws,
+) -> Result<MemberView<'a>, Refusal> {
+    check_member(member_id)?;
+    let member = group.and_then(|group| group.membership.member(member_id));
+    let member = member.ok_or_else(|| unknown_member(name, member_id))?;
+    let known = member.current.epoch;
+    if member.current.is_paused() {
+        let message = format!("member '{member_id}' pauses: it owns nothing until it joins again");
+        return Err(Refusal::new(ErrorCode::FencedMember, message));
+    }
+    if epoch != known && !flaws.has(GroupFlaw::CommitUnfenced) {
+        let message = format!("member '{member_id}' speaks in epoch {epoch} and has epoch {known}: heartbeat first");
+        return Err(Refusal::new(ErrorCode::StaleMember, message));
+    }
+    Ok(member)
+}
