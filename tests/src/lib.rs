@@ -4,7 +4,7 @@
 //! From the process outwards:
 //! - [`binaries`]: where the binaries under test are. [`command`]: runs one to its end.
 //! - [`broker_process`]: a broker as a process of its own: start, kill, pause, restart. [`loopback`]: an address for each.
-//! - [`local_cluster`]: several brokers in this process, over one metadata log. [`joined_cluster`]: the same as one quorum.
+//! - [`local_cluster`]: several brokers in this process, over one metadata log. [`joined_cluster`]: the same as one quorum. [`cuttable_link`]: the way to one of them.
 //! - [`process_figures`]: memory, descriptors and CPU time of a process. [`http`]: asks an admin port.
 //! - [`loop_disk`]: a small file system that can lose power or run full; [`power`] cuts it off.
 //! - [`syscall_fault`]: makes a system call fail or slow. [`shifted_clock`]: a wall clock that jumps for one process. [`stalling_disk`]: makes a broker inside the test wait for its disk.
@@ -29,6 +29,7 @@ pub mod checkers;
 pub mod cluster;
 pub mod command;
 pub mod contents;
+pub mod cuttable_link;
 pub mod delaying_proxy;
 pub mod history;
 pub mod http;

@@ -3,8 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -19,9 +18,9 @@ use tidelog_coordination::{ClusterImage, Command, PartitionImage};
 use tidelog_log::{DataDir, FlusherHandle, OsDisk};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{BrokerId, ClusterId, LeaderEpoch, PartitionId, TopicId};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
+use crate::cuttable_link::CuttableLink;
 use crate::loopback;
 use crate::patience::wait_for;
 use crate::stalling_disk::StallingDisk;
@@ -38,17 +37,9 @@ pub struct LocalCluster {
 struct Member {
     running: Option<(Broker, Runtime)>,
     listen: SocketAddr,
-    link: Link,
+    /// The way that the other brokers have to it; clients that dial it directly do not take it.
+    link: CuttableLink,
     disk: StallingDisk,
-}
-
-/// The way that the other brokers have to one of them; clients that dial it directly do not take it.
-struct Link {
-    address: SocketAddr,
-    cut: Arc<AtomicBool>,
-    /// Connections that it carries.
-    open: Arc<()>,
-    target: Arc<Mutex<SocketAddr>>,
 }
 
 impl LocalCluster {
@@ -65,7 +56,7 @@ impl LocalCluster {
         let controllers = runtime.block_on(controllers(Arc::new(data)));
         let metadata = SharedMetadata { cluster, controllers };
         let member = |_| {
-            let link = runtime.block_on(Link::open());
+            let link = runtime.block_on(CuttableLink::open());
             Member { running: None, listen: loopback::fresh(), link, disk: StallingDisk::default() }
         };
         let members = (0..brokers).map(member).collect();
@@ -81,7 +72,7 @@ impl LocalCluster {
     pub fn start_broker(&mut self, id: u32) {
         let data = self.data(id);
         let member = &mut self.members[id as usize - 1];
-        let link = member.link.address;
+        let link = member.link.address();
         let config = Config {
             broker_id: id,
             data: PathText(data),
@@ -96,7 +87,7 @@ impl LocalCluster {
         let runtime = runtime();
         let started = Broker::start_within(config, Arc::new(member.disk.clone()), Some(self.metadata.clone()));
         let broker = runtime.block_on(started).unwrap();
-        *member.link.target.lock().unwrap() = broker.address();
+        member.link.lead_to(broker.address());
         member.running = Some((broker, runtime));
     }
 
@@ -136,15 +127,12 @@ impl LocalCluster {
     /// # Panics
     /// Where what passed before does not end.
     pub fn cut_off(&self, id: u32) {
-        let link = &self.members[id as usize - 1].link;
-        link.cut.store(true, Ordering::Release);
-        // The link's own, and the listener's.
-        wait_for("the connections to end", || (Arc::strong_count(&link.open) == 2).then_some(()));
+        self.members[id as usize - 1].link.cut();
     }
 
     /// The way to a broker is open again.
     pub fn mend(&self, id: u32) {
-        self.members[id as usize - 1].link.cut.store(false, Ordering::Release);
+        self.members[id as usize - 1].link.mend();
     }
 
     /// The lease of a broker ends, or it is heard of again.
@@ -256,40 +244,6 @@ impl Drop for LocalCluster {
                 runtime.shutdown_background();
             }
         }
-    }
-}
-
-impl Link {
-    async fn open() -> Self {
-        let listener = TcpListener::bind(loopback::fresh()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let cut = Arc::new(AtomicBool::new(false));
-        let target = Arc::new(Mutex::new(address));
-        let open = Arc::new(());
-        tokio::spawn(carry(listener, (cut.clone(), open.clone()), target.clone()));
-        Self { address, cut, open, target }
-    }
-}
-
-async fn carry(listener: TcpListener, (cut, open): (Arc<AtomicBool>, Arc<()>), target: Arc<Mutex<SocketAddr>>) {
-    while let Ok((mut here, _)) = listener.accept().await {
-        let (cut, open, target) = (cut.clone(), open.clone(), *target.lock().unwrap());
-        tokio::spawn(async move {
-            let _open = open;
-            if cut.load(Ordering::Acquire) {
-                return;
-            }
-            let Ok(mut there) = TcpStream::connect(target).await else { return };
-            let is_cut = async {
-                while !cut.load(Ordering::Acquire) {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            tokio::select! {
-                _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
-                () = is_cut => {}
-            }
-        });
     }
 }
 

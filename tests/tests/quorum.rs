@@ -11,10 +11,13 @@ use tidelog_broker::config::{Advertise, PathText};
 use tidelog_broker::{Broker, Config, StartError};
 use tidelog_client::{Client, NewTopic, Offset, PartitionId, RecordRef, Start};
 use tidelog_protocol::messages::{
-    AlterTopicRequest, ChangeVotersRequest, ConfigEntry, DescribeTopicsRequest, HelloRequest, LogHealth,
-    MetadataRequest, MetadataResponse, PeerHello, PingRequest, RaftBallot, RaftVoteRequest, VoterChange,
+    AlterTopicRequest, BrokerStanding, ChangeVotersRequest, ConfigEntry, DescribeClusterRequest, DescribeTopicsRequest,
+    HelloRequest, JoinClusterRequest, LogHealth, MetadataRequest, MetadataResponse, PeerHello, PingRequest, RaftBallot,
+    RaftVoteRequest, VoterChange,
 };
 use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, IncarnationId};
+use tidelog_tests::cuttable_link::CuttableLink;
+use tidelog_tests::loopback;
 use tidelog_tests::patience::{wait_until, within_limit};
 use tidelog_tests::raw_connection::RawConnection;
 
@@ -261,6 +264,44 @@ async fn a_broker_id_that_is_there_is_not_given_again_and_joining_twice_changes_
     let mut raw = RawConnection::introduced(trio.broker(1).address()).await;
     let described = raw.call(&MetadataRequest { topics: None }, &[]).await.unwrap();
     assert_eq!(described.brokers.len(), 3);
+}
+
+/// A way that is cut is no proof that nobody is at its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_life_that_does_not_answer_is_given_up_only_once_its_lease_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Broker::start(config(folder.path(), 1, None)).await.unwrap();
+    let link = CuttableLink::open().await;
+    let listen = std::net::TcpListener::bind(loopback::fresh()).unwrap().local_addr().unwrap();
+    link.lead_to(listen);
+    let advertise = Advertise(Some((link.address().ip().to_string(), link.address().port())));
+    let earlier = Config { listen, advertise, ..config(folder.path(), 2, Some(&first)) };
+    let earlier = within_limit("a broker to join", Broker::start(earlier)).await.unwrap();
+    let described = async || {
+        let mut raw = RawConnection::introduced(first.address()).await;
+        let mut described = raw.call(&DescribeClusterRequest {}, &[]).await.unwrap();
+        (described.cluster_id, described.brokers.remove(1))
+    };
+    let (cluster_id, before) = described().await;
+    // Heartbeats go another way.
+    tokio::task::block_in_place(|| link.cut());
+    let mut raw = RawConnection::introduced(first.address()).await;
+    let (broker_id, incarnation) = (BrokerId(2), IncarnationId([7; 16]));
+    let join = JoinClusterRequest { cluster_id, broker_id, incarnation, host: "127.0.0.1".into(), port: 1 };
+    for _ in 0..2 {
+        let refused = raw.call(&join, &[]).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Overloaded, "{refused}");
+        assert!(refused.message.contains("its lease has not ended") && refused.retry_after_ms > 0, "{refused}");
+    }
+    assert_eq!(described().await.1.standing, BrokerStanding::Serving);
+
+    // Nobody hears of it any more: another life takes its place as soon as that is sure.
+    drop(earlier);
+    let later = Config { data: PathText(folder.path().join("later")), ..config(folder.path(), 2, Some(&first)) };
+    let later = within_limit("another life to join", Broker::start(later)).await.unwrap();
+    let (_, after) = described().await;
+    assert_ne!((after.incarnation, after.port), (before.incarnation, before.port));
+    assert_eq!(after.port, later.address().port());
 }
 
 #[tokio::test(flavor = "multi_thread")]
