@@ -135,6 +135,15 @@ impl JoinedCluster {
         within_limit("a broker to shut down", broker.shutdown()).await.unwrap();
     }
 
+    /// A broker that was stopped loses all that it has.
+    ///
+    /// # Panics
+    /// Where it runs, or had nothing.
+    pub fn wipe(&self, id: u32) {
+        assert!(self.brokers[id as usize - 1].is_none(), "it runs");
+        std::fs::remove_dir_all(&self.configs[id as usize - 1].data.0).unwrap();
+    }
+
     /// Starts one that was stopped.
     ///
     /// # Panics

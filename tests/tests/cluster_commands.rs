@@ -65,6 +65,33 @@ async fn the_status_tells_scripts_whether_something_is_unsettled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_status_says_how_a_wiped_voter_gets_its_vote_back_and_that_an_even_number_is_none() {
+    let mut cluster = JoinedCluster::start(3).await;
+    let status = settled(&cluster).await;
+    assert_eq!((&status["voters"], &status["advice"]), (&json!([1, 2, 3]), &json!([])));
+    cluster.stop(3).await;
+    cluster.wipe(3);
+    cluster.start_again(3).await;
+    let status = settled(&cluster).await;
+    assert_eq!((&status["voters"], &status["advice"]), (&json!([1, 2]), &json!(["tidelog cluster promote 3"])));
+    let page = text(&cluster, "cluster status").await;
+    assert!(page.contains("Voters      1, 2\n            broker 3 does not vote"), "{page}");
+    // What it says does it.
+    let advice = status["advice"][0].as_str().unwrap().strip_prefix("tidelog ").unwrap();
+    assert_eq!(text(&cluster, advice).await, "voters are now: 1, 2, 3\n");
+    let status = settled(&cluster).await;
+    assert_eq!((&status["voters"], &status["advice"]), (&json!([1, 2, 3]), &json!([])));
+
+    cluster.add().await;
+    let _ = text(&cluster, "cluster promote 4").await;
+    let spare = settled(&cluster).await["advice"][0].as_str().unwrap().to_string();
+    let page = text(&cluster, "cluster status").await;
+    assert!(page.contains(&format!("an even number survives no more losses than one less: {spare}")), "{page}");
+    let _ = text(&cluster, spare.strip_prefix("tidelog ").unwrap()).await;
+    assert_eq!(settled(&cluster).await["advice"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_move_by_command_by_file_and_off_a_broker_that_is_then_removed() {
     let mut cluster = JoinedCluster::learners(3).await;
     assert_eq!(text(&cluster, "cluster promote 2").await, "voters are now: 1, 2\n");

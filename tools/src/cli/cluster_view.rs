@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tidelog_client::BrokerId;
 use tidelog_client::messages::{BrokerDescription, BrokerStanding, DescribeClusterResponse, PartitionCounts};
 
+use super::voting::{Advice, advice};
 use crate::byte_size::display_count;
 use crate::output::{Align, Columns};
 
@@ -71,7 +72,7 @@ pub(super) fn status(status: &Status<'_>) -> String {
     let mut text = format!(
         "Cluster     {}\nController  {controller}\nVoters      {}\nMetadata    record {}, format {}\n\n",
         cluster.cluster_id,
-        voters(&cluster.voters),
+        voters(cluster),
         cluster.as_of,
         cluster.feature_level
     );
@@ -154,6 +155,7 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
         "controller": cluster.controller.map(|broker| broker.0),
         "controller_epoch": cluster.controller_epoch.0,
         "voters": ids(&cluster.voters),
+        "advice": advice(cluster).iter().map(Advice::command).collect::<Vec<_>>(),
         "as_of": cluster.as_of.0,
         "feature_level": cluster.feature_level,
         "brokers": rows,
@@ -169,11 +171,8 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
     })
 }
 
-/// Who votes, and a word where one more vote would be worth having: an even number survives no more than one less.
-fn voters(voters: &[BrokerId]) -> String {
-    let named = brokers(voters, ", ");
-    match voters.len() % 2 {
-        0 => format!("{named}: an even number survives no more losses than one less; promote or demote one"),
-        _ => named,
-    }
+/// Who votes, and below it who should, or should not.
+fn voters(cluster: &DescribeClusterResponse) -> String {
+    let sentences = advice(cluster).into_iter().map(|advice| format!("\n            {}", advice.sentence()));
+    brokers(&cluster.voters, ", ") + &sentences.collect::<String>()
 }

@@ -23,6 +23,7 @@ pub mod records;
 mod topic_view;
 pub mod topics;
 pub mod verify;
+mod voting;
 
 /// Talks to a Tidelog broker: manages topics, writes lines as records, reads records as lines.
 #[derive(Debug, Parser)]
