@@ -34,7 +34,9 @@ use crate::registering::{Registered, register, register_late, served};
 use crate::replica::Board;
 use crate::throttle::Throttle;
 use crate::watermarks::Watermarks;
-use crate::{admin_http, belonging, broker_mark, clean_mark, lease_watch, replica, scrubber, shutdown, waiting};
+use crate::{
+    admin_http, belonging, broker_mark, clean_mark, compactor, lease_watch, replica, scrubber, shutdown, waiting,
+};
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -228,6 +230,7 @@ impl Broker {
         tokio::spawn(housekeeping::follow_metadata(node.clone()));
         tokio::spawn(housekeeping::run(node.clone()));
         tokio::spawn(scrubber::run(node.clone()));
+        tokio::spawn(compactor::run(node.clone()));
         tokio::spawn(coordinators::run(node.clone()));
         replica::start(&node, &replication.board, replication.proposals);
         if keeps_lease {

@@ -289,6 +289,10 @@ config_table! {
     housekeeping_interval_ms: u64 = 5_000, number ["milliseconds" 10u64..=3600000u64];
     /// How fast sealed segments are re-read in the background in search of rot. 0: never.
     scrub_bytes_per_second: u64 = 4 << 20, number ["bytes" 0u64..=1073741824u64];
+    /// Memory for the keys that compaction looks at in one pass, whatever the number of partitions: about 28 bytes each. Where there are more, it takes several passes.
+    compaction_memory_bytes: u64 = 128 << 20, number ["bytes" 65536u64..=1099511627776u64];
+    /// How fast compaction reads and writes, all together. 0: no limit.
+    compaction_bytes_per_second: u64 = 64 << 20, number ["bytes" 0u64..=1099511627776u64];
     /// Form of log lines: text or json.
     log_format: LogFormat = LogFormat::Text, text ("text or json");
     /// Which log lines are written: a level, or filters such as info,tidelog_broker=debug.

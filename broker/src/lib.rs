@@ -11,7 +11,7 @@
 //!   them; `belonging`: being one still.
 //! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
-//! - `housekeeping`, `scrubber`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`throttle`]: what runs beside.
+//! - `housekeeping`, `scrubber`, `compactor`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`throttle`]: what runs beside.
 //! - [`dev_cluster`]: several brokers on one machine, as processes of their own.
 //! - [`watermarks`], `clean_mark`, `broker_mark`: what a broker notes for its next start.
 //!
@@ -27,6 +27,7 @@ pub mod budget;
 mod change;
 mod clean_mark;
 pub mod clock;
+mod compactor;
 pub mod config;
 pub mod config_sources;
 pub mod coordinators;

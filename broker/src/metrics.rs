@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use tidelog_protocol::PartitionId;
 use tidelog_protocol::api::Api;
 
 /// Label of request counters.
@@ -20,6 +21,13 @@ struct ApiLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct TopicLabel {
     topic: String,
+}
+
+/// Label of what is told of single partitions.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartitionLabel {
+    topic: String,
+    partition: u32,
 }
 
 /// What one topic's partitions count, shared by all of them.
@@ -41,6 +49,7 @@ pub struct Metrics {
     topic_records_in: Family<TopicLabel, Counter>,
     topic_bytes_in: Family<TopicLabel, Counter>,
     topic_bytes_out: Family<TopicLabel, Counter>,
+    compaction_failing: Family<PartitionLabel, Gauge>,
     /// Open connections.
     pub connections: Gauge,
     /// Connections accepted.
@@ -83,6 +92,20 @@ pub struct Metrics {
     pub segments_deleted: Counter,
     /// Bytes the scrub has re-read.
     pub scrubbed_bytes: Counter,
+    /// Bytes that could be compacted and were not.
+    pub compaction_dirty_bytes: Gauge,
+    /// When compaction last finished a pass, in seconds since 1970; 0 for never.
+    pub compaction_last_pass: Gauge,
+    /// Passes that compaction finished.
+    pub compaction_passes: Counter,
+    /// Passes that failed.
+    pub compaction_failures: Counter,
+    /// Bytes that compaction read and wrote.
+    pub compacted_bytes: Counter,
+    /// Bytes by which compaction made logs smaller.
+    pub compaction_removed_bytes: Counter,
+    /// Time spent in passes, in seconds.
+    pub compaction_seconds: Counter<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -108,6 +131,9 @@ impl Metrics {
         registry.register("topic_records_in", "Records appended, by topic", topic_records_in.clone());
         registry.register_with_unit("topic_in", "Record batches appended", Unit::Bytes, topic_bytes_in.clone());
         registry.register_with_unit("topic_out", "Record batches pushed", Unit::Bytes, topic_bytes_out.clone());
+        let compaction_failing = Family::default();
+        let help = "1 for a partition whose last compaction failed: it grows until one succeeds";
+        registry.register("compaction_failing", help, compaction_failing.clone());
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -123,6 +149,11 @@ impl Metrics {
         let segments_deleted = counter("segments_deleted", "Segments removed by retention or on request");
         let ranges_repaired = counter("ranges_repaired", "Damaged ranges put back from a replica");
         let scrubbed_bytes = counter("scrubbed_bytes", "Bytes of sealed segments re-read in search of rot");
+        let compaction_passes = counter("compaction_passes", "Passes over compacted logs");
+        let compaction_failures = counter("compaction_failures", "Passes over compacted logs that failed");
+        let compacted_bytes = counter("compacted_bytes", "Bytes that compaction read and wrote");
+        let compaction_removed_bytes =
+            counter("compaction_removed_bytes", "Bytes by which compaction made logs smaller");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -138,12 +169,19 @@ impl Metrics {
         let disk_free_bytes = gauge("disk_free_bytes", "Free space in the data folder's file system");
         let disk_full = gauge("disk_full", "1 while produce is refused for lack of space");
         let process_resident_memory_bytes = gauge("process_resident_memory_bytes", "Resident memory");
+        let compaction_dirty_bytes =
+            gauge("compaction_dirty_bytes", "Bytes of compacted topics written since their last compaction");
+        let compaction_last_pass = gauge(
+            "compaction_last_pass_timestamp_seconds",
+            "When compaction last finished a pass, in seconds since 1970; 0 for never",
+        );
         let mut seconds = |name: &str, help: &str| {
             let counter = Counter::<f64, AtomicU64>::default();
             registry.register_with_unit(name, help, Unit::Seconds, counter.clone());
             counter
         };
         let flush_seconds = seconds("flush", "Time spent in flushes");
+        let compaction_seconds = seconds("compaction", "Time spent in compaction");
         let process_cpu_seconds = seconds("process_cpu", "CPU time of the process, user and system");
         Self {
             registry,
@@ -151,6 +189,7 @@ impl Metrics {
             topic_records_in,
             topic_bytes_in,
             topic_bytes_out,
+            compaction_failing,
             connections,
             connections_accepted,
             connections_refused,
@@ -172,6 +211,13 @@ impl Metrics {
             process_resident_memory_bytes,
             segments_deleted,
             scrubbed_bytes,
+            compaction_dirty_bytes,
+            compaction_last_pass,
+            compaction_passes,
+            compaction_failures,
+            compacted_bytes,
+            compaction_removed_bytes,
+            compaction_seconds,
         }
     }
 
@@ -192,6 +238,17 @@ impl Metrics {
             bytes_in: self.topic_bytes_in.get_or_create(&label).clone(),
             bytes_out: self.topic_bytes_out.get_or_create(&label).clone(),
         }
+    }
+
+    /// Compaction of a partition fails.
+    pub fn compaction_fails(&self, topic: &str, partition: PartitionId) {
+        let label = PartitionLabel { topic: topic.into(), partition: partition.0 };
+        self.compaction_failing.get_or_create(&label).set(1);
+    }
+
+    /// It works again, or nobody asks for it any more.
+    pub fn compaction_works(&self, topic: &str, partition: PartitionId) {
+        self.compaction_failing.remove(&PartitionLabel { topic: topic.into(), partition: partition.0 });
     }
 
     /// Forgets a deleted topic.

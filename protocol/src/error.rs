@@ -113,6 +113,8 @@ error_table! {
     45 OffsetMismatch false Programmer;
     /// Another leadership began while the records waited for their acknowledgement: they are written here, and whether they survive is unknown.
     46 LeadershipEnded true ClientRefreshes;
+    /// The topic is compacted, and a record has no key. Nothing of the request was written.
+    49 KeyMissing false Programmer;
     /// The offset is below the log start or above the log end.
     60 OffsetOutOfRange false Programmer;
     /// A stored range is damaged and no copy is left to repair it from.

@@ -29,6 +29,12 @@ pub struct TopicConfig {
     pub durability: Durability,
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
+    /// `delete.retention.ms`: how long tombstones stay in a compacted log once they are the last word on their keys.
+    pub delete_retention_ms: u64,
+    /// `min.cleanable.dirty.ratio`, in millionths.
+    pub min_cleanable_dirty_millionths: u32,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: u64,
     /// `min.insync.replicas`.
     pub min_in_sync_replicas: u16,
 }
@@ -39,6 +45,36 @@ pub enum CleanupPolicy {
     /// They are deleted when retention says so.
     #[default]
     Delete,
+    /// Of each key the latest record is kept, for ever.
+    Compact,
+    /// Of each key the latest record is kept, until retention says otherwise.
+    CompactAndDelete,
+}
+
+impl CleanupPolicy {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Delete, "delete"), (Self::Compact, "compact"), (Self::CompactAndDelete, "compact,delete")];
+
+    /// Whether old values of a key go.
+    #[must_use]
+    pub const fn compacts(self) -> bool {
+        matches!(self, Self::Compact | Self::CompactAndDelete)
+    }
+
+    /// Whether retention deletes segments.
+    #[must_use]
+    pub const fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::CompactAndDelete)
+    }
+
+    fn text(self) -> &'static str {
+        Self::ALL.iter().find(|(policy, _)| *policy == self).map_or("", |(_, text)| text)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = if text == "delete,compact" { "compact,delete" } else { text };
+        Self::ALL.iter().find(|(_, known)| *known == text).map(|(policy, _)| *policy)
+    }
 }
 
 impl Default for TopicConfig {
@@ -51,6 +87,9 @@ impl Default for TopicConfig {
             batch_bytes_max: 1_048_588,
             durability: Durability::Flushed,
             cleanup_policy: CleanupPolicy::Delete,
+            delete_retention_ms: DAY_MS,
+            min_cleanable_dirty_millionths: 500_000,
+            min_compaction_lag_ms: 0,
             min_in_sync_replicas: 1,
         }
     }
@@ -85,13 +124,22 @@ impl TopicKey {
 }
 
 /// The table.
-pub static TOPIC_KEYS: [TopicKey; 8] = [
+pub static TOPIC_KEYS: [TopicKey; 11] = [
     TopicKey {
         name: "cleanup.policy",
-        range: "delete",
-        doc: "What becomes of old segments. 'compact' is not supported by this version.",
-        show: |_| "delete".into(),
-        set: |config, text| (text == "delete").then(|| config.cleanup_policy = CleanupPolicy::Delete),
+        range: "delete, compact or compact,delete",
+        doc: "What becomes of old records: 'delete' removes whole segments when retention says so; 'compact' keeps the latest record \
+              of each key, a record without value deletes its key, and records without key are refused.",
+        show: |config| config.cleanup_policy.text().into(),
+        set: |config, text| CleanupPolicy::parse(text).map(|policy| config.cleanup_policy = policy),
+    },
+    TopicKey {
+        name: "delete.retention.ms",
+        range: "0 to 9223372036854775807 milliseconds",
+        doc: "How long compaction keeps a record without value, once every older record of its key is gone: who reads the topic from \
+              its start has that long to see that the key was deleted.",
+        show: |config| config.delete_retention_ms.to_string(),
+        set: |config, text| within(text, 0, i64::MAX as u64).map(|ms| config.delete_retention_ms = ms),
     },
     TopicKey {
         name: "durability",
@@ -107,6 +155,21 @@ pub static TOPIC_KEYS: [TopicKey; 8] = [
         doc: "The largest record batch that is accepted, as it stands on the wire; at most segment.bytes.",
         show: |config| config.batch_bytes_max.to_string(),
         set: |config, text| within(text, 1_024, 64 << 20).map(|bytes| config.batch_bytes_max = bytes),
+    },
+    TopicKey {
+        name: "min.cleanable.dirty.ratio",
+        range: "0 to 1, with at most six decimals",
+        doc: "What part of a log must have been written since it was last compacted for it to be compacted again. Less keeps fewer old \
+              records and rewrites more often.",
+        show: |config| ratio_text(config.min_cleanable_dirty_millionths),
+        set: |config, text| ratio(text).map(|millionths| config.min_cleanable_dirty_millionths = millionths),
+    },
+    TopicKey {
+        name: "min.compaction.lag.ms",
+        range: "0 to 9223372036854775807 milliseconds",
+        doc: "How long compaction leaves a segment alone after the time of its youngest record.",
+        show: |config| config.min_compaction_lag_ms.to_string(),
+        set: |config, text| within(text, 0, i64::MAX as u64).map(|ms| config.min_compaction_lag_ms = ms),
     },
     TopicKey {
         name: "min.insync.replicas",
@@ -158,6 +221,22 @@ fn limit(text: &str) -> Option<Option<u64>> {
 fn limit_text(limit: Option<u64>) -> String {
     limit.map_or_else(|| "-1".into(), |limit| limit.to_string())
 }
+
+/// A number from 0 to 1 in millionths.
+fn ratio(text: &str) -> Option<u32> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = !whole.is_empty() && (1..=6).contains(&decimals.len()) && digits(decimals).is_some();
+    let whole: u32 = within(whole, 0, 1).filter(|_| is_number)?;
+    let decimals: u32 = format!("{decimals:0<6}").parse().ok()?;
+    Some(whole * MILLION + decimals).filter(|millionths| *millionths <= MILLION)
+}
+
+fn ratio_text(millionths: u32) -> String {
+    let text = format!("{}.{:06}", millionths / MILLION, millionths % MILLION);
+    text.trim_end_matches('0').trim_end_matches('.').into()
+}
+
+const MILLION: u32 = 1_000_000;
 
 /// Rust would read `+5` too, which no other tool writes back.
 fn digits(text: &str) -> Option<&str> {
@@ -264,13 +343,6 @@ pub enum InvalidConfig {
         /// What is possible.
         range: &'static str,
     },
-    /// A feature that this version does not have.
-    Unsupported {
-        /// The key.
-        key: &'static str,
-        /// What was given.
-        value: String,
-    },
     /// The same key more than once in one request.
     Twice {
         /// The key.
@@ -289,9 +361,6 @@ pub enum InvalidConfig {
 
 impl InvalidConfig {
     fn value(key: &TopicKey, value: &str) -> Self {
-        if key.name == "cleanup.policy" && value.split(',').any(|policy| policy.trim() == "compact") {
-            return Self::Unsupported { key: key.name, value: shortened(value) };
-        }
         Self::Value { key: key.name, value: shortened(value), range: key.range }
     }
 }
@@ -310,9 +379,6 @@ impl fmt::Display for InvalidConfig {
                 Ok(())
             }
             Self::Value { key, value, range } => write!(f, "{key} cannot be '{value}'; possible is {range}"),
-            Self::Unsupported { key, value } => {
-                write!(f, "{key} cannot be '{value}': compaction is not supported by this version; possible is delete")
-            }
             Self::Twice { key } => write!(f, "{key} is given twice; give it once"),
             Self::Conflict { key, value, limit } => write!(f, "{key} cannot be {value}: it must not be above {limit}"),
         }
@@ -390,12 +456,36 @@ mod tests {
     }
 
     #[test]
-    fn compaction_is_refused_in_its_own_words() {
-        for value in ["compact", "compact,delete", "delete, compact"] {
-            let error = check(&[("cleanup.policy", value)]).unwrap_err();
-            assert!(error.contains("compaction is not supported by this version"), "{error}");
+    fn compaction_is_chosen_alone_or_with_retention_and_nothing_else_is_a_policy() {
+        for (value, stored) in [
+            ("delete", "delete"),
+            ("compact", "compact"),
+            ("compact,delete", "compact,delete"),
+            ("delete,compact", "compact,delete"),
+        ] {
+            let overrides = check(&[("cleanup.policy", value)]).unwrap();
+            assert_eq!(overrides["cleanup.policy"], stored);
+            let policy = TopicConfig::resolve(&overrides).cleanup_policy;
+            assert_eq!((policy.compacts(), policy.deletes()), (stored.contains("compact"), stored.contains("delete")));
         }
-        assert!(check(&[("cleanup.policy", "shred")]).unwrap_err().contains("possible is delete"));
+        for value in ["", "compactt", "Compact", "compact,compact", "compact,", "none"] {
+            let error = check(&[("cleanup.policy", value)]).unwrap_err();
+            assert_eq!(
+                error,
+                format!("cleanup.policy cannot be '{value}'; possible is delete, compact or compact,delete")
+            );
+        }
+    }
+
+    #[test]
+    fn a_ratio_lies_between_nothing_and_all() {
+        for (value, stored) in [("0", "0"), ("0.0", "0"), ("0.50", "0.5"), ("0.000001", "0.000001"), ("1.0", "1")] {
+            assert_eq!(check(&[("min.cleanable.dirty.ratio", value)]).unwrap()["min.cleanable.dirty.ratio"], stored);
+        }
+        for value in ["", ".5", "0.", "-0.1", "1.1", "1.000001", "2", "0.1234567", "5e-1", "0,5", "half", "0.+5"] {
+            let error = check(&[("min.cleanable.dirty.ratio", value)]).unwrap_err();
+            assert!(error.ends_with("possible is 0 to 1, with at most six decimals"), "{error}");
+        }
     }
 
     #[test]

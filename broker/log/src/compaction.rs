@@ -52,6 +52,16 @@ pub struct CompactionRules<'a> {
     pub aborted: &'a [AbortedTransaction],
 }
 
+/// What a pass asks of whoever runs it.
+pub trait CompactionDriver {
+    /// So many bytes more were read or written. May wait; may end the pass.
+    fn pace(&mut self, bytes: u64) -> ControlFlow<()>;
+
+    /// As [`CompactionRules::tombstones_below`], once more. Asked after [`Compaction::dropped_below`] tells what the pass may drop: a
+    /// replica that begins to follow in between hears of it, or counts here.
+    fn tombstones_below(&mut self) -> Offset;
+}
+
 /// How much there is to do in a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backlog {
@@ -178,14 +188,21 @@ impl Compaction {
         self.state.cleaned.lock().cleaned_to()
     }
 
-    /// One pass over the whole log. `pace` is told of every piece that was read or written, in bytes; it may wait, or end the pass. **Blocks**.
+    /// Tombstones may have been dropped below this. Whoever has a part of the log that ends before it, and not from this replica alone, may
+    /// have values whose tombstones he will never see.
+    #[must_use]
+    pub fn dropped_below(&self) -> Offset {
+        self.state.cleaned.lock().dropped_below
+    }
+
+    /// One pass over the whole log. **Blocks**.
     ///
     /// # Errors
     /// [`CompactionError`].
     pub fn run(
         &self,
         rules: &CompactionRules<'_>,
-        pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
+        driver: &mut dyn CompactionDriver,
     ) -> Result<Compacted, CompactionError> {
         self.check()?;
         let cleanable = self.cleanable(rules);
@@ -194,7 +211,9 @@ impl Compaction {
         if cleanable.end() < cleanable.from || !has_work {
             return Ok(Compacted { upto: self.cleaned_to(), ..Compacted::default() });
         }
-        pass::Pass::new(&self.state, rules, cleanable, pace).run()
+        let ended = pass::Pass::new(&self.state, rules, cleanable, driver).run();
+        // Whatever the disk says of files that are another's by now.
+        if self.state.retired.load(Ordering::Acquire) { Err(CompactionError::Changed) } else { ended }
     }
 
     fn check(&self) -> Result<(), CompactionError> {

@@ -57,7 +57,9 @@ mod upkeep;
 mod verified;
 mod written_since;
 
-pub use compaction::{AbortedTransaction, Backlog, Compacted, Compaction, CompactionError, CompactionRules};
+pub use compaction::{
+    AbortedTransaction, Backlog, Compacted, Compaction, CompactionDriver, CompactionError, CompactionRules,
+};
 pub use complaint::Complaint;
 pub use data_dir::{DataDir, DataDirError, Format, PartitionDir};
 pub use disk::{Disk, DiskFile};

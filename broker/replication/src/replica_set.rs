@@ -197,6 +197,12 @@ impl ReplicaSet {
         self.common_end_of(durability, |replica| replica.in_sync || replica.proposed)
     }
 
+    /// The end that every replica has reached, in sync or not, as far as this leadership knows; offset 0 while one of them is silent.
+    #[must_use]
+    pub fn end_of_all(&self, durability: Durability) -> Offset {
+        self.common_end_of(durability, |_| true)
+    }
+
     pub(crate) fn common_end_of(&self, durability: Durability, counts: impl Fn(&Replica) -> bool) -> Offset {
         let counting = self.replicas.iter().filter(|replica| counts(replica));
         counting.map(|replica| replica.end(durability)).min().unwrap_or(Offset::ZERO)

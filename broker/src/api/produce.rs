@@ -58,6 +58,15 @@ fn prepare(
     if batches.headers().iter().any(|header| header.attributes.is_transactional()) {
         return Err(WireError::new(ErrorCode::InvalidBatch, "transactional batches are not accepted by this version"));
     }
+    if config.cleanup_policy.compacts() && batches.has_keyless_records() {
+        return Err(WireError::new(
+            ErrorCode::KeyMissing,
+            format!(
+                "{} is compacted, which keeps the latest record of each key: a record without key has no place in it, and nothing was written; give each record a key",
+                partition.topic()
+            ),
+        ));
+    }
     let terms = ProduceTerms::from(request);
     Ok((partition, Append { batches, terms, deadline: None, ticket: Box::new(|_| {}), lent: input.lent }))
 }

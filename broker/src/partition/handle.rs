@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidelog_coordination::TopicConfig;
-use tidelog_log::LogReader;
 use tidelog_log::retention::{DeleteError, Deleted, Retention, RetentionLimits};
+use tidelog_log::{Compaction, LogReader};
 use tidelog_protocol::{BrokerId, ErrorCode, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -59,6 +59,7 @@ pub(super) struct Parts {
     pub(super) owner: Owner,
     pub(super) reader: LogReader,
     pub(super) retention: Retention,
+    pub(super) compaction: Compaction,
     pub(super) tail: watch::Receiver<Tail>,
     pub(super) followers: Followers,
     pub(super) metrics: TopicMetrics,
@@ -78,6 +79,7 @@ struct Shared {
     alarm: Mutex<Option<Alarm>>,
     reader: LogReader,
     retention: Retention,
+    compaction: Compaction,
     tail: watch::Receiver<Tail>,
     followers: Followers,
     /// The one stream that each follower has.
@@ -129,7 +131,9 @@ impl Drop for Running<'_> {
 
 impl Handle {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { topic_id, topic, partition, owner, reader, retention, tail, followers, metrics, .. } = parts;
+        let Parts {
+            topic_id, topic, partition, owner, reader, retention, compaction, tail, followers, metrics, ..
+        } = parts;
         let (queue_bytes_max, runtime) = (parts.queue_bytes_max, parts.runtime);
         let owner = Mutex::new(Some(owner));
         let mailbox = Mutex::default();
@@ -142,6 +146,7 @@ impl Handle {
             alarm: Mutex::new(None),
             reader,
             retention,
+            compaction,
             tail,
             followers,
             streams: Mutex::default(),
@@ -178,6 +183,12 @@ impl Handle {
     #[must_use]
     pub fn reader(&self) -> &LogReader {
         &self.shared.reader
+    }
+
+    /// What compacts the log.
+    #[must_use]
+    pub fn compaction(&self) -> &Compaction {
+        &self.shared.compaction
     }
 
     /// The published offsets, and the way to wait for their next change.
@@ -276,9 +287,11 @@ impl Handle {
     /// # Errors
     /// [`DeleteError`]; trying again is safe.
     pub fn apply_retention(&self, now: Timestamp, config: &TopicConfig) -> Result<Deleted, DeleteError> {
+        // One that is only compacted keeps its keys for ever; what a request has deleted may still be to be unlinked.
+        let deletes = config.cleanup_policy.deletes();
         let limits = RetentionLimits {
-            bytes: config.retention_bytes,
-            age: config.retention_ms.map(Duration::from_millis),
+            bytes: config.retention_bytes.filter(|_| deletes),
+            age: config.retention_ms.map(Duration::from_millis).filter(|_| deletes),
             below: self.shared.tail.borrow().high_watermark,
         };
         let deleted = self.shared.retention.apply(now, &limits)?;

@@ -5,6 +5,7 @@
 //! - [`tail`]: the offsets that an owner publishes, and readers wait on.
 //! - [`cursor`]: reading forward, never ahead of what is published, never blocking a network thread; [`replica_cursor`]: the same for
 //!   followers, up to what is written.
+//! - [`continuation`]: what a leader pushed, fitted to where the log here ends.
 //! - [`upstream`]: the way to a leader elsewhere; [`proposal`]: in-sync sets that the controller is asked for.
 //! - [`opening`]: from a folder on disk to a running owner, and back to nothing.
 //! - [`leftovers`]: folders that the metadata do not know.
@@ -14,6 +15,7 @@
 
 mod assignment;
 mod command;
+mod continuation;
 mod cursor;
 mod handle;
 mod leftovers;

@@ -176,7 +176,7 @@ impl Opening {
             warn!(partition = %name, from = %hole.from, to = %hole.to, "damaged: this range is lost here, the rest is served");
         }
         log.set_durability(topic.config.durability);
-        let (reader, retention) = (log.reader(), log.retention());
+        let (reader, retention, compaction) = (log.reader(), log.retention(), log.compaction());
         let replica = Replica { topic_id: topic.id, partition };
         // What recovery found was flushed by it. A single replica has nobody to wait for; another knows what it noted, and learns the rest
         // from its peers.
@@ -221,6 +221,7 @@ impl Opening {
             owner: Owner::new(parts, offsets, epochs),
             reader,
             retention,
+            compaction,
             tail,
             followers,
             metrics: topic_metrics,

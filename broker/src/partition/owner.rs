@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tidelog_coordination::TopicConfig;
 use tidelog_log::{Complaint, Log, SpaceGuard};
-use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, Timestamp, WireError};
+use tidelog_protocol::{Durability, ErrorCode, LeaderEpoch, Monotonic, Offset, Timestamp, WireError};
 use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Leadership, PartitionOffsets};
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -143,6 +143,7 @@ impl Owner {
             last_stable: Offset::ZERO,
             high_watermark: Offset::ZERO,
             log_end: Offset::ZERO,
+            common_end: Offset::ZERO,
             leader_epoch: epoch,
             leads: false,
             has_peers: false,
@@ -361,6 +362,11 @@ impl Owner {
             Role::Waits { .. } => false,
         };
         let is_broken = self.is_broken;
+        let common_end = match &self.role {
+            Role::Leads(leader) => leader.replicas().end_of_all(Durability::Flushed).min(high_watermark),
+            Role::Follows(_) => high_watermark,
+            Role::Waits { .. } => Offset::ZERO,
+        };
         // Who is cut off does not know how far behind it is.
         let follows = matches!(self.role, Role::Follows(_)) && self.leased;
         let served = self.ended.is_none() && (leads || follows);
@@ -375,13 +381,14 @@ impl Owner {
                 || tail.has_peers != has_peers
                 || tail.is_broken != is_broken
                 || tail.ended != not_served;
-            tail.log_end = log_end;
+            (tail.log_end, tail.common_end) = (log_end, common_end);
             if news {
                 *tail = Tail {
                     log_start,
                     last_stable,
                     high_watermark,
                     log_end,
+                    common_end,
                     leader_epoch,
                     leads,
                     has_peers,

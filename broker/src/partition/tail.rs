@@ -14,6 +14,9 @@ pub struct Tail {
     pub high_watermark: Offset,
     /// Next offset to be written.
     pub log_end: Offset,
+    /// Every replica is known to have everything below on its disk, those that are not in sync, too; below, they are known not to need what was
+    /// deleted. A replica that follows says so of what is settled: who is behind is asked to begin anew.
+    pub common_end: Offset,
     /// The leadership.
     pub leader_epoch: LeaderEpoch,
     /// Whether it is led here. A replica that follows serves those who are content with a nearby one.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tidelog_protocol::records::{BatchHeader, RawBatch, Scratch, Thinned, Thinner};
 use tidelog_protocol::{Offset, ProducerId};
@@ -14,7 +15,7 @@ use super::cleaned::Cleaned;
 use super::offset_map::OffsetMap;
 use super::rewrite::{Rewrite, RewriteError, joined};
 use super::survival::{Aborted, Fate, Grace, Survival};
-use super::{Cleanable, Compacted, CompactionError, CompactionRules, MAP_BYTES_MIN};
+use super::{Cleanable, Compacted, CompactionDriver, CompactionError, CompactionRules, MAP_BYTES_MIN};
 use crate::leader_epochs::LeaderEpochs;
 use crate::reader::LogReader;
 use crate::scan::{Window, epoch_matches};
@@ -27,13 +28,11 @@ const PRODUCERS_MAX: usize = 100_000;
 /// Segments that become one at once, each of which has a descriptor open until then.
 const GROUP_MAX: usize = 64;
 
-type Pace<'p> = &'p mut dyn FnMut(u64) -> ControlFlow<()>;
-
 pub(super) struct Pass<'p> {
     state: &'p Arc<LogState>,
     rules: &'p CompactionRules<'p>,
     cleanable: Cleanable,
-    pace: Pace<'p>,
+    driver: &'p mut dyn CompactionDriver,
     aborted: Aborted,
     epochs: LeaderEpochs,
     /// Where the last batch of each producer begins, of those in the dirty part.
@@ -46,7 +45,7 @@ impl<'p> Pass<'p> {
         state: &'p Arc<LogState>,
         rules: &'p CompactionRules<'p>,
         cleanable: Cleanable,
-        pace: Pace<'p>,
+        driver: &'p mut dyn CompactionDriver,
     ) -> Self {
         Self {
             aborted: Aborted::new(rules.aborted),
@@ -54,7 +53,7 @@ impl<'p> Pass<'p> {
             state,
             rules,
             cleanable,
-            pace,
+            driver,
             producers: HashMap::new(),
             done: Compacted::default(),
         }
@@ -75,7 +74,8 @@ impl<'p> Pass<'p> {
         let grace = Grace {
             now: self.rules.now,
             lasts: self.rules.tombstone_grace,
-            below: self.rules.tombstones_below.min(self.rules.below),
+            // Not above what is told by now: it may have been told already that no tombstone goes there.
+            below: self.driver.tombstones_below().min(self.tombstones_below()),
         };
         let mut survival = Survival::new(&map, &aborted, &cleaned, upto, grace);
         let concerned = segments.iter().take_while(|segment| segment.base() < upto).cloned().collect::<Vec<_>>();
@@ -113,10 +113,14 @@ impl<'p> Pass<'p> {
                     }
                 }
                 self.done.read_bytes += total;
-                keep_pace(self.pace, total)?;
+                keep_pace(self.driver, total)?;
             }
         }
         Ok((map, end))
+    }
+
+    fn tombstones_below(&self) -> Offset {
+        self.rules.tombstones_below.min(self.rules.below)
     }
 
     fn note_producer(&mut self, header: &BatchHeader) {
@@ -131,6 +135,9 @@ impl<'p> Pass<'p> {
     fn begin(&self, segments: &[Arc<Segment>]) -> Result<Cleaned, CompactionError> {
         let state = self.state;
         let mut upkeep = state.upkeep.lock();
+        if state.retired.load(Ordering::Acquire) {
+            return Err(CompactionError::Changed);
+        }
         // Every segment of the pass is in it with its end: what a crash leaves of an exchange is told by that.
         state.checkpoint(&mut upkeep, crate::checkpoint::Shutdown::Running)?;
         let (now, grace) = (self.rules.now, self.rules.tombstone_grace);
@@ -138,8 +145,7 @@ impl<'p> Pass<'p> {
         cleaned.seen_to = segments.last().map_or(cleaned.seen_to, |last| cleaned.seen_to.max(last.end_offset()));
         let due = cleaned.spans.iter().filter(|span| super::is_over(span.at, grace, now));
         let dropped = due.map(|span| span.upto).max().unwrap_or_default();
-        let allowed = self.rules.tombstones_below.min(self.rules.below);
-        cleaned.dropped_below = cleaned.dropped_below.max(dropped.min(allowed));
+        cleaned.dropped_below = cleaned.dropped_below.max(dropped.min(self.tombstones_below()));
         cleaned.write(&*state.place.disk, &state.place.dir)?;
         *state.cleaned.lock() = cleaned.clone();
         Ok(cleaned)
@@ -149,7 +155,7 @@ impl<'p> Pass<'p> {
         let state = self.state;
         let _no_restart = state.upkeep.lock();
         let mut cleaned = state.cleaned.lock().clone();
-        if cleaned != *begun || state.retired.load(std::sync::atomic::Ordering::Acquire) {
+        if cleaned != *begun || state.retired.load(Ordering::Acquire) {
             return Err(CompactionError::Changed);
         }
         cleaned.finish(upto, self.rules.now, tombstones);
@@ -232,7 +238,7 @@ impl<'p> Pass<'p> {
             pushed.map_err(|error| of_rewrite(error, header.base_offset))?;
             self.done.read_bytes += total;
             // What is written counts as much as what is read, and is hardly ever more.
-            keep_pace(self.pace, 2 * total)?;
+            keep_pace(self.driver, 2 * total)?;
         }
         Ok(())
     }
@@ -255,7 +261,7 @@ impl<'p> Pass<'p> {
                 Thinned::Some(_) | Thinned::Nothing => return Ok(true),
             }
             self.done.read_bytes += total;
-            keep_pace(self.pace, total)?;
+            keep_pace(self.driver, total)?;
         }
         Ok(false)
     }
@@ -290,8 +296,8 @@ fn judge<'t>(
     }
 }
 
-fn keep_pace(pace: &mut dyn FnMut(u64) -> ControlFlow<()>, bytes: u64) -> Result<(), CompactionError> {
-    match pace(bytes) {
+fn keep_pace(driver: &mut dyn CompactionDriver, bytes: u64) -> Result<(), CompactionError> {
+    match driver.pace(bytes) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(CompactionError::Stopped),
     }

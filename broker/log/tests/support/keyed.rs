@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use tidelog_log::{Compacted, CompactionError, CompactionRules, Group, Log, LogReader, ReadOutcome};
+use tidelog_log::{Compacted, CompactionDriver, CompactionError, CompactionRules, Group, Log, LogReader, ReadOutcome};
 use tidelog_protocol::records::{
     Attributes, BatchBuilder, BatchHeader, Batches, Compression, NO_HEADERS, Producer, Scratch, control_batch,
 };
@@ -198,5 +198,25 @@ pub fn rules(now: i64) -> CompactionRules<'static> {
 
 /// One pass at full speed.
 pub fn compact(log: &Log, rules: &CompactionRules<'_>) -> Result<Compacted, CompactionError> {
-    log.compaction().run(rules, &mut |_| ControlFlow::Continue(()))
+    log.compaction().run(rules, &mut Driven { pieces: u64::MAX, tombstones_below: rules.tombstones_below })
+}
+
+/// Runs passes in tests.
+pub struct Driven {
+    /// A pass ends after so many.
+    pub pieces: u64,
+    /// What it answers when it is asked again.
+    pub tombstones_below: Offset,
+}
+
+impl CompactionDriver for Driven {
+    fn pace(&mut self, _bytes: u64) -> ControlFlow<()> {
+        let Some(left) = self.pieces.checked_sub(1) else { return ControlFlow::Break(()) };
+        self.pieces = left;
+        ControlFlow::Continue(())
+    }
+
+    fn tombstones_below(&mut self) -> Offset {
+        self.tombstones_below
+    }
 }

@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
-use tidelog_log::{AppendError, Group};
+use tidelog_log::{AppendError, Group, Log};
 use tidelog_protocol::records::BatchHeader;
 use tidelog_protocol::{Durability, Monotonic, Offset};
 use tidelog_replication::{BatchSpan, Follower, FollowerEffect, ReplicaProgress, Take};
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 
 use super::{Owner, Role};
 use crate::partition::command::Replicated;
+use crate::partition::continuation::Continuation;
 use crate::partition::upstream::{Attempt, Question};
 
 /// A question that nothing came of for so long, in milliseconds, is asked again: a net below the connection's own deadlines.
@@ -98,16 +100,18 @@ impl Owner {
     pub(super) fn replicated(&mut self, replicated: Replicated) {
         let Replicated { attempt, offer, payload, headers, taken } = replicated;
         if attempt == self.pursuit.attempt {
-            self.take(offer, &payload, &headers);
+            self.take(offer, payload, headers);
         }
         taken();
     }
 
-    fn take(&mut self, offer: tidelog_replication::Offer, payload: &[u8], headers: &[BatchHeader]) {
+    fn take(&mut self, offer: tidelog_replication::Offer, payload: Bytes, headers: SmallVec<[BatchHeader; 4]>) {
         let Role::Follows(follower) = &mut self.role else { return };
         if self.ended.is_some() {
             return;
         }
+        let end = self.log.as_ref().map_or(Offset::ZERO, Log::end);
+        let Continuation { payload, headers } = Continuation { payload, headers }.continuing(end);
         let mut effects = Vec::new();
         let from = match follower.offered(offer, headers.iter().map(span), &mut effects) {
             Ok(Take::Nothing) => return self.carry_out(effects),
@@ -120,7 +124,7 @@ impl Owner {
                 return self.ask(Question::Pause);
             }
         };
-        let appended = from.and_then(|from| self.append_exact(from, payload, headers));
+        let appended = from.and_then(|from| self.append_exact(from, &payload, &headers));
         self.carry_out(effects);
         match appended {
             Ok(()) => {}

@@ -8,9 +8,9 @@ use tidelog_protocol::messages::Acks;
 use tidelog_protocol::records::ValidBatches;
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, PartitionEpoch, WireError};
 use tidelog_replication::{
-    AckFailure, AppendedRange, EpochEndAnswer, FollowAnswer, FollowTerms, Released, ReplicaProgress,
+    AckFailure, AppendedRange, EpochEndAnswer, FollowAnswer, FollowOutcome, FollowTerms, Released, ReplicaProgress,
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{Owner, Role};
 use crate::budget::Lent;
@@ -266,9 +266,27 @@ impl Owner {
     pub(super) fn follow(&mut self, terms: &FollowTerms) -> Result<FollowAnswer, WireError> {
         let refusal = self.not_served();
         match (&mut self.role, refusal) {
-            (Role::Leads(leader), None) => Ok(leader.follow(terms)?),
+            (Role::Leads(leader), None) => {
+                let answer = leader.follow(terms)?;
+                Ok(self.unless_tombstones_are_missing(terms, answer))
+            }
             (_, refusal) => Err(refusal.unwrap_or_else(refusals::not_leader)),
         }
+    }
+
+    /// A replica that ends before a tombstone which compaction has dropped here may hold the value that it deleted, and would keep it for
+    /// ever: it begins anew, with what the log here holds from its start on.
+    fn unless_tombstones_are_missing(&mut self, terms: &FollowTerms, answer: FollowAnswer) -> FollowAnswer {
+        // First that it counts, then what was dropped: a pass that has just begun makes known what it drops, then asks who counts.
+        self.publish();
+        let dropped_below = self.log.as_ref().map_or(Offset::ZERO, |log| log.compaction().dropped_below());
+        let is_behind = terms.last_epoch.is_some() && terms.from < dropped_below;
+        if is_behind && answer.outcome == FollowOutcome::Streams {
+            let (replica, from, log_start) = (terms.replica, terms.from, answer.log_start);
+            info!(partition = %self.name, %replica, %from, %dropped_below, %log_start, "a replica ends before records that were deleted and whose deletion is forgotten by now: it begins anew");
+            return FollowAnswer { outcome: FollowOutcome::OutOfRange, ..answer };
+        }
+        answer
     }
 
     pub(super) fn progress(&mut self, progress: ReplicaProgress) {

@@ -1,0 +1,207 @@
+//! Compacts the topics that keep the latest record of each key: the dirtiest log first, one pass at a time, no faster than it may. A log whose
+//! pass fails is tried again, later each time, counted and named in the metrics; the others go on. Knows nothing of how a log is compacted.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidelog_coordination::TopicConfig;
+use tidelog_log::{Backlog, Compacted, CompactionDriver, CompactionError, CompactionRules};
+use tidelog_protocol::{Offset, PartitionId, TopicId};
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::node::Node;
+use crate::partition::Handle;
+use crate::throttle::Throttle;
+
+/// The first wait after a failure, doubled with each in a row.
+const BACKOFF: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// A pass looks this often whether the broker shuts down.
+const NAP: Duration = Duration::from_millis(50);
+
+type Place = (TopicId, PartitionId);
+
+/// A log whose last pass failed.
+#[derive(Debug)]
+struct Failing {
+    topic: String,
+    failures: u32,
+    not_before: Instant,
+}
+
+/// A log that a pass is due for.
+struct Due {
+    partition: Handle,
+    config: TopicConfig,
+    backlog: Backlog,
+}
+
+/// Compacts, again and again, until the broker drains.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(node.config.housekeeping_interval_ms));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = HashMap::new();
+    let throttle = Arc::new(Throttle::new(node.config.compaction_bytes_per_second));
+    loop {
+        tokio::select! {
+            () = node.draining.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        // Until nothing is due, and then not before the next tick.
+        loop {
+            let looking = node.clone();
+            let not_now: Vec<Place> = not_now(&failing, Instant::now());
+            let Ok(due) = tokio::task::spawn_blocking(move || dirtiest(&looking, &not_now)).await else {
+                warn!("looking for logs to compact failed unexpectedly; it is tried again");
+                break;
+            };
+            forget_gone(&node, &mut failing);
+            let Some(due) = due else { break };
+            if node.draining.is_cancelled() {
+                return;
+            }
+            let (working, throttle, partition) = (node.clone(), throttle.clone(), due.partition.clone());
+            let pass = tokio::task::spawn_blocking(move || compact(&working, &due, &throttle)).await;
+            let place = (partition.topic_id(), partition.partition());
+            match pass {
+                Ok(Ok(())) => {
+                    if failing.remove(&place).is_some() {
+                        node.metrics.compaction_works(partition.topic().as_str(), partition.partition());
+                        info!(topic = %partition.topic(), partition = %partition.partition(), "compaction works again");
+                    }
+                }
+                Ok(Err(CompactionError::Stopped)) => return,
+                // Retention, a truncation or a reassignment was faster: the next look finds what is there now.
+                Ok(Err(CompactionError::Changed)) => break,
+                Ok(Err(error)) => note_failure(&node, &mut failing, &partition, &error.to_string()),
+                Err(_) => note_failure(&node, &mut failing, &partition, "it ended unexpectedly"),
+            }
+        }
+    }
+}
+
+fn not_now(failing: &HashMap<Place, Failing>, now: Instant) -> Vec<Place> {
+    failing.iter().filter(|(_, failing)| now < failing.not_before).map(|(place, _)| *place).collect()
+}
+
+/// Looks at every log here. Blocks.
+fn dirtiest(node: &Node, not_now: &[Place]) -> Option<Due> {
+    let mut dirty_bytes = 0;
+    let mut dirtiest: Option<Due> = None;
+    for partition in node.registry.all() {
+        let place = (partition.topic_id(), partition.partition());
+        let Ok((_, config)) = node.registry.find(place.0, place.1) else { continue };
+        if !config.cleanup_policy.compacts() || partition.reader().poisoned().is_some() {
+            continue;
+        }
+        let backlog = partition.compaction().backlog(&rules(node, &partition, &config));
+        dirty_bytes += backlog.dirty_bytes;
+        let is_dirtier = dirtiest.as_ref().is_none_or(|best| backlog.dirty_ratio() > best.backlog.dirty_ratio());
+        if is_due(&backlog, &config) && is_dirtier && !not_now.contains(&place) {
+            dirtiest = Some(Due { partition, config, backlog });
+        }
+    }
+    node.metrics.compaction_dirty_bytes.set(i64::try_from(dirty_bytes).unwrap_or(i64::MAX));
+    dirtiest
+}
+
+fn is_due(backlog: &Backlog, config: &TopicConfig) -> bool {
+    let least = f64::from(config.min_cleanable_dirty_millionths) / 1e6;
+    backlog.has_due_tombstones || (backlog.dirty_bytes > 0 && backlog.dirty_ratio() >= least)
+}
+
+fn rules(node: &Node, partition: &Handle, config: &TopicConfig) -> CompactionRules<'static> {
+    let tail = partition.tail().borrow().clone();
+    CompactionRules {
+        now: clock::now(),
+        below: tail.last_stable.min(tail.high_watermark),
+        tombstones_below: tail.common_end,
+        tombstone_grace: Duration::from_millis(config.delete_retention_ms),
+        lag: Duration::from_millis(config.min_compaction_lag_ms),
+        map_bytes: usize::try_from(node.config.compaction_memory_bytes).unwrap_or(usize::MAX),
+        aborted: &[],
+    }
+}
+
+/// One pass over one log. Blocks.
+fn compact(node: &Node, due: &Due, throttle: &Throttle) -> Result<(), CompactionError> {
+    let Due { partition, config, backlog } = due;
+    let began = Instant::now();
+    let mut driver = Paced { node, partition, throttle };
+    let done = partition.compaction().run(&rules(node, partition, config), &mut driver);
+    let metrics = &node.metrics;
+    metrics.compaction_seconds.inc_by(began.elapsed().as_secs_f64());
+    let done = done?;
+    metrics.compaction_passes.inc();
+    metrics.compaction_last_pass.set(clock::now().0 / 1_000);
+    metrics.compaction_removed_bytes.inc_by(done.replaced_bytes.saturating_sub(done.written_bytes));
+    report(partition, backlog, &done, began.elapsed());
+    Ok(())
+}
+
+fn report(partition: &Handle, backlog: &Backlog, done: &Compacted, took: Duration) {
+    let (topic, index) = (partition.topic(), partition.partition());
+    let (before, after) = (done.replaced_bytes, done.written_bytes);
+    debug!(%topic, partition = %index, dirty = backlog.dirty_bytes, upto = %done.upto, keys = done.keys, map_bytes = done.map_bytes, before, after, took_ms = took.as_millis() as u64, partial = done.is_partial, "compacted");
+}
+
+fn note_failure(node: &Node, failing: &mut HashMap<Place, Failing>, partition: &Handle, why: &str) {
+    let (topic, index) = (partition.topic(), partition.partition());
+    let entry = failing.entry((partition.topic_id(), index)).or_insert_with(|| Failing {
+        topic: topic.to_string(),
+        failures: 0,
+        not_before: Instant::now(),
+    });
+    let wait = BACKOFF_MAX.min(BACKOFF * 2u32.saturating_pow(entry.failures.min(16)));
+    entry.failures = entry.failures.saturating_add(1);
+    entry.not_before = Instant::now() + wait;
+    node.metrics.compaction_failures.inc();
+    node.metrics.compaction_fails(topic.as_str(), index);
+    warn!(%topic, partition = %index, why, failures = entry.failures, again_in_s = wait.as_secs(), "this log cannot be compacted, and grows; it is tried again");
+}
+
+/// A log that is not here any more, or not compacted any more, does not fail.
+fn forget_gone(node: &Node, failing: &mut HashMap<Place, Failing>) {
+    failing.retain(|(topic_id, index), failing| {
+        let found = node.registry.find(*topic_id, *index);
+        let is_here = found.is_ok_and(|(_, config)| config.cleanup_policy.compacts());
+        if !is_here {
+            node.metrics.compaction_works(&failing.topic, *index);
+        }
+        is_here
+    });
+}
+
+/// Runs a pass at the broker's pace.
+struct Paced<'p> {
+    node: &'p Node,
+    partition: &'p Handle,
+    throttle: &'p Throttle,
+}
+
+impl CompactionDriver for Paced<'_> {
+    fn pace(&mut self, bytes: u64) -> ControlFlow<()> {
+        self.node.metrics.compacted_bytes.inc_by(bytes);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut wait = self.throttle.take(bytes, Instant::now());
+        loop {
+            if self.node.draining.is_cancelled() {
+                return ControlFlow::Break(());
+            }
+            if wait.is_zero() {
+                return ControlFlow::Continue(());
+            }
+            let nap = wait.min(NAP);
+            std::thread::sleep(nap);
+            wait -= nap;
+        }
+    }
+
+    fn tombstones_below(&mut self) -> Offset {
+        self.partition.tail().borrow().common_end
+    }
+}
