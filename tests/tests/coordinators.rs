@@ -50,7 +50,11 @@ async fn offsets_survive_each_coordinator_killed_in_turn() {
         let _ = cluster.kill(coordinator);
         for number in 0..GROUPS {
             let found = admin.group_offsets(&group(number)).await.unwrap();
-            assert_eq!(found, [at(orders, 0, number + round - 1), at(orders, 2, 2 * number)], "group {number}, round {round}");
+            assert_eq!(
+                found,
+                [at(orders, 0, number + round - 1), at(orders, 2, 2 * number)],
+                "group {number}, round {round}"
+            );
             admin.set_group_offsets(&group(number), vec![at(orders, 0, number + round)]).await.unwrap();
         }
         assert!(cluster.is_down(coordinator), "all of that went on without it");

@@ -18,13 +18,14 @@ pub(crate) const fn name(kind: Coordinated) -> &'static str {
     }
 }
 
-/// What differs from the defaults of a topic: nothing in it ever gets too old.
+/// What differs from the defaults of a topic: of each key the newest value stays, for ever.
 pub(crate) fn settings() -> Vec<ConfigEntry> {
     let setting = |key: &str, value: &str| ConfigEntry { key: key.into(), value: value.into() };
     vec![
         setting("durability", "flushed"),
         setting("retention.ms", "-1"),
         setting("retention.bytes", "-1"),
+        setting("cleanup.policy", "compact"),
         setting("segment.bytes", &SEGMENT_BYTES.to_string()),
     ]
 }
