@@ -110,7 +110,7 @@ async fn whoever_waits_for_a_group_hears_of_it_also_from_another_coordinator() {
     assert!(cluster.is_down(coordinator));
 
     let error = admin.wait_for_group("late", "orders", PartitionId(9), Offset(0), LIMIT).await.unwrap_err();
-    assert_eq!(error.code(), None, "{error}");
+    assert_eq!(error.code(), Some(ErrorCode::UnknownPartition), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
