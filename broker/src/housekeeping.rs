@@ -95,7 +95,9 @@ fn report_damage(partition: &Handle, known: &mut Damage) -> bool {
 
 /// Writes down how far the replicated partitions here are. Blocks.
 pub(crate) fn note_watermarks(node: &Node) {
-    if let Err(error) = node.watermarks.write(&node.data, &node.registry.replicated()) {
+    // In this order: what is opened in between is not forgotten.
+    let not_open = node.registry.not_open();
+    if let Err(error) = node.watermarks.write(&node.data, &node.registry.replicated(), &not_open) {
         debug!(%error, "the high watermarks cannot be noted; it is tried again");
     }
 }

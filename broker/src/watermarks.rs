@@ -47,16 +47,20 @@ impl Watermarks {
         self.written.lock().get(&replica).copied()
     }
 
-    /// Writes down how far these partitions are, where that is news. Blocks.
+    /// Writes down how far these partitions are, where that is news. What was noted of the replicas that are not open stands: it is what tells that
+    /// there was something. Blocks.
     ///
     /// # Errors
     /// Where the disk refuses; what was written before stands.
-    pub fn write(&self, data: &DataDir, partitions: &[Handle]) -> Result<(), StorageError> {
-        let now: HashMap<Replica, Offset> = partitions
+    pub fn write(&self, data: &DataDir, partitions: &[Handle], not_open: &[Replica]) -> Result<(), StorageError> {
+        let mut now: HashMap<Replica, Offset> = partitions
             .iter()
             .map(|partition| (Replica::of(partition), partition.tail().borrow().high_watermark))
             .collect();
         let mut written = self.written.lock();
+        for (replica, noted) in not_open.iter().filter_map(|replica| Some((*replica, *written.get(replica)?))) {
+            now.entry(replica).or_insert(noted);
+        }
         if *written == now {
             return Ok(());
         }

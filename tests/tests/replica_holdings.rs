@@ -30,8 +30,12 @@ fn try_produce(cluster: &LocalCluster, broker: u32, topic_id: TopicId, acks: Ack
 
 /// Produces one value to whoever leads; gives its offset.
 fn produce(cluster: &LocalCluster, topic_id: TopicId) -> Offset {
+    produce_to(cluster, TOPIC, topic_id)
+}
+
+fn produce_to(cluster: &LocalCluster, topic: &str, topic_id: TopicId) -> Offset {
     wait_for("a value to be taken", || {
-        let leader = cluster.partition(TOPIC).leader?;
+        let leader = cluster.partition(topic).leader?;
         try_produce(cluster, leader.0, topic_id, Acks::All).ok()
     })
 }
@@ -44,12 +48,16 @@ fn described(cluster: &LocalCluster, broker: u32) -> PartitionDescription {
     })
 }
 
+/// Has a broker noted that so much of a topic's partition is settled?
+fn has_noted(cluster: &LocalCluster, broker: u32, topic_id: TopicId, watermark: u64) -> bool {
+    let noted = std::fs::read(cluster.data(broker).join("high-watermarks")).unwrap_or_default();
+    let entry = [&topic_id.0[..], &0_u32.to_be_bytes(), &watermark.to_be_bytes()].concat();
+    noted.windows(entry.len()).any(|bytes| bytes == entry)
+}
+
 /// What is settled is noted as a broker starts and now and then.
-fn wait_until_noted(cluster: &LocalCluster, broker: u32, watermark: u64) {
-    let noted = cluster.data(broker).join("high-watermarks");
-    wait_for("the watermark to be noted", || {
-        std::fs::read(&noted).ok().filter(|bytes| bytes.ends_with(&watermark.to_be_bytes())).map(drop)
-    });
+fn wait_until_noted(cluster: &LocalCluster, broker: u32, topic_id: TopicId, watermark: u64) {
+    wait_for("the watermark to be noted", || has_noted(cluster, broker, topic_id, watermark).then_some(()));
 }
 
 fn others(cluster: &LocalCluster) -> (u32, [u32; 2]) {
@@ -80,11 +88,12 @@ fn copy(from: &Path, to: &Path) {
 fn the_last_replica_in_sync_without_its_folder_leads_nothing_and_leads_again_once_that_is_put_back() {
     let mut cluster = LocalCluster::start(3);
     let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "1")]);
+    let other_id = cluster.create_topic("other", &[("min.insync.replicas", "1")]);
     for number in 0..20 {
         assert_eq!(produce(&cluster, topic_id), Offset(number));
     }
     let (leader, [first, second]) = others(&cluster);
-    wait_until_noted(&cluster, leader, 20);
+    wait_until_noted(&cluster, leader, topic_id, 20);
     down(&mut cluster, first);
     down(&mut cluster, second);
     cluster.kill(leader);
@@ -100,6 +109,13 @@ fn the_last_replica_in_sync_without_its_folder_leads_nothing_and_leads_again_onc
     cluster.start_broker(first);
     assert_eq!(described(&cluster, first).log_end, Offset(20), "what is there stays there");
     assert_eq!(cluster.partition(TOPIC).leader, None);
+    // What tells that there was something is not forgotten, so that this is as true at the next start.
+    assert_eq!(produce_to(&cluster, "other", other_id), Offset(0));
+    wait_until_noted(&cluster, leader, other_id, 1);
+    assert!(has_noted(&cluster, leader, topic_id, 20));
+    cluster.kill(leader);
+    cluster.start_broker(leader);
+    wait_for("nobody to lead again", || (cluster.partition(TOPIC).unreadable == Some(BrokerId(leader))).then_some(()));
 
     cluster.kill(leader);
     std::fs::rename(&aside, folder(&cluster, leader)).unwrap();
@@ -116,7 +132,7 @@ fn an_eligible_replica_whose_folder_is_gone_gives_way_to_one_that_is_complete() 
         assert_eq!(produce(&cluster, topic_id), Offset(number));
     }
     let (leader, [first, second]) = others(&cluster);
-    wait_until_noted(&cluster, second, 20);
+    wait_until_noted(&cluster, second, topic_id, 20);
     down(&mut cluster, first);
     down(&mut cluster, second);
     assert_eq!(cluster.partition(TOPIC).eligible, [BrokerId(second)], "below the minimum nothing is settled");
@@ -150,7 +166,7 @@ fn a_replica_that_is_shorter_than_it_was_takes_nobody_elses_records_with_it() {
     for number in 10..20 {
         assert_eq!(produce(&cluster, topic_id), Offset(number));
     }
-    wait_until_noted(&cluster, second, 20);
+    wait_until_noted(&cluster, second, topic_id, 20);
     down(&mut cluster, first);
     down(&mut cluster, leader);
     let state = cluster.partition(TOPIC);

@@ -21,6 +21,7 @@ use super::handle::Handle;
 use super::leftovers::Note;
 use super::opening::Opening;
 use super::refusals;
+use super::upstream::Replica;
 use crate::metrics::Metrics;
 
 /// Threads that open partitions side by side; they mostly wait for the disk.
@@ -242,6 +243,18 @@ impl Registry {
             return Ok(());
         }
         self.options.opening.remove_leftovers(image, self.member())
+    }
+
+    /// Every replica here that is not open.
+    #[must_use]
+    pub fn not_open(&self) -> Vec<Replica> {
+        let mut replicas = Vec::new();
+        for (topic_id, topic) in self.topics.load().iter() {
+            let failed = topic.places.iter().enumerate().filter(|(_, place)| place.slot.is_failed());
+            let replica = |index| Replica { topic_id: *topic_id, partition: PartitionId(index as u32) };
+            replicas.extend(failed.map(|(index, _)| replica(index)));
+        }
+        replicas
     }
 
     /// Every open partition.
