@@ -117,6 +117,9 @@ pub(crate) fn of_read(error: &ReadError) -> WireError {
 pub(super) fn of_deletion(error: &DeleteError) -> WireError {
     match error {
         DeleteError::OutOfRange { before, end } => out_of_range(*before, Offset::ZERO, *end),
+        DeleteError::Storage(error) if error.is_transient() => not_now(&format!(
+            "{error}; the records are served no more, but may be again after a restart: free space, and delete them again"
+        )),
         // The start has moved in memory, and perhaps on the disk.
         DeleteError::Poisoned(_) | DeleteError::Storage(_) => {
             WireError::new(ErrorCode::StorageFailed, error.to_string())
@@ -151,4 +154,22 @@ pub(super) fn unexpected(what: &str) -> WireError {
 /// The log could not be closed or written.
 pub(super) fn storage_failed(error: &tidelog_log::AppendError) -> WireError {
     WireError::new(ErrorCode::StorageFailed, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_log::StorageError;
+
+    use super::*;
+
+    #[test]
+    fn a_deletion_that_found_no_room_may_be_tried_again_and_one_that_the_disk_failed_may_not() {
+        let refused = |kind: std::io::ErrorKind| {
+            let error = StorageError { operation: "write", path: "checkpoint".into(), source: kind.into() };
+            of_deletion(&DeleteError::Storage(error))
+        };
+        let full = refused(std::io::ErrorKind::StorageFull);
+        assert!(full.code == ErrorCode::StorageFull && full.retry_after_ms > 0 && full.message.contains("free space"));
+        assert_eq!(refused(std::io::ErrorKind::Other).code, ErrorCode::StorageFailed);
+    }
 }
