@@ -276,9 +276,10 @@ impl Consumer {
             if let Err(error) = batch.verify_crc() {
                 return Some(Err(self.corrupt(error)));
             }
-            let control = header.attributes.is_control();
+            // Compaction leaves batches without records, to say which offsets there were.
+            let has_records = !header.attributes.is_control() && header.record_count > 0;
             item.batch = Some(batch);
-            if !control {
+            if has_records {
                 return Some(Ok(()));
             }
         }
