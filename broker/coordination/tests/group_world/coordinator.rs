@@ -101,8 +101,8 @@ impl Coordinator {
         (lost > 0, compact)
     }
 
-    pub fn describe(&self, now: Monotonic) -> Option<DescribeGroupResponse> {
-        describe(&self.groups, GROUP, now)
+    pub fn describe(&mut self, now: Monotonic) -> Option<DescribeGroupResponse> {
+        describe(&mut self.groups, GROUP, now)
     }
 }
 
@@ -140,14 +140,14 @@ pub fn state(groups: &Groups) -> (ListGroupsResponse, BTreeMap<String, DescribeG
     let image = ClusterImage::default();
     let listed = groups.handle(&GroupCommand::List, &image, Monotonic(0), Timestamp(0)).expect("it lists").reply;
     let GroupReply::Listed(listed) = listed else { panic!("it lists") };
-    let described = |name: &String| (name.clone(), describe(&groups, name, Monotonic(0)).expect("it was listed"));
-    let described = listed.groups.iter().map(|listing| &listing.group).map(described).collect();
+    let mut described = |name: &String| (name.clone(), describe(&mut groups, name, Monotonic(0)).expect("it was listed"));
+    let described = listed.groups.iter().map(|listing| &listing.group).map(&mut described).collect();
     (listed, described)
 }
 
-fn describe(groups: &Groups, name: &str, now: Monotonic) -> Option<DescribeGroupResponse> {
+fn describe(groups: &mut Groups, name: &str, now: Monotonic) -> Option<DescribeGroupResponse> {
     let command = GroupCommand::Describe(DescribeGroupRequest { group: name.into() });
-    match groups.clone().handle(&command, &ClusterImage::default(), now, NOW) {
+    match groups.handle(&command, &ClusterImage::default(), now, NOW) {
         Ok(GroupDecision { reply: GroupReply::Described(described), .. }) => Some(described),
         Err(refusal) if refusal.code == ErrorCode::UnknownGroup => None,
         other => panic!("{other:?}"),

@@ -294,7 +294,7 @@ impl World {
                 let seen = (self.coordinator.written(), self.cluster.log.len(), self.tally.moves);
                 if self.checked != seen {
                     self.checked = seen;
-                    self.oracle.check_targets(&self.coordinator, self.cluster.controller.image(), now);
+                    self.oracle.check_targets(&mut self.coordinator, self.cluster.controller.image(), now);
                 }
             }
         } else {
@@ -366,7 +366,7 @@ impl World {
             assert_eq!(client.owned.to_wire(), member.target, "seed {}: {}", self.seed, client.id);
             assert_eq!(client.epoch, member.member_epoch, "seed {}: {}", self.seed, client.id);
         }
-        self.oracle.check_targets(&self.coordinator, self.cluster.controller.image(), self.now);
+        self.oracle.check_targets(&mut self.coordinator, self.cluster.controller.image(), self.now);
         self.oracle.check_balance(&group, self.cluster.controller.image());
     }
 }

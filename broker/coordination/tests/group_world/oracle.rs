@@ -79,7 +79,7 @@ impl Oracle {
     }
 
     /// TargetsAreAnExactPartition: all that somebody reads is somebody's, once, and only theirs who read it.
-    pub fn check_targets(&self, coordinator: &Coordinator, image: &ClusterImage, now: u64) {
+    pub fn check_targets(&self, coordinator: &mut Coordinator, image: &ClusterImage, now: u64) {
         let Some(group) = coordinator.describe(Monotonic(now)) else { return };
         let mut all: BTreeSet<TopicPartition> = BTreeSet::new();
         let mut aimed: BTreeSet<TopicPartition> = BTreeSet::new();
