@@ -7,6 +7,7 @@ use crate::address::Addresses;
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::consumer::ConsumerBuilder;
+use crate::group::GroupConsumerBuilder;
 use crate::producer::ProducerBuilder;
 use crate::{Admin, ClientError};
 
@@ -58,6 +59,11 @@ impl Client {
     /// Starts to describe a consumer.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(&self.cluster))
+    }
+
+    /// Starts to describe a member of a group, which shares partitions with the others and remembers how far they have come.
+    pub fn group(&self, group: impl Into<String>) -> GroupConsumerBuilder {
+        GroupConsumerBuilder::new(Arc::clone(&self.cluster), group.into())
     }
 }
 

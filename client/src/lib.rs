@@ -5,7 +5,8 @@
 //! - [`Admin`]: topics, offsets, state; brokers, replicas and who votes on metadata.
 //! - [`Producer`]: records become batches, batches become deliveries.
 //! - [`Consumer`]: a stream of records, or of borrowed batches.
-//! - [`ClientError`], [`SendError`], [`ConsumeError`]: what can go wrong, split by who must act.
+//! - [`GroupConsumer`]: the same, sharing partitions with others and remembering how far they have come.
+//! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`]: what can go wrong, split by who must act.
 //!
 //! Underneath: `cluster` (metadata and the connection pool), `net` (one connection: frames in and out), `backoff`.
 //!
@@ -37,6 +38,7 @@ mod cluster;
 mod conditional;
 pub mod consumer;
 mod error;
+pub mod group;
 mod groups;
 mod net;
 mod operations;
@@ -50,6 +52,7 @@ pub use consumer::{
     BatchRecords, BatchView, ConsumeError, Consumer, ConsumerBuilder, ConsumerRecord, OutOfRange, Start, TopicPartition,
 };
 pub use error::ClientError;
+pub use group::{CommitMode, GroupConsumer, GroupConsumerBuilder, GroupError, GroupRecord, RebalanceListener};
 pub use groups::GroupLag;
 pub use producer::{
     Delivery, Partitioner, Producer, ProducerBuilder, Receipt, Record, RecordRef, SendError, TopicProducer,

@@ -22,7 +22,7 @@ use foldhash::HashMap;
 use parking_lot::RwLock;
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{MetadataRequest, MetadataResponse};
-use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, MetadataIndex, PartitionId, TopicName};
+use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, MetadataIndex, PartitionId, TopicId, TopicName};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
@@ -231,6 +231,19 @@ impl Cluster {
     /// What is known of a topic without asking.
     pub(crate) fn known_topic(&self, name: &str) -> Option<Arc<TopicImage>> {
         self.known.read().topics.get(name).cloned()
+    }
+
+    /// The name of the topic with this id; asks where it is not known.
+    pub(crate) async fn topic_of(&self, id: TopicId) -> Result<TopicName, ClientError> {
+        let known =
+            |known: &Everything| known.topics.iter().find(|(_, image)| image.id == id).map(|(name, _)| name.clone());
+        let name = known(&self.known.read());
+        if let Some(name) = name {
+            return Ok(name);
+        }
+        let all = self.metadata(None).await?.topics;
+        let found = all.into_iter().find(|topic| topic.topic_id == id).map(|topic| topic.name);
+        found.ok_or_else(|| ClientError::UnknownTopic { topic: id.to_string() })
     }
 
     /// What the cluster says of a topic now, unless somebody asked after `stale` already.

@@ -47,15 +47,37 @@ pub enum OutOfRange {
 
 /// The settings that the parts of a consumer read.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) isolation: Isolation,
-    pub(super) out_of_range: OutOfRange,
-    pub(super) prefetch_bytes: u32,
-    pub(super) item_bytes: u32,
-    pub(super) decompressed_bytes_max: usize,
-    pub(super) until_end: bool,
+pub(crate) struct Settings {
+    pub(crate) isolation: Isolation,
+    pub(crate) out_of_range: OutOfRange,
+    pub(crate) prefetch_bytes: u32,
+    pub(crate) item_bytes: u32,
+    pub(crate) decompressed_bytes_max: usize,
+    pub(crate) until_end: bool,
     /// Where the program runs.
-    pub(super) rack: Option<Arc<str>>,
+    pub(crate) rack: Option<Arc<str>>,
+}
+
+impl Settings {
+    pub(crate) const DEFAULT: Self = Self {
+        isolation: Isolation::ReadUncommitted,
+        out_of_range: OutOfRange::Fail,
+        prefetch_bytes: 4 << 20,
+        item_bytes: 256 << 10,
+        decompressed_bytes_max: tidelog_protocol::records::DEFAULT_DECOMPRESSED_BYTES_MAX,
+        until_end: false,
+        rack: None,
+    };
+
+    /// Refuses what is out of its range.
+    pub(crate) fn check(&self) -> Result<(), ClientError> {
+        for (name, bytes) in [("prefetch_bytes", self.prefetch_bytes), ("item_bytes", self.item_bytes)] {
+            if !(1 << 10..=1 << 30).contains(&bytes) {
+                return Err(ClientError::Argument(format!("{name} of {bytes} is not within 1 KiB and 1 GiB")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Partitions of a topic and where to start in them.
@@ -80,16 +102,7 @@ pub struct ConsumerBuilder {
 
 impl ConsumerBuilder {
     pub(crate) const fn new(cluster: Arc<Cluster>) -> Self {
-        let settings = Settings {
-            isolation: Isolation::ReadUncommitted,
-            out_of_range: OutOfRange::Fail,
-            prefetch_bytes: 4 << 20,
-            item_bytes: 256 << 10,
-            decompressed_bytes_max: tidelog_protocol::records::DEFAULT_DECOMPRESSED_BYTES_MAX,
-            until_end: false,
-            rack: None,
-        };
-        Self { cluster, selections: Vec::new(), start: Start::End, settings }
+        Self { cluster, selections: Vec::new(), start: Start::End, settings: Settings::DEFAULT }
     }
 
     /// Reads all partitions of a topic. Those that are added while the consumer runs are read too, from their beginning whatever the
@@ -170,16 +183,10 @@ impl ConsumerBuilder {
     /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`]; [`ClientError::Argument`] for a setting out of its range, no
     /// topic at all, or a partition named twice; those of asking the cluster.
     pub async fn build(self) -> Result<Consumer, ClientError> {
-        let s = &self.settings;
-        let refuse = |text: String| Err(ClientError::Argument(text));
         if self.selections.is_empty() {
-            return refuse("a consumer needs a topic or a partition to read".into());
+            return Err(ClientError::Argument("a consumer needs a topic or a partition to read".into()));
         }
-        for (name, bytes) in [("prefetch_bytes", s.prefetch_bytes), ("item_bytes", s.item_bytes)] {
-            if !(1 << 10..=1 << 30).contains(&bytes) {
-                return refuse(format!("{name} of {bytes} is not within 1 KiB and 1 GiB"));
-            }
-        }
+        self.settings.check()?;
         opening::open(self.cluster, self.selections, self.start, self.settings).await
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_protocol::messages::Position;
-use tidelog_protocol::{PartitionId, TopicName};
-use tokio_util::sync::CancellationToken;
+use tidelog_protocol::{PartitionId, TopicId, TopicName};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::TopicPartition;
 use super::builder::Settings;
@@ -15,6 +15,7 @@ use super::subscription::Subscription;
 use crate::cluster::Cluster;
 
 /// What it takes to have a partition read.
+#[derive(Clone, Debug)]
 pub(super) struct Readers {
     pub(super) cluster: Arc<Cluster>,
     pub(super) inbox: Arc<Inbox>,
@@ -26,16 +27,34 @@ pub(super) struct Readers {
 impl Readers {
     /// Keeps the stream of a partition open from now on.
     pub(super) fn start(&self, slot: Slot, source: Arc<TopicPartition>) {
-        let subscription = Subscription {
+        let subscription = self.subscription(slot, source, None);
+        let ended = self.ended.clone();
+        self.cluster.runtime.spawn(ended.run_until_cancelled_owned(subscription.run()));
+    }
+
+    /// Keeps the stream of a partition open until the guard is dropped; then its slot is free. Another topic of the same name is not read.
+    pub(super) fn start_for_a_while(&self, slot: Slot, source: Arc<TopicPartition>, topic_id: TopicId) -> DropGuard {
+        let subscription = self.subscription(slot, source, Some(topic_id));
+        let ended = self.ended.child_token();
+        let guard = ended.clone().drop_guard();
+        let inbox = Arc::clone(&self.inbox);
+        self.cluster.runtime.spawn(async move {
+            ended.run_until_cancelled_owned(subscription.run()).await;
+            inbox.vacate(slot);
+        });
+        guard
+    }
+
+    fn subscription(&self, slot: Slot, source: Arc<TopicPartition>, topic_id: Option<TopicId>) -> Subscription {
+        Subscription {
             cluster: Arc::clone(&self.cluster),
             changed: self.inbox.changed(slot),
             inbox: Arc::clone(&self.inbox),
             slot,
             source,
+            topic_id,
             settings: self.settings.clone(),
-        };
-        let ended = self.ended.clone();
-        self.cluster.runtime.spawn(ended.run_until_cancelled_owned(subscription.run()));
+        }
     }
 
     /// Watches topics of which so many partitions are read, for as long as the consumer is there.

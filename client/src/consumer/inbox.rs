@@ -16,7 +16,7 @@ use crate::ClientError;
 use crate::net::{Connection, StreamHandler};
 
 /// Index of a partition among those of one consumer.
-pub(super) type Slot = usize;
+pub(crate) type Slot = usize;
 
 /// What a partition has for the consumer.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(super) struct Inbox {
 #[derive(Debug)]
 struct State {
     partitions: Vec<Partition>,
+    /// Slots of partitions that left, to be taken again.
+    free: Vec<Slot>,
     /// Partitions with an event to hand out, in turn.
     ready: VecDeque<Slot>,
     consumer: Option<Waker>,
@@ -89,7 +91,8 @@ impl Inbox {
     /// An inbox of partitions that start at these positions.
     pub(super) fn new(positions: Vec<(Position, Offset)>, prefetch_bytes: u32) -> Arc<Self> {
         let partitions = positions.into_iter().map(|(position, watermark)| Partition::new(position, watermark));
-        let state = State { partitions: partitions.collect(), ready: VecDeque::new(), consumer: None };
+        let state =
+            State { partitions: partitions.collect(), free: Vec::new(), ready: VecDeque::new(), consumer: None };
         Arc::new(Self { state: Mutex::new(state), prefetch_bytes })
     }
 
@@ -103,6 +106,26 @@ impl Inbox {
         state.list(slot);
         wake(state);
         slot
+    }
+
+    /// Takes in a partition that the consumer knows of already, to be read from `position`; what lies before it was read under `last_epoch`.
+    pub(super) fn admit(&self, position: Position, last_epoch: Option<LeaderEpoch>) -> Slot {
+        let mut state = self.state.lock();
+        let mut partition = Partition { last_epoch, ..Partition::new(position, Offset::ZERO) };
+        let Some(slot) = state.free.pop() else {
+            state.partitions.push(partition);
+            return state.partitions.len() - 1;
+        };
+        // What still comes of the one that had the slot before is stale; that it may stand in `ready` remains so.
+        let before = &state.partitions[slot];
+        (partition.generation, partition.listed) = (before.generation + 1, before.listed);
+        state.partitions[slot] = partition;
+        slot
+    }
+
+    /// Lets another partition have the slot of one that was halted and has no subscription any more.
+    pub(super) fn vacate(&self, slot: Slot) {
+        self.state.lock().free.push(slot);
     }
 
     /// Wakes the subscription of a partition.

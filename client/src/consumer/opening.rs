@@ -78,6 +78,7 @@ pub(super) async fn open(
         settings,
         inbox,
         partitions,
+        changing: None,
         item: None,
         broken: false,
         scratch: Scratch::new(),
@@ -90,7 +91,7 @@ impl Opening {
         let until = if settings.until_end { self.high_watermark } else { Offset::MAX };
         let finished = self.offset >= until && self.beyond_the_end(settings).is_none();
         let course = if finished { Course::Finished } else { Course::Going };
-        Partition { source: Arc::clone(&self.source), position: self.offset, until, course }
+        Partition::new(Arc::clone(&self.source), self.offset, until, course)
     }
 
     /// A start behind the end that is to be read up to: nothing would be asked for there, so nothing would tell the program that its
@@ -162,7 +163,7 @@ fn place(start: Start, found: Offset) -> (Position, Offset) {
 }
 
 /// Finds one place.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     cluster: &Cluster,
     topic: &str,
     partition: PartitionId,

@@ -8,11 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
+use tidelog_protocol::messages::Position;
 use tidelog_protocol::records::{BatchError, OwnedBatch, OwnedRecords, RawBatch, Scratch};
-use tidelog_protocol::{Offset, PartitionId};
+use tidelog_protocol::{LeaderEpoch, Offset, PartitionId};
 use tokio_util::sync::DropGuard;
 
 use super::builder::Settings;
+use super::changing::Changing;
 use super::inbox::{Event, Inbox, Slot};
 use super::{BatchView, ConsumeError, ConsumerRecord, Start, TopicPartition};
 use crate::cluster::Cluster;
@@ -48,6 +50,8 @@ pub struct Consumer {
     pub(super) partitions: Vec<Partition>,
     /// Partitions of which something may come.
     pub(super) going: usize,
+    /// Partitions are taken in and let go while it runs, so that it never ends by itself.
+    pub(super) changing: Option<Changing>,
     /// The item being consumed.
     pub(super) item: Option<Item>,
     /// The batch at hand could not be looked into; the rest of its item goes with it.
@@ -66,6 +70,12 @@ pub(super) struct Partition {
     /// Records from here on are not handed out.
     pub(super) until: Offset,
     pub(super) course: Course,
+    /// The leadership that wrote the last batch looked at.
+    pub(super) leader_epoch: Option<LeaderEpoch>,
+    /// What is left of an item that was at hand as the partition was paused in the midst of it.
+    pub(super) aside: Option<Item>,
+    /// Ends its stream, where that is not to go on for as long as the consumer.
+    pub(super) reading: Option<DropGuard>,
 }
 
 /// Whether something may come of a partition.
@@ -79,8 +89,12 @@ pub(super) enum Course {
 }
 
 impl Partition {
+    pub(super) const fn new(source: Arc<TopicPartition>, position: Offset, until: Offset, course: Course) -> Self {
+        Self { source, position, until, course, leader_epoch: None, aside: None, reading: None }
+    }
+
     /// Notes a change of course, also in the count of those that are going.
-    const fn take(&mut self, course: Course, going: &mut usize) {
+    pub(super) const fn take(&mut self, course: Course, going: &mut usize) {
         match (self.course, course) {
             (Course::Going, Course::Finished | Course::Stopped) => *going -= 1,
             (Course::Finished | Course::Stopped, Course::Going) => *going += 1,
@@ -93,7 +107,7 @@ impl Partition {
 /// A pushed item, as far as it was not consumed.
 #[derive(Debug)]
 pub(super) struct Item {
-    slot: Slot,
+    pub(super) slot: Slot,
     /// Batches not looked at.
     rest: Bytes,
     /// Bytes of the whole item, to be given back as credit.
@@ -184,9 +198,12 @@ impl Consumer {
     pub async fn seek(&mut self, topic: &str, partition: PartitionId, to: Start) -> Result<(), ConsumeError> {
         let slot = self.slot(topic, partition)?;
         let (position, offset) = super::opening::resolve(&self.cluster, topic, partition, to).await?;
-        if self.item.as_ref().is_some_and(|item| item.slot == slot) {
-            self.item = None;
-        }
+        self.go_to(slot, position, offset);
+        Ok(())
+    }
+
+    pub(super) fn go_to(&mut self, slot: Slot, position: Position, offset: Offset) {
+        self.drop_items(slot);
         self.partitions[slot].position = offset;
         let finished = offset >= self.partitions[slot].until;
         self.partitions[slot].take(if finished { Course::Finished } else { Course::Going }, &mut self.going);
@@ -194,7 +211,15 @@ impl Consumer {
         if finished {
             self.inbox.halt(slot);
         }
-        Ok(())
+    }
+
+    /// Forgets what was at hand of a partition.
+    pub(super) fn drop_items(&mut self, slot: Slot) {
+        self.partitions[slot].aside = None;
+        if self.item.as_ref().is_some_and(|item| item.slot == slot) {
+            self.item = None;
+            self.broken = false;
+        }
     }
 
     fn slot(&self, topic: &str, partition: PartitionId) -> Result<Slot, ConsumeError> {
@@ -214,10 +239,14 @@ impl Consumer {
             if let Some(found) = self.next_of_item() {
                 return Poll::Ready(found.map(|()| true));
             }
+            if let Some(item) = self.taken_up() {
+                self.item = Some(item);
+                continue;
+            }
             let (slot, event) = match self.inbox.poll_next(cx) {
                 Poll::Ready(next) => next,
                 // Waiting would be for ever: only the program can set a partition going, and it waits here.
-                Poll::Pending if self.going == 0 => return Poll::Ready(Ok(false)),
+                Poll::Pending if self.going == 0 && self.changing.is_none() => return Poll::Ready(Ok(false)),
                 Poll::Pending => return Poll::Pending,
             };
             match event {
@@ -231,12 +260,7 @@ impl Consumer {
                 }
                 Event::Joined(source) => {
                     assert_eq!(slot, self.partitions.len(), "partitions are heard of in the order of their slots");
-                    self.partitions.push(Partition {
-                        source,
-                        position: Offset::ZERO,
-                        until: Offset::MAX,
-                        course: Course::Going,
-                    });
+                    self.partitions.push(Partition::new(source, Offset::ZERO, Offset::MAX, Course::Going));
                     self.going += 1;
                 }
                 Event::Batches { payload, next_offset } => {
@@ -276,6 +300,7 @@ impl Consumer {
             if let Err(error) = batch.verify_crc() {
                 return Some(Err(self.corrupt(error)));
             }
+            partition.leader_epoch = header.leader_epoch;
             // Compaction leaves batches without records, to say which offsets there were.
             let has_records = !header.attributes.is_control() && header.record_count > 0;
             item.batch = Some(batch);
@@ -347,7 +372,7 @@ impl Consumer {
         })
     }
 
-    fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecord, ConsumeError>>> {
+    pub(super) fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumerRecord, ConsumeError>>> {
         loop {
             while let Some(item) = &mut self.item
                 && let Some(records) = &mut item.records

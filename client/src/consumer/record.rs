@@ -26,7 +26,7 @@ pub struct ConsumerRecord {
 }
 
 impl ConsumerRecord {
-    pub(super) const fn new(source: Arc<TopicPartition>, record: OwnedRecord) -> Self {
+    pub(crate) const fn new(source: Arc<TopicPartition>, record: OwnedRecord) -> Self {
         Self { source, record }
     }
 
@@ -40,6 +40,12 @@ impl ConsumerRecord {
     #[must_use]
     pub fn partition(&self) -> PartitionId {
         self.source.partition
+    }
+
+    /// The topic and the partition.
+    #[must_use]
+    pub fn source(&self) -> &TopicPartition {
+        &self.source
     }
 
     /// The record alone.

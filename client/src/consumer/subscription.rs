@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidelog_protocol::messages::{Position, SubscribeRequest, UnsubscribeRequest};
-use tidelog_protocol::{CorrelationId, ErrorCode, Offset};
+use tidelog_protocol::{CorrelationId, ErrorCode, Offset, TopicId};
 use tokio::sync::Notify;
 
 use super::builder::{OutOfRange, Settings};
@@ -24,6 +24,8 @@ pub(super) struct Subscription {
     pub(super) changed: Arc<Notify>,
     pub(super) slot: Slot,
     pub(super) source: Arc<TopicPartition>,
+    /// The topic that is meant, where another one of the same name is not.
+    pub(super) topic_id: Option<TopicId>,
     pub(super) settings: Settings,
 }
 
@@ -87,6 +89,9 @@ impl Subscription {
             Some(failed_at) => self.cluster.refreshed(topic, failed_at).await?,
             None => self.cluster.topic(topic).await?,
         };
+        if self.topic_id.is_some_and(|topic_id| topic_id != image.id) {
+            return Err(ClientError::UnknownTopic { topic: topic.into() });
+        }
         let rack = self.settings.rack.as_deref().filter(|_| !by_leader);
         let nearby = rack.and_then(|rack| self.cluster.nearby(&image, self.source.partition, rack));
         let is_nearby = nearby.is_some();

@@ -1,0 +1,41 @@
+//! Groups: consumers that share the partitions of topics, and remember together how far they have come.
+//!
+//! - [`GroupConsumerBuilder`]: what is read, and how; `joining`: how a member comes about.
+//! - [`GroupConsumer`]: a member as the program has it; [`GroupRecord`]: a record in its hands.
+//! - `member`: what a member says and does, pure; `heartbeats`: the task that does it.
+//! - `work`: the partitions and records at hand; `progress`: what is done of one partition, pure.
+//! - `taking`, `letting_go`: partitions come and go; [`RebalanceListener`] is told.
+//! - [`Commits`]: how far the group has come.
+//! - [`RunOptions`]: many records at once, with tries and dead letters; `lanes`: in which order, pure.
+//! - `dead_letter`: a record that failed for good, in its topic; [`DeadLetters`]: what an operator does with them.
+//! - [`GroupError`]: what can go wrong, split by who must act.
+
+mod builder;
+mod commits;
+mod consumer;
+mod dead_letter;
+mod error;
+mod heartbeats;
+mod joining;
+mod lanes;
+mod letting_go;
+mod member;
+mod progress;
+mod rebalance;
+mod record;
+mod redrive;
+mod run;
+mod run_options;
+mod shared;
+mod taking;
+mod work;
+
+pub use builder::{CommitMode, GroupConsumerBuilder};
+pub use commits::{CommitTicket, Commits, GroupOffset};
+pub use consumer::GroupConsumer;
+pub use dead_letter::{DeadLetter, Origin};
+pub use error::GroupError;
+pub use rebalance::{Call, RebalanceListener};
+pub use record::GroupRecord;
+pub use redrive::{DeadLetters, RedriveFilter, Redriven};
+pub use run_options::{DeadLetterTopic, Order, RetryPolicy, RunOptions};
