@@ -1,6 +1,7 @@
 //! What names in groups may be. Knows nothing of what they name.
 
 use alloc::format;
+use alloc::string::String;
 
 use tidelog_protocol::ErrorCode;
 
@@ -26,7 +27,7 @@ pub(super) fn check_optional(what: &str, name: Option<&str>) -> Result<(), Refus
 
 fn check(what: &str, name: &str, bytes_max: usize) -> Result<(), Refusal> {
     let broken = if name.is_empty() {
-        format!("this one is empty")
+        String::from("this one is empty")
     } else if name.len() > bytes_max {
         format!("this one has {}", name.len())
     } else if let Some(found) = name.chars().find(|c| c.is_control()) {

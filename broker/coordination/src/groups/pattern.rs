@@ -6,7 +6,7 @@ use alloc::vec;
 
 use regex_automata::Input;
 use regex_automata::nfa::thompson::pikevm::{Cache, PikeVM};
-use regex_automata::nfa::thompson::{Compiler, Config, WhichCaptures};
+use regex_automata::nfa::thompson::{BuildError, Compiler, Config, WhichCaptures};
 use regex_syntax::hir::{Hir, Look};
 use regex_syntax::{Error, ParserBuilder};
 
@@ -39,9 +39,9 @@ impl Pattern {
         let whole = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
         let limits =
             Config::new().utf8(false).which_captures(WhichCaptures::None).nfa_size_limit(Some(COMPILED_BYTES_MAX));
-        let machine = Compiler::new().configure(limits).build_from_hir(&whole);
-        let machine = machine.and_then(|nfa| PikeVM::builder().build_from_nfa(nfa));
-        let machine = machine.map_err(|error| format!("the pattern '{text}' is too large: {error}"))?;
+        let too_large = |error: &BuildError| format!("the pattern '{text}' is too large: {error}");
+        let compiled = Compiler::new().configure(limits).build_from_hir(&whole).map_err(|error| too_large(&error))?;
+        let machine = PikeVM::builder().build_from_nfa(compiled).map_err(|error| too_large(&error))?;
         Ok(Self { cache: machine.create_cache(), machine })
     }
 

@@ -140,7 +140,8 @@ pub fn state(groups: &Groups) -> (ListGroupsResponse, BTreeMap<String, DescribeG
     let image = ClusterImage::default();
     let listed = groups.handle(&GroupCommand::List, &image, Monotonic(0), Timestamp(0)).expect("it lists").reply;
     let GroupReply::Listed(listed) = listed else { panic!("it lists") };
-    let mut described = |name: &String| (name.clone(), describe(&mut groups, name, Monotonic(0)).expect("it was listed"));
+    let mut described =
+        |name: &String| (name.clone(), describe(&mut groups, name, Monotonic(0)).expect("it was listed"));
     let described = listed.groups.iter().map(|listing| &listing.group).map(&mut described).collect();
     (listed, described)
 }
