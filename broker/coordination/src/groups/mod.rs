@@ -25,9 +25,10 @@
 //! What a member owes it, so that no two ever work on one partition:
 //! - A partition counts as owned from the answer that gives it until the member has let go of it; `owned` in a heartbeat is what it
 //!   owns as that heartbeat is sent. It stands in the first heartbeat after each answer that says what it may own.
-//! - It lets go of everything once its session passed since it *sent* the last heartbeat that was answered, and when it is told that
-//!   it is no member any more. Also where it cannot let go of what it shall within its rebalance timeout (or its session, if that is
-//!   longer), counted from when it sent the last heartbeat whose answer took nothing from it, or the first after it had let go.
+//! - It lets go of everything and joins again once its session passed since it *sent* the last heartbeat that was answered; once its
+//!   rebalance timeout (or its session, if that is longer) passed since it sent the last one whose answer took nothing from it; and
+//!   when it is told that it is no member any more. For the second of these, an answer to what it sent after it had let go of
+//!   everything that it was asked for counts too, from the first that it sent then, whatever that answer takes next.
 //! - A new life of the process, and whoever left, comes under a new member id.
 
 pub mod assignor;

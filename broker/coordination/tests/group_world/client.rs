@@ -39,6 +39,8 @@ pub struct Client {
     must_let_go: PartitionSet,
     let_go_at: u64,
     has_let_go: bool,
+    /// When it sent the first heartbeat after it had let go, until an answer shows that one came through.
+    let_go_sent: Option<u64>,
     /// Since when each partition is its own.
     tenures: BTreeMap<TopicPartition, u64>,
     outstanding: Option<(u64, u64)>,
@@ -81,6 +83,7 @@ impl Client {
             must_let_go: PartitionSet::EMPTY,
             let_go_at: 0,
             has_let_go: false,
+            let_go_sent: None,
             tenures: BTreeMap::new(),
             outstanding: None,
             next_beat: now,
@@ -148,9 +151,7 @@ impl Client {
         }
         let rebalance_ms = if self.rebalance_ms == 0 { 6_000 } else { u64::from(self.rebalance_ms) };
         let rebalance_ends = self.untaken_sent + rebalance_ms.max(self.session_ms);
-        if self.epoch > 0
-            && (now >= self.answered_sent + self.session_ms || (!self.must_let_go.is_empty() && now >= rebalance_ends))
-        {
+        if self.epoch > 0 && (now >= self.answered_sent + self.session_ms || now >= rebalance_ends) {
             self.give_up(now);
         }
         if !self.must_let_go.is_empty() && now >= self.let_go_at && !self.is_slow {
@@ -214,7 +215,11 @@ impl Client {
             self.must_let_go = taken;
             self.says_owned = true;
         }
-        if self.must_let_go.is_empty() {
+        if let Some(let_go_sent) = self.let_go_sent.take() {
+            self.untaken_sent = let_go_sent;
+        }
+        // An answer to what was sent before it let go does not say that the coordinator knows.
+        if self.must_let_go.is_empty() && !self.has_let_go {
             self.untaken_sent = sent_at;
         }
     }
@@ -225,6 +230,7 @@ impl Client {
         self.owned = PartitionSet::EMPTY;
         self.must_let_go = PartitionSet::EMPTY;
         self.outstanding = None;
+        (self.has_let_go, self.let_go_sent, self.untaken_sent) = (false, None, now);
         self.says_all = true;
         self.next_beat = now;
     }
@@ -236,7 +242,7 @@ impl Client {
         let subscription = std::mem::take(&mut self.says_subscription) || all;
         let owned = std::mem::take(&mut self.says_owned) || all;
         if std::mem::take(&mut self.has_let_go) {
-            self.untaken_sent = now;
+            self.let_go_sent = Some(now);
         }
         let request = GroupHeartbeatRequest {
             instance_id: self.instance.clone(),
