@@ -88,8 +88,12 @@ macro_rules! api_table {
             /// The protocol version that introduced it.
             #[must_use]
             pub const fn since(self) -> ProtocolVersion {
-                // What came with the first version has numbers below these.
-                ProtocolVersion(if (self as u16) < 40 { 1 } else { 2 })
+                // Each version's numbers lie above those of the versions before.
+                ProtocolVersion(match self as u16 {
+                    0..40 => 1,
+                    40..120 => 2,
+                    _ => 3,
+                })
             }
 
             /// Its name in the table.
@@ -213,6 +217,10 @@ api_table! {
         106 DeleteGroup(DeleteGroupRequest => DeleteGroupResponse);
         /// Waits until a group has passed an offset.
         107 WaitFor(WaitForRequest => WaitForResponse);
+        /// Who a producer is.
+        120 InitProducerId(InitProducerIdRequest => InitProducerIdResponse);
+        /// Producer ids for a broker to give out; between brokers.
+        121 AllocateProducerIds(AllocateProducerIdsRequest => AllocateProducerIdsResponse);
     }
     signals {
         /// Lets a stream push more bytes.

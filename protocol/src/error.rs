@@ -175,6 +175,17 @@ error_table! {
     109 InstanceTaken false Operator;
     /// A limit on members, groups or partitions is reached.
     110 GroupFull false Operator;
+    /// Records of this producer that come before these are missing from the log: nothing was written. They go first.
+    120 OutOfOrderSequence true ClientBacksOff;
+    /// A later epoch of this producer has written here: nothing was written, and nothing of this epoch will be.
+    121 ProducerFenced false Programmer;
+    /// Nothing is known here of this producer, whose records do not begin at sequence 0; what it wrote may have been forgotten. Nothing was
+    /// written.
+    122 UnknownProducer false ClientRefreshes;
+    /// This producer has never written to this log, though its records do not begin at sequence 0. Nothing was written.
+    123 ProducerNeverWrote false ClientRefreshes;
+    /// These records stand in the log already; at which offsets is not remembered.
+    124 DuplicateSequence false Programmer;
 }
 
 impl fmt::Display for ErrorCode {

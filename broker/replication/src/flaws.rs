@@ -28,6 +28,10 @@ pub enum Flaw {
     ExpandBelowEpochStart,
     /// The watermark moves with fewer replicas in sync than the topic asks for (before KIP-966).
     MinInSyncIgnored,
+    /// A leader takes batches of a producer's epoch after a later one has written.
+    FencedProducerAccepted,
+    /// A new leader knows nothing of what producers wrote under the leaders before it.
+    ProducersForgotten,
 }
 
 /// Which bug is planted, if any.

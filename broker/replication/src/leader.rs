@@ -5,6 +5,7 @@
 //! [`Leader::written`] (or [`Leader::append_abandoned`]), later [`Leader::flushed`]. Many appends may share one write.
 
 use tidelog_protocol::messages::{Acks, ProduceRequest};
+use tidelog_protocol::records::BatchHeader;
 use tidelog_protocol::{BrokerEpoch, BrokerId, Durability, LeaderEpoch, Offset, PartitionEpoch};
 
 use crate::effects::{AckFailure, Effects, Failed, Released};
@@ -12,8 +13,10 @@ use crate::epoch_history::EpochHistory;
 use crate::flaws::{Flaw, Flaws};
 use crate::offsets::PartitionOffsets;
 use crate::pending_acks::PendingAcks;
+use crate::producers::Producers;
 use crate::refusal::Refusal;
 use crate::replica_set::{ReplicaEnds, ReplicaSet};
+use crate::sequencing::{Admission, Sequencing, UnwrittenBatches};
 
 mod followers;
 mod in_sync;
@@ -106,6 +109,7 @@ pub struct Leader<T> {
     /// changed to `written` since and the watermark ran ahead.
     flushed_promise_end: Offset,
     epochs: EpochHistory,
+    unwritten: UnwrittenBatches,
     partition_epoch: PartitionEpoch,
     lag_max_ms: u64,
     alteration: in_sync::Alteration,
@@ -144,6 +148,7 @@ impl<T> Leader<T> {
             at_watermark: PendingAcks::new(),
             flushed_promise_end: Offset::ZERO,
             epochs,
+            unwritten: UnwrittenBatches::default(),
             partition_epoch: *partition_epoch,
             lag_max_ms: leadership.lag_max_ms,
             alteration: in_sync::Alteration::default(),
@@ -228,6 +233,33 @@ impl<T> Leader<T> {
     /// [`Refusal::Poisoned`], [`Refusal::LeaseEnded`], [`Refusal::FencedEpoch`], [`Refusal::UnknownEpoch`],
     /// [`Refusal::NotEnoughReplicas`], [`Refusal::OffsetMismatch`], in this order.
     pub fn admit(&self, terms: &ProduceTerms) -> Result<(), Refusal> {
+        self.check_terms(terms)?;
+        self.check_log_end(terms)
+    }
+
+    /// May a producer append these batches on these terms, or has it done so before? `producers` is what the log knows of its producers as
+    /// of what is written. Changes nothing. What is a duplicate does not ask for a log end.
+    ///
+    /// # Errors
+    /// [`Refusal::Sequence`] before [`Refusal::OffsetMismatch`], else as [`Leader::admit`].
+    pub fn admit_batches(
+        &self,
+        terms: &ProduceTerms,
+        headers: &[BatchHeader],
+        producers: &Producers,
+    ) -> Result<Admission, Refusal> {
+        self.check_terms(terms)?;
+        let (unwritten, epoch_start, flaws) = (&self.unwritten, self.epoch_start, self.flaws);
+        let admission = Sequencing { producers, unwritten, epoch_start, flaws }.judge(headers);
+        let (log_start, log_end) = (self.offsets.log_start(), self.offsets.log_end());
+        let admission = admission.map_err(|fault| Refusal::Sequence { fault, log_start, log_end })?;
+        if admission == Admission::Append {
+            self.check_log_end(terms)?;
+        }
+        Ok(admission)
+    }
+
+    fn check_terms(&self, terms: &ProduceTerms) -> Result<(), Refusal> {
         self.check_service()?;
         if let Some(epoch) = terms.leader_epoch {
             self.fence(epoch)?;
@@ -236,8 +268,12 @@ impl<T> Leader<T> {
         if terms.acks == Acks::All && in_sync < usize::from(self.min_in_sync) {
             return Err(Refusal::NotEnoughReplicas { in_sync, min_in_sync: self.min_in_sync });
         }
+        Ok(())
+    }
+
+    const fn check_log_end(&self, terms: &ProduceTerms) -> Result<(), Refusal> {
         match terms.expected_log_end {
-            Some(expected) if expected != self.offsets.log_end() => Err(Refusal::OffsetMismatch {
+            Some(expected) if expected.0 != self.offsets.log_end().0 => Err(Refusal::OffsetMismatch {
                 expected,
                 log_start: self.offsets.log_start(),
                 log_end: self.offsets.log_end(),
@@ -273,6 +309,22 @@ impl<T> Leader<T> {
         }
     }
 
+    /// These batches were admitted and are the next to be [`Leader::appended`]: their producers' next ones go on from them.
+    pub fn sequenced(&mut self, headers: &[BatchHeader]) {
+        self.unwritten.admitted(headers, self.offsets.log_end());
+    }
+
+    /// Batches that stand in the log already were sent again: whoever waits is answered when the promise holds for them, which may be at once.
+    pub fn duplicated(&mut self, range: AppendedRange, acks: Acks, ticket: T, effects: &mut Effects<T>) {
+        let waiting = Waiting { base_offset: range.base_offset, ticket };
+        match acks {
+            Acks::None => drop(waiting),
+            Acks::Leader => self.at_leader.park_among(range.next_offset, range.bytes, waiting),
+            Acks::All => self.at_watermark.park_among(range.next_offset, range.bytes, waiting),
+        }
+        self.settle(effects);
+    }
+
     /// The log here holds everything below `end`.
     pub fn written(&mut self, end: Offset, effects: &mut Effects<T>) {
         if self.poisoned {
@@ -283,12 +335,14 @@ impl<T> Leader<T> {
             self.epochs.assign(self.epoch, self.epoch_start);
         }
         self.offsets.written(end);
+        self.unwritten.written(end);
         self.settle(effects);
     }
 
     /// The write failed and left no trace (a full disk): what was not written fails, its offsets are free again.
     pub fn append_abandoned(&mut self, cause: AckFailure, effects: &mut Effects<T>) {
         self.offsets.unassign();
+        self.unwritten.abandoned();
         let end = self.offsets.written_end();
         self.flushed_promise_end = self.flushed_promise_end.min(end);
         effects.failed.extend(self.at_leader.drain_above(end).map(failed(cause)));

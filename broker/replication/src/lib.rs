@@ -6,6 +6,7 @@
 //! - [`refusal`]: why an append, a deletion or a follower's progress is not accepted.
 //! - [`leader`]: the machine of a partition that is led here.
 //! - [`replica_set`]: how far each replica is known to be, and what the in-sync ones have in common.
+//! - [`producers`]: what the log knows of idempotent producers; [`sequencing`]: what their next batches mean; [`sequence`]: their numbers.
 //! - [`pending_acks`]: who waits for which offset.
 //! - [`effects`]: what the machine asks its driver to do.
 //!
@@ -27,8 +28,11 @@ pub mod follower;
 pub mod leader;
 pub mod offsets;
 pub mod pending_acks;
+pub mod producers;
 pub mod refusal;
 pub mod replica_set;
+pub mod sequence;
+pub mod sequencing;
 
 pub use effects::{AckFailure, Effects, Failed, Released};
 pub use epoch_history::{EpochEnd, EpochHistory, EpochStart};
@@ -40,6 +44,8 @@ pub use leader::{
 };
 pub use offsets::{Ends, PartitionOffsets};
 pub use pending_acks::PendingAcks;
+pub use producers::{Producers, Standing};
 pub use refusal::Refusal;
 pub use replica_set::{ReplicaEnds, ReplicaSet};
+pub use sequencing::{Admission, SequenceFault};
 pub use tidelog_protocol::Durability;

@@ -44,6 +44,13 @@ impl<T> PendingAcks<T> {
         self.parked.push_back(Parked { at, bytes, ticket });
     }
 
+    /// Parks a ticket among those that are parked already, behind those that wait for the same offset.
+    pub fn park_among(&mut self, at: Offset, bytes: usize, ticket: T) {
+        let place = self.parked.partition_point(|parked| parked.at <= at);
+        self.bytes += bytes;
+        self.parked.insert(place, Parked { at, bytes, ticket });
+    }
+
     /// Takes the oldest ticket whose offset the watermark has reached, with that offset. Call until it gives `None`.
     #[must_use]
     pub fn release_next(&mut self, watermark: Offset) -> Option<(Offset, T)> {

@@ -5,6 +5,8 @@ use core::fmt;
 
 use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, WireError};
 
+use crate::sequencing::SequenceFault;
+
 /// Why an append, a deletion or a follower's progress is not accepted. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -71,6 +73,15 @@ pub enum Refusal {
         /// Under which registration.
         broker_epoch: BrokerEpoch,
     },
+    /// Batches of an idempotent producer do not go on from what the log holds of it.
+    Sequence {
+        /// How.
+        fault: SequenceFault,
+        /// First offset that can be read.
+        log_start: Offset,
+        /// Next offset to be written.
+        log_end: Offset,
+    },
     /// The broker's lease ended; another one may lead already.
     LeaseEnded,
     /// A write or flush failed here; the partition is out of service on this broker.
@@ -90,6 +101,15 @@ impl Refusal {
             Self::AboveWatermark { .. } | Self::ImpossibleProgress { .. } => ErrorCode::OffsetOutOfRange,
             Self::NotAReplica { .. } => ErrorCode::UnknownPartition,
             Self::Poisoned => ErrorCode::OutOfService,
+            Self::Sequence { fault, .. } => match fault {
+                SequenceFault::Gap { .. } => ErrorCode::OutOfOrderSequence,
+                SequenceFault::Fenced { .. } => ErrorCode::ProducerFenced,
+                SequenceFault::Unknown { never_wrote: false, .. } => ErrorCode::UnknownProducer,
+                SequenceFault::Unknown { never_wrote: true, .. } => ErrorCode::ProducerNeverWrote,
+                SequenceFault::Forgotten { .. } => ErrorCode::DuplicateSequence,
+                SequenceFault::Mixed => ErrorCode::InvalidBatch,
+                SequenceFault::TooMany => ErrorCode::Overloaded,
+            },
         }
     }
 }
@@ -123,11 +143,45 @@ impl fmt::Display for Refusal {
                 f,
                 "broker {replica} does not follow under its registration {broker_epoch}: it asks for its stream first, or is fenced by a later one"
             ),
+            Self::Sequence { fault, .. } => fault.fmt(f),
             Self::LeaseEnded => f.write_str(
                 "this broker has lost touch with the controller and another one may lead: refresh the metadata and try again",
             ),
             Self::Poisoned => f.write_str(
                 "a write or flush of this partition failed on this broker; it is out of service here until the broker restarts; nothing was written",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for SequenceFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap { producer, found, expected } => write!(
+                f,
+                "the records of producer {producer} begin at sequence {found}, {expected} would be next: those between are missing here; nothing was written"
+            ),
+            Self::Fenced { producer, epoch, current } => write!(
+                f,
+                "epoch {epoch} of producer {producer} is over, epoch {current} has written here: nothing was written"
+            ),
+            Self::Unknown { producer, never_wrote: true } => write!(
+                f,
+                "producer {producer} has never written to this log, its records must begin at sequence 0: nothing was written"
+            ),
+            Self::Unknown { producer, never_wrote: false } => write!(
+                f,
+                "nothing is known of producer {producer} here, its records must begin at sequence 0 under another epoch: nothing was written"
+            ),
+            Self::Forgotten { producer, found } => write!(
+                f,
+                "the records of producer {producer} from sequence {found} on stand in the log already, or some of them; where is not remembered"
+            ),
+            Self::Mixed => f.write_str(
+                "some batches of the request stand in the log already and some do not: send them one by one; nothing was written",
+            ),
+            Self::TooMany => f.write_str(
+                "too many producers have written to this partition within a quarter of an hour: keep producers open, or wait; nothing was written",
             ),
         }
     }
@@ -140,6 +194,7 @@ impl From<Refusal> for WireError {
         let range = match refusal {
             Refusal::OffsetMismatch { log_start, log_end, .. } => Some((log_start, log_end)),
             Refusal::AboveWatermark { log_start, high_watermark, .. } => Some((log_start, high_watermark)),
+            Refusal::Sequence { log_start, log_end, .. } => Some((log_start, log_end)),
             _ => None,
         };
         Self { range, ..Self::new(refusal.code(), refusal.to_string()) }

@@ -2,6 +2,7 @@
 //! feed and end it like any other stream.
 
 use super::epoch_end::EpochEndPoint;
+use super::producers::ProducersSnapshot;
 use crate::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::{message, wire_enum};
 
@@ -27,6 +28,8 @@ message! {
         1 credit_bytes: u32,
         /// Largest payload of one item, in bytes; a single larger batch still goes out.
         1 item_bytes_max: u32,
+        /// It does not know which producers wrote what lies below its log.
+        3 wants_producers: bool,
     }
 }
 
@@ -55,6 +58,8 @@ message! {
         1 outcome: ReplicaStreamOutcome,
         /// Where it is `Diverged`: the largest epoch up to the follower's last that the leader's log holds, and its end there.
         1 end: Option<EpochEndPoint>,
+        /// Where they were wanted and the stream is open: what the leader knows of the producers.
+        3 producers: Option<ProducersSnapshot>,
     }
 }
 

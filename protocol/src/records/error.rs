@@ -77,6 +77,18 @@ pub enum BatchError {
     /// A client wrote a transaction marker.
     #[error("control batches are written by the broker only")]
     ControlFromClient,
+    /// Producer id, epoch and sequence are all there or none of them is.
+    #[error(
+        "producer id {id}, epoch {epoch} and sequence {sequence} make no sense together: an idempotent batch has all three, any other has -1 in each"
+    )]
+    Producer {
+        /// Producer id as read.
+        id: i64,
+        /// Epoch as read.
+        epoch: i16,
+        /// Base sequence as read.
+        sequence: i32,
+    },
     /// A client claimed the broker's clock.
     #[error("a producer must mark its timestamps as its own (create time), not as the broker's (log append time)")]
     TimestampType,

@@ -8,6 +8,7 @@
 //! - [`validate`]: what a producer sent is checked once, at the edge.
 //! - [`reader`] and [`owned`]: the records of a batch, borrowed or sharing its bytes.
 //! - [`record`]: one record and its headers.
+//! - `restamp`: a finished batch under another producer or sequence.
 //! - [`control`]: the markers that end a transaction.
 //! - [`thin`]: what compaction leaves of a batch.
 //! - [`error`]: what can be wrong with a batch, in sentences.
@@ -21,6 +22,7 @@ pub mod header;
 pub mod owned;
 pub mod reader;
 pub mod record;
+mod restamp;
 pub mod thin;
 pub mod validate;
 mod varint;
@@ -36,5 +38,6 @@ pub use header::{
 pub use owned::{OwnedBatch, OwnedRecord, OwnedRecords};
 pub use reader::{DEFAULT_DECOMPRESSED_BYTES_MAX, Records, Scratch};
 pub use record::{Header, Headers, Record};
+pub use restamp::with_producer;
 pub use thin::{Thinned, Thinner};
 pub use validate::{ProduceLimits, ValidBatches, validate_produce};

@@ -143,6 +143,11 @@ fn validate_front(bytes: &[u8], limits: ProduceLimits) -> Result<(BatchHeader, W
     if header.attributes.timestamp_type() != TimestampType::Create {
         return Err(BatchError::TimestampType);
     }
+    let (id, epoch, sequence) = (header.producer_id.0, header.producer_epoch.0, header.base_sequence.0);
+    let idempotent = id >= 0 && epoch >= 0 && sequence >= 0;
+    if !idempotent && (id, epoch, sequence) != (-1, -1, -1) {
+        return Err(BatchError::Producer { id, epoch, sequence });
+    }
     let batch = RawBatch::parse(bytes)?;
     batch.verify_crc()?;
     let walked = if header.attributes.compression() == Compression::None {
