@@ -10,6 +10,7 @@
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
 //! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `written_since`,
 //!   `small_file`: opening after a crash.
+//! - `producer_files`: what is known of idempotent producers, across restarts.
 //! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
 //! - [`compaction`]: the latest value of each key stays. `swap`: other files in the place of segments, under live readers.
 //! - [`scrub`]: a slow second look at what lies on the disk. [`repair`]: putting back what is damaged. [`dump`]: any file, offline.
@@ -34,6 +35,7 @@ mod lookup;
 pub mod map;
 mod offset_index;
 pub mod os_disk;
+mod producer_files;
 pub mod reader;
 pub mod recovery;
 pub mod repair;

@@ -164,7 +164,7 @@ impl Log {
     pub fn open(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
-        let Recovered { segments, holes, epochs, epochs_dirty, written_since, cleaned, ends, report } =
+        let Recovered { segments, holes, epochs, epochs_dirty, written_since, cleaned, snapshots, ends, report } =
             recover(&place, &identity)?;
         let parts = Parts {
             place,
@@ -179,8 +179,9 @@ impl Log {
             cleaned,
         };
         let state = Arc::new(LogState::new(parts, ends));
+        let has_replayed = state.recover_producers(snapshots)?;
         flusher.register(&state);
-        if report.scanned_bytes > 0 {
+        if report.scanned_bytes > 0 || has_replayed {
             flusher.request_upkeep(&state);
         }
         let active = state.active();
@@ -268,7 +269,9 @@ impl Log {
             next = stamped.next_offset();
             stamped
         }));
-        Ok(self.publish(base_offset, taken))
+        let appended = self.publish(base_offset, taken);
+        self.state.note_producers(groups.iter().flat_map(|group| group.headers), base_offset);
+        Ok(appended)
     }
 
     /// As a follower: takes batches whose offsets and epochs a leader has stamped, byte for byte. The caller has verified
@@ -299,7 +302,9 @@ impl Log {
         let mut parts: SmallVec<[IoSlice<'_>; 32]> = groups.iter().map(|group| IoSlice::new(group.payload)).collect();
         self.write(&mut parts)?;
         self.active.publish(groups.iter().flat_map(|group| group.headers).copied());
-        Ok(self.publish(base_offset, taken))
+        let appended = self.publish(base_offset, taken);
+        self.state.note_producers(groups.iter().flat_map(|group| group.headers), base_offset);
+        Ok(appended)
     }
 
     /// Makes sure that the disk has room for `bytes` more bytes of batches, so that an append of them is not refused for want of space.

@@ -83,6 +83,8 @@ pub(crate) struct Recovered {
     pub(crate) epochs_dirty: bool,
     pub(crate) written_since: WrittenSince,
     pub(crate) cleaned: Cleaned,
+    /// Offsets of the snapshots of producers, in order.
+    pub(crate) snapshots: Vec<Offset>,
     pub(crate) ends: Ends,
     pub(crate) report: RecoveryReport,
 }
@@ -130,7 +132,8 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
         },
     };
     let log_start = recovery.run(checkpoint, &listing.logs)?;
-    recovery.finish(log_start)
+    let recovered = recovery.finish(log_start)?;
+    Ok(Recovered { snapshots: listing.producers, ..recovered })
 }
 
 struct Recovery<'a> {
@@ -455,7 +458,8 @@ impl Recovery<'_> {
         let ends = Ends { log_start, end };
         let cleaned = bookkeeping::read_cleaned(self.place, end)?;
         let Self { segments, written_since, report, .. } = self;
-        Ok(Recovered { segments, holes, epochs, epochs_dirty, written_since, cleaned, ends, report })
+        let snapshots = Vec::new();
+        Ok(Recovered { segments, holes, epochs, epochs_dirty, written_since, cleaned, snapshots, ends, report })
     }
 
     /// Nothing valid follows the damage, or nothing that anybody was promised: its bytes and the segments behind it go.

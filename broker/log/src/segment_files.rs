@@ -21,6 +21,8 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const TIME_INDEX: &str = "timeindex";
 /// A segment that was written anew, complete, before it takes its name.
 const SWAP: &str = "swap";
+/// What was known of producers at an offset.
+pub(crate) const PRODUCERS: &str = "producers";
 /// The next segment, prepared ahead of the roll; it has no base offset yet.
 const PREPARED: &str = "next-segment.tmp";
 
@@ -101,6 +103,8 @@ pub(crate) struct Listing {
     pub(crate) logs: Vec<Offset>,
     /// Base and end of segments that were written anew and do not have their names yet, in order.
     pub(crate) swaps: Vec<(Offset, Offset)>,
+    /// Offsets of the snapshots of producers, in order.
+    pub(crate) producers: Vec<Offset>,
     /// Index files whose segment is gone, and temporary files: leftovers.
     pub(crate) leftovers: Vec<String>,
 }
@@ -123,12 +127,14 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, StorageError>
         }
         match parse_name(&entry.name) {
             Some((base, LOG)) => listing.logs.push(base),
+            Some((end, PRODUCERS)) => listing.producers.push(end),
             Some((base, INDEX | TIME_INDEX)) => indexes.push((base, entry.name)),
             _ => {}
         }
     }
     listing.logs.sort_unstable();
     listing.swaps.sort_unstable();
+    listing.producers.sort_unstable();
     let orphans = indexes.into_iter().filter(|(base, _)| listing.logs.binary_search(base).is_err());
     listing.leftovers.extend(orphans.map(|(_, name)| name));
     Ok(listing)

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use tidelog_protocol::Offset;
+use tidelog_replication::Producers;
 
 use crate::compaction::cleaned::Cleaned;
 use crate::disk::is_out_of_descriptors;
@@ -74,6 +75,10 @@ pub(crate) struct LogState {
     pub(crate) written_since: Mutex<WrittenSince>,
     /// Changed, and written, under the upkeep lock.
     pub(crate) cleaned: Mutex<Cleaned>,
+    /// As of the batches that were published; the writer notes them, the upkeep stores them.
+    pub(crate) producers: Mutex<Producers>,
+    /// A leader has told of them what no snapshot says.
+    pub(crate) producers_adopted: AtomicBool,
     /// A segment got its name since the last fsync of the folder.
     pub(crate) folder_dirty: AtomicBool,
     /// Held while the ends are moved by anything but an append: a flush, a truncation.
@@ -105,12 +110,20 @@ pub(crate) struct Upkeep {
     pub(crate) gone: VecDeque<Arc<Segment>>,
     /// Segments that were exchanged and whose files do not have their names yet.
     pub(crate) swaps: Vec<Swap>,
+    /// Offsets of the snapshots of producers that are on disk, in order.
+    pub(crate) snapshots: Vec<Offset>,
 }
 
 impl Default for Upkeep {
     /// Of a log that was just opened: its start comes from its checkpoint.
     fn default() -> Self {
-        Self { recovery_point: None, is_start_stored: true, gone: VecDeque::new(), swaps: Vec::new() }
+        Self {
+            recovery_point: None,
+            is_start_stored: true,
+            gone: VecDeque::new(),
+            swaps: Vec::new(),
+            snapshots: Vec::new(),
+        }
     }
 }
 
@@ -161,6 +174,8 @@ impl LogState {
             epochs_dirty: AtomicBool::new(parts.epochs_dirty),
             written_since: Mutex::new(parts.written_since),
             cleaned: Mutex::new(parts.cleaned),
+            producers: Mutex::new(Producers::unknown(ends.end)),
+            producers_adopted: AtomicBool::new(false),
             folder_dirty: AtomicBool::new(false),
             flushing: Mutex::new(()),
             upkeep: Mutex::new(Upkeep::default()),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidelog_protocol::Offset;
+use tidelog_replication::Producers;
 
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, Shutdown};
 use crate::compaction::cleaned::{self, Cleaned};
@@ -52,7 +53,9 @@ impl Log {
             let log_start = self.state.log_start();
             if cut.offset <= log_start || cut.offset < self.state.cleaned.lock().seen_to {
                 // Inside the first batch, say: nothing that is served stays.
-                self.replace_all(log_start).map_err(|error| self.stop(error))?;
+                let producers =
+                    self.state.producers_as_of(cut.offset, log_start).map_err(|error| self.refuse_error(error))?;
+                self.replace_all(log_start, producers).map_err(|error| self.stop(error))?;
                 return Ok(log_start);
             }
             let shortened = self.copy_front(&segment, cut);
@@ -69,7 +72,8 @@ impl Log {
     /// As [`Log::truncate_to`].
     pub fn restart_at(&mut self, offset: Offset) -> Result<(), AppendError> {
         self.flush()?;
-        self.replace_all(offset).map_err(|error| self.stop(error))
+        let producers = if offset == Offset::ZERO { Producers::new(offset) } else { Producers::unknown(offset) };
+        self.replace_all(offset, producers).map_err(|error| self.stop(error))
     }
 
     fn stop(&self, error: StorageError) -> AppendError {
@@ -150,6 +154,8 @@ impl Log {
         }
         let before: Vec<_> = segments.iter().filter(|other| other.base() < segment.base()).cloned().collect();
 
+        // Before anything else can stand where they say what stands.
+        state.drop_snapshots_behind(&mut upkeep, cut.offset)?;
         // First the promise is taken back, so that what is cut is a tail to recovery, not a loss.
         let log_start = state.log_start();
         let holes = state.holes().within(log_start..segment.base()).all().to_vec();
@@ -183,6 +189,7 @@ impl Log {
         epochs.write(&*place.disk, &place.dir)?;
         state.epochs_dirty.store(false, Ordering::Release);
         self.active = shortened;
+        let _ = state.rebuild_producers(&mut upkeep, cut.offset)?;
         Ok(true)
     }
 
@@ -210,12 +217,13 @@ impl Log {
         ))
     }
 
-    fn replace_all(&mut self, offset: Offset) -> Result<(), StorageError> {
+    fn replace_all(&mut self, offset: Offset, producers: Producers) -> Result<(), StorageError> {
         let state = Arc::clone(&self.state);
         let place = &state.place;
         let mut upkeep = state.upkeep.lock();
         state.settle_swaps(&mut upkeep)?;
         let _no_flush = state.flushing.lock();
+        state.replace_producers(&mut upkeep, producers)?;
         let prepared = match state.prepared.lock().take() {
             Some(prepared) => prepared,
             None => Prepared::make(place, u64::from(place.options.first_allocation_bytes))?,

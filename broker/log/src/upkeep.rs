@@ -67,6 +67,8 @@ impl LogState {
         let segments = self.segments();
         let log_start = self.log_start();
         let records: Vec<SegmentRecord> = segments.iter().map(|segment| segment.record()).collect();
+        // Before the flush, which then covers every batch that it knows.
+        let producers = self.producers.lock().snapshot();
         self.flushed_bytes.store(0, Ordering::Relaxed);
         match self.flush() {
             Ok(_) => {}
@@ -78,6 +80,7 @@ impl LogState {
             }
         }
         self.write_epochs()?;
+        self.store_producers(upkeep, &producers, &segments)?;
         let mut saved = Vec::with_capacity(records.len());
         for (segment, record) in segments.iter().zip(records) {
             let marks = segment.save_index(&record).context("write the index of", &segment.path())?;

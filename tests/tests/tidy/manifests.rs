@@ -16,7 +16,8 @@ const ROWS: &[Row] = &[
         may: &[],
         never: &["tokio", "openraft", "axum", "socket2", "mio", "rustix", "memmap2", "parking_lot"],
     },
-    Row { package: "tidelog-log", may: &["tidelog-protocol"], never: SHELL },
+    // The log keeps what the rules of a partition remember: producers.
+    Row { package: "tidelog-log", may: &["tidelog-protocol", "tidelog-replication"], never: SHELL },
     // Pure: nothing but the protocol, so that every input is an argument.
     Row { package: "tidelog-replication", may: &["tidelog-protocol"], never: &[] },
     // Besides that the matcher of topic patterns, which is as pure.
