@@ -28,6 +28,7 @@ use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
 use crate::partition::{LeftoversError, Opening, Proposals, Registry, RegistryOptions, check_age};
 use crate::peer::{PeerIdentity, Peers};
+use crate::producer_ids::ProducerIds;
 use crate::pulse::Pulse;
 use crate::quorum::{Beginning, Controllers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions};
 use crate::registering::{Registered, register, register_late, served};
@@ -457,6 +458,7 @@ fn assemble(
         watermarks: watermarks.clone(),
         upstream: board.clone(),
         proposals: proposals.clone(),
+        producer_id_expiration_ms: config.producer_id_expiration_ms,
         runtime: tokio::runtime::Handle::current(),
     };
     let registry = Registry::new(RegistryOptions { broker: member.broker, opening, metrics: metrics.clone() });
@@ -469,6 +471,7 @@ fn assemble(
         registry,
         controllers: parts.controllers,
         coordinators: Coordinators::default(),
+        producer_ids: ProducerIds::default(),
         lease,
         peers: parts.peers,
         data: parts.data,

@@ -257,6 +257,8 @@ config_table! {
     network_threads: u32 = 0, number ["a number" 0u64..=1024u64];
     /// Memory for requests under way, over all connections. When it is used up, connections wait to be read.
     memory_budget_bytes: u64 = 256 << 20, number ["bytes" 1048576u64..=1099511627776u64];
+    /// A producer that has not written to a partition for so long is forgotten there: what it was sending then must not be sent again.
+    producer_id_expiration_ms: u64 = 7 * 86_400_000, number ["milliseconds" 900000u64..=31536000000u64];
     /// Connections open at once; further ones are closed at once.
     connections_max: u32 = 10_000, number ["a number" 1u64..=1000000u64];
     /// Largest frame that a client may send.

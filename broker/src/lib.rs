@@ -13,6 +13,7 @@
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `compactor`, `pulse`, `readiness`, `admin_http`, `admin_port`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`throttle`]: what runs beside.
 //! - [`dev_cluster`]: several brokers on one machine, as processes of their own.
+//! - [`producer_ids`]: ids for idempotent producers.
 //! - [`watermarks`], `clean_mark`, `broker_mark`: what a broker notes for its next start.
 //!
 //! The arrows go one way: `net → api → {replica, coordinators → partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
@@ -45,6 +46,7 @@ pub mod outbox;
 pub mod partition;
 pub mod peer;
 pub mod process;
+pub mod producer_ids;
 mod pulse;
 pub mod quorum;
 mod readiness;

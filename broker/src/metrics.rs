@@ -66,6 +66,8 @@ pub struct Metrics {
     pub bytes_sent: Counter,
     /// Requests answered with a fault.
     pub produce_refused: Counter,
+    /// Produce requests that had been written before and were not written again.
+    pub produce_duplicates: Counter,
     /// Partitions served.
     pub partitions: Gauge,
     /// Partitions out of service after a failed write or flush.
@@ -145,6 +147,8 @@ impl Metrics {
         let bytes_received = counter("received_bytes", "Bytes read from clients");
         let bytes_sent = counter("sent_bytes", "Bytes written to clients");
         let produce_refused = counter("produce_refused", "Produce requests answered with a fault");
+        let produce_duplicates =
+            counter("produce_duplicates", "Produce requests that had been written before and were not written again");
         let flushes = counter("flushes", "Flushes of segment files");
         let segments_deleted = counter("segments_deleted", "Segments removed by retention or on request");
         let ranges_repaired = counter("ranges_repaired", "Damaged ranges put back from a replica");
@@ -198,6 +202,7 @@ impl Metrics {
             bytes_received,
             bytes_sent,
             produce_refused,
+            produce_duplicates,
             partitions,
             partitions_poisoned,
             partitions_corrupt,

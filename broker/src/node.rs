@@ -17,6 +17,7 @@ use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::partition::Registry;
 use crate::peer::Peers;
+use crate::producer_ids::ProducerIds;
 use crate::quorum::Controllers;
 use crate::throttle::Throttle;
 use crate::watermarks::Watermarks;
@@ -45,6 +46,8 @@ pub struct Node {
     pub controllers: Controllers,
     /// What this broker coordinates.
     pub coordinators: Coordinators,
+    /// Producer ids to give out.
+    pub producer_ids: ProducerIds,
     /// Whether this broker may acknowledge.
     pub lease: Arc<Lease>,
     /// Links to the other brokers.

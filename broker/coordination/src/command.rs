@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use tidelog_protocol::messages::{ConfigEntry, ReplicaHolding};
 use tidelog_protocol::{
     BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, IncarnationId, LeaderEpoch, PartitionEpoch, PartitionId,
-    TopicId, WireError,
+    ProducerId, TopicId, WireError,
 };
 
 use crate::records::{MetadataRecord, PartitionState};
@@ -54,6 +54,11 @@ pub enum Command {
     AlterInSync(AlterInSync),
     /// A broker does not hold replicas whole that it should.
     ReportReplicas(HeldReplicas),
+    /// A broker needs producer ids to give out.
+    AllocateProducerIds {
+        /// The broker.
+        broker_id: BrokerId,
+    },
     /// A broker is gone for good.
     RemoveBroker {
         /// The broker.
@@ -263,6 +268,13 @@ pub enum Reply {
         /// Partitions that it still leads though another live broker has a replica, which is not in sync yet. At 0 the broker is
         /// fenced and may stop.
         still_leads: u32,
+    },
+    /// These producer ids are the broker's to give out.
+    ProducerIds {
+        /// The first.
+        first: ProducerId,
+        /// How many.
+        count: u32,
     },
     /// Who is in sync, in the order of the request: the state that holds now, or why it was refused. A leader may go by it only
     /// once it has applied the metadata up to the decision: a topic's minimum may have changed before.

@@ -8,7 +8,7 @@ use tidelog_protocol::{MetadataIndex, Timestamp};
 use crate::command::{Command, Decision, Refusal, Reply};
 use crate::image::ClusterImage;
 use crate::records::{FeatureLevel, MetadataRecord};
-use crate::{balance, holdings, in_sync, leadership, reassignment, registration, topics};
+use crate::{balance, holdings, in_sync, leadership, producer_ids, reassignment, registration, topics};
 
 /// The most partitions that one request may create.
 pub const PARTITIONS_PER_REQUEST_MAX: u32 = 10_000;
@@ -56,6 +56,7 @@ impl Controller {
             Command::ShutDownBroker(broker) => registration::shut_down(image, *broker),
             Command::AlterInSync(alter) => in_sync::alter(image, alter),
             Command::ReportReplicas(held) => holdings::report(image, held),
+            Command::AllocateProducerIds { broker_id } => producer_ids::allocate(image, *broker_id),
             Command::RemoveBroker { broker_id } => registration::remove(image, *broker_id),
             Command::Reassign { assignments } => reassignment::reassign(image, assignments),
             Command::Drain { broker_id } => reassignment::drain(image, *broker_id),

@@ -6,13 +6,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tidelog_protocol::messages::ConfigEntry;
-use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, MetadataIndex, PartitionId, Timestamp};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, MetadataIndex, PartitionId, ProducerId, Timestamp};
 use tidelog_protocol::{TopicId, TopicName};
 
 use crate::records::{
     BrokerDraining, BrokerEpochReached, BrokerFenced, BrokerLeaving, BrokerRegistered, BrokerRemoved, BrokerUnfenced,
     ControllerEpochBegun, FeatureLevel, MetadataRecord, PartitionChanged, PartitionCreated, PartitionState,
-    TopicConfigured, TopicCreated, TopicDeleted,
+    ProducerIdBlock, TopicConfigured, TopicCreated, TopicDeleted,
 };
 use crate::topic_config::{Overrides, TopicConfig};
 
@@ -24,6 +24,7 @@ pub struct ClusterImage {
     feature_level: u16,
     last_broker_epoch: BrokerEpoch,
     controller: Option<ControllerEpochBegun>,
+    producer_ids: Option<ProducerIdBlock>,
     brokers: Arc<BTreeMap<BrokerId, BrokerImage>>,
     topics: Arc<Topics>,
 }
@@ -140,6 +141,12 @@ impl ClusterImage {
         self.controller.as_ref().map(|begun| begun.broker_id)
     }
 
+    /// The first producer id that no broker has got.
+    #[must_use]
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.producer_ids.as_ref().map_or(ProducerId(0), |block| block.end)
+    }
+
     /// The brokers, by id.
     pub fn brokers(&self) -> impl ExactSizeIterator<Item = &BrokerImage> {
         self.brokers.values()
@@ -230,10 +237,15 @@ impl ClusterImage {
                 assert!(begun.epoch > self.controller_epoch(), "controller epochs grow: {begun:?}");
                 self.controller = Some(begun.clone());
             }
+            MetadataRecord::ProducerIdBlock(block) => {
+                let fresh = self.next_producer_id() <= block.first && block.first < block.end;
+                assert!(fresh, "producer ids are given out once: {block:?} after {:?}", self.producer_ids);
+                self.producer_ids = Some(block.clone());
+            }
         }
     }
 
-    /// The records that make this image from an empty one, for snapshots: the feature level, the controller, brokers by their epoch,
+    /// The records that make this image from an empty one, for snapshots: the feature level, the controller, the last producer ids, brokers by their epoch,
     /// then topics by name, each with its partitions. To be applied with [`ClusterImage::as_of`] as index.
     #[must_use]
     pub fn to_records(&self) -> Vec<MetadataRecord> {
@@ -242,6 +254,7 @@ impl ClusterImage {
             records.push(FeatureLevel { level: self.feature_level }.into());
         }
         records.extend(self.controller.clone().map(MetadataRecord::from));
+        records.extend(self.producer_ids.clone().map(MetadataRecord::from));
         let mut brokers: Vec<_> = self.brokers().cloned().collect();
         brokers.sort_by_key(|broker| broker.epoch);
         let youngest = brokers.last().map(|broker| broker.epoch).unwrap_or_default();

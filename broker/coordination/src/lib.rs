@@ -38,6 +38,7 @@ pub mod leases;
 pub mod nearest;
 mod partition;
 mod placement;
+pub mod producer_ids;
 mod reassignment;
 pub mod records;
 mod registration;

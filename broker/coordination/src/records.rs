@@ -14,7 +14,7 @@ use tidelog_protocol::codec::{BytesMut, DecodeError, Entropy};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{
     BrokerEpoch, BrokerId, ControllerEpoch, IncarnationId, LeaderEpoch, Message, PartitionEpoch, PartitionId,
-    ProtocolVersion, Timestamp, TopicId, TopicName, message,
+    ProducerId, ProtocolVersion, Timestamp, TopicId, TopicName, message,
 };
 
 message! {
@@ -117,6 +117,18 @@ message! {
         1 epoch: ControllerEpoch,
         /// The broker.
         1 broker_id: BrokerId,
+    }
+}
+
+message! {
+    /// A broker got producer ids to give out. No id below the end is ever given out again.
+    pub struct ProducerIdBlock {
+        /// The broker.
+        1 broker_id: BrokerId,
+        /// The first of them.
+        1 first: ProducerId,
+        /// The one after the last.
+        1 end: ProducerId,
     }
 }
 
@@ -364,6 +376,8 @@ record_table! {
     21 PartitionChanged newest 3;
     /// [`ControllerEpochBegun`].
     30 ControllerEpochBegun newest 2;
+    /// [`ProducerIdBlock`].
+    31 ProducerIdBlock newest 3;
 }
 
 /// Which form of a record is needed.
@@ -384,6 +398,8 @@ macro_rules! one_form {
 
 one_form!(1: FeatureLevel TopicCreated TopicDeleted TopicConfigured);
 one_form!(2: BrokerFenced BrokerUnfenced BrokerLeaving BrokerDraining BrokerRemoved BrokerEpochReached ControllerEpochBegun);
+
+one_form!(3: ProducerIdBlock);
 
 impl Form for BrokerRegistered {
     fn version(&self) -> u16 {

@@ -1,6 +1,7 @@
 //! One file per API: each turns a request into an operation of `partition` or `quorum`, and the outcome into an answer. The table
 //! in [`dispatch`] has a row for each. Rules live below; nothing here decides what is allowed.
 
+mod allocate_producer_ids;
 mod alter_in_sync;
 mod alter_topic;
 mod balance;
@@ -22,6 +23,7 @@ mod find_coordinator;
 mod forward;
 mod groups;
 mod hello;
+mod init_producer_id;
 mod join_cluster;
 mod list_groups;
 mod list_offsets;
@@ -168,8 +170,9 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::DescribeGroup) => run::<messages::DescribeGroupRequest>(node, session, input, reply),
         Some(Api::DeleteGroup) => run::<messages::DeleteGroupRequest>(node, session, input, reply),
         Some(Api::WaitFor) => run_waiting::<messages::WaitForRequest>(node, session, input, reply),
+        Some(Api::InitProducerId) => run::<messages::InitProducerIdRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
-        | Some(Api::AlterInSync | Api::ReportReplicas)
+        | Some(Api::AlterInSync | Api::ReportReplicas | Api::AllocateProducerIds)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,

@@ -7,7 +7,8 @@ use std::time::Instant;
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameKind};
 use tidelog_protocol::messages::{
-    EpochEndPoint, Fault, ReplicaItemPush, ReplicaStreamOutcome, ReplicaSubscribeRequest, ReplicaSubscribeResponse,
+    EpochEndPoint, Fault, ProducersSnapshot, ReplicaItemPush, ReplicaStreamOutcome, ReplicaSubscribeRequest,
+    ReplicaSubscribeResponse,
 };
 use tidelog_protocol::{BrokerId, CorrelationId, ErrorCode, PartitionId, TopicId, WireError};
 use tidelog_replication::{FollowAnswer, FollowOutcome, FollowTerms};
@@ -16,7 +17,7 @@ use super::{Input, decode};
 use crate::change::speaks_for_itself;
 use crate::node::Node;
 use crate::outbox::{FrameStamp, OutFrame};
-use crate::partition::{Command, Handle, Pushed, ReplicaCursor};
+use crate::partition::{Command, Followed, Handle, Pushed, ReplicaCursor};
 use crate::session::{Reply, Session};
 use crate::streams::{OpenRefusal, StreamControl};
 
@@ -45,8 +46,8 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
     tasks.spawn(async move {
         let stream = reply.correlation();
         match super::in_time(reply.deadline, open(&node, &session, &request, &control)).await {
-            Ok((partition, answer)) => {
-                reply.send(&response(answer));
+            Ok((partition, Followed { answer, producers })) => {
+                reply.send(&response(answer, producers));
                 if answer.outcome == FollowOutcome::Streams {
                     let item_bytes = request.item_bytes_max.clamp(ITEM_BYTES_MIN, ITEM_BYTES_MAX) as usize;
                     let cursor = ReplicaCursor::new(partition, answer.leader_epoch, answer.from);
@@ -71,7 +72,7 @@ async fn open(
     session: &Session,
     request: &ReplicaSubscribeRequest,
     control: &StreamControl,
-) -> Result<(Handle, FollowAnswer), WireError> {
+) -> Result<(Handle, Followed), WireError> {
     speaks_for_itself(session.member()?, request.replica)?;
     let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
     let terms = FollowTerms {
@@ -81,12 +82,13 @@ async fn open(
         from: request.from,
         last_epoch: request.last_epoch,
     };
-    let answer = partition.ask(|ticket| Command::Follow { terms, ticket }).await?;
+    let wants_producers = request.wants_producers;
+    let followed = partition.ask(|ticket| Command::Follow { terms, wants_producers, ticket }).await?;
     partition.begin_stream(request.replica, control.ended.clone());
-    Ok((partition, answer))
+    Ok((partition, followed))
 }
 
-fn response(answer: FollowAnswer) -> ReplicaSubscribeResponse {
+fn response(answer: FollowAnswer, producers: Option<ProducersSnapshot>) -> ReplicaSubscribeResponse {
     let FollowAnswer { leader_epoch, from, log_start, outcome } = answer;
     let (outcome, end) = match outcome {
         FollowOutcome::Streams => (ReplicaStreamOutcome::Streams, None),
@@ -94,7 +96,7 @@ fn response(answer: FollowAnswer) -> ReplicaSubscribeResponse {
         FollowOutcome::OutOfRange => (ReplicaStreamOutcome::OutOfRange, None),
     };
     let end = end.map(|end| EpochEndPoint { epoch: end.epoch, end: end.end });
-    ReplicaSubscribeResponse { leader_epoch, from, log_start, outcome, end }
+    ReplicaSubscribeResponse { leader_epoch, from, log_start, outcome, end, producers }
 }
 
 struct Push<'a> {

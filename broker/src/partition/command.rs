@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tidelog_protocol::messages::ProducersSnapshot;
 use tidelog_protocol::records::{BatchHeader, ValidBatches};
 use tidelog_protocol::{LeaderEpoch, Monotonic, Offset, PartitionEpoch, Timestamp, WireError};
 use tidelog_replication::{EpochEndAnswer, FollowAnswer, FollowTerms, Offer, ProduceTerms, ReplicaProgress};
@@ -61,6 +62,15 @@ pub struct Replicated {
     pub taken: Box<dyn FnOnce() + Send>,
 }
 
+/// What a leader answers a follower.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Followed {
+    /// What becomes of its stream.
+    pub answer: FollowAnswer,
+    /// What is known of producers here, where that was wanted and the stream is open.
+    pub producers: Option<ProducersSnapshot>,
+}
+
 /// What can be asked of an owner.
 pub enum Command {
     /// Append batches.
@@ -106,8 +116,10 @@ pub enum Command {
     Follow {
         /// On which terms.
         terms: FollowTerms,
+        /// It does not know which producers wrote what lies below its log.
+        wants_producers: bool,
         /// Who waits.
-        ticket: Ticket<FollowAnswer>,
+        ticket: Ticket<Followed>,
     },
     /// A follower is this far.
     Progress(ReplicaProgress),
@@ -124,6 +136,8 @@ pub enum Command {
         attempt: Attempt,
         /// The answer.
         answer: FollowAnswer,
+        /// What the leader knows of producers, where that was wanted.
+        producers: Option<Box<ProducersSnapshot>>,
     },
     /// The leader pushed batches.
     Replicated(Replicated),

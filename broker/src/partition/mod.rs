@@ -29,7 +29,7 @@ mod tail;
 mod upstream;
 
 pub use assignment::{Assignment, Member, Part};
-pub use command::{Acked, Append, Command, Replicated, Ticket};
+pub use command::{Acked, Append, Command, Followed, Replicated, Ticket};
 pub use cursor::{Cursor, Fetched, Serves};
 pub use handle::Handle;
 pub use leftovers::{LeftoversError, check_age};

@@ -107,6 +107,8 @@ pub struct Opening {
     pub upstream: Arc<dyn Upstream>,
     /// Where in-sync sets are proposed.
     pub proposals: Arc<Proposals>,
+    /// After how long a silent producer is forgotten.
+    pub producer_id_expiration_ms: u64,
     /// Where an owner runs that nobody else runs.
     pub runtime: runtime::Handle,
 }
@@ -211,6 +213,7 @@ impl Opening {
             upstream: self.upstream.clone(),
             proposals: self.proposals.clone(),
             space: self.space.clone(),
+            producer_id_expiration_ms: self.producer_id_expiration_ms,
             topic_metrics: topic_metrics.clone(),
             metrics: self.metrics.clone(),
         };

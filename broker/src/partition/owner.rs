@@ -21,9 +21,11 @@ use super::replica_cursor::Followers;
 use super::tail::Tail;
 use super::upstream::{Replica, Upstream};
 use crate::metrics::{Metrics, TopicMetrics};
+use aging::Aging;
 use following::Pursuit;
 use leading::{Appends, Waiter};
 
+mod aging;
 mod following;
 mod leading;
 
@@ -41,6 +43,7 @@ pub(super) struct Parts {
     pub(super) upstream: Arc<dyn Upstream>,
     pub(super) proposals: Arc<Proposals>,
     pub(super) space: Arc<SpaceGuard>,
+    pub(super) producer_id_expiration_ms: u64,
     pub(super) topic_metrics: TopicMetrics,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -84,6 +87,7 @@ pub(super) struct Owner {
     failure: String,
     /// Base of the active segment, and when it was first seen to hold records.
     active_since: Option<(Offset, Timestamp)>,
+    aging: Aging,
     space: Arc<SpaceGuard>,
     /// When it last asked others to lead.
     resigned: Option<Monotonic>,
@@ -125,6 +129,7 @@ impl Owner {
             is_broken: false,
             failure: String::new(),
             active_since: None,
+            aging: Aging::new(parts.producer_id_expiration_ms, Instant::now()),
             space: parts.space,
             resigned: None,
             pauses: Complaint::default(),
@@ -157,6 +162,7 @@ impl Owner {
     ///
     /// `now` is no earlier than when the last of the commands came.
     pub(super) fn step(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
+        self.age(now);
         for command in commands.drain(..) {
             match command {
                 Command::Append(append) => self.append(append, now),
@@ -193,12 +199,13 @@ impl Owner {
             Command::LeaseRenewed => self.lease_renewed(),
             Command::AlterationFailed(partition_epoch) => self.alteration_failed(partition_epoch),
             Command::EpochEnd { leader_epoch, epoch, ticket } => ticket(self.epoch_end(leader_epoch, epoch)),
-            Command::Follow { terms, ticket } => ticket(self.follow(&terms)),
+            Command::Follow { terms, wants_producers, ticket } => ticket(self.follow(&terms, wants_producers)),
             Command::Progress(progress) => self.progress(progress),
             Command::EpochEndAnswered { attempt, answer } => {
                 self.pursue(attempt, |follower, out| follower.epoch_end(answer, out));
             }
-            Command::FollowAnswered { attempt, answer } => {
+            Command::FollowAnswered { attempt, answer, producers } => {
+                self.adopt_producers(attempt, &answer, producers.as_deref());
                 self.pursue(attempt, |follower, out| follower.follows(answer, out));
             }
             Command::Interrupted { attempt } => self.pursue(attempt, |follower, out| follower.interrupted(out)),

@@ -37,7 +37,12 @@ pub enum Question {
         epoch: LeaderEpoch,
     },
     /// A stream, please. Answered by [`super::Command::FollowAnswered`], and served by [`super::Command::Replicated`].
-    Follow(FollowTerms),
+    Follow {
+        /// On which terms.
+        terms: FollowTerms,
+        /// And what is known of producers, if the leader can say.
+        wants_producers: bool,
+    },
     /// Nothing for now: answered by [`super::Command::Interrupted`] after a while.
     Pause,
 }

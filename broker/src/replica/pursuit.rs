@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::FrameKind;
 use tidelog_protocol::messages::{
-    CreditSignal, EpochEndRequest, EpochEndResponse, PartitionProgress, ReplicaItemPush, ReplicaProgressSignal,
-    ReplicaStreamOutcome, ReplicaSubscribeRequest, ReplicaSubscribeResponse, UnsubscribeRequest,
+    CreditSignal, EpochEndRequest, EpochEndResponse, PartitionProgress, ProducersSnapshot, ReplicaItemPush,
+    ReplicaProgressSignal, ReplicaStreamOutcome, ReplicaSubscribeRequest, ReplicaSubscribeResponse, UnsubscribeRequest,
 };
 use tidelog_protocol::records::{BatchError, BatchHeader, Batches};
 use tidelog_protocol::{BrokerId, CorrelationId};
@@ -227,7 +227,7 @@ impl Pursuit {
                 Question::EpochEnd { leader_epoch, epoch } => {
                     link.request(&EpochEndRequest { topic_id, partition, leader_epoch, epoch }, 0)
                 }
-                Question::Follow(terms) => link.request(
+                Question::Follow { terms, wants_producers } => link.request(
                     &ReplicaSubscribeRequest {
                         topic_id,
                         partition,
@@ -238,6 +238,7 @@ impl Pursuit {
                         last_epoch: terms.last_epoch,
                         credit_bytes: CREDIT_BYTES,
                         item_bytes_max: ITEM_BYTES_MAX,
+                        wants_producers,
                     },
                     0,
                 ),
@@ -316,8 +317,8 @@ impl Pursuit {
         (correlation, response): (CorrelationId, ReplicaSubscribeResponse),
     ) {
         let opens = response.outcome == ReplicaStreamOutcome::Streams;
-        let answer = follow_answer(response);
-        let command = Command::FollowAnswered { attempt, answer };
+        let (answer, producers) = follow_answer(response);
+        let command = Command::FollowAnswered { attempt, answer, producers };
         if !opens {
             return self.answer(replica, command);
         }
@@ -402,8 +403,8 @@ fn epoch_end(response: EpochEndResponse) -> EpochEndAnswer {
     EpochEndAnswer { leader_epoch, asked: epoch, end, log_start }
 }
 
-fn follow_answer(response: ReplicaSubscribeResponse) -> FollowAnswer {
-    let ReplicaSubscribeResponse { leader_epoch, from, log_start, outcome, end } = response;
+fn follow_answer(response: ReplicaSubscribeResponse) -> (FollowAnswer, Option<Box<ProducersSnapshot>>) {
+    let ReplicaSubscribeResponse { leader_epoch, from, log_start, outcome, end, producers } = response;
     let outcome = match outcome {
         ReplicaStreamOutcome::Streams => FollowOutcome::Streams,
         ReplicaStreamOutcome::Diverged => {
@@ -411,5 +412,5 @@ fn follow_answer(response: ReplicaSubscribeResponse) -> FollowAnswer {
         }
         ReplicaStreamOutcome::OutOfRange => FollowOutcome::OutOfRange,
     };
-    FollowAnswer { leader_epoch, from, log_start, outcome }
+    (FollowAnswer { leader_epoch, from, log_start, outcome }, producers.map(Box::new))
 }

@@ -66,7 +66,7 @@ impl Streams {
     pub(super) fn asked(&mut self, replica: Replica, attempt: Attempt, question: Question) -> Option<CorrelationId> {
         let state = match question {
             Question::Pause => State::Paused(Instant::now() + PAUSE),
-            Question::EpochEnd { .. } | Question::Follow(_) => State::Pending(question),
+            Question::EpochEnd { .. } | Question::Follow { .. } => State::Pending(question),
         };
         let ended = self.change(replica, state);
         let new = || Followed { attempt, state, taken: Arc::default(), failures: 0 };
@@ -180,13 +180,14 @@ mod tests {
     const REPLICA: Replica = Replica { topic_id: TopicId([1; 16]), partition: PartitionId(0) };
 
     fn follow() -> Question {
-        Question::Follow(FollowTerms {
+        let terms = FollowTerms {
             replica: BrokerId(1),
             broker_epoch: BrokerEpoch(1),
             leader_epoch: LeaderEpoch(1),
             from: Offset(0),
             last_epoch: None,
-        })
+        };
+        Question::Follow { terms, wants_producers: false }
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tidelog_log::{AppendError, Group, Log};
+use tidelog_protocol::messages::ProducersSnapshot;
 use tidelog_protocol::records::BatchHeader;
 use tidelog_protocol::{Durability, Monotonic, Offset};
-use tidelog_replication::{BatchSpan, Follower, FollowerEffect, ReplicaProgress, Take};
+use tidelog_replication::{BatchSpan, FollowAnswer, FollowOutcome, Follower, FollowerEffect, ReplicaProgress, Take};
 use tracing::{info, warn};
 
 use super::{Owner, Role};
@@ -116,7 +117,7 @@ impl Owner {
         let from = match follower.offered(offer, headers.iter().map(span), &mut effects) {
             Ok(Take::Nothing) => return self.carry_out(effects),
             Ok(Take::From(from)) => Ok(from),
-            Ok(Take::RestartAt(at)) => self.restart(at, 0, &mut Vec::new()).map(|()| at),
+            Ok(Take::RestartAt(at)) => self.restart_within_batch(at).map(|()| at),
             Err(broken) => {
                 warn!(partition = %self.name, ?broken, "what the leader pushed does not continue the log here: it is asked anew");
                 self.carry_out(effects);
@@ -205,7 +206,9 @@ impl Owner {
                     Ok(())
                 }
                 FollowerEffect::Follow(terms) => {
-                    self.ask(Question::Follow(terms));
+                    let complete = |log: &Log| log.with_producers(|producers| producers.is_complete());
+                    let wants_producers = !self.log.as_ref().is_some_and(complete);
+                    self.ask(Question::Follow { terms, wants_producers });
                     Ok(())
                 }
                 FollowerEffect::Report(progress) => {
@@ -254,6 +257,34 @@ impl Owner {
         }
         follower.restarted(at, more);
         Ok(())
+    }
+
+    /// The log is empty and its first batch begins before the leader's log start: what the leader said of producers still holds.
+    fn restart_within_batch(&mut self, at: Offset) -> Result<(), AppendError> {
+        let told = self.log.as_ref().map(|log| log.with_producers(|producers| producers.snapshot()));
+        self.restart(at, 0, &mut Vec::new())?;
+        if let (Some(log), Some(told)) = (&self.log, told) {
+            log.adopt_producers(&told);
+        }
+        Ok(())
+    }
+
+    /// The leader has said what it knows of producers.
+    pub(super) fn adopt_producers(
+        &mut self,
+        attempt: Attempt,
+        answer: &FollowAnswer,
+        producers: Option<&ProducersSnapshot>,
+    ) {
+        let (Some(log), Some(producers)) = (&self.log, producers) else { return };
+        if attempt != self.pursuit.attempt || answer.outcome != FollowOutcome::Streams {
+            return;
+        }
+        if log.adopt_producers(producers) {
+            info!(partition = %self.name, producers = producers.producers.len(), "knows the producers of what lies before its log, from its leader");
+        } else {
+            warn!(partition = %self.name, "what the leader says of producers makes no sense; nothing is known here of those before the log");
+        }
     }
 
     fn report(&mut self, progress: ReplicaProgress) {

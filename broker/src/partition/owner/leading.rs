@@ -6,15 +6,16 @@ use smallvec::SmallVec;
 use tidelog_log::{AppendError, Group};
 use tidelog_protocol::messages::Acks;
 use tidelog_protocol::records::ValidBatches;
-use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, PartitionEpoch, WireError};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, PartitionEpoch, ProducerId, WireError};
 use tidelog_replication::{
-    AckFailure, AppendedRange, EpochEndAnswer, FollowAnswer, FollowOutcome, FollowTerms, Released, ReplicaProgress,
+    AckFailure, Admission, AppendedRange, EpochEndAnswer, FollowAnswer, FollowOutcome, FollowTerms, Refusal, Released,
+    ReplicaProgress, SequenceFault,
 };
 use tracing::{debug, info};
 
 use super::{Owner, Role};
 use crate::budget::Lent;
-use crate::partition::command::{Acked, Append, Ticket};
+use crate::partition::command::{Acked, Append, Followed, Ticket};
 use crate::partition::proposal::Proposed;
 use crate::partition::refusals;
 
@@ -55,17 +56,19 @@ impl Appends {
 
 impl Owner {
     pub(super) fn append(&mut self, append: Append, now: Instant) {
-        if let Err(refusal) = self.admit(&append, now) {
-            self.metrics.produce_refused.inc();
-            (append.ticket)(Err(refusal));
-            return;
-        }
+        let admission = match self.admit(&append, now) {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                self.metrics.produce_refused.inc();
+                (append.ticket)(Err(refusal));
+                return;
+            }
+        };
         let Role::Leads(leader) = &mut self.role else { return };
         let appends = &mut self.appends;
         let base_offset = leader.offsets().log_end();
         let records = append.batches.records();
         let bytes = append.batches.payload().len();
-        let range = AppendedRange { base_offset, next_offset: base_offset.plus(records), bytes: 0 };
         if append.terms.acks != Acks::None
             && let Some(deadline) = append.deadline
         {
@@ -73,6 +76,13 @@ impl Owner {
             *earliest = deadline.min(*earliest);
         }
         let waiter = Waiter { deadline: append.deadline, ticket: append.ticket };
+        if let Admission::Duplicate { base_offset, next_offset } = admission {
+            let range = AppendedRange { base_offset, next_offset, bytes: 0 };
+            self.metrics.produce_duplicates.inc();
+            return leader.duplicated(range, append.terms.acks, waiter, &mut self.effects);
+        }
+        let range = AppendedRange { base_offset, next_offset: base_offset.plus(records), bytes: 0 };
+        leader.sequenced(append.batches.headers());
         leader.appended(range, append.terms.acks, waiter);
         appends.unwritten.push(append.batches);
         appends.memory.extend(append.lent);
@@ -83,7 +93,7 @@ impl Owner {
         }
     }
 
-    fn admit(&self, append: &Append, now: Instant) -> Result<(), WireError> {
+    fn admit(&self, append: &Append, now: Instant) -> Result<Admission, WireError> {
         let Role::Leads(leader) = &self.role else {
             return Err(self.not_served().unwrap_or_else(refusals::not_leader));
         };
@@ -103,8 +113,21 @@ impl Owner {
         if !self.space.has_room() {
             return Err(refusals::storage_full("free space is below disk_free_min_bytes"));
         }
-        leader.admit(&append.terms)?;
-        Ok(())
+        let (terms, headers) = (&append.terms, append.batches.headers());
+        let is_idempotent = headers.iter().any(|header| header.producer_id >= ProducerId(0));
+        let Some(log) = self.log.as_ref().filter(|_| is_idempotent) else {
+            leader.admit(terms)?;
+            return Ok(Admission::Append);
+        };
+        let admission = log.with_producers(|producers| match leader.admit_batches(terms, headers, producers) {
+            Err(Refusal::Sequence { fault: SequenceFault::TooMany, .. }) => {
+                // Room for a new one is only made of those that were silent for long enough.
+                producers.forget(0, leader.offsets().high_watermark());
+                leader.admit_batches(terms, headers, producers)
+            }
+            admission => admission,
+        });
+        Ok(admission?)
     }
 
     /// Writes what was admitted, all of it or none.
@@ -263,15 +286,18 @@ impl Owner {
         }
     }
 
-    pub(super) fn follow(&mut self, terms: &FollowTerms) -> Result<FollowAnswer, WireError> {
+    pub(super) fn follow(&mut self, terms: &FollowTerms, wants_producers: bool) -> Result<Followed, WireError> {
         let refusal = self.not_served();
-        match (&mut self.role, refusal) {
+        let answer = match (&mut self.role, refusal) {
             (Role::Leads(leader), None) => {
                 let answer = leader.follow(terms)?;
-                Ok(self.unless_tombstones_are_missing(terms, answer))
+                self.unless_tombstones_are_missing(terms, answer)
             }
-            (_, refusal) => Err(refusal.unwrap_or_else(refusals::not_leader)),
-        }
+            (_, refusal) => return Err(refusal.unwrap_or_else(refusals::not_leader)),
+        };
+        let told = wants_producers && answer.outcome == FollowOutcome::Streams;
+        let log = self.log.as_ref().filter(|_| told);
+        Ok(Followed { answer, producers: log.map(|log| log.with_producers(|producers| producers.snapshot())) })
     }
 
     /// A replica that ends before a tombstone which compaction has dropped here may hold the value that it deleted, and would keep it for
