@@ -152,6 +152,7 @@ impl ClientError {
                     | ErrorCode::Internal
                     | ErrorCode::StorageFailed
                     | ErrorCode::LeadershipEnded
+                    | ErrorCode::DuplicateSequence
             ),
             _ => false,
         }

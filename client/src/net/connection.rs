@@ -142,6 +142,11 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
+    /// The protocol version that both sides speak.
+    pub(crate) fn version(&self) -> ProtocolVersion {
+        self.wire().version
+    }
+
     pub(super) fn start(
         address: Address,
         stream: TcpStream,

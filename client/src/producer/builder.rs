@@ -22,6 +22,18 @@ pub(crate) struct Settings {
     pub(crate) max_in_flight: usize,
     pub(crate) delivery_timeout: Duration,
     pub(crate) choice: Choice,
+    /// As the program says; `None`: where acks and batches in flight allow it.
+    idempotent: Option<bool>,
+}
+
+/// As many batches of a producer does a partition remember.
+const IDEMPOTENT_IN_FLIGHT_MAX: usize = 5;
+
+impl Settings {
+    /// Whether records are numbered.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.idempotent.unwrap_or(self.acks == Acks::All && self.max_in_flight <= IDEMPOTENT_IN_FLIGHT_MAX)
+    }
 }
 
 /// Describes a producer. Made by [`Client::producer`](crate::Client::producer).
@@ -43,6 +55,7 @@ impl ProducerBuilder {
             max_in_flight: 5,
             delivery_timeout: Duration::from_secs(120),
             choice: Choice::ByKey,
+            idempotent: None,
         };
         Self { cluster, settings }
     }
@@ -89,11 +102,18 @@ impl ProducerBuilder {
     /// known; then what failed goes out again first, in its order, one batch alone until one succeeds. So a broker that refuses,
     /// with one batch, all that were sent behind it keeps the order, as does a lost connection.
     ///
-    /// What does not hold before producers are idempotent: a batch may stand twice, where its answer was lost, and then the later copy
-    /// may stand behind newer batches. And where the broker refuses one batch but accepts the next, which was under way already,
-    /// the refused one follows after it; with 1 that cannot happen. Default: 5.
+    /// Of an idempotent producer each record stands once and in its place, whatever breaks; more than 5 make it one that is not. Of any other,
+    /// a batch may stand twice, where its answer was lost, and then the later copy may stand behind newer batches; and where the
+    /// broker refuses one batch but accepts the next, which was under way already, the refused one follows after it. Default: 5.
     pub const fn max_in_flight(mut self, batches: usize) -> Self {
         self.settings.max_in_flight = batches;
+        self
+    }
+
+    /// Whether the broker shall write once what the producer has to send twice, and in order. Asks for [`Acks::All`] and at most 5 batches
+    /// in flight. Default: true, but for settings that it does not go with.
+    pub const fn idempotent(mut self, idempotent: bool) -> Self {
+        self.settings.idempotent = Some(idempotent);
         self
     }
 
@@ -135,6 +155,15 @@ impl ProducerBuilder {
         }
         if !(1..=1_000).contains(&s.max_in_flight) {
             return refuse(format!("max_in_flight of {} is not within 1 and 1000", s.max_in_flight));
+        }
+        if s.idempotent == Some(true) && s.acks != Acks::All {
+            return refuse("an idempotent producer needs acks All: without, lost records would not be noticed".into());
+        }
+        if s.idempotent == Some(true) && s.max_in_flight > IDEMPOTENT_IN_FLIGHT_MAX {
+            let (set, max) = (s.max_in_flight, IDEMPOTENT_IN_FLIGHT_MAX);
+            return refuse(format!(
+                "max_in_flight of {set} is above {max}, which is what an idempotent producer may have"
+            ));
         }
         if s.linger >= s.delivery_timeout {
             return refuse(format!("linger {:?} is not below the delivery timeout {:?}", s.linger, s.delivery_timeout));

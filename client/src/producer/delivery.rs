@@ -26,7 +26,8 @@ pub struct Receipt {
     pub replicas_written: u16,
     /// Replicas known to have flushed it to disk, the leader included.
     pub replicas_flushed: u16,
-    /// The answer to an earlier try was lost, so the record may stand twice: this says where the later one is.
+    /// The answer to an earlier try was lost, so the record may stand twice: this says where the later one is. Never with an idempotent
+    /// producer, unless its leader was of a release that knows none.
     pub maybe_twice: bool,
 }
 

@@ -11,6 +11,7 @@ use tidelog_protocol::records::BatchBuilder;
 use tidelog_protocol::{PartitionId, Timestamp};
 
 use super::delivery::Completion;
+use super::identity::Identity;
 use super::lane::NoRoom;
 use super::memory::{Buffers, Memory, Reservation};
 use super::partition::{Partition, Shared, State};
@@ -101,7 +102,8 @@ impl Dispatch {
     pub(super) fn new(cluster: Arc<Cluster>, settings: Settings) -> Arc<Self> {
         let memory = Memory::new(settings.memory_bytes);
         let buffers = Buffers::new(settings.batch_bytes, settings.memory_bytes);
-        let shared = Arc::new(Shared { cluster, settings, memory, buffers });
+        let identity = Identity::default();
+        let shared = Arc::new(Shared { cluster, settings, memory, buffers, identity });
         let dispatch = Arc::new(Self { shared, topics: RwLock::new(HashMap::new()), closed: AtomicBool::new(false) });
         dispatch.shared.cluster.runtime.spawn(notice_growth(Arc::downgrade(&dispatch)));
         dispatch
@@ -339,6 +341,11 @@ impl Dispatch {
     /// Takes no more records.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// True where records are numbered, or will be.
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.shared.settings.is_idempotent() && !self.shared.identity.is_unavailable()
     }
 
     pub(super) fn memory_in_use(&self) -> usize {

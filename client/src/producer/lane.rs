@@ -4,8 +4,15 @@
 //! Order is kept by two rules. Batches leave one after the other (whoever drives the lane is alone, see [`Lane::begin_drive`]).
 //! And once one has failed in a way that can pass, nothing leaves until the fate of all in flight is known; what failed then
 //! goes back to the front, in its order.
+//!
+//! An idempotent lane numbers its records (see `numbering`), so that the leader takes what comes twice for once and nothing before what
+//! comes earlier.
 
 mod fit;
+mod numbering;
+
+pub(super) use numbering::{LinkTerms, Wants, Who};
+use numbering::{Numbering, Stamp};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,6 +37,8 @@ pub(super) struct Rules {
     /// From the first record of a batch to the end of all tries.
     pub(super) delivery_timeout: Duration,
     pub(super) compression: Compression,
+    /// Records are numbered where the leader can tell by it what comes twice.
+    pub(super) idempotent: bool,
 }
 
 /// Records that travel together.
@@ -42,6 +51,9 @@ pub(super) struct Batch {
     content: Content,
     /// It left at least once and no answer tells what became of it.
     maybe_written: bool,
+    stamp: Stamp,
+    /// What the last answer said of its number, if it was that.
+    refused: Option<ErrorCode>,
 }
 
 /// Where the bytes of a batch are.
@@ -98,6 +110,7 @@ pub(super) struct Lane {
     closed_bytes: usize,
     waiting: VecDeque<Batch>,
     in_flight: VecDeque<Batch>,
+    numbering: Numbering,
 }
 
 /// Why a record was not appended.
@@ -171,6 +184,7 @@ impl Lane {
             closed_bytes: 0,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
+            numbering: Numbering::new(rules.idempotent),
         }
     }
 
@@ -204,6 +218,8 @@ impl Lane {
             opened: now,
             content: Content::Filling(Box::new(builder)),
             maybe_written: false,
+            stamp: Stamp::Unset,
+            refused: None,
         });
         id
     }
@@ -292,10 +308,15 @@ impl Lane {
         if self.waiting.is_empty() {
             self.close_open();
         }
+        if self.numbering.is_used_up() {
+            self.mode = Mode::Draining;
+            return self.step(now);
+        }
         let Some(mut batch) = self.waiting.pop_front() else {
             self.driven = false;
             return Step::Idle;
         };
+        self.numbering.stamp(&mut batch);
         let content = std::mem::replace(&mut batch.content, Content::Away);
         let left = (batch.opened + self.rules.delivery_timeout).saturating_duration_since(now);
         let id = batch.id;
@@ -312,9 +333,10 @@ impl Lane {
 
     /// A leader was found: batches of up to `limit` bytes may leave. Where some came back as too large, what is larger goes on in
     /// parts, in its order, and a record that is too large alone fails.
-    pub(super) fn link(&mut self, limit: usize) -> Vec<Settled> {
+    pub(super) fn link(&mut self, limit: usize, terms: LinkTerms) -> Vec<Settled> {
         debug_assert_eq!(self.mode, Mode::Recovering);
         self.mode = Mode::Linked;
+        self.numbering.link(terms);
         let mut settled = Vec::new();
         if self.waiting.iter().any(|batch| matches!(batch.content, Content::Oversized(_))) {
             // It may have been opened under a higher limit.
@@ -322,6 +344,10 @@ impl Lane {
             for batch in std::mem::take(&mut self.waiting) {
                 settled.extend(self.fit(batch, limit));
             }
+        }
+        if self.numbering.is_used_up() {
+            // What was too large leaves a gap: what comes behind it begins anew.
+            self.mode = Mode::Draining;
         }
         settled
     }
@@ -341,29 +367,38 @@ impl Lane {
                 self.failures = 0;
                 let mut batch = self.in_flight.remove(at)?;
                 batch.content = Content::Sealed(payload);
-                let receipt = Receipt { maybe_twice: batch.maybe_written, ..receipt };
+                let maybe_twice = batch.maybe_written && !self.numbering.tells_twice(&batch);
+                let receipt = Receipt { maybe_twice, ..receipt };
                 return Some(Settled::new(batch, Ok(receipt)));
             }
             Err(error) => error,
         };
         let too_large = error.code() == Some(ErrorCode::TooLarge);
+        let of_number = error.code().filter(|code| numbering::is_about_numbers(*code));
         if let ClientError::Broker(refusal) = &error
             && !refusal.code.is_retriable()
             && !too_large
+            && of_number.is_none()
         {
             let mut batch = self.in_flight.remove(at)?;
             batch.content = Content::Sealed(payload);
             // Refused now, but perhaps written by an earlier try, or by this one before the disk failed.
-            let outcome = Err(if batch.maybe_written || error.outcome_is_unknown() {
+            batch.maybe_written |= error.outcome_is_unknown();
+            let outcome = Err(if batch.maybe_written {
                 let after = now.saturating_duration_since(batch.opened);
                 SendError::Unknown { after, cause: Box::new(error) }
             } else {
                 SendError::Rejected(refusal.clone())
             });
+            self.numbering.dropped(&batch);
+            if self.numbering.is_used_up() && self.mode == Mode::Linked {
+                self.mode = Mode::Draining;
+            }
             return Some(Settled::new(batch, outcome));
         }
         if let Some(batch) = self.in_flight.get_mut(at) {
             batch.maybe_written |= error.outcome_is_unknown();
+            batch.refused = of_number;
             batch.content = if too_large { Content::Oversized(payload) } else { Content::Failed(payload) };
         }
         // Many batches fail with one connection, and that is one failure.
@@ -400,11 +435,13 @@ impl Lane {
     ) -> (Vec<Settled>, Option<Instant>) {
         debug_assert_eq!(self.mode, Mode::Recovering);
         let timeout = self.rules.delivery_timeout;
+        self.numbering.judge(&mut self.waiting);
         let mut settled = Vec::new();
         if self.open.as_ref().is_some_and(|open| open.opened + timeout <= now) {
             self.close_open();
         }
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.opened + timeout <= now) {
+            self.numbering.dropped(&batch);
             let cause = Box::new(self.last_error.clone().unwrap_or_else(&silence));
             let outcome = Err(match batch.maybe_written {
                 true => SendError::Unknown { after: timeout, cause },
@@ -412,8 +449,18 @@ impl Lane {
             });
             settled.push(Settled::new(batch, outcome));
         }
+        for batch in self.numbering.begin_anew(&mut self.waiting) {
+            let cause = Box::new(self.last_error.clone().unwrap_or(ClientError::Closed));
+            let after = now.saturating_duration_since(batch.opened);
+            settled.push(Settled::new(batch, Err(SendError::Unknown { after, cause })));
+        }
         let next = self.waiting.front().or(self.open.as_ref()).map(|batch| batch.opened + timeout);
         (settled, next)
+    }
+
+    /// While recovering: what the lane needs of the cluster before batches may leave.
+    pub(super) fn wants(&self) -> Option<numbering::Wants> {
+        self.numbering.wants()
     }
 
     /// While recovering: stops where nothing is left to recover for. What comes later begins anew, without a pause.
@@ -434,6 +481,7 @@ impl Lane {
         self.mode = Mode::Unlinked;
         self.failures = 0;
         let waiting = std::mem::take(&mut self.waiting);
+        waiting.iter().for_each(|batch| self.numbering.dropped(batch));
         let timeout = self.rules.delivery_timeout;
         let settle = |batch: Batch| {
             let outcome = if batch.maybe_written {

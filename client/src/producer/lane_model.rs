@@ -11,7 +11,7 @@ use tidelog_protocol::records::{BatchBuilder, Compression, RawBatch, Scratch};
 use tidelog_protocol::{ErrorCode, Offset, PartitionId, Timestamp, WireError};
 
 use super::delivery::Completion;
-use super::lane::{Content, Lane, NoRoom, Rules, Step};
+use super::lane::{Content, Lane, LinkTerms, NoRoom, Rules, Step};
 use super::memory::Memory;
 use super::{Receipt, RecordRef, SendError};
 use crate::ClientError;
@@ -22,6 +22,7 @@ const RULES: Rules = Rules {
     linger: Duration::ZERO,
     delivery_timeout: Duration::from_secs(10),
     compression: Compression::None,
+    idempotent: false,
 };
 
 /// Bytes of a batch of one of the model's records.
@@ -81,7 +82,7 @@ impl Model {
                         let (expired, next) = self.lane.expire(self.now, || ClientError::Closed);
                         expired.into_iter().for_each(|settled| drop(settled.tell()));
                         if next.is_some() {
-                            let settled = self.lane.link(self.limit);
+                            let settled = self.lane.link(self.limit, LinkTerms::default());
                             settled.into_iter().for_each(|settled| drop(settled.tell()));
                         } else {
                             assert!(self.lane.rest());

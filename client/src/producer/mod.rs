@@ -5,6 +5,7 @@
 //! - `dispatch`: the record finds its lane, and memory for its batch (`memory`).
 //! - `lane`: the records of one partition, in order: the open batch, those that wait, those in flight. Pure.
 //! - `partition`: drives a lane: finishes batches, sends them, brings answers back; `recovery` finds its leader.
+//! - `identity`: who the producer is, so that what it sends twice is written once.
 //! - `split`: cuts a batch where the topic's limit was lowered under it.
 //! - `delivery`: what a sender waits for.
 
@@ -12,7 +13,10 @@ mod builder;
 mod delivery;
 mod dispatch;
 mod error;
+mod identity;
 mod lane;
+#[cfg(test)]
+mod lane_idempotence;
 #[cfg(test)]
 mod lane_model;
 mod memory;
@@ -114,6 +118,12 @@ impl Producer {
     pub async fn close(&self) -> Result<(), SendError> {
         self.dispatch.close();
         self.dispatch.flush().await
+    }
+
+    /// True where what this producer has to send twice is written once: as it was built, and as long as no leader of an older release was met.
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        self.dispatch.is_idempotent()
     }
 
     /// Bytes of memory in use for records that are not acknowledged yet, in whole batches.

@@ -11,7 +11,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::{LeaderEpoch, PartitionId, Timestamp, TopicId};
 
-use super::lane::{Content, Lane, Rules, Settled, Step};
+use super::identity::Identity;
+use super::lane::{Content, Lane, LinkTerms, Rules, Settled, Step};
 use super::memory::{Buffers, Memory};
 use super::{Receipt, Settings};
 use crate::ClientError;
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) memory: Arc<Memory>,
     pub(super) buffers: Buffers,
+    pub(super) identity: Identity,
 }
 
 /// The leader of a partition, as it was found.
@@ -35,6 +37,8 @@ pub(super) struct Link {
     pub(super) leader_epoch: LeaderEpoch,
     /// The topic's limit as it was heard with the leader.
     pub(super) batch_bytes_max: usize,
+    /// Who the producer is there.
+    pub(super) terms: LinkTerms,
 }
 
 /// The lane of one partition and its way to the leader.
@@ -71,6 +75,7 @@ impl Partition {
             linger: shared.settings.linger,
             delivery_timeout: shared.settings.delivery_timeout,
             compression: shared.settings.compression,
+            idempotent: shared.settings.is_idempotent(),
         };
         let state = Mutex::new(State { lane: Lane::new(rules), link: None });
         Arc::new(Self { shared, topic, id, batch_bytes_max, state })
@@ -194,11 +199,11 @@ impl Partition {
 
     /// A leader was found.
     pub(super) fn link(self: &Arc<Self>, link: Link) {
-        let limit = link.batch_bytes_max;
+        let (limit, terms) = (link.batch_bytes_max, link.terms);
         self.batch_bytes_max.store(limit, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.link = Some(link);
-        let settled = state.lane.link(limit);
+        let settled = state.lane.link(limit, terms);
         let drive = state.lane.begin_drive();
         drop(state);
         for settled in settled {

@@ -72,5 +72,7 @@ async fn find(partition: &Partition, failed_at: Option<Instant>) -> Result<Link,
     let leader = cluster.leader(&image, partition.id)?;
     let connection = cluster.connection(&leader.address, Purpose::Requests).await?;
     let batch_bytes_max = image.batch_bytes_max as usize;
-    Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch, batch_bytes_max })
+    let wants = partition.lock().lane.wants();
+    let terms = partition.shared.identity.terms(&connection, wants).await?;
+    Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch, batch_bytes_max, terms })
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use tidelog_protocol::records;
-use tidelog_protocol::records::{BatchBuilder, BatchError, BuildError, Compression, RawBatch, Scratch};
+use tidelog_protocol::records::{BatchBuilder, BatchError, BuildError, Compression, Producer, RawBatch, Scratch};
+use tidelog_protocol::{ProducerId, Sequence};
 
 /// A batch that was cut out of a larger one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,7 +41,10 @@ fn cut(batch: &[u8], target: usize) -> Result<Vec<Part>, SplitError> {
     let batch = RawBatch::parse(batch)?;
     let compression = batch.header().attributes.compression();
     let mut scratch = Scratch::with_limit(i32::MAX as usize);
-    let mut cutting = Cutting { parts: Vec::new(), builder: BatchBuilder::new(target), compression };
+    let header = batch.header();
+    let producer =
+        Producer { id: header.producer_id, epoch: header.producer_epoch, base_sequence: header.base_sequence };
+    let mut cutting = Cutting { parts: Vec::new(), builder: BatchBuilder::new(target), compression, producer };
     for record in batch.records(&mut scratch)? {
         let record = record?;
         match append(&mut cutting.builder, &record) {
@@ -74,6 +78,8 @@ struct Cutting {
     parts: Vec<Part>,
     builder: BatchBuilder,
     compression: Compression,
+    /// Of the batch that is cut; each part goes on where the one before it ends.
+    producer: Producer,
 }
 
 impl Cutting {
@@ -81,6 +87,11 @@ impl Cutting {
         let records = self.builder.count();
         if records > 0 {
             let first = self.parts.last().map_or(0, |part| part.first + part.records);
+            let mut producer = self.producer;
+            if producer.id != ProducerId::NONE {
+                producer.base_sequence = Sequence(producer.base_sequence.0.wrapping_add(first as i32) & i32::MAX);
+            }
+            self.builder.set_producer(producer);
             self.parts.push(Part { first, records, bytes: self.builder.finish(self.compression)? });
         }
         Ok(())
@@ -91,7 +102,7 @@ impl Cutting {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tidelog_protocol::Timestamp;
+    use tidelog_protocol::{ProducerEpoch, Timestamp};
 
     fn values(batch: &[u8]) -> Vec<(i64, Vec<u8>)> {
         let mut scratch = Scratch::new();
@@ -113,10 +124,19 @@ mod tests {
                 let value: Vec<u8> = (0..*size).map(|_| random.u8(..)).collect();
                 builder.append(Timestamp(at as i64), None, Some(&value), [("name", Some(&b"v"[..]))]).unwrap();
             }
+            builder.set_producer(Producer {
+                id: ProducerId(7),
+                epoch: ProducerEpoch(1),
+                base_sequence: Sequence(i32::MAX - 5),
+            });
             let batch = builder.finish(compression).unwrap();
             let parts = split(&batch, limit).unwrap();
             let mut expected_first = 0;
             for part in &parts {
+                let header = *RawBatch::parse(&part.bytes).unwrap().header();
+                let sequence = (i64::from(i32::MAX) - 5 + i64::from(expected_first)) % (1 << 31);
+                prop_assert_eq!((header.producer_id, header.producer_epoch), (ProducerId(7), ProducerEpoch(1)));
+                prop_assert_eq!(i64::from(header.base_sequence.0), sequence);
                 prop_assert_eq!(part.first, expected_first);
                 prop_assert_eq!(RawBatch::parse(&part.bytes).unwrap().header().record_count, part.records);
                 prop_assert!(part.records == 1 || part.bytes.len() <= limit);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_protocol::records::RawBatch;
 use tidelog_protocol::{ErrorCode, WireError};
 
-use super::{Batch, Content, Lane, Settled};
+use super::{Batch, Content, Lane, Settled, Stamp};
 use crate::ClientError;
 use crate::producer::SendError;
 use crate::producer::delivery::Fate;
@@ -33,7 +34,10 @@ impl Lane {
         // Refused although it keeps the limit that the cluster tells: some other one holds as well, which smaller parts may keep.
         let target = if bytes.len() > limit { limit } else { bytes.len() / 2 };
         match split(&bytes, target) {
-            Err(error) => vec![unfit(batch, argument(error))],
+            Err(error) => {
+                self.numbering.dropped(&batch);
+                vec![unfit(batch, argument(error))]
+            }
             Ok(parts) => match &parts[..] {
                 [alone] => {
                     let error = match &self.last_error {
@@ -42,6 +46,7 @@ impl Lane {
                         }
                         _ => SendError::TooLarge { bytes: alone.bytes.len(), limit },
                     };
+                    self.numbering.dropped(&batch);
                     vec![unfit(batch, error)]
                 }
                 _ => self.go_on_in_parts(batch, parts, limit),
@@ -67,9 +72,17 @@ impl Lane {
                 opened: batch.opened,
                 content: Content::Sealed(part.bytes),
                 maybe_written: batch.maybe_written,
+                stamp: match batch.stamp {
+                    Stamp::Sequenced { first, .. } => {
+                        Stamp::Sequenced { first: first + part.first as i32, records: part.records }
+                    }
+                    stamp => stamp,
+                },
+                refused: None,
             };
             self.next_id += 1;
             if bytes > limit {
+                self.numbering.dropped(&part);
                 settled.push(unfit(part, SendError::TooLarge { bytes, limit }));
             } else {
                 self.waiting.push_back(part);
@@ -78,6 +91,11 @@ impl Lane {
         settled.push(Settled { batch, fate: Fate::Split(fates) });
         settled
     }
+}
+
+/// How many records a batch holds that was built here.
+pub(super) fn records_of(bytes: &[u8]) -> u32 {
+    RawBatch::parse(bytes).map_or(0, |batch| batch.header().record_count)
 }
 
 fn argument(error: impl ToString) -> SendError {
