@@ -9,7 +9,7 @@
 //! - every try of them was answered, and not one was written; or
 //! - one before them was never written, hence neither were they; or
 //! - the leader has shown that the first of them does not stand in its log: it expects a number before it, or it has certainly never heard of the
-//!   producer. Copies that are still under way change nothing: they carry the number of a leadership and of an epoch that are over once the
+//!   producer; and what comes before it was acknowledged, hence is not on its way any more. Copies that are still under way change nothing: they carry the number of a leadership and of an epoch that are over once the
 //!   new ones are in the log, and before that their sequence keeps them out, as it is not 0.
 //!
 //! Of any other batch it is unknown whether it stands in the log; it is told so, and those behind it go on. An epoch concerns its
@@ -86,12 +86,14 @@ pub(super) struct Numbering {
     broken: bool,
     /// A batch of this number was given up, and never written.
     gap: Option<i32>,
+    /// A batch was given up that may be written, or still be on its way: that one is missing now proves nothing of those behind it.
+    loose: bool,
     tells_twice: bool,
 }
 
 impl Numbering {
     pub(super) const fn new(idempotent: bool) -> Self {
-        Self { idempotent, identity: None, next: 0, broken: false, gap: None, tells_twice: false }
+        Self { idempotent, identity: None, next: 0, broken: false, gap: None, loose: false, tells_twice: false }
     }
 
     /// Would the leader have noticed that this batch was written before?
@@ -116,7 +118,7 @@ impl Numbering {
         self.tells_twice = terms.tells_twice;
         if terms.identity.is_some() {
             self.identity = terms.identity;
-            (self.next, self.broken, self.gap) = (0, false, None);
+            (self.next, self.broken, self.gap, self.loose) = (0, false, None, false);
         }
     }
 
@@ -154,7 +156,7 @@ impl Numbering {
     pub(super) fn dropped(&mut self, batch: &Batch) {
         let Stamp::Sequenced { first, records } = batch.stamp else { return };
         if batch.maybe_written {
-            self.broken = true;
+            (self.broken, self.loose) = (true, true);
         } else if first + records as i32 == self.next && !self.broken {
             self.next = first;
         } else {
@@ -165,11 +167,16 @@ impl Numbering {
 
     /// All that left has come back, in its order: what did the leader say of the first?
     pub(super) fn judge(&mut self, waiting: &mut VecDeque<Batch>) {
-        let Some(first) = waiting.iter().find(|batch| matches!(batch.stamp, Stamp::Sequenced { .. })) else { return };
-        let (Some(code), Stamp::Sequenced { first: number, .. }) = (first.refused, first.stamp) else { return };
+        let first = waiting.iter().find_map(|batch| match batch.stamp {
+            Stamp::Sequenced { first, .. } => Some((first, batch.refused)),
+            Stamp::Unset | Stamp::Plain => None,
+        });
+        // What was said of the others, and of this one before, may not hold any more.
+        waiting.iter_mut().for_each(|batch| batch.refused = None);
+        let Some((number, Some(code))) = first else { return };
         self.broken = true;
-        if matches!(code, ErrorCode::OutOfOrderSequence | ErrorCode::ProducerNeverWrote) {
-            self.gap = Some(number);
+        if matches!(code, ErrorCode::OutOfOrderSequence | ErrorCode::ProducerNeverWrote) && !self.loose {
+            self.gap = Some(self.gap.map_or(number, |gap| gap.min(number)));
         }
     }
 
