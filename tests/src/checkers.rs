@@ -175,6 +175,30 @@ impl Invariant for ProducerOrder {
     }
 }
 
+/// No value stands twice, though it was sent again and again: what an idempotent producer is for.
+#[derive(Clone, Copy, Debug)]
+pub struct NoDuplicate;
+
+impl Invariant for NoDuplicate {
+    fn name(&self) -> &'static str {
+        "NoDuplicate"
+    }
+
+    fn violations(&self, run: &Run) -> Vec<String> {
+        let mut found = Vec::new();
+        for contents in &run.contents {
+            let mut first: HashMap<&str, u64> = HashMap::new();
+            for (offset, value) in &contents.records {
+                let stands_at = *first.entry(value).or_insert(*offset);
+                if stands_at != *offset {
+                    found.push(format!("{value} stands at {}/{stands_at} and {offset}", contents.partition));
+                }
+            }
+        }
+        found
+    }
+}
+
 /// How many records stand more than once: what a retry after a lost acknowledgement leaves.
 #[must_use]
 pub fn duplicates(run: &Run) -> usize {
@@ -209,7 +233,7 @@ impl fmt::Display for Verdict {
 
 /// Everything that holds where no power was lost.
 pub const ALL: &[&dyn Invariant] =
-    &[&NoAckedRecordLost, &NoPhantomRead, &OneValuePerOffset, &ContiguousOffsets, &ProducerOrder];
+    &[&NoAckedRecordLost, &NoPhantomRead, &OneValuePerOffset, &ContiguousOffsets, &ProducerOrder, &NoDuplicate];
 
 /// Judges a run by some invariants.
 ///
@@ -324,10 +348,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_retry_wrote_twice_is_counted_and_no_violation() {
+    fn what_a_retry_wrote_twice_is_counted_and_told() {
         let sent = vec![acked(0, 0, 2), acked(0, 1, 3)];
         let run = Run { sent, contents: read(&[(0, "p0-0"), (1, "p0-1"), (2, "p0-0"), (3, "p0-1")]) };
-        assert_holds(&run, ALL);
+        assert_eq!(breaks(&run), ["NoDuplicate"]);
+        assert_eq!(NoDuplicate.violations(&run), ["p0-0 stands at 0/0 and 2", "p0-1 stands at 0/1 and 3"]);
         assert_eq!(duplicates(&run), 2);
     }
 

@@ -80,6 +80,10 @@ pub struct ProducerCommand {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     batches_in_flight: u16,
 
+    /// Whether the broker writes once what has to be sent twice; not said: as acks and batches in flight allow.
+    #[arg(long, value_name = "BOOL")]
+    idempotent: Option<bool>,
+
     /// What the bytes of a record are: 'text' (log-like lines) if compressed, else 'random'.
     #[arg(long, value_enum)]
     content: Option<Content>,
@@ -115,6 +119,10 @@ async fn run(command: ProducerCommand) -> Result<Exit, Failure> {
         let builder = builder
             .memory_bytes(command.in_flight.max(command.producer.batch_size) as usize)
             .max_in_flight(command.batches_in_flight.into());
+        let builder = match command.idempotent {
+            Some(idempotent) => builder.idempotent(idempotent),
+            None => builder,
+        };
         let producer = builder.build().map_err(failure)?;
         let topic = producer.topic(session.args.topic.as_str()).await.map_err(failure)?;
         let payload = Payload::new(command.record_size as usize, command.content(), worker as u64);
