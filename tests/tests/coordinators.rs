@@ -1,5 +1,7 @@
 //! What coordinators keep: offsets of groups survive the loss of the broker that coordinates them, and whoever waits for a group hears of it.
 
+#![allow(clippy::unwrap_used)] // Tests only; clippy sees just the functions marked as one.
+
 use std::time::Duration;
 
 use tidelog_client::messages::CommittedOffset;
