@@ -324,6 +324,10 @@ mod planted {
         let mut producers = Producers::new(Offset(0));
         producers.note(&batch(1, 0, 0, 1));
         let partition = flawed(producers, Flaw::ProducersForgotten);
-        assert_eq!(partition.judge(&[batch(1, 0, 0, 1)]), Ok(Admission::Append), "the bug is there: it would stand twice");
+        assert_eq!(
+            partition.judge(&[batch(1, 0, 0, 1)]),
+            Ok(Admission::Append),
+            "the bug is there: it would stand twice"
+        );
     }
 }

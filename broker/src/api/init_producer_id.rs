@@ -16,16 +16,16 @@ impl Handle for InitProducerIdRequest {
             let sentence = "transactions are not served by this version";
             return Err(WireError::new(ErrorCode::Unsupported, sentence));
         }
-        let identity = match self.current {
+        let (producer_id, epoch) = match self.current {
             Some(current) if current.producer_id < ProducerId(0) || current.epoch < ProducerEpoch(0) => {
                 let sentence = format!("producer {} has no epoch {}", current.producer_id, current.epoch);
                 return Err(WireError::new(ErrorCode::Malformed, sentence));
             }
             Some(ProducerIdentity { producer_id, epoch }) if epoch < ProducerEpoch(i16::MAX) => {
-                ProducerIdentity { producer_id, epoch: ProducerEpoch(epoch.0 + 1) }
+                (producer_id, ProducerEpoch(epoch.0 + 1))
             }
-            _ => ProducerIdentity { producer_id: node.producer_ids.next(node).await?, epoch: ProducerEpoch(0) },
+            _ => (node.producer_ids.next(node).await?, ProducerEpoch(0)),
         };
-        Ok(InitProducerIdResponse { identity })
+        Ok(InitProducerIdResponse { producer_id, epoch })
     }
 }

@@ -72,7 +72,7 @@ async fn ask(connection: &Connection, current: Option<Who>) -> Result<Who, Clien
     let current = current.map(|Who { id, epoch }| ProducerIdentity { producer_id: id, epoch });
     let request = InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 0, current };
     match connection.call(&request).await {
-        Ok(InitProducerIdResponse { identity: ProducerIdentity { producer_id: id, epoch } }) => Ok(Who { id, epoch }),
+        Ok(InitProducerIdResponse { producer_id: id, epoch }) => Ok(Who { id, epoch }),
         // A broker that lost its controller for a moment; batches wait as for a leader.
         Err(ClientError::Broker(error)) if error.code == ErrorCode::Unsupported => {
             Err(ClientError::Argument(format!("the broker gives out no producer ids: {}", error.message)))

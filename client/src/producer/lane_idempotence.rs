@@ -175,7 +175,7 @@ impl Model {
                 match self.lane.step(self.now) {
                     Step::Idle => break,
                     Step::Recover => {
-                        let (expired, _) = self.lane.expire(self.now);
+                        let (expired, _) = self.lane.expire(self.now, || ClientError::Closed);
                         expired.into_iter().for_each(|settled| drop(settled.tell()));
                         let identity = match self.lane.wants() {
                             None => None,

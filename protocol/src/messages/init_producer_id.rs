@@ -28,8 +28,10 @@ message! {
 message! {
     /// Who the producer is from here on. Its sequences begin at 0 on every partition.
     pub struct InitProducerIdResponse {
-        /// The same producer under its next epoch, or a new one where its epochs are used up.
-        3 identity: ProducerIdentity,
+        /// The same producer, or a new one where its epochs are used up.
+        3 producer_id: ProducerId,
+        /// Its next epoch, or its first.
+        3 epoch: ProducerEpoch,
     }
 }
 
