@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::data_dir::{DataDir, DataDirError};
@@ -38,6 +38,9 @@ use crate::watermarks::Watermarks;
 use crate::{
     admin_http, belonging, broker_mark, clean_mark, compactor, lease_watch, replica, scrubber, shutdown, waiting,
 };
+
+/// How long tasks that were told to end may take to let go of the data folder.
+const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -289,7 +292,9 @@ impl Broker {
     /// Where a log could not be closed cleanly; recovery then runs at the next start.
     pub async fn shutdown(self) -> Result<(), WireError> {
         let closed = shutdown::drain_and_close(&self.node).await;
-        let Self { flusher, data, .. } = self;
+        let Self { node, flusher, data, .. } = self;
+        let held = Arc::downgrade(&data);
+        drop(node);
         let released = tokio::task::spawn_blocking(move || {
             // The flusher may still write; the folder is let go of after it.
             drop(flusher);
@@ -297,6 +302,14 @@ impl Broker {
         });
         if released.await.is_err() {
             warn!("the flusher ended unexpectedly");
+        }
+        // So does what was told to end and has not got around to it yet: whoever starts here next must find the folder free.
+        let free_by = Instant::now() + LETTING_GO;
+        while held.strong_count() > 0 && Instant::now() < free_by {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if held.strong_count() > 0 {
+            warn!("something of this broker still holds its data folder");
         }
         closed?;
         info!("stopped cleanly");

@@ -209,8 +209,12 @@ async fn the_cluster_is_described_by_any_broker_and_without_a_controller_too() {
             described.brokers.iter().all(|broker| broker.lease_left_ms.is_some_and(|left| left > 0)).then_some(())
         })
         .await;
-        let this = cluster.ask(asked, &DescribeBrokerRequest {}).await.unwrap();
-        assert_eq!((this.leads, this.partitions, this.unsettled_records), (1, 3, 0));
+        // The answer to the creation came from one of them, which does not wait for the others.
+        wait_until("what the broker holds", async || {
+            let this = cluster.ask(asked, &DescribeBrokerRequest {}).await.unwrap();
+            ((this.leads, this.partitions, this.unsettled_records) == (1, 3, 0)).then_some(())
+        })
+        .await;
     }
     let names = vec![TopicName::new("logs").unwrap(), TopicName::new("nowhere").unwrap()];
     let request = DescribePartitionsRequest { topics: Some(names.clone()), filter: PartitionFilter::All };
