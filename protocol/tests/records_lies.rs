@@ -194,6 +194,21 @@ fn each_malformed_field_of_a_record_is_named() {
 }
 
 #[test]
+fn a_producer_is_named_by_id_epoch_and_sequence_or_not_at_all() {
+    let good = plain(&[b"one"]);
+    let named = |id: i64, epoch: i16, sequence: i32| {
+        let field = [&id.to_be_bytes()[..], &epoch.to_be_bytes(), &sequence.to_be_bytes()].concat();
+        lie(&good, 43, &field).map(|_| ())
+    };
+    for (id, epoch, sequence) in [(-1, -1, -1), (-1, -1, 0), (7, 0, 0), (i64::MAX, i16::MAX, i32::MAX)] {
+        assert_eq!(named(id, epoch, sequence), Ok(()));
+    }
+    for (id, epoch, sequence) in [(-1, 0, 0), (-1, 3, -1), (7, -1, 0), (7, 0, -1), (-2, -1, -1), (7, -2, 5)] {
+        assert_eq!(named(id, epoch, sequence), Err(BatchError::Producer { id, epoch, sequence }));
+    }
+}
+
+#[test]
 fn every_error_is_a_sentence_without_a_newline() {
     let errors = [
         BatchError::NoBatch,

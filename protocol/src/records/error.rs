@@ -77,9 +77,9 @@ pub enum BatchError {
     /// A client wrote a transaction marker.
     #[error("control batches are written by the broker only")]
     ControlFromClient,
-    /// Producer id, epoch and sequence are all there or none of them is.
+    /// Producer id, epoch and sequence are all there, or neither id nor epoch is.
     #[error(
-        "producer id {id}, epoch {epoch} and sequence {sequence} make no sense together: an idempotent batch has all three, any other has -1 in each"
+        "producer id {id}, epoch {epoch} and sequence {sequence} make no sense together: an idempotent batch has all three, any other has -1 for id and epoch"
     )]
     Producer {
         /// Producer id as read.

@@ -145,7 +145,8 @@ fn validate_front(bytes: &[u8], limits: ProduceLimits) -> Result<(BatchHeader, W
     }
     let (id, epoch, sequence) = (header.producer_id.0, header.producer_epoch.0, header.base_sequence.0);
     let idempotent = id >= 0 && epoch >= 0 && sequence >= 0;
-    if !idempotent && (id, epoch, sequence) != (-1, -1, -1) {
+    // Without an id nobody looks at the sequence, and some clients count all the same.
+    if !idempotent && (id, epoch) != (-1, -1) {
         return Err(BatchError::Producer { id, epoch, sequence });
     }
     let batch = RawBatch::parse(bytes)?;
