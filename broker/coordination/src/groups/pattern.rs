@@ -6,7 +6,7 @@ use alloc::vec;
 
 use regex_automata::Input;
 use regex_automata::nfa::thompson::pikevm::{Cache, PikeVM};
-use regex_automata::nfa::thompson::{BuildError, Compiler, Config, WhichCaptures};
+use regex_automata::nfa::thompson::{Compiler, Config, WhichCaptures};
 use regex_syntax::hir::{Hir, Look};
 use regex_syntax::{Error, ParserBuilder};
 
@@ -39,9 +39,8 @@ impl Pattern {
         let whole = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
         let limits =
             Config::new().utf8(false).which_captures(WhichCaptures::None).nfa_size_limit(Some(COMPILED_BYTES_MAX));
-        let too_large = |error: &BuildError| format!("the pattern '{text}' is too large: {error}");
-        let compiled = Compiler::new().configure(limits).build_from_hir(&whole).map_err(|error| too_large(&error))?;
-        let machine = PikeVM::builder().build_from_nfa(compiled).map_err(|error| too_large(&error))?;
+        let nfa = Compiler::new().configure(limits).build_from_hir(&whole).map_err(|error| too_large(text, &error))?;
+        let machine = PikeVM::builder().build_from_nfa(nfa).map_err(|error| too_large(text, &error))?;
         Ok(Self { cache: machine.create_cache(), machine })
     }
 
@@ -49,6 +48,10 @@ impl Pattern {
     pub fn matches(&mut self, name: &str) -> bool {
         self.machine.is_match(&mut self.cache, Input::new(name).anchored(regex_automata::Anchored::Yes))
     }
+}
+
+fn too_large(text: &str, error: &BuildError) -> String {
+    format!("the pattern '{text}' is too large: {error}")
 }
 
 fn broken(text: &str, error: &Error) -> String {
@@ -67,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_pattern_matches_whole_names_only() {
-        let mut matches = |pattern: &str, name: &str| Pattern::new(pattern).expect("it compiles").matches(name);
+        let matches = |pattern: &str, name: &str| Pattern::new(pattern).expect("it compiles").matches(name);
         for (pattern, name) in [
             ("orders", "orders"),
             ("orders-.*", "orders-eu"),

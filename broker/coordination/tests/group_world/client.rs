@@ -19,6 +19,14 @@ pub struct Sent {
     at: u64,
 }
 
+/// What stays the same as long as it lives.
+pub struct Identity {
+    pub id: String,
+    pub instance: Option<String>,
+    pub rack: Option<String>,
+    pub assignor: Option<String>,
+}
+
 #[derive(Debug)]
 pub struct Client {
     pub id: String,
@@ -58,15 +66,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(
-        id: String,
-        instance: Option<String>,
-        rack: Option<String>,
-        assignor: Option<String>,
-        subscription: Subscription,
-        now: u64,
-        seed: u64,
-    ) -> Self {
+    pub fn new(identity: Identity, subscription: Subscription, now: u64, seed: u64) -> Self {
+        let Identity { id, instance, rack, assignor } = identity;
         Self {
             id,
             instance,

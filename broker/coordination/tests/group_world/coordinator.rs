@@ -1,16 +1,15 @@
 //! A coordinator: the machine, and a log of which only a part is stored. Knows nothing of who asks.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use tidelog_coordination::groups::{
     Bounds, GroupCommand, GroupDecision, GroupFlaws, GroupLimits, GroupRecord, GroupReply, Groups,
 };
 use tidelog_coordination::{ClusterImage, Refusal};
+use tidelog_protocol::Monotonic;
 use tidelog_protocol::codec::Entropy;
-use tidelog_protocol::messages::{DescribeGroupRequest, DescribeGroupResponse, ListGroupsResponse};
-use tidelog_protocol::{ErrorCode, Monotonic, Timestamp};
+use tidelog_protocol::messages::DescribeGroupResponse;
 
 use super::GROUP;
+use super::compaction::{compacted, describe, state};
 use super::oracle::Oracle;
 use crate::cluster::NOW;
 
@@ -106,22 +105,6 @@ impl Coordinator {
     }
 }
 
-/// What compaction may leave: of a part of the log from its start the latest value of each key, tombstones perhaps not.
-pub fn compacted(records: &[GroupRecord], chance: &mut Entropy) -> Vec<GroupRecord> {
-    let end = chance.below(records.len() as u64 + 1) as usize;
-    let mut seen = BTreeSet::new();
-    let mut left: Vec<GroupRecord> = Vec::new();
-    for record in records[..end].iter().rev() {
-        let latest = seen.insert(record.key());
-        if latest && (record.value().is_some() || chance.below(2) == 0) {
-            left.push(record.clone());
-        }
-    }
-    left.reverse();
-    left.extend(records[end..].iter().cloned());
-    left
-}
-
 /// The machine that a log makes, each record by way of its bytes.
 fn replayed(flaws: GroupFlaws, records: impl Iterator<Item = GroupRecord>, now: Monotonic) -> Groups {
     let mut groups = Groups::with_flaws(limits(), flaws);
@@ -132,25 +115,4 @@ fn replayed(flaws: GroupFlaws, records: impl Iterator<Item = GroupRecord>, now: 
     }
     groups.loaded(now);
     groups
-}
-
-/// All that is durable.
-pub fn state(groups: &Groups) -> (ListGroupsResponse, BTreeMap<String, DescribeGroupResponse>) {
-    let mut groups = groups.clone();
-    let image = ClusterImage::default();
-    let listed = groups.handle(&GroupCommand::List, &image, Monotonic(0), Timestamp(0)).expect("it lists").reply;
-    let GroupReply::Listed(listed) = listed else { panic!("it lists") };
-    let mut described =
-        |name: &String| (name.clone(), describe(&mut groups, name, Monotonic(0)).expect("it was listed"));
-    let described = listed.groups.iter().map(|listing| &listing.group).map(&mut described).collect();
-    (listed, described)
-}
-
-fn describe(groups: &mut Groups, name: &str, now: Monotonic) -> Option<DescribeGroupResponse> {
-    let command = GroupCommand::Describe(DescribeGroupRequest { group: name.into() });
-    match groups.handle(&command, &ClusterImage::default(), now, NOW) {
-        Ok(GroupDecision { reply: GroupReply::Described(described), .. }) => Some(described),
-        Err(refusal) if refusal.code == ErrorCode::UnknownGroup => None,
-        other => panic!("{other:?}"),
-    }
 }

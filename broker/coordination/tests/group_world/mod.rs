@@ -3,12 +3,13 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod client;
+pub mod compaction;
 pub mod coordinator;
 pub mod oracle;
 
 use std::collections::BTreeMap;
 
-use client::{Client, Sent};
+use client::{Client, Identity, Sent};
 use coordinator::Coordinator;
 use oracle::Oracle;
 use tidelog_coordination::Command;
@@ -201,7 +202,8 @@ impl World {
         };
         let subscription = self.draw_subscription();
         let seed = self.chance.next();
-        self.clients.push(Client::new(id, instance, rack, assignor, subscription, self.now, seed));
+        let identity = Identity { id, instance, rack, assignor };
+        self.clients.push(Client::new(identity, subscription, self.now, seed));
     }
 
     fn draw_subscription(&mut self) -> Subscription {
@@ -326,7 +328,7 @@ impl World {
     fn arrive(&mut self, Parcel { client, number, content, .. }: Parcel<GroupCommand>) {
         let image = self.cluster.controller.image();
         let is_commit = matches!(content, GroupCommand::Commit(_));
-        let before = is_commit.then(|| self.oracle.tenures()).unwrap_or_default();
+        let before = if is_commit { self.oracle.tenures() } else { BTreeMap::new() };
         let result = self.coordinator.handle(&content, image, Monotonic(self.now), &mut self.oracle);
         if let GroupCommand::Commit(commit) = &content {
             match &result {
