@@ -147,6 +147,33 @@ fn a_member_that_does_not_let_go_in_time_is_fenced() {
 }
 
 #[test]
+fn the_time_to_let_go_begins_anew_for_who_joins_again_or_missed_an_answer() {
+    let mut paper = Paper::new(4);
+    paper.join("a");
+    paper.join("b");
+    paper.beat(heartbeat("a", 1)).expect("it is asked to let go");
+    let wait = |paper: &mut Paper| {
+        for _ in 0..7 {
+            paper.pass(1_000);
+            for id in ["a", "b"] {
+                paper.beat(heartbeat(id, 2)).expect("it stays");
+            }
+        }
+    };
+    paper.pass(4_000);
+    paper.join("a");
+    wait(&mut paper);
+    paper.beat(heartbeat("a", 1)).expect("it missed the answer to its join");
+    wait(&mut paper);
+    assert_eq!(paper.describe().members.len(), 2);
+    for _ in 0..2 {
+        paper.pass(500);
+        paper.beat(heartbeat("b", 2)).expect("it stays");
+    }
+    assert_eq!(code(paper.beat(heartbeat("a", 2))), ErrorCode::UnknownMember, "its time has passed");
+}
+
+#[test]
 fn a_rebalance_timeout_is_no_shorter_than_the_session() {
     let mut paper = Paper::new(2);
     paper.beat(GroupHeartbeatRequest { rebalance_timeout_ms: 1_000, ..joining("a", &["orders"]) }).expect("it joins");

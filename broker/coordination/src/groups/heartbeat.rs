@@ -141,7 +141,8 @@ impl<'a> Beat<'a> {
         let mut draft = self.draft();
         self.say(&mut draft, member.said, self.said_while_staying(&member));
         let owned = self.request.owned.as_deref().map(PartitionSet::from_wire);
-        let mut told_to_let_go = false;
+        // One that missed an answer learns only now what it has, and how long it may take begins anew with it.
+        let mut told_to_let_go = spoken == Spoken::Before && !member.current.letting_go.is_empty();
         if spoken == Spoken::Now || self.flaws.has(GroupFlaw::LateHeartbeatBelieved) {
             let membership = draft.membership();
             let destination = membership.member(member.id).map_or(member.destination, |member| member.destination);
