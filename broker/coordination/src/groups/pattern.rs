@@ -6,7 +6,7 @@ use alloc::vec;
 
 use regex_automata::Input;
 use regex_automata::nfa::thompson::pikevm::{Cache, PikeVM};
-use regex_automata::nfa::thompson::{Compiler, Config, WhichCaptures};
+use regex_automata::nfa::thompson::{BuildError, Compiler, Config, WhichCaptures};
 use regex_syntax::hir::{Hir, Look};
 use regex_syntax::{Error, ParserBuilder};
 
