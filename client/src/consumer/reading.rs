@@ -240,7 +240,11 @@ impl Consumer {
                 return Poll::Ready(found.map(|()| true));
             }
             if let Some(item) = self.taken_up() {
-                self.item = Some(item);
+                // The batch that was at hand gives the rest of its records.
+                let item = self.item.insert(Item { records: None, ..item });
+                if item.batch.is_some() {
+                    return Poll::Ready(Ok(true));
+                }
                 continue;
             }
             let (slot, event) = match self.inbox.poll_next(cx) {
@@ -301,10 +305,9 @@ impl Consumer {
                 return Some(Err(self.corrupt(error)));
             }
             partition.leader_epoch = header.leader_epoch;
-            // Compaction leaves batches without records, to say which offsets there were.
-            let has_records = !header.attributes.is_control() && header.record_count > 0;
+            let control = header.attributes.is_control();
             item.batch = Some(batch);
-            if has_records {
+            if !control {
                 return Some(Ok(()));
             }
         }

@@ -122,7 +122,6 @@ pub(super) struct Member {
     /// When to be heard of next.
     due: Monotonic,
     session_ms: u64,
-    interval_ms: u64,
     /// When the last heartbeat that was answered was sent.
     heard: Monotonic,
     /// When it sent the last heartbeat whose answer took nothing from it, or the first after it had let go: whatever it is to let go
@@ -175,7 +174,6 @@ impl Member {
             numbers: 0,
             due: now,
             session_ms: 0,
-            interval_ms: 0,
             heard: now,
             calm: now,
             told: false,
@@ -271,7 +269,9 @@ impl Member {
         self.failures = 0;
         self.whole = false;
         self.epoch = answer.member_epoch;
-        (self.session_ms, self.interval_ms) = (answer.session_ms, answer.interval_ms);
+        self.session_ms = answer.session_ms;
+        // Whatever the coordinator likes: a lost answer must leave time for another try.
+        let interval_ms = answer.interval_ms.min(answer.session_ms / 3).max(1);
         if let Some(let_go) = beat.let_go {
             self.let_go_heard = let_go;
         }
@@ -279,7 +279,7 @@ impl Member {
         if let Some(assignment) = answer.assignment {
             self.assigned = assignment;
         }
-        self.due = if self.let_go_heard < self.let_go { now } else { beat.sent.plus_ms(answer.interval_ms) };
+        self.due = if self.let_go_heard < self.let_go { now } else { beat.sent.plus_ms(interval_ms) };
         self.reconcile(effects);
         if self.releasing.is_empty() {
             self.calm = self.calm.max(beat.sent);
