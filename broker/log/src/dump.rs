@@ -7,16 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidelog_protocol::Offset;
+use tidelog_protocol::messages::ProducerStanding;
 use tidelog_protocol::records::{BatchHeader, HEADER_BYTES, RawBatch};
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::compaction::cleaned::{self, Cleaned};
 use crate::disk::{Disk, read_whole};
 use crate::identity::{self, Identity};
 use crate::leader_epochs::{self, EpochStart, LeaderEpochs};
 use crate::offset_index::{self, OffsetEntry};
 use crate::os_disk::OsDisk;
+use crate::producer_files;
 use crate::scan::{Next, Window};
-use crate::segment_files::{INDEX, LOG, TIME_INDEX, parse_name};
+use crate::segment_files::{INDEX, LOG, PRODUCERS, TIME_INDEX, parse_name, parse_swap_name};
 use crate::small_file::{self, Kind, SmallFileError};
 use crate::storage_error::{Context, StorageError};
 use crate::time_index::{self, TimeEntry};
@@ -63,6 +66,17 @@ pub enum DumpEntry {
     Epoch(EpochStart),
     /// Whose folder it is.
     Identity(Identity),
+    /// What a snapshot knows of a producer.
+    Producer(ProducerStanding),
+    /// How far compaction has come.
+    Compaction {
+        /// Nothing from here on was looked at yet.
+        seen_to: Offset,
+        /// Nothing from here on is unclean.
+        cleaned_to: Offset,
+        /// Deletions below this may be forgotten, and none above.
+        dropped_below: Offset,
+    },
 }
 
 /// A batch in a segment.
@@ -90,7 +104,7 @@ pub enum CrcCheck {
 pub enum DumpError {
     /// The name is none that a partition folder holds.
     #[error(
-        "{}: not a file of a log: expected <20 digits>.log, .index or .timeindex, checkpoint, leader-epochs or identity", path.display()
+        "{}: not a file of a log: expected <20 digits>.log, .index, .timeindex, .producers or .swap, checkpoint, leader-epochs, compaction or identity", path.display()
     )]
     UnknownKind {
         /// The file.
@@ -129,19 +143,28 @@ struct SegmentWalk {
 }
 
 impl Dump {
-    /// Opens a `.log`, `.index`, `.timeindex`, `checkpoint`, `leader-epochs` or `identity` file.
+    /// Opens a `.log`, `.index`, `.timeindex`, `.producers`, `.swap`, `checkpoint`, `leader-epochs`, `compaction` or `identity` file.
     ///
     /// # Errors
     /// [`DumpError`].
     pub fn open(path: &Path) -> Result<Self, DumpError> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some((base, _)) = parse_swap_name(name) {
+            return segment(base, path);
+        }
         let entries = match (parse_name(name), name) {
-            (Some((base, LOG)), _) => {
-                let file = OsDisk.open_read_only(path).context("open", path)?;
-                let length = file.bytes().context("measure", path)?;
-                let window = Window::new(Arc::clone(&file), length);
-                let walk = SegmentWalk { path: path.to_owned(), window, length, position: 0, expected: base };
-                return Ok(Self(Source::Segment(Box::new(walk))));
+            (Some((base, LOG)), _) => return segment(base, path),
+            (Some((_, PRODUCERS)), _) => {
+                let body = small(path, producer_files::KIND)?;
+                let snapshot = producer_files::decode(&body)
+                    .map_err(|reason| DumpError::Damaged { path: path.to_owned(), reason })?;
+                snapshot.producers.into_iter().map(DumpEntry::Producer).collect()
+            }
+            (_, cleaned::FILE_NAME) => {
+                let body = small(path, cleaned::KIND)?;
+                let found = Cleaned::decode(&body).ok_or_else(|| misfit(path))?;
+                let (seen_to, cleaned_to, dropped_below) = (found.seen_to, found.cleaned_to(), found.dropped_below);
+                vec![DumpEntry::Compaction { seen_to, cleaned_to, dropped_below }]
             }
             (Some((base, INDEX)), _) => offsets(base, &read(path)?),
             (Some((base, TIME_INDEX)), _) => times(base, &read(path)?),
@@ -219,6 +242,14 @@ impl SegmentWalk {
         let chains = crc == CrcCheck::Valid || header.base_offset == self.expected;
         Ok(chains.then_some(BatchEntry { position, header, crc }))
     }
+}
+
+fn segment(base: Offset, path: &Path) -> Result<Dump, DumpError> {
+    let file = OsDisk.open_read_only(path).context("open", path)?;
+    let length = file.bytes().context("measure", path)?;
+    let window = Window::new(Arc::clone(&file), length);
+    let walk = SegmentWalk { path: path.to_owned(), window, length, position: 0, expected: base };
+    Ok(Dump(Source::Segment(Box::new(walk))))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StorageError> {

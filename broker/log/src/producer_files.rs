@@ -47,6 +47,11 @@ impl Log {
     }
 }
 
+/// What a snapshot says.
+pub(crate) fn decode(body: &[u8]) -> Result<ProducersSnapshot, String> {
+    ProducersSnapshot::from_body(body, FORM).map_err(|error| error.to_string())
+}
+
 impl LogState {
     /// These batches stand in the log now.
     pub(crate) fn note_producers<'h>(&self, headers: impl Iterator<Item = &'h BatchHeader>, mut base: Offset) {
@@ -162,13 +167,13 @@ impl LogState {
         while let Some(&offset) = upkeep.snapshots.last() {
             let path = self.place.path(offset, PRODUCERS);
             let why = match small_file::read(&*self.place.disk, &path, KIND) {
-                Ok((_, body)) => match ProducersSnapshot::from_body(&body, FORM) {
+                Ok((_, body)) => match decode(&body) {
                     Ok(snapshot) if snapshot.end == offset => match Producers::restored(&snapshot) {
                         Some(producers) => return Ok(Some(producers)),
                         None => "its entries make no sense".to_owned(),
                     },
                     Ok(_) => "it is of another offset than its name".to_owned(),
-                    Err(error) => error.to_string(),
+                    Err(why) => why,
                 },
                 Err(SmallFileError::Storage(error)) => return Err(error),
                 Err(error) => error.to_string(),

@@ -42,7 +42,7 @@ pub(crate) fn swap_name(base: Offset, end: Offset) -> String {
 }
 
 /// Base and end, if this is a name that [`swap_name`] gives.
-fn parse_swap_name(name: &str) -> Option<(Offset, Offset)> {
+pub(crate) fn parse_swap_name(name: &str) -> Option<(Offset, Offset)> {
     let (base, rest) = parse_name(name)?;
     let (end, extension) = parse_name(rest)?;
     (extension == SWAP && base < end).then_some((base, end))

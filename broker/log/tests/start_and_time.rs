@@ -224,6 +224,8 @@ fn every_file_of_a_log_can_be_dumped() {
                     assert_eq!(found, support::identity());
                     kinds.insert("identity");
                 }
+                DumpEntry::Producer(_) => panic!("nobody numbered what was appended"),
+                DumpEntry::Compaction { .. } => panic!("nothing was compacted"),
                 DumpEntry::Damage { .. } | DumpEntry::Zeros { .. } => panic!("a closed log has no such thing"),
             }
         }

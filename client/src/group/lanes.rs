@@ -151,16 +151,19 @@ mod tests {
             while !to_come.is_empty() || lanes.len() > 0 {
                 let (fails, later, comes) = fates.next().unwrap();
                 now += 1;
-                if comes || lanes.len() == 0 {
-                    if let Some((lane, work)) = to_come.pop_front() {
-                        lanes.push(lane, work);
-                    }
+                if (comes || lanes.len() == 0)
+                    && let Some((lane, work)) = to_come.pop_front()
+                {
+                    lanes.push(lane, work);
                 }
-                if let Some(begun) = lanes.begin(Monotonic(now)) {
+                let begun = lanes.begin(Monotonic(now));
+                // Where nothing can be begun, something must be finished for anything to go on.
+                let finishes = begun.is_none() || doing.len() > 2 || later < 15;
+                if let Some(begun) = begun {
                     prop_assert!(doing.iter().all(|(lane, _)| *lane != begun.0), "two at once");
                     doing.push_back(begun);
                 }
-                if doing.len() > 2 || later < 15 {
+                if finishes {
                     let Some((lane, piece)) = doing.pop_front() else { continue };
                     if fails && piece.failures < 3 {
                         lanes.again_at(lane, piece, Monotonic(now + later));

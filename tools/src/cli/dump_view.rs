@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tidelog_log::checkpoint::{Checkpoint, Shutdown};
 use tidelog_log::{BatchEntry, CrcCheck, DumpEntry};
 use tidelog_protocol::PartitionId;
+use tidelog_protocol::messages::SequenceSpan;
 use tidelog_protocol::records::{BatchHeader, Record};
 
 use crate::byte_size::display_count;
@@ -37,6 +38,7 @@ const BATCHES: &str =
 const OFFSETS: &str = "       OFFSET     POSITION";
 const TIMES: &str = "TIMESTAMP                        OFFSET";
 const EPOCHS: &str = "  EPOCH  FIRST OFFSET";
+const PRODUCERS: &str = "   PRODUCER  EPOCH  LAST SEQUENCE    LAST BATCH AT  MAX TIMESTAMP";
 
 /// The heading of a kind of entry, and the entry.
 pub(super) fn entry_text(entry: &DumpEntry) -> (&'static str, String) {
@@ -61,6 +63,20 @@ pub(super) fn entry_text(entry: &DumpEntry) -> (&'static str, String) {
             ),
         ),
         DumpEntry::Checkpoint(checkpoint) => ("", checkpoint_text(checkpoint)),
+        DumpEntry::Producer(producer) => {
+            let (id, epoch) = (producer.producer_id.0, producer.epoch.0);
+            let last = producer.batches.last().map_or_else(String::new, |batch| {
+                let time = display_time(batch.timestamp);
+                format!("  {:>13}  {:>15}  {time}", batch.last.0, batch.base_offset.0)
+            });
+            (PRODUCERS, format!("{id:>11}  {epoch:>5}{last}"))
+        }
+        DumpEntry::Compaction { seen_to, cleaned_to, dropped_below } => (
+            "",
+            format!(
+                "looked at up to         {seen_to}\nclean up to             {cleaned_to}\ndeletions forgotten to  {dropped_below}"
+            ),
+        ),
     }
 }
 
@@ -169,6 +185,28 @@ pub(super) fn entry_json(entry: &DumpEntry) -> Value {
             "incarnation": identity.incarnation.to_string(),
         }),
         DumpEntry::Checkpoint(checkpoint) => checkpoint_json(checkpoint),
+        DumpEntry::Producer(producer) => {
+            let batch = |batch: &SequenceSpan| {
+                json!({
+                    "first_sequence": batch.first.0,
+                    "last_sequence": batch.last.0,
+                    "base_offset": batch.base_offset.0,
+                    "max_timestamp_ms": batch.timestamp.0,
+                })
+            };
+            json!({
+                "kind": "producer",
+                "producer_id": producer.producer_id.0,
+                "producer_epoch": producer.epoch.0,
+                "batches": producer.batches.iter().map(batch).collect::<Vec<_>>(),
+            })
+        }
+        DumpEntry::Compaction { seen_to, cleaned_to, dropped_below } => json!({
+            "kind": "compaction",
+            "seen_to": seen_to.0,
+            "cleaned_to": cleaned_to.0,
+            "dropped_below": dropped_below.0,
+        }),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::storage_error::StorageError;
 
 /// Name of the file in the partition folder.
 pub(crate) const FILE_NAME: &str = "compaction";
-const KIND: Kind = Kind { magic: *b"TLcm", version: 1 };
+pub(crate) const KIND: Kind = Kind { magic: *b"TLcm", version: 1 };
 /// Spans above this many are put together, the oldest first.
 const SPANS_MAX: usize = 64;
 
@@ -120,7 +120,7 @@ impl Cleaned {
         out
     }
 
-    fn decode(body: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
         let mut fields = Fields(body);
         let (seen_to, dropped_below) = (Offset(fields.u64()?), Offset(fields.u64()?));
         let mut spans = Vec::new();
