@@ -33,7 +33,10 @@ async fn soon(what: &str, mut look: impl FnMut() -> bool) {
 
 /// What a member was told, in order.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(&'static str, Vec<u32>)>>>);
+struct Told(Arc<Mutex<Vec<Event>>>);
+
+/// What was told, and of which partitions.
+type Event = (&'static str, Vec<u32>);
 
 impl Told {
     fn note(&self, what: &'static str, partitions: &[TopicPartition]) {
@@ -296,7 +299,7 @@ async fn records_done_out_of_order_are_committed_up_to_the_oldest_that_is_not() 
 
     let elsewhere = TopicPartition { topic: TopicName::new("orders").unwrap(), partition: PartitionId(9) };
     let offset = GroupOffset { at: elsewhere, offset: Offset(1), metadata: String::new() };
-    let error = consumer.commit_offsets(&[offset.clone()]).await.unwrap_err();
+    let error = consumer.commit_offsets(std::slice::from_ref(&offset)).await.unwrap_err();
     assert!(matches!(&error, GroupError::NotOwned { partitions } if partitions.len() == 1), "{error}");
     let here = TopicPartition { partition: PartitionId(0), ..offset.at };
     let offset = GroupOffset { at: here, offset: Offset(11), metadata: "noted".into() };

@@ -7,7 +7,7 @@ mod group_paper;
 use cluster::{code, message};
 use group_paper::{GROUP, Paper, heartbeat, joining, limits, subscription, with_instance};
 use tidelog_coordination::groups::partition_set::PartitionSet;
-use tidelog_coordination::groups::{GroupCommand, GroupReply};
+use tidelog_coordination::groups::{GroupCommand, GroupFlaw, GroupFlaws, GroupReply, Groups};
 use tidelog_protocol::ErrorCode;
 use tidelog_protocol::messages::{
     GroupHeartbeatRequest, GroupState, LEAVING, ListGroupsResponse, PAUSING, Subscription, TopicPartitions,
@@ -76,6 +76,28 @@ fn an_old_join_does_not_prove_that_anything_was_let_go_of() {
     paper.follow("a");
     assert!(paper.describe().members[0].letting_go.is_empty());
     assert_eq!(paper.follow("b").len(), 2);
+}
+
+/// A member was given a partition, and is to let go of it. Then a heartbeat arrives that it sent before it was given the partition.
+/// Does another get it though the member may still work on it?
+fn old_heartbeat_frees_a_partition(flaws: GroupFlaws) -> bool {
+    let mut paper = Paper::new(2);
+    paper.groups = Groups::with_flaws(limits(), flaws);
+    paper.join("a");
+    paper.join("b");
+    paper.settle();
+    assert_eq!((paper.member("b").0, paper.member("b").1.len()), (3, 1), "it had nothing in epoch 2");
+    let changes = GroupHeartbeatRequest { subscription: subscription(&["logs"]), ..heartbeat("b", 3) };
+    paper.beat(changes).expect("it stays");
+    assert_eq!(paper.describe().members[1].letting_go.len(), 1);
+    paper.beat(GroupHeartbeatRequest { owned: Some(Vec::new()), ..heartbeat("b", 2) }).expect("it is old");
+    paper.follow("a").len() == 2
+}
+
+#[test]
+fn an_old_heartbeat_does_not_prove_that_anything_was_let_go_of() {
+    assert!(!old_heartbeat_frees_a_partition(GroupFlaws::NONE));
+    assert!(old_heartbeat_frees_a_partition(GroupFlaws::planted(GroupFlaw::LateHeartbeatBelieved)), "the bug is seen");
 }
 
 #[test]

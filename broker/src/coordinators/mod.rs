@@ -16,7 +16,7 @@ pub(crate) mod topic;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelog_coordination::groups::Groups;
 use tidelog_protocol::messages::Coordinated;
@@ -46,11 +46,15 @@ impl Default for Coordinators {
     }
 }
 
+/// A process that was away for so long has not heard what was said to it meanwhile.
+const AWAY: Duration = Duration::from_millis(500);
+
 /// Keeps in step with what this broker leads, until its connections close.
 pub(crate) async fn run(node: Arc<Node>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut images = node.controllers.images();
+    let mut looked = Instant::now();
     loop {
         tokio::select! {
             () = node.connections_close.cancelled() => return,
@@ -62,6 +66,9 @@ pub(crate) async fn run(node: Arc<Node>) {
                 node.registry.applied(as_of).await;
             }
             _ = tick.tick() => {}
+        }
+        if std::mem::replace(&mut looked, Instant::now()).elapsed() > AWAY {
+            node.coordinators.groups.forgive();
         }
         node.coordinators.groups.keep_step(&node);
     }

@@ -113,6 +113,13 @@ impl<M: Machine> Shard<M> {
         decided.map_err(Refusal::into)
     }
 
+    /// This broker was away: whoever was not heard of meanwhile may have spoken.
+    pub(super) fn forgive(&self) {
+        if let State::Ready { machine, .. } = &mut *self.state.lock() {
+            machine.loaded(clock::monotonic());
+        }
+    }
+
     /// Does what is due.
     pub(super) fn expire(self: &Arc<Self>, node: &Node) {
         let stored = {

@@ -59,6 +59,11 @@ impl<M: Machine> Shards<M> {
         self.led.load().values().map(|led| led.shard.clone()).collect()
     }
 
+    /// This broker was away for so long that silence says nothing.
+    pub(super) fn forgive(&self) {
+        self.led.load().values().for_each(|led| led.shard.forgive());
+    }
+
     /// Takes up what this broker has come to lead, drops what it leads no more, and does what is due.
     pub(super) fn keep_step(&self, node: &Node) {
         let image = node.controllers.image();
