@@ -34,7 +34,13 @@ pub fn start(config: &Config) -> Result<(), LoggingError> {
     // What a filter says about a target of its own comes last, so whoever asks for the library's lines gets them.
     let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log_level))
         .map_err(|_| LoggingError::Filter { value: config.log_level.clone() })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Where nobody takes the lines any more (a closed pipe, a full disk), the broker goes on without them: the complaint about a line that
+    // was not written would go the same way, and take down whatever was just logging.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
     let started = match config.log_format {
         LogFormat::Text => lines.with_ansi(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_client::{NewTopic, Record};
+use tidelog_client::{NewTopic, Record, Start};
 use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{ErrorCode, PartitionId};
@@ -103,6 +103,33 @@ async fn a_leader_cut_off_from_the_other_brokers_alone_acknowledges_nothing_to_t
         evidence
     };
     Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_leaves_a_leader_that_is_cut_off_from_the_other_brokers_alone() {
+    let name = "a_consumer_leaves_a_leader_that_is_cut_off_from_the_other_brokers_alone";
+    if !requires(name, &[Need::Namespaces]) {
+        return;
+    }
+    let cluster = networked(3).await;
+    let topic = "left-behind";
+    create_topic(&cluster.servers(), &NewTopic::named(topic).partitions(1)).await.unwrap();
+    let (leader, _) = cluster.leader(topic, 0).await;
+    let consuming = client().connect(&cluster.servers()).await.unwrap();
+    let mut consumer = consuming.consumer().topic(topic).start(Start::Beginning).build().await.unwrap();
+    let producing = client().connect(&cluster.servers()).await.unwrap();
+    let producer = producing.producer().acks(Acks::All).build().unwrap();
+    let records = producer.topic(topic).await.unwrap();
+    records.send(None, b"before").await.unwrap().await.unwrap();
+    let before = within_limit("the record before the cut", consumer.next()).await.unwrap().unwrap();
+    assert_eq!(before.value.as_deref(), Some(&b"before"[..]));
+
+    let cut = cluster.network().cut(&between(leader, &others(3, leader)));
+    cluster.next_leader(topic, 0, leader).await;
+    wait_until("a record at the next leader", async || records.send(None, b"after").await.ok()?.await.ok()).await;
+    let after = within_limit("a record of the next leader, the old one being as it was", consumer.next()).await;
+    assert_eq!(after.unwrap().unwrap().value.as_deref(), Some(&b"after"[..]));
+    assert!(cut.mend() > 0, "nothing was cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Subscribe: opens a stream and pushes batches for as long as there is credit and room in the outbox.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameKind};
@@ -8,6 +9,7 @@ use tidelog_protocol::messages::{Fault, PositionKind, StreamItemPush, SubscribeR
 use tidelog_protocol::{CorrelationId, ErrorCode, LeaderEpoch, Offset, WireError};
 
 use super::{Input, decode, faults};
+use crate::lease::Lease;
 use crate::node::Node;
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
 use crate::partition::{Cursor, Fetched, Handle, Serves, Tail, refusals};
@@ -18,6 +20,9 @@ use crate::streams::{OpenRefusal, StreamControl};
 const ITEM_BYTES_MAX: u32 = 4 << 20;
 /// Least payload bytes in one item; smaller ones would be all header.
 const ITEM_BYTES_MIN: u32 = 4 << 10;
+
+/// A leader without a lease for so long may have been replaced, and would not hear of it.
+const ADRIFT: Duration = Duration::from_secs(2);
 
 pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
     let Some((request, reply)) = decode::<SubscribeRequest>(session, input, reply) else { return };
@@ -52,6 +57,7 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
                 tokio::select! {
                     () = push.control.ended.cancelled() => {}
                     error = push.run(cursor) => push.end(error),
+                    error = adrift(&node.lease, &push.partition) => push.end(error),
                 }
             }
             Err(error) => reply.fail(error),
@@ -60,6 +66,23 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
         // The connection looks after itself again once its last stream is gone.
         session.outbox.poke();
     });
+}
+
+/// Waits until this broker leads a partition without a lease for some time, so that another may lead it by now: whoever reads here looks who does,
+/// and comes back where nobody else does.
+async fn adrift(lease: &Lease, partition: &Handle) -> WireError {
+    let mut standing = lease.standing();
+    loop {
+        // The sender lives as long as the node.
+        let _ = standing.wait_for(|standing| !standing.holds).await;
+        let renewed = tokio::time::timeout(ADRIFT, standing.wait_for(|standing| standing.holds)).await.is_ok();
+        let tail = partition.tail().borrow().clone();
+        if !renewed && tail.leads && tail.has_peers {
+            let sentence =
+                "this broker has lost touch with the controller, and another may lead by now: refresh the metadata";
+            return WireError::new(ErrorCode::NotLeader, sentence);
+        }
+    }
 }
 
 async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor), WireError> {
