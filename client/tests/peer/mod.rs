@@ -131,6 +131,11 @@ async fn serve(mut stream: TcpStream, port: u16, script: &Script) -> std::io::Re
             Api::Ping => {
                 answer::<PingRequest>(&mut stream, &header, PingResponse { broker_time: Timestamp(1) }).await?
             }
+            Api::InitProducerId => {
+                let (producer_id, epoch) = (ProducerId(7), ProducerEpoch(0));
+                answer::<InitProducerIdRequest>(&mut stream, &header, InitProducerIdResponse { producer_id, epoch })
+                    .await?
+            }
             Api::Metadata => answer::<MetadataRequest>(&mut stream, &header, metadata(port)).await?,
             Api::Produce => {
                 let batch = RawBatch::parse(&payload).unwrap();
