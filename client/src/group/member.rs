@@ -124,13 +124,13 @@ pub(super) struct Member {
     session_ms: u64,
     /// When the last heartbeat that was answered was sent.
     heard: Monotonic,
-    /// When it sent the last heartbeat whose answer took nothing from it, or the first after it had let go: whatever it is to let go
-    /// of, the coordinator began to wait for that later.
+    /// When it sent the last heartbeat whose answer took nothing from it, or the first after it had let go, if the coordinator heard of
+    /// that: whatever it is to let go of, the coordinator began to wait for that later.
     calm: Monotonic,
     /// The last answer said what it may work on, so the next heartbeat says what it does.
     told: bool,
-    /// It has let go of something, and no heartbeat was sent since.
-    lighter: bool,
+    /// When it first said that it has let go of everything it was to.
+    lighter: Option<Monotonic>,
     failures: u32,
     /// The next heartbeat says everything.
     whole: bool,
@@ -161,6 +161,8 @@ struct UnderWay {
     sent: Monotonic,
     /// What was let go of as it was sent, where it said what is owned.
     let_go: Option<u64>,
+    /// There was nothing to be let go of.
+    owes_nothing: bool,
 }
 
 impl Member {
@@ -177,7 +179,7 @@ impl Member {
             heard: now,
             calm: now,
             told: false,
-            lighter: false,
+            lighter: None,
             failures: 0,
             whole: true,
             let_go: 0,
@@ -196,7 +198,7 @@ impl Member {
     /// Until when it may work on what it has, unless it is heard of before.
     pub(super) fn valid_until(&self) -> Monotonic {
         match self.phase {
-            Phase::Joined if self.releasing.is_empty() => self.session_end(),
+            Phase::Joined if self.owes_nothing() => self.session_end(),
             Phase::Joined => self.session_end().min(self.release_end()),
             Phase::Joining(_) | Phase::Leaving(_) | Phase::Gone => Monotonic(0),
         }
@@ -246,6 +248,11 @@ impl Member {
         self.heard.plus_ms(self.session_ms)
     }
 
+    /// The coordinator has heard that everything is let go of that was to be.
+    fn owes_nothing(&self) -> bool {
+        self.releasing.is_empty() && self.let_go_heard == self.let_go
+    }
+
     fn release_end(&self) -> Monotonic {
         self.calm.plus_ms(self.rules.rebalance_ms.max(self.session_ms))
     }
@@ -281,8 +288,10 @@ impl Member {
         }
         self.due = if self.let_go_heard < self.let_go { now } else { beat.sent.plus_ms(interval_ms) };
         self.reconcile(effects);
-        if self.releasing.is_empty() {
-            self.calm = self.calm.max(beat.sent);
+        if beat.owes_nothing {
+            let said = self.lighter.take();
+            let took_nothing = self.releasing.is_empty();
+            self.calm = self.calm.max(if took_nothing { beat.sent } else { said.unwrap_or(self.calm) });
         }
     }
 
@@ -316,7 +325,6 @@ impl Member {
         }
         if any {
             self.let_go += 1;
-            self.lighter = self.releasing.is_empty();
             // Others wait for it: it is said at once.
             if self.failures == 0 {
                 self.due = now;
@@ -365,7 +373,7 @@ impl Member {
             self.phase = Phase::Joining(now);
         }
         self.epoch = JOINING;
-        (self.calm, self.lighter, self.told) = (now, false, false);
+        (self.calm, self.lighter, self.told) = (now, None, false);
         self.whole = true;
         self.under_way = None;
         self.due = now.plus_ms(wait);
@@ -410,13 +418,15 @@ impl Member {
             return;
         }
         self.numbers += 1;
-        if std::mem::take(&mut self.lighter) && self.releasing.is_empty() {
-            self.calm = now;
-        }
         let says_owned = self.phase_says_owned();
         let owned = says_owned.then(|| self.owned.iter().copied().collect());
         let let_go = says_owned.then_some(self.let_go);
-        self.under_way = Some(UnderWay { number: self.numbers, sent: now, let_go });
+        // Either it says so, or it was heard of before.
+        let owes_nothing = self.releasing.is_empty();
+        if owes_nothing && self.let_go_heard < self.let_go {
+            self.lighter = self.lighter.or(Some(now));
+        }
+        self.under_way = Some(UnderWay { number: self.numbers, sent: now, let_go, owes_nothing });
         let (number, epoch) = (self.numbers, self.epoch);
         effects.push(Effect::Send(Beat { number, epoch, whole: self.whole, owned, patience: self.patience() }));
     }

@@ -20,6 +20,8 @@ mod joining;
 mod lanes;
 mod letting_go;
 mod member;
+#[cfg(test)]
+mod member_model;
 mod progress;
 mod rebalance;
 mod record;
