@@ -9,6 +9,7 @@ use clap::Args;
 use tidelog_client::{BatchView, ConsumeError, Consumer, Start, TopicName};
 
 use super::Context;
+use super::consume_group::{self, Membership};
 use super::offsets::chosen_partitions;
 use crate::byte_size::counted;
 use crate::connect::failure;
@@ -25,6 +26,7 @@ Follows the topic until Ctrl-C, unless --until-end or --max says where to stop.
 Examples:
   tidelog consume logs --from beginning --until-end
   tidelog consume logs --from time:2026-01-31T12:00:00Z --max 100
+  tidelog consume logs --group printers --from beginning
   tidelog consume logs --partition 0 --from offset:1000 --format '%o\\t%k\\t%v'
   tidelog consume logs --from beginning --until-end --format json | jq .value")]
 pub struct ConsumeArgs {
@@ -43,8 +45,13 @@ pub struct ConsumeArgs {
     #[arg(short, long, value_name = "FORMAT", long_help = format!("How a record is printed: {FORMAT_HELP}"))]
     format: Option<RecordFormat>,
     /// Only this partition; may be given several times.
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", conflicts_with = "group")]
     partition: Vec<u32>,
+    /// Read as a member of this group: it goes on where the group stopped, shares the partitions with the other members, and commits what
+    /// it printed. --from then says where to start in partitions that the group has not read yet; --until-end waits until the group
+    /// has read up to what was the end.
+    #[arg(short, long)]
+    group: Option<String>,
 }
 
 impl ConsumeArgs {
@@ -71,13 +78,19 @@ pub const fn client_start(position: StartPosition) -> Start {
 }
 
 pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Failure> {
+    let default = if context.output == OutputFormat::Json { RecordFormat::Json } else { RecordFormat::Value };
+    let format = args.format.clone().unwrap_or(default);
+    if let Some(group) = args.group.clone() {
+        let start = client_start(args.start());
+        let ConsumeArgs { topic, until_end, max, .. } = args;
+        return consume_group::run(Membership { group, topic, start, until_end, max, format }, context).await;
+    }
     let mut consumer = context.connect.in_time(open(&args, context)).await?;
     if args.follows() && args.start() == StartPosition::End {
         context.verbosity.say("waiting for new records; Ctrl-C ends (--from beginning shows what is there already)");
     }
-    let default = if context.output == OutputFormat::Json { RecordFormat::Json } else { RecordFormat::Value };
     let mut printer = Printer {
-        format: args.format.clone().unwrap_or(default),
+        format,
         out: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
         left: args.max.unwrap_or(u64::MAX),
         printed: 0,
@@ -134,7 +147,7 @@ async fn open(args: &ConsumeArgs, context: &Context) -> Result<Consumer, Failure
 }
 
 /// How a failed write ends the command: quietly where the reader closed the pipe.
-fn outcome(result: io::Result<()>) -> Option<Result<Exit, Failure>> {
+pub(super) fn outcome(result: io::Result<()>) -> Option<Result<Exit, Failure>> {
     match result {
         Ok(()) => None,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Some(Ok(Exit::Done)),

@@ -12,6 +12,8 @@ use crate::output::OutputFormat;
 pub mod cluster;
 mod cluster_view;
 pub mod consume;
+mod consume_group;
+pub mod dead_letters;
 mod dump_view;
 pub mod groups;
 pub mod log;
@@ -90,6 +92,9 @@ pub enum Command {
     /// Show consumer groups and how far they are, set where they go on.
     #[command(subcommand, visible_alias = "group")]
     Groups(groups::GroupsCommand),
+    /// Show records that consumers could not process, and send them back.
+    #[command(subcommand, visible_alias = "dead-letter")]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Run a workload against a live cluster and judge whether something was lost, doubled, reordered or made up.
     Verify(verify::VerifyArgs),
     /// Delete records.
@@ -180,6 +185,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Cluster(command) => cluster::run(command, &context).await,
                 Command::Partitions(command) => context.connect.in_time(partitions::run(command, &context)).await,
                 Command::Groups(command) => context.connect.in_time(groups::run(command, &context)).await,
+                Command::DeadLetters(command) => dead_letters::run(command, &context).await,
                 Command::Verify(args) => verify::run(args, &context).await,
                 Command::Records(command) => context.connect.in_time(records::run(command, &context)).await,
                 Command::Ping(args) => ping::run(args, &context).await,

@@ -1,0 +1,188 @@
+//! `tidelog consume --group`: as a member of a group, which goes on where the group stopped. A record is committed only once its line left
+//! this process. Knows nothing of arguments.
+
+use std::io::{self, BufWriter, Write};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use tidelog_client::messages::CommittedOffset;
+use tidelog_client::{
+    Client, CommitMode, ConsumerRecord, GroupConsumer, GroupError, Offset, PartitionId, Position, Start, TopicId,
+    TopicName,
+};
+
+use super::Context;
+use super::consume::{consume_failure, outcome};
+use super::offsets::chosen_partitions;
+use crate::byte_size::counted;
+use crate::connect::{failure, send_failure};
+use crate::exit::{Exit, Failure};
+use crate::record_format::{PrintedRecord, RecordFormat};
+
+/// How long records may be printed before they are committed.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// After how much silence it is looked whether there is anything left.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// What is read as a member of a group.
+pub(super) struct Membership {
+    pub(super) group: String,
+    pub(super) topic: TopicName,
+    pub(super) start: Start,
+    pub(super) until_end: bool,
+    pub(super) max: Option<u64>,
+    pub(super) format: RecordFormat,
+}
+
+/// What was the end when the command started.
+struct End {
+    topic_id: TopicId,
+    partitions: Vec<(PartitionId, Offset)>,
+}
+
+pub(super) async fn run(membership: Membership, context: &Context) -> Result<Exit, Failure> {
+    let client = context.connect.client_in_time("tidelog").await?;
+    let end = context.connect.in_time(end(&client, &membership)).await?;
+    let builder = client.group(&membership.group).topics([membership.topic.as_str()]);
+    let joining =
+        async { builder.start(membership.start).commit(CommitMode::Manual).build().await.map_err(group_failure) };
+    let mut consumer = context.connect.in_time(joining).await?;
+    context.verbosity.say(format!("joined group '{}' as {}", membership.group, consumer.member_id()));
+    let mut printing = Printing { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()), printed: 0 };
+    let ended = read(&client, &mut consumer, &membership, end.as_ref(), &mut printing).await;
+    // What is printed is done, whatever ended it.
+    let flushed = printing.settle(&mut consumer).await;
+    let left = consumer.leave().await.map_err(group_failure);
+    context.verbosity.say(counted(printing.printed, "record"));
+    let exit = ended?;
+    if let Some(broken) = flushed? {
+        return Ok(broken);
+    }
+    left.map(|()| exit)
+}
+
+async fn read(
+    client: &Client,
+    consumer: &mut GroupConsumer,
+    membership: &Membership,
+    end: Option<&End>,
+    printing: &mut Printing<impl Write>,
+) -> Result<Exit, Failure> {
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let mut settled = Instant::now();
+    loop {
+        if membership.max == Some(printing.printed) {
+            return Ok(Exit::Done);
+        }
+        let next = tokio::select! {
+            next = tokio::time::timeout(SILENCE, consumer.next()) => next,
+            _ = &mut interrupt => {
+                let follows = !membership.until_end && membership.max.is_none();
+                return Ok(if follows { Exit::Done } else { Exit::Interrupted });
+            }
+        };
+        let is_silent = next.is_err();
+        if let Ok(next) = next {
+            let Some(record) = next else { return Err(Failure::new(Exit::Failed, "the member has left its group")) };
+            printing
+                .print(record.map_err(group_failure)?, &membership.format)
+                .map_err(|error| Failure::stdout(&error))?;
+        }
+        if is_silent || settled.elapsed() >= COMMIT_EVERY {
+            if let Some(broken) = printing.settle(consumer).await? {
+                return Ok(broken);
+            }
+            settled = Instant::now();
+        }
+        if is_silent
+            && let Some(end) = end
+            && end.is_reached(client, &membership.group).await?
+        {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+/// Where the topic ends now, where that is where to stop.
+async fn end(client: &Client, membership: &Membership) -> Result<Option<End>, Failure> {
+    let topic = &membership.topic;
+    // Also to say at once that there is no such topic.
+    let partitions = chosen_partitions(client, topic, &[]).await?;
+    if !membership.until_end {
+        return Ok(None);
+    }
+    let metadata = client.admin().metadata().await.map_err(failure)?;
+    let found = metadata.topics.iter().find(|found| found.name == *topic);
+    let Some(topic_id) = found.map(|found| found.topic_id) else {
+        return Err(crate::connect::unknown_topic(topic.as_str()));
+    };
+    let queries: Vec<_> = partitions.iter().map(|partition| (*partition, Position::LATEST)).collect();
+    let answers = client.admin().list_offsets(topic.as_str(), &queries).await.map_err(failure)?;
+    let ends = partitions.into_iter().zip(answers.iter().map(|answer| answer.offset.unwrap_or_default()));
+    Ok(Some(End { topic_id, partitions: ends.collect() }))
+}
+
+impl End {
+    /// The group has come so far in every partition, whichever member it was.
+    async fn is_reached(&self, client: &Client, group: &str) -> Result<bool, Failure> {
+        let committed = client.admin().group_offsets(group).await.map_err(failure)?;
+        let reached = |partition: PartitionId| {
+            let is_it = |known: &&CommittedOffset| known.topic_id == self.topic_id && known.partition == partition;
+            committed.iter().find(is_it).map_or(Offset::ZERO, |known| known.offset)
+        };
+        Ok(self.partitions.iter().all(|(partition, end)| reached(*partition) >= *end))
+    }
+}
+
+/// What goes to standard output.
+struct Printing<W: Write> {
+    out: BufWriter<W>,
+    printed: u64,
+}
+
+impl<W: Write> Printing<W> {
+    fn print(&mut self, record: &ConsumerRecord, format: &RecordFormat) -> io::Result<()> {
+        let headers = if format.prints_headers() {
+            record.headers().map(|header| (header.key, header.value)).collect()
+        } else {
+            Vec::new()
+        };
+        let printed = PrintedRecord {
+            topic: record.topic(),
+            partition: record.partition(),
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers,
+        };
+        self.printed += 1;
+        format.write(&printed, &mut self.out)
+    }
+
+    /// Has all lines leave this process, then commits their records. Says how to end where the reader closed the pipe.
+    async fn settle(&mut self, consumer: &mut GroupConsumer) -> Result<Option<Exit>, Failure> {
+        if let Some(broken) = outcome(self.out.flush()) {
+            return broken.map(Some);
+        }
+        consumer.done();
+        match consumer.commit().await {
+            Ok(()) => Ok(None),
+            // Whoever owns them now gets them again, and this member goes on with what it has.
+            Err(GroupError::Fenced { .. } | GroupError::NotOwned { .. }) => Ok(None),
+            Err(error) => Err(group_failure(error)),
+        }
+    }
+}
+
+/// What it means to a script that a group cannot be read.
+pub(super) fn group_failure(error: GroupError) -> Failure {
+    match error {
+        GroupError::Client(error) => failure(error),
+        GroupError::Consume(error) => consume_failure(error),
+        GroupError::DeadLetter { topic, partition, offset, source, .. } => {
+            send_failure(source).prefix(format!("offset {offset} of partition {partition} of '{topic}'"))
+        }
+        other => Failure::new(Exit::Failed, other.to_string()),
+    }
+}
