@@ -241,3 +241,67 @@ fn a_run_of_which_nothing_was_measured_prints_why_and_no_zeros() {
         assert!(failed.stderr.contains("2000074") && failed.stderr.contains("max.message.bytes"), "{failed:?}");
     }
 }
+
+#[test]
+fn a_group_goes_on_where_it_stopped_and_dead_letters_are_listed_and_sent_back() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create orders --partitions 3").expect_code(0);
+    let folder = tempfile::tempdir().unwrap();
+    let produce = |from: usize, to: usize| {
+        let file = folder.path().join("lines");
+        std::fs::write(&file, (from..to).map(|n| format!("v{n:04}\n")).collect::<String>()).unwrap();
+        let _ = tidelog(&server, &format!("produce orders {}", file.display())).expect_code(0);
+    };
+    let consumed = |line: &str| {
+        let out = String::from_utf8(tidelog(&server, line).success()).unwrap();
+        let mut values: Vec<String> = out.lines().map(Into::into).collect();
+        values.sort();
+        values
+    };
+    let expected = |from: usize, to: usize| (from..to).map(|n| format!("v{n:04}")).collect::<Vec<_>>();
+    produce(0, 300);
+    assert_eq!(consumed("consume orders --group printers --until-end"), expected(0, 300));
+    produce(300, 400);
+    let some = consumed("consume orders --group printers --max 40");
+    assert_eq!(some.len(), 40);
+    let rest = consumed("consume orders --group printers --until-end");
+    let mut all = [some, rest].concat();
+    all.sort();
+    assert_eq!(all, expected(300, 400), "each once, by whichever of the two");
+    let lag = json(tidelog(&server, "--output json groups lag printers"));
+    assert!(lag.to_string().contains("\"lag\":0"), "{lag}");
+
+    let none = tidelog(&server, "dead-letters list orders").expect_code(3);
+    assert!(none.stderr.contains("orders.dead-letters"), "{none:?}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        use tidelog_client::group::{RetryPolicy, RunOptions};
+        let client = tidelog_client::Client::connect(&server).await.unwrap();
+        let consumer = client.group("billing").topics(["orders"]).start(tidelog_client::Start::Beginning);
+        let options = RunOptions::new(4).retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
+        let stop = async {
+            let dead = client.admin().dead_letters("orders");
+            tidelog_tests::patience::wait_until("a dead letter", async || {
+                dead.list(&tidelog_client::group::RedriveFilter::default(), 10).await.ok().filter(|all| !all.is_empty())
+            })
+            .await;
+        };
+        let handler = |record: tidelog_client::ConsumerRecord| async move {
+            if record.value.as_deref() == Some(b"v0007") { Err("seven is out of stock") } else { Ok(()) }
+        };
+        consumer.build().await.unwrap().run_with(options, stop, handler).await.unwrap();
+    });
+    let listed = json(tidelog(&server, "--output json dead-letters list orders --group billing"));
+    let letter = &listed[0];
+    assert_eq!(
+        (&letter["cause"], &letter["value"], &letter["redriven"]),
+        (&"seven is out of stock".into(), &"v0007".into(), &false.into())
+    );
+    assert!(tidelog(&server, "dead-letters list orders").success().windows(5).any(|text| text == b"stock"));
+    let sent = json(tidelog(&server, "--output json dead-letters redrive orders"));
+    assert_eq!((&sent["sent"], &sent["passed"]), (&1.into(), &0.into()));
+    assert_eq!(consumed("consume orders --group printers --until-end"), ["v0007"]);
+    let again = json(tidelog(&server, "--output json dead-letters redrive orders"));
+    assert_eq!(again["sent"], 0);
+}
