@@ -91,7 +91,7 @@ macro_rules! api_table {
                 // Each version's numbers lie above those of the versions before.
                 ProtocolVersion(match self as u16 {
                     0..40 => 1,
-                    40..120 => 2,
+                    40..110 => 2,
                     _ => 3,
                 })
             }
@@ -217,6 +217,18 @@ api_table! {
         106 DeleteGroup(DeleteGroupRequest => DeleteGroupResponse);
         /// Waits until a group has passed an offset.
         107 WaitFor(WaitForRequest => WaitForResponse);
+        /// Takes partitions and groups into a transaction.
+        110 AddToTransaction(AddToTransactionRequest => AddToTransactionResponse);
+        /// Commits or aborts a transaction.
+        111 EndTransaction(EndTransactionRequest => EndTransactionResponse);
+        /// A transaction has ended: partitions and groups are told how; between brokers.
+        112 WriteMarkers(WriteMarkersRequest => WriteMarkersResponse);
+        /// The transactional ids that a broker coordinates.
+        113 ListTransactions(ListTransactionsRequest => ListTransactionsResponse);
+        /// Producer, partitions and groups of a transactional id.
+        114 DescribeTransaction(DescribeTransactionRequest => DescribeTransactionResponse);
+        /// Aborts a transaction that its producer does not end.
+        115 AbortTransaction(AbortTransactionRequest => AbortTransactionResponse);
         /// Who a producer is.
         120 InitProducerId(InitProducerIdRequest => InitProducerIdResponse);
         /// Producer ids for a broker to give out; between brokers.

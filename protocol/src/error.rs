@@ -14,6 +14,10 @@ pub enum Actor {
     ClientBacksOff,
     /// The client joins its group anew: what it owned is no longer its own.
     ClientRejoins,
+    /// The client aborts its transaction and asks who it is with what it was; then it may begin another.
+    ClientAborts,
+    /// The client stops: another has taken its place.
+    ClientStops,
     /// A person who runs the broker.
     Operator,
     /// A person who writes the program.
@@ -186,6 +190,20 @@ error_table! {
     123 ProducerNeverWrote false ClientRefreshes;
     /// These records stand in the log already; at which offsets is not remembered.
     124 DuplicateSequence false Programmer;
+    /// Another producer serves under this transactional id. Nothing was done, and nothing of this producer will be.
+    125 TransactionFenced false ClientStops;
+    /// The transaction before is still being ended, or was aborted just now for a new producer: the same request may succeed in a moment.
+    126 ConcurrentTransactions true ClientBacksOff;
+    /// The transaction has ended, and not as asked: it was aborted after its timeout or by an operator, or its end was another. Nothing was done.
+    127 InvalidTransactionState false ClientAborts;
+    /// Nothing is known of this transactional id: nobody has used it, or not for long.
+    128 UnknownTransaction false ClientAborts;
+    /// The timeout of a transaction is out of its range.
+    129 TransactionTimeout false Programmer;
+    /// A transactional id breaks a rule.
+    130 InvalidTransactionalId false Programmer;
+    /// The limit on transactional ids is reached.
+    131 TransactionsFull false Operator;
 }
 
 impl fmt::Display for ErrorCode {

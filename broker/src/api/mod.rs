@@ -173,6 +173,8 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::InitProducerId) => run::<messages::InitProducerIdRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
         | Some(Api::AlterInSync | Api::ReportReplicas | Api::AllocateProducerIds)
+        | Some(Api::AddToTransaction | Api::EndTransaction | Api::WriteMarkers)
+        | Some(Api::ListTransactions | Api::DescribeTransaction | Api::AbortTransaction)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,

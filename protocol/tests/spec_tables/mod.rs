@@ -93,6 +93,8 @@ fn errors() -> String {
         Actor::ClientRefreshes => "client, after refreshing its metadata",
         Actor::ClientBacksOff => "client, after a delay",
         Actor::ClientRejoins => "client, by joining its group anew",
+        Actor::ClientAborts => "client, by aborting its transaction",
+        Actor::ClientStops => "client, by stopping",
         Actor::Operator => "operator",
         Actor::Programmer => "programmer",
     };
@@ -150,6 +152,7 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<CommittedOffset>(),
         nested_spec::<ConfigEntry>(),
         nested_spec::<ConfigValue>(),
+        nested_spec::<EndedTransaction>(),
         nested_spec::<EpochEndPoint>(),
         nested_spec::<Fault>(),
         nested_spec::<GroupListing>(),
@@ -157,6 +160,7 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<InSyncOutcome>(),
         nested_spec::<InSyncReplica>(),
         nested_spec::<InSyncState>(),
+        nested_spec::<MarkerOutcome>(),
         nested_spec::<MemberDescription>(),
         nested_spec::<NamedPartition>(),
         nested_spec::<OffsetAnswer>(),
@@ -187,6 +191,8 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<TopicDescription>(),
         nested_spec::<TopicMetadata>(),
         nested_spec::<TopicPartitions>(),
+        nested_spec::<TransactionListing>(),
+        nested_spec::<TransactionMarkers>(),
     ]
 }
 
@@ -208,7 +214,10 @@ pub fn wire_enums() -> Vec<(&'static str, Values)> {
             ),)*]
         };
     }
-    values![Acks BrokerStanding Coordinated GroupState Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaHolding ReplicaStreamOutcome VoterChange]
+    values![
+        Acks BrokerStanding Coordinated GroupState Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaHolding
+        ReplicaStreamOutcome TransactionEnder TransactionState VoterChange
+    ]
 }
 
 fn enums() -> String {
