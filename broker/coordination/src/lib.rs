@@ -20,6 +20,7 @@
 //!
 //! Beside it:
 //! - [`groups`]: consumer groups, machines of their own over internal topics.
+//! - `keyed_record`: the bytes of what they write.
 #![no_std]
 extern crate alloc;
 
@@ -33,6 +34,7 @@ pub mod groups;
 mod holdings;
 pub mod image;
 mod in_sync;
+mod keyed_record;
 mod leadership;
 pub mod leases;
 pub mod nearest;

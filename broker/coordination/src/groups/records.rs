@@ -1,17 +1,18 @@
 //! What is written to the groups' log, keyed for compaction: the latest value of each key is the whole state, and each key has its
 //! own tombstone, so that it does not matter which older values are still there. Knows nothing of what the records do.
 //!
-//! A key is `u16` type, `u16` form (both little-endian; the form is 1 and never changes, or a key would not meet its older values),
-//! then the body as the message macro writes it. A value is `u16` version, then the body at that version. A type or version that this
-//! code does not know is an error and never skipped. Types 6 to 9 are left for offsets within a transaction, 10 and above for groups
+//! The bytes are those of `keyed_record`. Types 6 to 9 are left for offsets within a transaction, 10 and above for groups
 //! of another kind.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tidelog_protocol::codec::{BytesMut, DecodeError, Entropy};
+use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::messages::TopicPartitions;
-use tidelog_protocol::{LeaderEpoch, Message, Offset, PartitionId, ProtocolVersion, Timestamp, TopicId, message};
+use tidelog_protocol::{LeaderEpoch, Message, Offset, PartitionId, Timestamp, TopicId, message};
+
+pub use crate::keyed_record::RecordError;
+use crate::keyed_record::{self, KEY_FORM, body, split_kind, versioned};
 
 message! {
     /// Names a group.
@@ -115,58 +116,6 @@ message! {
     }
 }
 
-/// Why bytes are not a record.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RecordError {
-    /// They end inside the type or version.
-    Short,
-    /// A newer broker wrote a type of record that this one does not know.
-    UnknownType {
-        /// The type.
-        kind: u16,
-    },
-    /// A newer broker wrote a version that this one does not know.
-    NewerVersion {
-        /// The key or value.
-        name: &'static str,
-        /// The version.
-        version: u16,
-    },
-    /// The body does not parse.
-    Body {
-        /// The key or value.
-        name: &'static str,
-        /// Why.
-        cause: DecodeError,
-    },
-    /// The body is longer or shorter than its version says.
-    Length {
-        /// The key or value.
-        name: &'static str,
-        /// The version.
-        version: u16,
-    },
-}
-
-impl core::fmt::Display for RecordError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        const UPGRADE: &str = "a newer broker wrote it; upgrade this one";
-        match self {
-            Self::Short => f.write_str("a group record is cut short"),
-            Self::UnknownType { kind } => write!(f, "group record of unknown type {kind}: {UPGRADE}"),
-            Self::NewerVersion { name, version } => {
-                write!(f, "{name} of unknown version {version} in a group record: {UPGRADE}")
-            }
-            Self::Body { name, cause } => write!(f, "{name} in a group record does not parse: {cause}"),
-            Self::Length { name, version } => {
-                write!(f, "{name} of version {version} in a group record has another length: {UPGRADE}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for RecordError {}
-
 macro_rules! record_table {
     ($($(#[$doc:meta])* $kind:literal $name:ident($key:ident, $value:ident) newest $newest:literal;)*) => {
         /// One record of the groups' log: a key and its latest value, or none any more.
@@ -194,15 +143,7 @@ macro_rules! record_table {
             /// The key as it stands in the log.
             #[must_use]
             pub fn key(&self) -> Vec<u8> {
-                let mut out = BytesMut::with_capacity(64);
-                match self {
-                    $(Self::$name(key, _) => {
-                        out.extend_from_slice(&u16::to_le_bytes($kind));
-                        out.extend_from_slice(&KEY_FORM.to_le_bytes());
-                        key.encode(&mut out, ProtocolVersion(KEY_FORM));
-                    })*
-                }
-                out.to_vec()
+                match self { $(Self::$name(key, _) => keyed_record::key($kind, key),)* }
             }
 
             /// The value as it stands in the log; `None` for a tombstone.
@@ -216,8 +157,8 @@ macro_rules! record_table {
             /// # Errors
             /// [`RecordError`].
             pub fn from_key_value(key: &[u8], value: Option<&[u8]>) -> Result<Self, RecordError> {
-                let (kind, key) = key.split_first_chunk::<2>().ok_or(RecordError::Short)?;
-                match u16::from_le_bytes(*kind) {
+                let (kind, key) = split_kind(key)?;
+                match kind {
                     $($kind => {
                         let value = value.map(|value| body::<$value>(value, $newest)).transpose()?;
                         Ok(Self::$name(body::<$key>(key, KEY_FORM)?, value))
@@ -249,29 +190,4 @@ record_table! {
     4 Current(MemberKey, CurrentValue) newest 1;
     /// How far the group has come in a partition.
     5 Offset(OffsetKey, OffsetValue) newest 1;
-}
-
-/// The one form of keys.
-const KEY_FORM: u16 = 1;
-
-fn versioned<M: Message>(message: &M, version: u16) -> Vec<u8> {
-    let mut out = BytesMut::with_capacity(128);
-    out.extend_from_slice(&version.to_le_bytes());
-    message.encode(&mut out, ProtocolVersion(version));
-    out.to_vec()
-}
-
-fn body<M: Message>(bytes: &[u8], newest: u16) -> Result<M, RecordError> {
-    let (version, body) = bytes.split_first_chunk::<2>().ok_or(RecordError::Short)?;
-    let version = u16::from_le_bytes(*version);
-    if version == 0 || version > newest {
-        return Err(RecordError::NewerVersion { name: M::NAME, version });
-    }
-    let message = M::from_body(body, ProtocolVersion(version));
-    let message = message.map_err(|cause| RecordError::Body { name: M::NAME, cause })?;
-    // On the wire a longer body is a newer peer's; here the version says to the byte what there is.
-    if message.to_body(ProtocolVersion(version)).len() != body.len() {
-        return Err(RecordError::Length { name: M::NAME, version });
-    }
-    Ok(message)
 }
