@@ -20,7 +20,8 @@
 //!
 //! Beside it:
 //! - [`groups`]: consumer groups, machines of their own over internal topics.
-//! - `keyed_record`: the bytes of what they write.
+//! - [`transactions`]: transactional producers, likewise.
+//! - `keyed_record`: the bytes of what those two write.
 #![no_std]
 extern crate alloc;
 
@@ -46,6 +47,7 @@ pub mod records;
 mod registration;
 pub mod topic_config;
 mod topics;
+pub mod transactions;
 
 pub use command::{Command, Decision, Refusal, Reply};
 pub use controller::Controller;

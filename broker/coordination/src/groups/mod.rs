@@ -39,7 +39,7 @@ pub mod flaws;
 mod group;
 mod heartbeat;
 mod membership;
-mod names;
+pub(crate) mod names;
 mod offsets;
 mod overview;
 pub mod partition_set;

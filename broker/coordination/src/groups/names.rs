@@ -12,7 +12,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// The longest member id, in bytes.
 pub const MEMBER_ID_BYTES_MAX: usize = 64;
 
-pub(super) fn check_group(name: &str) -> Result<(), Refusal> {
+pub(crate) fn check_group(name: &str) -> Result<(), Refusal> {
     check("group name", name, NAME_BYTES_MAX)
 }
 
