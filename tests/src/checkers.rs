@@ -316,9 +316,9 @@ mod tests {
     fn an_offset_with_two_values_is_found() {
         let mut run = good();
         run.contents.extend(read(&[(0, "p0-0"), (1, "p0-0")]));
-        assert_eq!(breaks(&run), ["OneValuePerOffset"]);
+        assert_eq!(breaks(&run), ["OneValuePerOffset", "NoDuplicate"]);
         let run = Run { contents: read(&[(0, "p0-0"), (1, "p0-0"), (2, "p0-1")]), ..good() };
-        assert_eq!(breaks(&run), ["OneValuePerOffset"]);
+        assert_eq!(breaks(&run), ["OneValuePerOffset", "NoDuplicate"]);
     }
 
     #[test]
