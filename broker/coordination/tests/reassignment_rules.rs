@@ -113,6 +113,24 @@ fn a_copy_that_is_in_sync_already_is_not_thrown_away_before_the_others_are() {
 }
 
 #[test]
+fn a_copy_that_is_dropped_is_not_eligible_any_more() {
+    let mut cluster = Cluster::of(4);
+    cluster.topic_on("x", [1, 2], &[("durability", "written"), ("min.insync.replicas", "2")]);
+    reassign(&mut cluster, "x", &[3, 4]).unwrap();
+    cluster.alter("x", &[1, 2, 3]).unwrap();
+    cluster.alter("x", &[1]).unwrap();
+    assert_eq!(cluster.eligible("x"), [3, 2], "the copy was complete and left below the minimum");
+    assert_eq!(cluster.ask(&Command::Reassign { assignments: vec![assignment("x", None)] }), AT_ONCE);
+    assert_eq!((replicas(&cluster, "x"), cluster.eligible("x")), (vec![1, 2], vec![2]));
+    // It would be given the seat of the last one in sync, and nobody else could lead.
+    cluster.fence(2);
+    cluster.start(1, Folder::Crashed);
+    assert_eq!((cluster.leader("x"), cluster.in_sync("x")), (None, vec![2]));
+    cluster.unfence(2);
+    assert_eq!(cluster.leader("x"), Some(2));
+}
+
+#[test]
 fn an_impossible_list_is_refused_with_what_to_do_and_nothing_half_done() {
     let mut cluster = Cluster::of(5);
     cluster.topic_on("x", [1, 2], &[("min.insync.replicas", "2")]);
@@ -259,6 +277,24 @@ fn an_unclean_election_happens_by_order_only_and_is_kept_on_record() {
     assert_eq!(cluster.leader("x"), Some(2));
     cluster.alter("x", &[1, 2]).unwrap();
     assert_eq!(cluster.partition("x").unclean_epoch, Some(LeaderEpoch(epoch.0 + 1)));
+}
+
+#[test]
+fn who_was_eligible_before_an_unclean_election_is_not_elected_after_it() {
+    let mut cluster = Cluster::of(3);
+    cluster.topic_on("x", [1, 2, 3], &[("min.insync.replicas", "2")]);
+    for broker in [1, 2, 3] {
+        cluster.fence(broker);
+    }
+    // 1 left while two were in sync.
+    cluster.unfence(1);
+    assert_eq!((cluster.leader("x"), cluster.in_sync("x"), cluster.eligible("x")), (None, vec![3], vec![2]));
+    let (topic, partition, broker_id) = ("x".into(), PartitionId(0), BrokerId(1));
+    cluster.ask(&Command::ElectUnclean { topic, partition, broker_id }).unwrap();
+    assert_eq!((cluster.leader("x"), cluster.in_sync("x"), cluster.eligible("x")), (Some(1), vec![1], vec![]));
+    cluster.unfence(2);
+    cluster.fence(1);
+    assert_eq!((cluster.leader("x"), cluster.in_sync("x")), (None, vec![1]), "2 has nothing of the new leadership");
 }
 
 #[test]
