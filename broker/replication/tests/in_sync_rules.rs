@@ -301,6 +301,29 @@ fn rule_8_a_leader_whose_lease_ended_acknowledges_nothing_and_serves_what_is_set
 }
 
 #[test]
+fn rule_8_a_leader_whose_lease_ended_asks_for_no_other_in_sync_set() {
+    let mut partition = Partition::written(&[A, B]);
+    partition.follows(B, 10);
+    partition.reports(B, 10, 10);
+    assert_eq!(partition.ticks(1_000), None);
+    partition.append(1, "x");
+    assert_eq!(partition.ticks(1_000 + LAG_MAX_MS - 1), None, "B may still come");
+    partition.leader.lease_ended(&mut partition.effects);
+    assert_eq!(partition.ticks(60_000), None, "B lags, but who says so may not lead any more");
+    partition.leader.lease_renewed(&mut partition.effects);
+    assert_eq!(partition.ticks(60_001), Some(vec![A]), "it leads, and says so");
+}
+
+#[test]
+fn a_leader_whose_log_broke_gives_no_follower_a_stream() {
+    let mut partition = Partition::written(&[A, B]);
+    partition.follows(B, 10);
+    partition.leader.poisoned(&mut partition.effects);
+    let again = partition.leader.follow(&Partition::terms(B, 10, Some(1)));
+    assert_eq!(again, Err(Refusal::Poisoned), "what its log gives back is not known");
+}
+
+#[test]
 fn rule_10_a_log_that_is_no_prefix_of_the_leaders_gets_no_stream() {
     let mut partition = Partition::written(&[A]);
     partition.append(5, "x");
