@@ -119,9 +119,8 @@ impl<'a> Seating<'a> {
     /// The only replica in sync comes back with less than it had. An eligible one is complete and takes its place, though it may
     /// be away. Without one, a lost tail is lost everywhere; but an empty disk is never taken for the partition.
     fn pass_the_last_seat_on(&mut self, broker: BrokerId, departure: Departure) {
-        let eligible = self.next.eligible.iter().copied();
-        let heir = eligible.clone().find(|heir| self.live.is_live(*heir)).or_else(|| eligible.clone().next());
-        match (heir, departure) {
+        // Whichever: where another eligible one lives, `elect` gives it the seat.
+        match (self.next.eligible.first().copied(), departure) {
             (Some(heir), _) => {
                 remove(&mut self.next.eligible, heir);
                 self.next.in_sync = vec![heir];

@@ -159,6 +159,21 @@ fn an_eligible_replica_takes_the_place_of_the_last_in_sync_that_lost_its_tail() 
 }
 
 #[test]
+fn the_seat_of_the_last_in_sync_goes_to_an_eligible_replica_that_lives() {
+    for away in [2, 3] {
+        let mut cluster = Cluster::of(3);
+        cluster.topic_on("x", [1, 2, 3], TWO_WRITTEN);
+        cluster.alter("x", &[1]).unwrap();
+        cluster.fence(away);
+        assert_eq!((cluster.leader("x"), cluster.eligible("x")), (Some(1), vec![2, 3]));
+        cluster.start(1, Folder::Crashed);
+        let lives = 5 - away;
+        assert_eq!((cluster.leader("x"), cluster.in_sync("x")), (Some(lives), vec![lives]));
+        assert_eq!(cluster.eligible("x"), [away], "it is as complete as the one that leads");
+    }
+}
+
+#[test]
 fn all_lose_power_at_once_and_the_last_in_sync_leads_again() {
     for configs in [WRITTEN, &[], TWO] {
         let mut cluster = Cluster::of(3);
