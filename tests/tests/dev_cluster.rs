@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -53,13 +53,16 @@ impl DevCluster {
 
     /// Processes that it said it started, the last of each broker.
     fn pids(&self) -> Vec<Pid> {
+        (1..=3).map(|broker| self.pid(broker).expect("it was started")).collect()
+    }
+
+    fn pid(&self, broker: u32) -> Option<Pid> {
         let log = self.log();
-        let last = |broker: u32| {
-            let begin = format!("broker-{broker} | started as process ");
-            let pid = log.lines().rev().find_map(|line| line.strip_prefix(&begin)).expect("it was started");
-            Pid::from_raw(pid.parse().unwrap()).unwrap()
-        };
-        (1..=3).map(last).collect()
+        // What is written at this moment is no line yet.
+        let whole = log.rsplit_once('\n')?.0;
+        let begin = format!("broker-{broker} | started as process ");
+        let pid = whole.lines().rev().find_map(|line| line.strip_prefix(&begin))?;
+        Pid::from_raw(pid.parse().unwrap())
     }
 
     fn addresses(&self) -> String {
@@ -141,6 +144,15 @@ fn a_killed_broker_is_told_of_and_started_again_and_nothing_is_lost() {
     let partitions = cluster.tidelog("partitions describe logs --output json").success();
     let partitions: Value = serde_json::from_slice(&partitions).unwrap();
     let led = partitions[0]["leader"].as_u64().unwrap();
+
+    // Its log speaks of a loss only where there is one.
+    let refused = cluster.tidelog("cluster elect --topic logs --partition 0 --unclean 1 --accept-loss").expect_code(1);
+    assert!(refused.stderr.contains("leads it"), "{refused:?}");
+    wait_for("word of the refusal", || {
+        cluster.log().contains("an operator ordered an unclean election and was told no").then_some(())
+    });
+    assert!(!cluster.log().contains("unclean election by an operator's order"), "{}", cluster.log());
+
     let killed = cluster.pids()[led as usize - 1];
     kill_process(killed, Signal::KILL).unwrap();
     wait_for("word of it", || {
@@ -227,11 +239,66 @@ fn a_cluster_that_cannot_be_says_why() {
         assert!(refused.stderr.contains(part), "{refused:?}");
     }
     assert!(!folder.path().join("data").exists(), "nothing was half done");
-    let address = SocketAddr::new(loopback::fresh().ip(), 9092);
-    let _taken = std::net::TcpListener::bind(address).unwrap();
-    let listen = format!("--listen={address}");
-    let admin = format!("--admin-listen={}", SocketAddr::new(address.ip(), 9640));
-    let refused = run(&["--dev-cluster", "2", &listen, &admin]).expect_code(1);
-    assert!(refused.stderr.contains("broker-1 | tidelog-broker: cannot listen on"), "{refused:?}");
-    assert!(refused.stderr.contains("ended before it served"), "{refused:?}");
+    let ip = loopback::fresh().ip();
+    let (listen, admin) = (format!("--listen={ip}:9092"), format!("--admin-listen={ip}:9640"));
+    for (port, key, broker) in
+        [(9092, "listen", 1), (9093, "listen", 2), (9640, "admin_listen", 1), (9641, "admin_listen", 2)]
+    {
+        let _taken = TcpListener::bind((ip, port)).unwrap();
+        let refused = run(&["--dev-cluster", "2", &listen, &admin]).expect_code(1);
+        assert!(refused.stderr.contains(&port_sentence(broker, SocketAddr::new(ip, port), key)), "{refused:?}");
+        assert!(!refused.stderr.contains("started as process"), "{refused:?}");
+        assert!(!folder.path().join("data").exists(), "nothing was half done");
+    }
+}
+
+fn port_sentence(broker: u32, address: SocketAddr, key: &str) -> String {
+    format!(
+        "tidelog-broker: broker {broker} cannot listen on {address}: Address already in use (os error 98); end what uses that port, or set \
+         {key}, from which on the brokers' ports count up, to another"
+    )
+}
+
+#[test]
+fn a_second_cluster_on_the_same_ports_is_not_taken_for_the_first_and_can_have_them_after_it() {
+    let mut first = DevCluster::start();
+    let before = first.settled();
+    let home = tempfile::Builder::new().prefix("tidelog-dev-cluster-").tempdir().unwrap();
+    let mut second =
+        DevCluster { process: launch(home.path(), first.listen, 1), home, listen: first.listen, starts: 1 };
+    assert_eq!(second.process.wait("the end of the second").code(), Some(1), "{}", second.log());
+    assert!(second.log().contains(&port_sentence(1, first.listen, "listen")), "{}", second.log());
+    assert_eq!(std::fs::read(second.home.path().join("out-1")).unwrap(), b"", "it has nothing to say");
+    assert!(!second.home.path().join("data").exists(), "it leaves no folder");
+    assert_eq!(first.settled()["cluster_id"], before["cluster_id"]);
+    first.signal(Signal::TERM);
+    assert!(first.process.wait("the end of the first").success());
+    second.start_again();
+    assert_ne!(second.settled()["cluster_id"], before["cluster_id"], "a cluster of its own");
+}
+
+/// Ports are tried before anything is started; who takes one right after that must not be taken for one of the brokers.
+#[test]
+fn a_port_that_is_taken_while_the_cluster_starts_ends_the_whole() {
+    // The first broker is stopped as soon as it is there, since the second is started once the first answers.
+    let (mut cluster, taken) = (0..100)
+        .find_map(|_| {
+            let home = tempfile::Builder::new().prefix("tidelog-dev-cluster-").tempdir().unwrap();
+            let listen = SocketAddr::new(loopback::fresh().ip(), 9092);
+            let cluster = DevCluster { process: launch(home.path(), listen, 1), home, listen, starts: 1 };
+            let first = wait_for("the first broker", || cluster.pid(1));
+            kill_process(first, Signal::STOP).unwrap();
+            let taken = TcpListener::bind((listen.ip(), 9093)).ok();
+            kill_process(first, Signal::CONT).unwrap();
+            taken.map(|taken| (cluster, taken))
+        })
+        .expect("the second broker was never too late");
+    assert_eq!(cluster.process.wait("the end of the cluster").code(), Some(1), "{}", cluster.log());
+    let log = cluster.log();
+    assert!(log.contains("broker-2 | tidelog-broker: cannot listen on"), "{log}");
+    assert!(log.contains(&port_sentence(2, taken.local_addr().unwrap(), "listen")), "{log}");
+    assert!(!cluster.home.path().join("data/broker-2").exists(), "it leaves no folder");
+    cluster.wait_until_gone(&[cluster.pid(1).unwrap()]);
+    drop(taken);
+    cluster.start_again();
 }

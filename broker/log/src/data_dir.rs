@@ -51,6 +51,13 @@ pub struct Format {
     pub incarnation: IncarnationId,
 }
 
+/// What a folder says of itself, whoever uses it now; `None` where it is nobody's yet, or cannot be read.
+#[must_use]
+pub fn format_of(disk: &dyn Disk, root: &Path) -> Option<Format> {
+    let (_, body) = small_file::read(disk, &root.join(FORMAT), KIND).ok()?;
+    decode(&body)
+}
+
 /// A partition that has a folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartitionDir {
@@ -334,6 +341,8 @@ mod tests {
         let format = first.format();
         let error = open(&root).unwrap_err();
         assert!(matches!(error, DataDirError::InUse { .. }), "{error}");
+        assert_eq!(format_of(&*OsDisk::shared(), &root), Some(format), "who only looks may");
+        assert_eq!(format_of(&*OsDisk::shared(), temp.path()), None);
         drop(first);
         assert_eq!(open(&root).unwrap().format(), format);
         let other = DataDir::open(OsDisk::shared(), &root, Some(ClusterId([1; 16]))).unwrap_err();

@@ -63,7 +63,7 @@ pub use compaction::{
     AbortedTransaction, Backlog, Compacted, Compaction, CompactionDriver, CompactionError, CompactionRules,
 };
 pub use complaint::Complaint;
-pub use data_dir::{DataDir, DataDirError, Format, PartitionDir};
+pub use data_dir::{DataDir, DataDirError, Format, PartitionDir, format_of};
 pub use disk::{Disk, DiskFile};
 pub use dump::{BatchEntry, CrcCheck, Dump, DumpEntry, DumpError};
 pub use flusher::{FlushMetrics, Flusher, FlusherHandle, FlusherOptions};

@@ -1,10 +1,12 @@
-//! Waits until brokers serve, and lets as many vote as make sense. Asks over their ordinary port, as any broker would; knows nothing of
-//! processes.
+//! Waits until brokers serve, and lets as many vote as make sense. Asks over their ordinary port, as any broker would, and believes only
+//! who proves to be of the seat's folder: another cluster's broker may have the port. Knows nothing of processes.
 
 use std::time::{Duration, Instant};
 
+use tidelog_log::{OsDisk, format_of};
+use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{
-    ChangeVotersRequest, DescribeClusterRequest, MetadataRequest, PingRequest, VoterChange,
+    ChangeVotersRequest, DescribeClusterRequest, HelloResponse, MetadataRequest, PingRequest, VoterChange,
 };
 use tidelog_protocol::{BrokerId, ErrorCode};
 
@@ -21,17 +23,31 @@ const SEARCH: Duration = Duration::from_secs(60);
 
 /// Waits until a broker answers at all.
 pub(super) async fn listens(seat: &Seat) {
-    while dial_once(&seat.address, None, &PingRequest {}, PATIENCE).await.is_err() {
-        tokio::time::sleep(PAUSE).await;
-    }
+    answers(seat, &PingRequest {}).await;
 }
 
 /// Waits until a broker serves clients.
 pub(super) async fn serves(seat: &Seat) {
     let request = MetadataRequest { topics: Some(Vec::new()) };
-    while dial_once(&seat.address, None, &request, PATIENCE).await.is_err() {
+    answers(seat, &request).await;
+}
+
+async fn answers<R: Request>(seat: &Seat, request: &R) {
+    loop {
+        if let Ok((hello, _)) = dial_once(&seat.address, None, request, PATIENCE).await
+            && sits_there(seat, &hello)
+        {
+            return;
+        }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Whether who says hello runs on the seat's folder: no other has its cluster and this life of it. Looks at the folder.
+fn sits_there(seat: &Seat, hello: &HelloResponse) -> bool {
+    let format = format_of(&*OsDisk::shared(), &seat.data);
+    let is_its = format.is_some_and(|own| (own.cluster, own.incarnation) == (hello.cluster_id, hello.incarnation));
+    is_its && hello.broker_id == BrokerId(seat.broker)
 }
 
 /// Lets the first of them vote, an odd number: an even one survives no more.
@@ -95,4 +111,46 @@ pub(super) async fn votes_again(seat: &Seat) -> Result<(), PeerError> {
 
 fn is_final(error: &PeerError) -> bool {
     matches!(error, PeerError::Refused(error) if !error.code.is_retriable() && error.code != ErrorCode::InvalidVoters)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tidelog_log::{DataDir, Format};
+    use tidelog_protocol::IncarnationId;
+
+    use super::*;
+    use crate::config::{Config, PathText};
+    use crate::dev_cluster::seats;
+
+    fn made(folder: &Path) -> Format {
+        DataDir::open(OsDisk::shared(), folder, None).unwrap().format()
+    }
+
+    #[test]
+    fn only_who_runs_on_a_seats_folder_is_taken_for_its_broker() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { data: PathText(folder.path().into()), ..Config::default() };
+        let seats = seats::assign(&config, 2).unwrap();
+        let foreign = made(&folder.path().join("another"));
+        let hello = |format: Format, broker| HelloResponse {
+            cluster_id: format.cluster,
+            broker_id: BrokerId(broker),
+            software: String::new(),
+            frame_bytes_max: 0,
+            batch_bytes_max: 0,
+            requests_in_flight_max: 0,
+            apis: Vec::new(),
+            incarnation: format.incarnation,
+        };
+        assert!(!sits_there(&seats[0], &hello(foreign, 1)), "it has no folder yet: whoever answers is another");
+        let own = made(&seats[0].data);
+        assert!(sits_there(&seats[0], &hello(own, 1)));
+        assert!(!sits_there(&seats[0], &hello(foreign, 1)), "another cluster's");
+        assert!(!sits_there(&seats[0], &hello(own, 2)), "another broker");
+        let before = Format { incarnation: IncarnationId([0; 16]), ..own };
+        assert!(!sits_there(&seats[0], &hello(before, 1)), "an earlier life of the folder");
+        assert!(!sits_there(&seats[1], &hello(own, 2)), "the folder is another's");
+    }
 }

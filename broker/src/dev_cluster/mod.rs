@@ -1,6 +1,7 @@
 //! `--dev-cluster N`: several real broker processes on one machine, for people who want to see a failover. Their folders lie side by side;
 //! one that is killed is started again after a moment. In the order of a life:
 //! - `seats`: which broker has which address and folder.
+//! - `ports`: whether those addresses are to be had.
 //! - `keeper`: one broker as a process of its own, its log lines, its next start.
 //! - `founding`: who serves, and who votes.
 //!
@@ -8,11 +9,14 @@
 
 mod founding;
 mod keeper;
+mod ports;
 mod seats;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +54,21 @@ pub enum DevClusterError {
     /// The folder belongs to a single broker.
     #[error("{} holds the data of a single broker, not of several: set data to another folder", .0.display())]
     OneBrokersFolder(PathBuf),
+    /// Another program has a port that a broker needs.
+    #[error(
+        "broker {broker} cannot listen on {address}: {error}; end what uses that port, or set {key}, from which on the brokers' \
+         ports count up, to another"
+    )]
+    Port {
+        /// Which.
+        broker: u32,
+        /// The config key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The system does not let a process start.
     #[error("cannot start a broker: {0}")]
     Spawn(std::io::Error),
@@ -59,7 +78,7 @@ pub enum DevClusterError {
         /// Which.
         broker: u32,
         /// How.
-        status: std::process::ExitStatus,
+        status: ExitStatus,
     },
     /// The cluster does not come about.
     #[error("the brokers do not become one cluster: {0}")]
@@ -91,6 +110,7 @@ pub async fn run(options: DevClusterOptions, stop: CancellationToken) -> Result<
         return Err(DevClusterError::Usage(format!("cannot be {brokers}: expected 1 to {BROKERS_MAX}")));
     }
     let seats = seats::assign(&config, brokers)?;
+    ports::try_all(&seats)?;
     let executable = std::env::current_exe().map_err(DevClusterError::Spawn)?;
     let (ended, mut early_ends) = mpsc::channel(1);
     let serving = watch::Sender::new(false);
@@ -105,9 +125,10 @@ pub async fn run(options: DevClusterOptions, stop: CancellationToken) -> Result<
     });
     let mut keepers = JoinSet::new();
     let outcome = tokio::select! {
-        outcome = found(&seats, &keeping, &mut keepers) => outcome,
-        Some((broker, status)) = early_ends.recv() => Err(DevClusterError::Ended { broker, status }),
+        biased;
         () = stop.cancelled() => Ok(()),
+        Some((broker, status)) = early_ends.recv() => Err(why_it_ended(&seats, broker, status)),
+        outcome = found(&seats, &keeping, &mut keepers) => outcome,
     };
     if outcome.is_ok() && !stop.is_cancelled() {
         serving.send_replace(true);
@@ -125,6 +146,13 @@ pub async fn run(options: DevClusterOptions, stop: CancellationToken) -> Result<
 
 async fn end(keepers: &mut JoinSet<()>) {
     while keepers.join_next().await.is_some() {}
+}
+
+/// Somebody may have taken a port since it was tried; else only its log lines say.
+fn why_it_ended(seats: &[Seat], broker: u32, status: ExitStatus) -> DevClusterError {
+    let seat = seats.iter().find(|seat| seat.broker == broker);
+    let tried = seat.map_or(Ok(()), |seat| ports::try_all(std::slice::from_ref(seat)));
+    tried.err().unwrap_or(DevClusterError::Ended { broker, status })
 }
 
 /// The first alone, since the others join it; where it has been one of several before, it needs them to serve.
