@@ -71,6 +71,11 @@ pub(crate) trait Change: Request {
         false
     }
 
+    /// What is told in the log of how it came out, beyond the answer. Not asked where another broker has the controller.
+    fn witness(&self) -> Option<Witness> {
+        None
+    }
+
     /// What no command can be made of.
     ///
     /// # Errors
@@ -85,6 +90,9 @@ pub(crate) trait Change: Request {
     /// Where it decided something else, which is a bug.
     fn answer(decided: Decided, as_of: MetadataIndex) -> Result<Self::Response, WireError>;
 }
+
+/// Tells in the log what was decided.
+pub(crate) type Witness = Box<dyn FnOnce(Result<&Decided, &WireError>) + Send>;
 
 /// What a broker asks in its own name, no other may ask.
 ///
@@ -105,9 +113,14 @@ impl<R: Change> AtController for R {
     async fn decide(self, node: &Arc<Node>) -> Result<(R::Response, MetadataIndex), WireError> {
         self.check()?;
         let only_plans = self.only_plans();
+        let witness = self.witness().filter(|_| !only_plans);
         let command = self.command(node);
-        let (decided, as_of) =
-            if only_plans { plan(node, &command).await? } else { node.controllers.submit(command).await? };
+        let decided = if only_plans { plan(node, &command).await } else { node.controllers.submit(command).await };
+        let is_elsewhere = decided.as_ref().is_err_and(|error| error.code == ErrorCode::NotController);
+        if let Some(witness) = witness.filter(|_| !is_elsewhere) {
+            witness(decided.as_ref().map(|(reply, _)| reply));
+        }
+        let (decided, as_of) = decided?;
         Ok((R::answer(decided, as_of)?, as_of))
     }
 }

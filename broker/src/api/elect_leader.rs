@@ -6,19 +6,28 @@ use tidelog_protocol::{ErrorCode, MetadataIndex, WireError};
 use tracing::warn;
 
 use super::faults;
-use crate::change::Change;
+use crate::change::{Change, Witness};
 use crate::node::Node;
 
 impl Change for ElectLeaderRequest {
     fn command(self, _: &Node) -> Command {
         let partition = self.partition.map(|NamedPartition { topic, partition }| (topic, partition));
         match (partition, self.unclean) {
-            (Some((topic, partition)), Some(broker_id)) => {
-                warn!(%topic, %partition, broker = %broker_id, "an operator orders an unclean election: records may be lost");
-                Command::ElectUnclean { topic, partition, broker_id }
-            }
+            (Some((topic, partition)), Some(broker_id)) => Command::ElectUnclean { topic, partition, broker_id },
             (partition, _) => Command::ElectPreferred { partition },
         }
+    }
+
+    fn witness(&self) -> Option<Witness> {
+        let (NamedPartition { topic, partition }, broker) = (self.partition.clone()?, self.unclean?);
+        Some(Box::new(move |decided| match decided {
+            Ok(_) => {
+                warn!(%topic, %partition, %broker, "unclean election by an operator's order: records that only others held are lost")
+            }
+            Err(error) => {
+                warn!(%topic, %partition, %broker, %error, "an operator ordered an unclean election and was told no")
+            }
+        }))
     }
 
     fn check(&self) -> Result<(), WireError> {
