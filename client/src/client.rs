@@ -22,11 +22,12 @@ pub struct Client {
 
 impl Client {
     /// Connects with default settings to a cluster of which at least one broker answers at `addresses`:
-    /// `host:port` or several separated by commas.
+    /// `host:port` or several separated by commas. Brokers that answer but cannot serve yet are asked again for as long as
+    /// [`ClientBuilder::request_timeout`] says.
     ///
     /// # Errors
     /// [`ClientError::Address`]; [`ClientError::Unreachable`], [`ClientError::Incompatible`] or [`ClientError::TimedOut`] of the
-    /// last address tried, where none answered.
+    /// last address tried, where none answered; [`ClientError::Broker`] where none could serve.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), tidelog_client::ClientError> {

@@ -84,15 +84,43 @@ impl Cluster {
             fetching: Mutex::new(()),
             setbacks: AtomicUsize::new(0),
         });
-        cluster.metadata(Some(Vec::new())).await?;
+        cluster.bootstrap().await?;
         Ok(cluster)
+    }
+
+    /// The first metadata, of whichever address has them. One that answers, but cannot serve yet, is no reason to give up while others may:
+    /// each is asked, then all again as [`Patience`] allows. Where none even answers there is nothing to wait for.
+    async fn bootstrap(&self) -> Result<(), ClientError> {
+        let request = MetadataRequest { topics: Some(Vec::new()) };
+        let mut patience = Patience::repeating(&self.options);
+        let mut asked = 0usize;
+        loop {
+            let error = match self.ask_any(&request).await {
+                Ok(response) => {
+                    self.learn(&response);
+                    return Ok(());
+                }
+                Err(error @ ClientError::Unreachable { .. }) => return Err(error),
+                Err(error) => error,
+            };
+            self.set_back();
+            asked += 1;
+            if !error.is_retriable() || asked.is_multiple_of(self.bootstrap.as_slice().len()) {
+                patience.after(error).await?;
+            }
+        }
+    }
+
+    async fn ask_any<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
+        self.any().await?.call(request).await
     }
 
     pub(crate) const fn backoff(&self) -> Backoff {
         self.options.backoff
     }
 
-    /// A connection to any broker: those known, then those given at the start. The same one until it is of no help.
+    /// A connection to any broker: those known, then those given at the start. The same one until it is of no help. While none is known,
+    /// each setback turns to the next of those given.
     pub(crate) async fn any(&self) -> Result<Connection, ClientError> {
         let mut addresses: Vec<Address> =
             self.known.read().brokers.values().map(|known| known.address.clone()).collect();
@@ -104,9 +132,14 @@ impl Cluster {
             // The ones that worked last are the likeliest to work, though not the only ones that may.
             addresses.sort_by_key(|address| !self.pool.is_connected(address, Purpose::Requests));
         }
-        for address in self.bootstrap.as_slice() {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
+        let mut given = self.bootstrap.as_slice().to_vec();
+        if addresses.is_empty() {
+            let turn = setbacks % given.len().max(1);
+            given.rotate_left(turn);
+        }
+        for address in given {
+            if !addresses.contains(&address) {
+                addresses.push(address);
             }
         }
         let mut last = ClientError::Closed;
@@ -128,8 +161,7 @@ impl Cluster {
     pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
         let mut patience = Patience::new(&self.options);
         loop {
-            let attempt = async { self.any().await?.call(request).await };
-            match attempt.await {
+            match self.ask_any(request).await {
                 Ok(answer) => return Ok(answer),
                 // Every broker knows every topic: asking again would only make a typing error take long.
                 Err(error) if matches!(error.code(), Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)) => {
@@ -175,13 +207,19 @@ impl Cluster {
     pub(crate) async fn metadata(&self, topics: Option<Vec<TopicName>>) -> Result<MetadataResponse, ClientError> {
         // Asking twice does no harm, so here even an unknown outcome is tried again, once.
         let request = MetadataRequest { topics };
-        let response = match self.any().await?.call(&request).await {
+        let response = match self.ask_any(&request).await {
             Err(error) if error.is_retriable() => {
                 self.set_back();
-                self.any().await?.call(&request).await?
+                self.ask_any(&request).await?
             }
             result => result?,
         };
+        self.learn(&response);
+        Ok(response)
+    }
+
+    /// Keeps what a broker said, unless newer is known.
+    fn learn(&self, response: &MetadataResponse) {
         let now = Instant::now();
         let mut known = self.known.write();
         let is_same_cluster = known.cluster_id == Some(response.cluster_id);
@@ -189,7 +227,7 @@ impl Cluster {
             self.set_back();
         }
         if is_same_cluster && response.as_of < known.as_of {
-            return Ok(response);
+            return;
         }
         known.cluster_id = Some(response.cluster_id);
         known.as_of = response.as_of;
@@ -207,7 +245,6 @@ impl Cluster {
         for topic in &response.topics {
             known.topics.insert(topic.name.clone(), Arc::new(TopicImage::new(topic, now)));
         }
-        Ok(response)
     }
 
     /// What is known of a topic; asks where nothing is, or what is has grown old.

@@ -56,6 +56,9 @@ struct Script {
     arrivals: mpsc::UnboundedSender<Vec<String>>,
     produced: AtomicUsize,
     subscribed: AtomicUsize,
+    /// How many requests for metadata are refused, as a broker refuses them that has none yet.
+    starts_for: usize,
+    refused: Arc<AtomicUsize>,
 }
 
 /// The peer.
@@ -63,6 +66,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The values of every produce request, in the order of their arrival.
     pub arrivals: mpsc::UnboundedReceiver<Vec<String>>,
+    /// How many requests for metadata were refused.
+    pub refused: Arc<AtomicUsize>,
 }
 
 impl Peer {
@@ -78,24 +83,41 @@ impl Peer {
 
     /// As [`Peer::judging`]; a client that comes again is greeted after a while only.
     pub async fn slow_to_greet(after: Duration, react: impl Fn(&Arrival) -> Reaction + Send + Sync + 'static) -> Self {
-        Self::serving(Box::new(react), Box::new(|_, _| panic!("nobody subscribes here")), after).await
+        Self::serving(Box::new(react), Box::new(|_, _| panic!("nobody subscribes here")), after, 0).await
+    }
+
+    /// Starts one that says to the first `requests` for metadata that it is starting.
+    pub async fn starting_for(requests: usize) -> Self {
+        let produce = Box::new(|_: &Arrival| panic!("nobody produces here"));
+        Self::serving(produce, Box::new(|_, _| panic!("nobody subscribes here")), Duration::ZERO, requests).await
     }
 
     /// Starts one that asks `push` what to push over the n-th stream, which starts at the given offset.
     pub async fn pushing(push: impl Fn(usize, u64) -> Stream + Send + Sync + 'static) -> Self {
-        Self::serving(Box::new(|_| panic!("nobody produces here")), Box::new(push), Duration::ZERO).await
+        Self::serving(Box::new(|_| panic!("nobody produces here")), Box::new(push), Duration::ZERO, 0).await
     }
 
     async fn serving(
         produce: Box<dyn Fn(&Arrival) -> Reaction + Send + Sync>,
         subscribe: Box<dyn Fn(usize, u64) -> Stream + Send + Sync>,
         greets_after: Duration,
+        starts_for: usize,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, arrivals) = mpsc::unbounded_channel();
         let (produced, subscribed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let script = Arc::new(Script { produce, subscribe, greets_after, arrivals: sender, produced, subscribed });
+        let refused = Arc::new(AtomicUsize::new(0));
+        let script = Arc::new(Script {
+            produce,
+            subscribe,
+            greets_after,
+            arrivals: sender,
+            produced,
+            subscribed,
+            starts_for,
+            refused: Arc::clone(&refused),
+        });
         tokio::spawn(async move {
             let mut known = false;
             while let Ok((stream, _)) = listener.accept().await {
@@ -110,7 +132,7 @@ impl Peer {
                 });
             }
         });
-        Self { address, arrivals }
+        Self { address, arrivals, refused }
     }
 }
 
@@ -135,6 +157,12 @@ async fn serve(mut stream: TcpStream, port: u16, script: &Script) -> std::io::Re
                 let (producer_id, epoch) = (ProducerId(7), ProducerEpoch(0));
                 answer::<InitProducerIdRequest>(&mut stream, &header, InitProducerIdResponse { producer_id, epoch })
                     .await?
+            }
+            Api::Metadata if script.refused.load(Ordering::SeqCst) < script.starts_for => {
+                script.refused.fetch_add(1, Ordering::SeqCst);
+                let refusal = WireError::new(ErrorCode::Overloaded, "the broker is starting");
+                let fault = Fault::from(WireError { retry_after_ms: 200, ..refusal });
+                send(&mut stream, &header, Flags::FAULT, &fault).await?;
             }
             Api::Metadata => answer::<MetadataRequest>(&mut stream, &header, metadata(port)).await?,
             Api::Produce => {
