@@ -87,7 +87,7 @@ impl Default for ClientBuilder {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             deadline: None,
-            keepalive: Duration::from_secs(30),
+            keepalive: Duration::from_secs(3),
             metadata_max_age: Duration::from_secs(60),
             backoff: Backoff::DEFAULT,
         }
@@ -125,8 +125,9 @@ impl ClientBuilder {
         self
     }
 
-    /// After how much silence a connection is probed with a ping, so that a half-open one is noticed: it is given up where no answer
-    /// comes within as long again, or 10 s. Default: 30 s.
+    /// After how much silence a connection is probed with a ping, so that a half-open one and a broker that hangs are noticed: it is given
+    /// up where no answer comes within as long again, or 10 s, and producers and consumers go on wherever the partition is led by then. Over
+    /// a way that takes longer than this for one batch it should be more. Default: 3 s.
     #[must_use]
     pub const fn keepalive(mut self, keepalive: Duration) -> Self {
         self.keepalive = keepalive;

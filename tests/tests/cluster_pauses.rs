@@ -2,14 +2,16 @@
 //! acknowledges nothing any more, and a follower that nobody waited for catches up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tidelog_client::{Client, NewTopic, Start};
 use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{ErrorCode, PartitionId};
 use tidelog_tests::chance::rounds;
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
 use tidelog_tests::history::History;
+use tidelog_tests::patience::within_limit;
 use tidelog_tests::raw_connection::{RawConnection, batch};
 use tidelog_tests::workload::wait_for_more_acks;
 
@@ -97,4 +99,40 @@ async fn a_pause_shorter_than_the_lease_costs_no_more_than_its_time() {
         evidence
     };
     Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+/// Far above what it takes for a silent connection to be given up, and below the half minute for which an answer is waited for otherwise.
+const NOTICED_WITHIN: Duration = Duration::from_secs(25);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_and_a_consumer_with_default_settings_leave_a_leader_that_hangs() {
+    let cluster = Cluster::start(ClusterSettings::three()).await;
+    let topic = "hanging-leader";
+    let client = Client::connect(&cluster.servers()).await.unwrap();
+    client.admin().create_topic(&NewTopic::named(topic).partitions(1).replication_factor(3)).await.unwrap();
+    let (leader, _) = cluster.leader(topic, 0).await;
+    cluster.wait_in_sync((topic, 0), &[1, 2, 3], leader).await;
+    let producer = client.producer().build().unwrap().topic(topic).await.unwrap();
+    let mut consumer = client.consumer().topic(topic).start(Start::Beginning).build().await.unwrap();
+    within_limit("both to run", async {
+        producer.send(None, b"before").await.unwrap().await.unwrap();
+        assert_eq!(consumer.next().await.unwrap().unwrap().value.as_deref(), Some(&b"before"[..]));
+    })
+    .await;
+    let _ = cluster.pause(leader);
+    let began = Instant::now();
+    let under_way = producer.send(None, b"under way").await.unwrap();
+    within_limit("the record to be written elsewhere", under_way).await.unwrap();
+    producer.send(None, b"after").await.unwrap().await.unwrap();
+    // Each once: what was sent to the old leader comes to the new one under the same number.
+    for value in [&b"under way"[..], b"after"] {
+        let record = within_limit("a record of the new leader", consumer.next()).await.unwrap().unwrap();
+        assert_eq!(record.value.as_deref(), Some(value));
+    }
+    let took = began.elapsed();
+    assert!(took < NOTICED_WITHIN, "it took {took:?}");
+    println!("{topic}: both went on {took:?} after the leader hung");
+    assert_ne!(cluster.next_leader(topic, 0, leader).await, leader);
+    // It hung until now, or this panics.
+    cluster.resume(leader);
 }
