@@ -22,6 +22,8 @@ mod letting_go;
 mod member;
 #[cfg(test)]
 mod member_model;
+#[cfg(test)]
+mod member_rules;
 mod progress;
 mod rebalance;
 mod record;
