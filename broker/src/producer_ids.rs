@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tidelog_protocol::messages::AllocateProducerIdsRequest;
 use tidelog_protocol::{ProducerId, WireError};
@@ -10,6 +11,9 @@ use tokio::sync::Mutex;
 
 use crate::change::change;
 use crate::node::Node;
+
+/// How long a controller is looked for: the producer asks again, and hears meanwhile that there is none.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is left of the block.
 #[derive(Debug, Default)]
@@ -26,7 +30,8 @@ impl ProducerIds {
         // One asks, and those that come meanwhile wait for its block.
         let mut left = self.left.lock().await;
         if left.is_empty() {
-            let block = change(node, AllocateProducerIdsRequest { broker_id: node.broker_id }, None).await?;
+            let request = AllocateProducerIdsRequest { broker_id: node.broker_id };
+            let block = change(node, request, Some(Instant::now() + PATIENCE)).await?;
             *left = block.first.0..block.first.0.saturating_add(i64::from(block.count));
         }
         left.next().map(ProducerId).ok_or_else(|| {

@@ -228,6 +228,8 @@ async fn a_metadata_log_whose_flush_failed_takes_no_more_changes_and_says_so() {
     let broker = Broker::start_on(config.clone(), Arc::new(disk.clone())).await.unwrap();
     let server = broker.address().to_string();
     create_topic(&server, &NewTopic::named("before")).await.unwrap();
+    // Producers get their ids from a block that the metadata gave: this broker has one now.
+    produce(&server, "before", 3).await;
     let mut raw = RawConnection::introduced(broker.address()).await;
     let create = |name: &str| CreateTopicRequest {
         name: name.into(),
@@ -258,7 +260,7 @@ async fn a_metadata_log_whose_flush_failed_takes_no_more_changes_and_says_so() {
 
     let broker = Broker::start(config).await.unwrap();
     let server = broker.address().to_string();
-    assert_eq!(read_all(&server, "before").await[0].records.len(), 3);
+    assert_eq!(read_all(&server, "before").await[0].records.len(), 6);
     // What was refused is not there; what failed may be, and either way changes go on.
     create_topic(&server, &NewTopic::named("after")).await.unwrap();
     let struck = create_topic(&server, &NewTopic::named("struck")).await.map_err(|error| error.code());
