@@ -51,13 +51,17 @@ const AWAY: Duration = Duration::from_millis(500);
 
 /// Keeps in step with what this broker leads, until its connections close.
 pub(crate) async fn run(node: Arc<Node>) {
+    let ends = node.connections_close.clone();
+    ends.run_until_cancelled(keep_step(node)).await;
+}
+
+async fn keep_step(node: Arc<Node>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut images = node.controllers.images();
     let mut looked = Instant::now();
     loop {
         tokio::select! {
-            () = node.connections_close.cancelled() => return,
             changed = images.changed() => {
                 if changed.is_err() {
                     return;
