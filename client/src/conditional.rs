@@ -42,6 +42,7 @@ impl Client {
             leader_epoch: Some(leader.epoch),
             acks: Acks::All,
             expected_log_end: Some(expected),
+            transactional_id: None,
         };
         let connection = self.cluster.connection(&leader.address, Purpose::Requests).await?;
         let response = connection.call_with(&request, payload).await?;

@@ -113,7 +113,8 @@ impl Admin {
     /// # Errors
     /// `GroupNotEmpty`, `UnknownTopic`, `UnknownPartition` from the broker; else as any call.
     pub async fn set_group_offsets(&self, group: &str, offsets: Vec<CommittedOffset>) -> Result<(), ClientError> {
-        let request = OffsetCommitRequest { group: group.into(), member_id: None, member_epoch: 0, offsets };
+        let request =
+            OffsetCommitRequest { group: group.into(), member_id: None, member_epoch: 0, offsets, transaction: None };
         self.cluster.ask_coordinator(Coordinate::group(group), &request).await.map(drop)
     }
 

@@ -237,7 +237,14 @@ fn fault(frame: &RawFrame) -> WireError {
 /// A request to produce to partition 0, with acks=all.
 #[must_use]
 pub fn produce_request(topic_id: TopicId) -> ProduceRequest {
-    ProduceRequest { topic_id, partition: PartitionId(0), leader_epoch: None, acks: Acks::All, expected_log_end: None }
+    ProduceRequest {
+        topic_id,
+        partition: PartitionId(0),
+        leader_epoch: None,
+        acks: Acks::All,
+        expected_log_end: None,
+        transactional_id: None,
+    }
 }
 
 /// A batch of records with these values.

@@ -80,6 +80,7 @@ async fn a_leader_cut_off_from_the_other_brokers_alone_acknowledges_nothing_to_t
                 leader_epoch: Some(epoch),
                 acks: Acks::All,
                 expected_log_end: None,
+                transactional_id: None,
             };
             let cut = cluster.network().cut(&between(leader, &others(3, leader)));
             // It takes part in nothing any more; that it once led is no reason to say yes.

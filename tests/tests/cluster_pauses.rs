@@ -33,6 +33,7 @@ async fn a_paused_leader_is_replaced_and_comes_back_as_a_follower() {
                 leader_epoch: Some(epoch),
                 acks: Acks::All,
                 expected_log_end: None,
+                transactional_id: None,
             };
             let never = batch(&[b"zombie"], Compression::None);
             let asked = asked_before.ask(&zombie, &never).await;

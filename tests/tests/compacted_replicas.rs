@@ -41,6 +41,7 @@ fn produce(cluster: &LocalCluster, topic_id: TopicId, records: &[Pair<'_>]) -> O
         leader_epoch: None,
         acks: Acks::All,
         expected_log_end: None,
+        transactional_id: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(wait_until("the batch to be taken", async || {

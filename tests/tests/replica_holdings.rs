@@ -23,7 +23,14 @@ fn try_produce(cluster: &LocalCluster, broker: u32, topic_id: TopicId, acks: Ack
     on_its_own(async {
         let mut connection = RawConnection::introduced(cluster.address(broker)).await;
         let (partition, batch) = (PartitionId(0), batch(&[b"value"], Compression::None));
-        let request = ProduceRequest { topic_id, partition, leader_epoch: None, acks, expected_log_end: None };
+        let request = ProduceRequest {
+            topic_id,
+            partition,
+            leader_epoch: None,
+            acks,
+            expected_log_end: None,
+            transactional_id: None,
+        };
         connection.call(&request, &batch).await.map(|answer| answer.base_offset)
     })
 }

@@ -24,7 +24,14 @@ fn on_its_own<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn produce_request(topic_id: TopicId, acks: Acks) -> ProduceRequest {
-    ProduceRequest { topic_id, partition: PartitionId(0), leader_epoch: None, acks, expected_log_end: None }
+    ProduceRequest {
+        topic_id,
+        partition: PartitionId(0),
+        leader_epoch: None,
+        acks,
+        expected_log_end: None,
+        transactional_id: None,
+    }
 }
 
 fn value(number: u32) -> Vec<u8> {

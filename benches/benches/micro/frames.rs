@@ -17,6 +17,7 @@ fn request() -> ProduceRequest {
         leader_epoch: Some(LeaderEpoch(1)),
         acks: Acks::All,
         expected_log_end: None,
+        transactional_id: None,
     }
 }
 

@@ -33,6 +33,10 @@ impl Handle for GroupHeartbeatRequest {
 
 impl Handle for OffsetCommitRequest {
     async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<OffsetCommitResponse, WireError> {
+        if self.transaction.is_some() {
+            let sentence = "offsets within a transaction are not taken by this version: commit them on their own";
+            return Err(WireError::new(ErrorCode::Unsupported, sentence));
+        }
         let group = self.group.clone();
         match ask(node, &group, GroupCommand::Commit(self)).await? {
             GroupReply::Committed => Ok(OffsetCommitResponse {}),

@@ -177,6 +177,7 @@ impl Push<'_> {
             last_stable: tail.last_stable,
             log_start: tail.log_start,
             leader_epoch: tail.leader_epoch,
+            aborted: Vec::new(),
         };
         let stamp = self.session.stamp(FrameKind::Push, Api::StreamItem as u16, self.stream);
         let frame = OutFrame::encode(stamp, &message, vec![bytes]);

@@ -94,6 +94,7 @@ impl Commits {
                 member_id: Some(me.member_id.to_string()),
                 member_epoch: me.epoch,
                 offsets: due.clone(),
+                transaction: None,
             })
         });
         let again = || offsets.iter().map(|offset| (offset.at.clone(), offset.offset)).collect();
@@ -147,6 +148,7 @@ impl Shared {
                     member_id: Some(me.member_id.to_string()),
                     member_epoch: me.epoch,
                     offsets: asked.iter().map(Due::offset).collect(),
+                    transaction: None,
                 })
             })
             .await;

@@ -120,6 +120,7 @@ impl Taking {
                 member_id: Some(me.member_id.to_string()),
                 member_epoch: me.epoch,
                 offsets: offsets.clone(),
+                transaction: None,
             })
         });
         match settled.await {

@@ -125,6 +125,7 @@ impl Partition {
             leader_epoch: Some(link.leader_epoch),
             acks: self.shared.settings.acks,
             expected_log_end: None,
+            transactional_id: None,
         };
         let this = Arc::clone(self);
         let sent = payload.clone();

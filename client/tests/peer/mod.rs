@@ -244,6 +244,7 @@ async fn push(stream: &mut TcpStream, to: CorrelationId, payload: Bytes, next: O
         last_stable: next,
         log_start: Offset(0),
         leader_epoch: LeaderEpoch(0),
+        aborted: Vec::new(),
     };
     let body = item.to_body(ProtocolVersion::CURRENT);
     let header = Header {

@@ -1,5 +1,6 @@
 //! OffsetCommit: how far a group has come.
 
+use super::init_producer_id::ProducerIdentity;
 use crate::ids::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::message;
 
@@ -20,6 +21,16 @@ message! {
 }
 
 message! {
+    /// The transaction that a commit belongs to.
+    pub struct CommitTransaction {
+        /// Under which name.
+        4 transactional_id: String,
+        /// Who the producer is.
+        4 identity: ProducerIdentity,
+    }
+}
+
+message! {
     /// Notes how far a group has come, all of it or nothing.
     pub struct OffsetCommitRequest {
         /// The group; one that does not exist is made for a commit without a member.
@@ -30,6 +41,8 @@ message! {
         1 member_epoch: i32,
         /// How far; with a member, only partitions that it owns.
         1 offsets: Vec<CommittedOffset>,
+        /// Where it belongs to a transaction (KIP-447): it holds once that is committed, and never if it is undone.
+        4 transaction: Option<CommitTransaction>,
     }
 }
 

@@ -28,6 +28,8 @@ message! {
         1 acks: Acks,
         /// Append only where this is the log end offset; else OffsetMismatch, which says what it is. Absent: not checked.
         1 expected_log_end: Option<Offset>,
+        /// Under which name the batches' producer has its transactions; needed where they are transactional, not looked at otherwise.
+        4 transactional_id: Option<String>,
     }
 }
 

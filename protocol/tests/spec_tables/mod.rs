@@ -147,8 +147,10 @@ fn nested_spec<M: Message>() -> Nested {
 /// The structures that stand inside messages. One that is missing here is found by a test of its own.
 pub fn nested() -> Vec<Nested> {
     vec![
+        nested_spec::<AbortedTransaction>(),
         nested_spec::<BrokerAddress>(),
         nested_spec::<BrokerDescription>(),
+        nested_spec::<CommitTransaction>(),
         nested_spec::<CommittedOffset>(),
         nested_spec::<ConfigEntry>(),
         nested_spec::<ConfigValue>(),

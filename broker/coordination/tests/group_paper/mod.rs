@@ -182,6 +182,7 @@ pub fn commit(member: Option<(&str, i32)>, offsets: Vec<CommittedOffset>) -> Off
         member_id: member.map(|(id, _)| id.into()),
         member_epoch: member.map_or(0, |(_, epoch)| epoch),
         offsets,
+        transaction: None,
     }
 }
 

@@ -275,6 +275,7 @@ impl Client {
             member_id: Some(self.id.clone()),
             member_epoch: self.epoch,
             offsets: partitions.iter().map(offset).collect(),
+            transaction: None,
         };
         Sent { command: GroupCommand::Commit(request), at: now }
     }
