@@ -32,6 +32,12 @@ pub enum Flaw {
     FencedProducerAccepted,
     /// A new leader knows nothing of what producers wrote under the leaders before it.
     ProducersForgotten,
+    /// A marker ends what a later epoch has open, too.
+    MarkerEndsLaterTransaction,
+    /// A transaction counts as ended when its marker is written, not when that is settled.
+    UnsettledMarkersCount,
+    /// A leader takes the first batch of a transaction without asking the coordinator.
+    MembershipUnasked,
 }
 
 /// Which bug is planted, if any.

@@ -13,11 +13,11 @@ use crate::epoch_history::EpochHistory;
 use crate::flaws::{Flaw, Flaws};
 use crate::offsets::PartitionOffsets;
 use crate::pending_acks::PendingAcks;
-use crate::producers::Producers;
 use crate::refusal::Refusal;
 use crate::replica_set::{ReplicaEnds, ReplicaSet};
-use crate::sequencing::{Admission, Sequencing, UnwrittenBatches};
+use crate::sequencing::UnwrittenBatches;
 
+mod admission;
 mod followers;
 mod in_sync;
 
@@ -225,61 +225,6 @@ impl<T> Leader<T> {
             Durability::Written => self.flushed_promise_end.min(offsets.written_end()),
         };
         (wanted > offsets.flushed_end() && !self.poisoned).then_some(wanted)
-    }
-
-    /// May a producer append on these terms? Changes nothing.
-    ///
-    /// # Errors
-    /// [`Refusal::Poisoned`], [`Refusal::LeaseEnded`], [`Refusal::FencedEpoch`], [`Refusal::UnknownEpoch`],
-    /// [`Refusal::NotEnoughReplicas`], [`Refusal::OffsetMismatch`], in this order.
-    pub fn admit(&self, terms: &ProduceTerms) -> Result<(), Refusal> {
-        self.check_terms(terms)?;
-        self.check_log_end(terms)
-    }
-
-    /// May a producer append these batches on these terms, or has it done so before? `producers` is what the log knows of its producers as
-    /// of what is written. Changes nothing. What is a duplicate does not ask for a log end.
-    ///
-    /// # Errors
-    /// [`Refusal::Sequence`] before [`Refusal::OffsetMismatch`], else as [`Leader::admit`].
-    pub fn admit_batches(
-        &self,
-        terms: &ProduceTerms,
-        headers: &[BatchHeader],
-        producers: &Producers,
-    ) -> Result<Admission, Refusal> {
-        self.check_terms(terms)?;
-        let (unwritten, epoch_start, flaws) = (&self.unwritten, self.epoch_start, self.flaws);
-        let admission = Sequencing { producers, unwritten, epoch_start, flaws }.judge(headers);
-        let (log_start, log_end) = (self.offsets.log_start(), self.offsets.log_end());
-        let admission = admission.map_err(|fault| Refusal::Sequence { fault, log_start, log_end })?;
-        if admission == Admission::Append {
-            self.check_log_end(terms)?;
-        }
-        Ok(admission)
-    }
-
-    fn check_terms(&self, terms: &ProduceTerms) -> Result<(), Refusal> {
-        self.check_service()?;
-        if let Some(epoch) = terms.leader_epoch {
-            self.fence(epoch)?;
-        }
-        let in_sync = self.replicas.in_sync_count();
-        if terms.acks == Acks::All && in_sync < usize::from(self.min_in_sync) {
-            return Err(Refusal::NotEnoughReplicas { in_sync, min_in_sync: self.min_in_sync });
-        }
-        Ok(())
-    }
-
-    const fn check_log_end(&self, terms: &ProduceTerms) -> Result<(), Refusal> {
-        match terms.expected_log_end {
-            Some(expected) if expected.0 != self.offsets.log_end().0 => Err(Refusal::OffsetMismatch {
-                expected,
-                log_start: self.offsets.log_start(),
-                log_end: self.offsets.log_end(),
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// Is `epoch`, which somebody believes in, the one that holds?

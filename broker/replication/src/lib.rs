@@ -6,7 +6,9 @@
 //! - [`refusal`]: why an append, a deletion or a follower's progress is not accepted.
 //! - [`leader`]: the machine of a partition that is led here.
 //! - [`replica_set`]: how far each replica is known to be, and what the in-sync ones have in common.
-//! - [`producers`]: what the log knows of idempotent producers; [`sequencing`]: what their next batches mean; [`sequence`]: their numbers.
+//! - [`producers`]: what the log knows of idempotent producers; `standing`: of one of them; [`transactions`]: which of their transactions are open or
+//!   were undone.
+//! - [`sequencing`]: what their next batches mean, and a coordinator's markers; [`sequence`]: their numbers.
 //! - [`pending_acks`]: who waits for which offset.
 //! - [`effects`]: what the machine asks its driver to do.
 //!
@@ -33,6 +35,8 @@ pub mod refusal;
 pub mod replica_set;
 pub mod sequence;
 pub mod sequencing;
+mod standing;
+pub mod transactions;
 
 pub use effects::{AckFailure, Effects, Failed, Released};
 pub use epoch_history::{EpochEnd, EpochHistory, EpochStart};
@@ -44,8 +48,9 @@ pub use leader::{
 };
 pub use offsets::{Ends, PartitionOffsets};
 pub use pending_acks::PendingAcks;
-pub use producers::{Producers, Standing};
+pub use producers::{OpenTransactions, Producers, Standing};
 pub use refusal::Refusal;
 pub use replica_set::{ReplicaEnds, ReplicaSet};
-pub use sequencing::{Admission, SequenceFault};
+pub use sequencing::{Admission, MarkerAdmission, SequenceFault, Word};
 pub use tidelog_protocol::Durability;
+pub use transactions::Outcome;

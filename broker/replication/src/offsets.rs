@@ -123,6 +123,15 @@ impl PartitionOffsets {
         *self = Self::new(Ends { flushed_end: end.max(self.0.flushed_end), ..self.0 });
     }
 
+    /// The same for whoever reads what is committed, where the oldest transaction that is not settled begins at `first_unstable`. What was deleted
+    /// of it is not waited for.
+    #[must_use]
+    pub fn held_back(self, first_unstable: Option<Offset>) -> Self {
+        let Ends { log_start, high_watermark, .. } = self.0;
+        let last_stable = first_unstable.unwrap_or(high_watermark).clamp(log_start, high_watermark);
+        Self::new(Ends { last_stable, ..self.0 })
+    }
+
     /// The watermark moves to `to`; never back. With no transaction open the last stable offset moves with it.
     pub fn raise_watermark(&mut self, to: Offset) {
         assert!(to >= self.0.high_watermark, "high watermark moves back to {to}: {self:?}");
@@ -179,6 +188,14 @@ mod tests {
             log_end: Offset(15),
         };
         assert_eq!(offsets.ends(), expected);
+    }
+
+    #[test]
+    fn the_oldest_unsettled_transaction_holds_the_last_stable_offset_back_and_nothing_else() {
+        let offsets = at_ten();
+        let stable = |first: Option<u64>| offsets.held_back(first.map(Offset)).last_stable();
+        assert_eq!([None, Some(4), Some(9), Some(1)].map(stable), [5, 4, 5, 2].map(Offset));
+        assert_eq!(offsets.held_back(Some(Offset(4))).high_watermark(), Offset(5));
     }
 
     #[test]

@@ -1,131 +1,37 @@
-//! What a log knows of the idempotent producers that wrote to it: for each its epoch and its last batches (KIP-98, KIP-360). It is what the
-//! batches of the log say, in their order, so every replica knows the same, and it is kept beside the log, so that retention takes nothing of
-//! it. Knows nothing of files, leaders or acks; what a new batch means in its light, `sequencing` says.
+//! What a log knows of the idempotent producers that wrote to it: for each its epoch, its last batches and its open transaction (KIP-98, KIP-360).
+//! It is what the batches of the log say, in their order, so every replica knows the same, and it is kept beside the log, so that retention takes
+//! nothing of it. Knows nothing of files, leaders or acks; what a new batch means in its light, `sequencing` says.
 //!
 //! Time is the age of the log: milliseconds for which it was open. No clock that jumps can make it forget.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use tidelog_protocol::messages::{ProducerStanding, ProducersSnapshot, SequenceSpan};
+use tidelog_protocol::messages::{
+    AbortedTransaction, OpenTransaction, ProducerStanding, ProducersSnapshot, SequenceSpan,
+};
 use tidelog_protocol::records::BatchHeader;
-use tidelog_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
+use tidelog_protocol::{Offset, ProducerEpoch, ProducerId, Sequence};
 
-use crate::sequence;
+use crate::flaws::{Flaw, Flaws};
+pub use crate::standing::{BATCHES_REMEMBERED, Span, Standing};
+use crate::standing::{Open, Step, advance};
+use crate::transactions::{Outcome, Transactions};
 
-/// So many batches of a producer are remembered: as many as it may have under way at once.
-pub const BATCHES_REMEMBERED: usize = 5;
-
-/// Where a log knows this many producers, new ones wait until others were silent for [`SILENCE_MS_MIN`].
+/// Where a log knows this many producers, new ones wait until others were silent for [`SILENCE_MS_MIN`]. Markers may tell of as many more.
 pub const PRODUCERS_MAX: usize = 10_000;
 
 /// For so long a producer may still send again what it sent last: nothing younger is ever forgotten.
 pub const SILENCE_MS_MIN: u64 = 15 * 60 * 1_000;
 
-/// A batch of a producer in the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Span {
-    /// Sequence of its first record.
-    pub first: Sequence,
-    /// Sequence of its last record.
-    pub last: Sequence,
-    /// Offset of its first record.
-    pub base_offset: Offset,
-    /// Its largest timestamp.
-    pub timestamp: Timestamp,
-}
-
-impl Span {
-    const NONE: Self =
-        Self { first: Sequence::NONE, last: Sequence::NONE, base_offset: Offset::ZERO, timestamp: Timestamp::NONE };
-
-    /// The batch of this header, at `base_offset`.
-    #[must_use]
-    pub const fn of(header: &BatchHeader, base_offset: Offset) -> Self {
-        Self {
-            first: header.base_sequence,
-            last: sequence::last_of(header),
-            base_offset,
-            timestamp: header.max_timestamp,
-        }
-    }
-
-    /// Offset of the record of this sequence, if the batch holds it.
-    #[must_use]
-    pub fn offset_of(&self, wanted: Sequence) -> Option<Offset> {
-        let within = sequence::distance(self.first, wanted);
-        (within <= sequence::distance(self.first, self.last)).then(|| self.base_offset.plus(within.into()))
-    }
-}
-
-/// What is known of one producer. Invariant: at least one batch, offsets rise.
-#[derive(Clone, Copy, Debug)]
-pub struct Standing {
-    /// Its newest epoch.
-    pub epoch: ProducerEpoch,
-    /// Age of the log when it was last heard of.
-    seen_at_ms: u64,
-    spans: [Span; BATCHES_REMEMBERED],
-    count: usize,
-}
-
-impl Standing {
-    const fn begun(epoch: ProducerEpoch, first: Span, seen_at_ms: u64) -> Self {
-        let mut spans = [Span::NONE; BATCHES_REMEMBERED];
-        spans[0] = first;
-        Self { epoch, seen_at_ms, spans, count: 1 }
-    }
-
-    /// Its last batches under that epoch, oldest first.
-    #[must_use]
-    pub fn spans(&self) -> &[Span] {
-        &self.spans[..self.count]
-    }
-
-    /// The last of them.
-    #[must_use]
-    pub const fn last(&self) -> &Span {
-        &self.spans[self.count - 1]
-    }
-
-    /// The sequence that comes next.
-    #[must_use]
-    pub const fn expected(&self) -> Sequence {
-        sequence::plus(self.last().last, 1)
-    }
-
-    fn push(&mut self, span: Span) {
-        if span.base_offset <= self.last().base_offset {
-            // Known already, from a leader that has told all it knows.
-            return;
-        }
-        if self.count == BATCHES_REMEMBERED {
-            self.spans.rotate_left(1);
-            self.count -= 1;
-        }
-        self.spans[self.count] = span;
-        self.count += 1;
-    }
-}
-
-impl PartialEq for Standing {
-    fn eq(&self, other: &Self) -> bool {
-        self.epoch == other.epoch && self.spans() == other.spans()
-    }
-}
-impl Eq for Standing {}
-
-/// What a batch does to what is known of its producer.
-pub(crate) fn advance(standing: &mut Option<Standing>, epoch: ProducerEpoch, span: Span, now_ms: u64) {
-    match standing {
-        Some(known) if known.epoch == epoch => {
-            known.push(span);
-            known.seen_at_ms = now_ms;
-        }
-        // A leader lets nothing of an older epoch in; what another program put there must not take the fence away.
-        Some(known) if known.epoch > epoch => {}
-        _ => *standing = Some(Standing::begun(epoch, span, now_ms)),
-    }
+/// The transactions that are open in a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OpenTransactions {
+    /// How many.
+    pub count: usize,
+    /// For how long the oldest has been, in milliseconds of the log being open.
+    pub oldest_ms: u64,
 }
 
 /// All producers of one log.
@@ -136,19 +42,34 @@ pub struct Producers {
     end: Offset,
     age_ms: u64,
     forgotten_below: ProducerId,
+    transactions: Transactions,
+    flaws: Flaws,
 }
 
 impl Producers {
     /// Of a log that begins at `end` and never held anything.
     #[must_use]
-    pub const fn new(end: Offset) -> Self {
-        Self { by_id: BTreeMap::new(), end, age_ms: 0, forgotten_below: ProducerId(0) }
+    pub fn new(end: Offset) -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            end,
+            age_ms: 0,
+            forgotten_below: ProducerId(0),
+            transactions: Transactions::default(),
+            flaws: Flaws::NONE,
+        }
     }
 
     /// Of a log that held something before `end`, nobody knows what.
     #[must_use]
-    pub const fn unknown(end: Offset) -> Self {
-        Self { by_id: BTreeMap::new(), end, age_ms: 0, forgotten_below: ProducerId(i64::MAX) }
+    pub fn unknown(end: Offset) -> Self {
+        Self { forgotten_below: ProducerId(i64::MAX), ..Self::new(end) }
+    }
+
+    /// The same with a planted bug; see [`Flaws`].
+    #[must_use]
+    pub fn flawed(self, flaws: Flaws) -> Self {
+        Self { flaws, ..self }
     }
 
     /// Up to where the log was taken into account.
@@ -193,39 +114,95 @@ impl Producers {
         self.age_ms
     }
 
-    /// The log has taken this batch, at its base offset. One that was taken into account before changes nothing.
+    /// The log has taken this batch, at its base offset. One that was taken into account before changes nothing, and so does a control batch:
+    /// what it says stands in its record, see [`Producers::note_marker`].
     pub fn note(&mut self, header: &BatchHeader) {
         if header.base_offset < self.end {
             return;
         }
         self.end = header.next_offset();
         let id = header.producer_id;
-        if id < ProducerId(0) || header.base_sequence < Sequence(0) {
+        if id < ProducerId(0) || header.base_sequence < Sequence(0) || header.attributes.is_control() {
             return;
         }
-        let now_ms = self.age_ms;
-        let span = Span::of(header, header.base_offset);
-        match self.by_id.get_mut(&id) {
-            Some(known) if known.epoch == header.producer_epoch => {
-                known.push(span);
-                known.seen_at_ms = now_ms;
+        // One that is lost: its marker went with records that were settled.
+        self.take(id, Step::of(header, header.base_offset), Outcome::Aborted);
+    }
+
+    /// The log has taken this marker, at its base offset.
+    pub fn note_marker(&mut self, header: &BatchHeader, outcome: Outcome) {
+        if header.base_offset < self.end {
+            return;
+        }
+        self.end = header.next_offset();
+        if header.producer_id >= ProducerId(0) {
+            self.take(header.producer_id, Step::of(header, header.base_offset), outcome);
+        }
+    }
+
+    fn take(&mut self, id: ProducerId, step: Step, outcome: Outcome) {
+        let (now_ms, flaws) = (self.age_ms, self.flaws);
+        let Some(known) = self.by_id.get_mut(&id) else {
+            let begun = Standing::begun(step, now_ms);
+            if let Some(open) = begun.open() {
+                self.transactions.begun(id, open.first);
             }
-            known => {
-                let mut standing = known.as_deref().copied();
-                advance(&mut standing, header.producer_epoch, span, now_ms);
-                if let Some(standing) = standing {
-                    self.by_id.insert(id, standing);
-                }
-            }
+            self.by_id.insert(id, begun);
+            return;
+        };
+        let before = known.open();
+        known.take(step, now_ms, flaws);
+        let after = known.open();
+        if before == after {
+            return;
+        }
+        if let Some(open) = before {
+            // A later epoch's batch says that a marker stood before it, and is none.
+            let last = match step {
+                Step::Batch { span, .. } => Offset(span.base_offset.0.saturating_sub(1)),
+                Step::Marker { offset, .. } => offset,
+            };
+            self.transactions.ended(id, open.first, (last, outcome));
+        }
+        if let Some(open) = after {
+            self.transactions.begun(id, open.first);
         }
     }
 
     /// What lies between here and `end` cannot be read: it may be anybody's.
-    pub const fn skip_to(&mut self, end: Offset) {
-        if end.0 > self.end.0 {
+    pub fn skip_to(&mut self, end: Offset) {
+        if end > self.end {
             self.end = end;
             self.forgotten_below = ProducerId(i64::MAX);
+            self.transactions.unsure_below(end);
         }
+    }
+
+    /// First offset that whoever reads what is committed cannot read, as far as transactions say: that of the oldest that is open or whose marker
+    /// lies at or above the high watermark. Lets go of what is known of transactions before the log's start.
+    pub fn first_unstable(&mut self, log_start: Offset, high_watermark: Offset) -> Option<Offset> {
+        self.transactions.settle(log_start, high_watermark);
+        if self.flaws.has(Flaw::UnsettledMarkersCount) {
+            return self.transactions.first_open();
+        }
+        self.transactions.first_unstable()
+    }
+
+    /// The undone transactions that reach into `range`, by their markers; `None` where that was too long ago, and only the log itself tells.
+    #[must_use]
+    pub fn aborted_within(&self, range: Range<Offset>) -> Option<Vec<AbortedTransaction>> {
+        self.transactions.aborted_within(&range)
+    }
+
+    /// What is open.
+    #[must_use]
+    pub fn open_transactions(&self) -> OpenTransactions {
+        let count = self.transactions.open_count();
+        if count == 0 {
+            return OpenTransactions::default();
+        }
+        let ages = self.by_id.values().filter_map(Standing::open).map(|open| self.age_ms.saturating_sub(open.since_ms));
+        OpenTransactions { count, oldest_ms: ages.max().unwrap_or(0) }
     }
 
     /// The log was open for so much longer.
@@ -233,15 +210,15 @@ impl Producers {
         self.age_ms = self.age_ms.saturating_add(ms);
     }
 
-    /// Forgets producers that were silent for `silence_ms` (never less than [`SILENCE_MS_MIN`]) and of which nothing lies at or above
-    /// `settled`: what they sent last is acknowledged or given up. Says how many.
+    /// Forgets producers that were silent for `silence_ms` (never less than [`SILENCE_MS_MIN`]), have nothing open, and of which nothing lies at
+    /// or above `settled`: what they sent last is acknowledged or given up. Says how many.
     pub fn forget(&mut self, silence_ms: u64, settled: Offset) -> usize {
         let silence_ms = silence_ms.max(SILENCE_MS_MIN);
         let Some(before) = self.age_ms.checked_sub(silence_ms) else { return 0 };
         let known = self.by_id.len();
         let mut forgotten_below = self.forgotten_below;
         self.by_id.retain(|id, standing| {
-            let kept = standing.seen_at_ms > before || standing.last().base_offset >= settled;
+            let kept = standing.seen_at_ms > before || standing.heard_at() >= settled || standing.open().is_some();
             if !kept {
                 forgotten_below = forgotten_below.max(ProducerId(id.0.saturating_add(1)));
             }
@@ -258,17 +235,24 @@ impl Producers {
             let Span { first, last, base_offset, timestamp } = *span;
             SequenceSpan { first, last, base_offset, timestamp }
         };
+        let transaction = |open: Open| OpenTransaction { first_offset: open.first, since_ms: open.since_ms };
         let standing = |(id, standing): (&ProducerId, &Standing)| ProducerStanding {
             producer_id: *id,
             epoch: standing.epoch,
             seen_at_ms: standing.seen_at_ms,
             batches: standing.spans().iter().map(span).collect(),
+            heard_at: standing.heard_at(),
+            transaction: standing.open().map(transaction),
         };
+        let (ended, aborted, aborted_from) = self.transactions.snapshot();
         ProducersSnapshot {
             end: self.end,
             age_ms: self.age_ms,
             forgotten_below: self.forgotten_below,
             producers: self.by_id.iter().map(standing).collect(),
+            ended,
+            aborted,
+            aborted_from,
         }
     }
 
@@ -276,33 +260,44 @@ impl Producers {
     #[must_use]
     pub fn restored(snapshot: &ProducersSnapshot) -> Option<Self> {
         let mut by_id = BTreeMap::new();
+        let aborted = (&snapshot.aborted[..], snapshot.aborted_from);
+        let mut transactions = Transactions::restored(&snapshot.ended, aborted, snapshot.end)?;
         for standing in &snapshot.producers {
             let id = standing.producer_id;
             let known = restored(standing, snapshot.end).filter(|_| id >= ProducerId(0))?;
+            if let Some(open) = known.open() {
+                transactions.begun(id, open.first);
+            }
             if by_id.insert(id, known).is_some() {
                 return None;
             }
         }
         let ProducersSnapshot { end, age_ms, forgotten_below, .. } = *snapshot;
-        Some(Self { by_id, end, age_ms, forgotten_below })
+        Some(Self { by_id, end, age_ms, forgotten_below, transactions, flaws: Flaws::NONE })
     }
 
     /// For a replica that lacks what lies below its log, of which it knows what it holds: adds what the leader knows of that. The leader's
     /// word is younger than this end of the log; what it says of batches at or above comes with those batches. A producer of which it
-    /// remembers nothing older may have written below all the same: nothing is proven of it until its batches come. `false` where the
-    /// snapshot cannot be one.
+    /// remembers nothing older may have written below all the same: nothing is proven of it until its batches come. What was open here and has
+    /// ended there is open here until its marker comes. `false` where the snapshot cannot be one.
     pub fn adopt(&mut self, theirs: &ProducersSnapshot) -> bool {
         let Some(theirs) = Self::restored(theirs) else { return false };
         let end = self.end;
         let mut forgotten_below = theirs.forgotten_below;
-        for (id, standing) in theirs.by_id {
-            let older: Vec<Span> = standing.spans().iter().copied().filter(|span| span.base_offset < end).collect();
-            let mut known: Option<Standing> = None;
-            for span in older {
-                advance(&mut known, standing.epoch, span, self.age_ms);
-            }
+        let across: BTreeMap<ProducerId, Offset> = theirs.transactions.open_across(end).collect();
+        let mut ids: Vec<ProducerId> = theirs.by_id.keys().chain(across.keys()).copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            let known = known_before(theirs.standing(id), across.get(&id).copied(), (end, self.age_ms));
             match (known, self.by_id.get(&id)) {
-                (Some(known), ours) if ours.is_none_or(|ours| ours.last().base_offset < known.last().base_offset) => {
+                (Some(known), ours) if ours.is_none_or(|ours| ours.heard_at() < known.heard_at()) => {
+                    if let Some(open) = ours.and_then(Standing::open) {
+                        self.transactions.forgotten(id, open.first);
+                    }
+                    if let Some(open) = known.open() {
+                        self.transactions.begun(id, open.first);
+                    }
                     self.by_id.insert(id, known);
                 }
                 (None, None) => forgotten_below = forgotten_below.max(ProducerId(id.0.saturating_add(1))),
@@ -322,24 +317,54 @@ impl PartialEq for Producers {
 }
 impl Eq for Producers {}
 
+/// What of a leader's knowledge of a producer was so when the log ended at `end`. `across` is where a transaction began that was open then.
+fn known_before(theirs: Option<&Standing>, across: Option<Offset>, (end, now_ms): (Offset, u64)) -> Option<Standing> {
+    if let Some(first) = across {
+        // Under which epoch is not told: an earlier one than its marker's, which may be any but the first.
+        let mut known = Standing::fence(ProducerEpoch(0), first, now_ms);
+        known.remember(first, Some(Open { first, since_ms: now_ms }));
+        return Some(known);
+    }
+    let theirs = theirs?;
+    let mut known = None;
+    for span in theirs.spans().iter().filter(|span| span.base_offset < end) {
+        let step = Step::Batch { epoch: theirs.epoch, span: *span, transactional: false };
+        advance(&mut known, step, now_ms, Flaws::NONE);
+    }
+    let open = theirs.open().filter(|open| open.first < end).map(|open| Open { since_ms: now_ms, ..open });
+    let told = theirs.heard_at() < end || open.is_some();
+    if known.is_none() && told {
+        let heard_at = theirs.heard_at().min(Offset(end.0.saturating_sub(1)));
+        known = Some(Standing::fence(theirs.epoch, heard_at, now_ms));
+    }
+    if let Some(known) = &mut known {
+        let heard_at = if theirs.heard_at() < end { theirs.heard_at() } else { known.heard_at() };
+        known.remember(heard_at, open);
+    }
+    known
+}
+
 fn restored(standing: &ProducerStanding, end: Offset) -> Option<Standing> {
-    let span = |span: &SequenceSpan| {
-        let SequenceSpan { first, last, base_offset, timestamp } = *span;
-        (first >= Sequence(0) && last >= Sequence(0) && base_offset < end).then_some(Span {
-            first,
-            last,
-            base_offset,
-            timestamp,
-        })
-    };
-    let (first, rest) = standing.batches.split_first()?;
-    if rest.len() >= BATCHES_REMEMBERED || standing.epoch < ProducerEpoch(0) {
+    let fits = |span: &SequenceSpan| span.first >= Sequence(0) && span.last >= Sequence(0) && span.base_offset < end;
+    let rises = standing.batches.is_sorted_by(|earlier, later| earlier.base_offset < later.base_offset);
+    let open = standing.transaction.as_ref();
+    let open = open.map(|open| Open { first: open.first_offset, since_ms: open.since_ms });
+    // An earlier release does not say, and has no standing without batches.
+    let last = standing.batches.last().map(|last| last.base_offset);
+    let heard_at = last.map_or(standing.heard_at, |last| last.max(standing.heard_at));
+    let is_told = heard_at < end && open.is_none_or(|open| open.first <= heard_at);
+    let fit = standing.batches.len() <= BATCHES_REMEMBERED && standing.batches.iter().all(fits);
+    if standing.epoch < ProducerEpoch(0) || !rises || !is_told || !fit {
         return None;
     }
-    let mut known = Standing::begun(standing.epoch, span(first)?, standing.seen_at_ms);
-    for next in rest {
-        let next = span(next).filter(|next| next.base_offset > known.last().base_offset)?;
-        known.push(next);
+    let first = standing.batches.first().map_or(heard_at, |first| first.base_offset);
+    let mut known = Standing::fence(standing.epoch, first, standing.seen_at_ms);
+    for span in &standing.batches {
+        let SequenceSpan { first, last, base_offset, timestamp } = *span;
+        let span = Span { first, last, base_offset, timestamp };
+        let step = Step::Batch { epoch: standing.epoch, span, transactional: false };
+        known.take(step, standing.seen_at_ms, Flaws::NONE);
     }
+    known.remember(heard_at, open);
     Some(known)
 }

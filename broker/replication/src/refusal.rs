@@ -107,6 +107,9 @@ impl Refusal {
                 SequenceFault::Unknown { never_wrote: false, .. } => ErrorCode::UnknownProducer,
                 SequenceFault::Unknown { never_wrote: true, .. } => ErrorCode::ProducerNeverWrote,
                 SequenceFault::Forgotten { .. } => ErrorCode::DuplicateSequence,
+                SequenceFault::TransactionOver { .. } | SequenceFault::TransactionOpen { .. } => {
+                    ErrorCode::InvalidTransactionState
+                }
                 SequenceFault::Mixed => ErrorCode::InvalidBatch,
                 SequenceFault::TooMany => ErrorCode::Overloaded,
             },
@@ -176,6 +179,14 @@ impl fmt::Display for SequenceFault {
             Self::Forgotten { producer, found } => write!(
                 f,
                 "the records of producer {producer} from sequence {found} on stand in the log already, or some of them; where is not remembered"
+            ),
+            Self::TransactionOver { producer, epoch, current } => write!(
+                f,
+                "the transaction of producer {producer} under epoch {epoch} has ended, epoch {current} has begun here: nothing was written; abort, and begin another"
+            ),
+            Self::TransactionOpen { producer } => write!(
+                f,
+                "a transaction of producer {producer} is open here, and the records are no part of it: nothing was written; end it first, or send them under it"
             ),
             Self::Mixed => f.write_str(
                 "some batches of the request stand in the log already and some do not: send them one by one; nothing was written",

@@ -1,5 +1,5 @@
 //! What batches of idempotent producers mean in the light of what the log knows of them: new, known already, out of order, of an epoch that is
-//! over, or of somebody unknown. Pure; knows nothing of how it is answered (see [`crate::refusal`]).
+//! over, or of somebody unknown; and whether a transaction may begin with them. Pure; knows nothing of how it is answered (see [`crate::refusal`]).
 //!
 //! The batches of a request count one after the other and stand or fall together. Those that were admitted before and are not written yet
 //! count like those in the log.
@@ -10,8 +10,9 @@ use tidelog_protocol::records::BatchHeader;
 use tidelog_protocol::{Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::flaws::{Flaw, Flaws};
-use crate::producers::{PRODUCERS_MAX, Producers, Span, Standing, advance};
+use crate::producers::{PRODUCERS_MAX, Producers};
 use crate::sequence::{is_ahead, plus};
+use crate::standing::{Span, Standing, Step, advance};
 
 /// What becomes of batches that may be appended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +25,36 @@ pub enum Admission {
         /// Offset of the first record.
         base_offset: Offset,
         /// Offset after the last record.
+        next_offset: Offset,
+    },
+    /// They begin a transaction here: the coordinator is asked whether this partition is part of it, and they are judged again with its
+    /// [`Word`].
+    AskCoordinator {
+        /// The producer.
+        producer: ProducerId,
+        /// The transaction's epoch.
+        epoch: ProducerEpoch,
+    },
+}
+
+/// A coordinator's word: this partition is part of the transaction that the producer writes under the epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word {
+    /// The producer.
+    pub producer: ProducerId,
+    /// The transaction's epoch.
+    pub epoch: ProducerEpoch,
+}
+
+/// What becomes of a marker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum MarkerAdmission {
+    /// It is news: append it.
+    Append,
+    /// It stands already, or what it fences is fenced by something later: that is settled once everything below is.
+    Stands {
+        /// Offset after it.
         next_offset: Offset,
     },
 }
@@ -63,6 +94,20 @@ pub enum SequenceFault {
         /// Sequence of the first record.
         found: Sequence,
     },
+    /// The transaction has ended, or a later one of the producer began.
+    TransactionOver {
+        /// The producer.
+        producer: ProducerId,
+        /// The epoch of the batch.
+        epoch: ProducerEpoch,
+        /// The epoch that holds.
+        current: ProducerEpoch,
+    },
+    /// The batch is no part of the transaction that its producer has open here.
+    TransactionOpen {
+        /// The producer.
+        producer: ProducerId,
+    },
     /// Some batches of the request stand in the log, and some do not.
     Mixed,
     /// The log knows as many producers as it may, and all of them wrote a short while ago.
@@ -73,8 +118,7 @@ pub enum SequenceFault {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Unwritten {
     producer: ProducerId,
-    epoch: ProducerEpoch,
-    span: Span,
+    step: Step,
 }
 
 /// Those of one leader, in the order of their offsets.
@@ -86,8 +130,7 @@ impl UnwrittenBatches {
     pub(crate) fn admitted(&mut self, headers: &[BatchHeader], mut base: Offset) {
         for header in headers {
             if header.producer_id >= ProducerId(0) {
-                let (producer, epoch) = (header.producer_id, header.producer_epoch);
-                self.0.push(Unwritten { producer, epoch, span: Span::of(header, base) });
+                self.0.push(Unwritten { producer: header.producer_id, step: Step::of(header, base) });
             }
             base = base.plus(u64::from(header.last_offset_delta) + 1);
         }
@@ -95,10 +138,10 @@ impl UnwrittenBatches {
 
     /// The log holds everything below `end`, and its knowledge of producers includes it.
     pub(crate) fn written(&mut self, end: Offset) {
-        if self.0.last().is_some_and(|last| last.span.base_offset < end) {
+        if self.0.last().is_some_and(|last| last.step.offset() < end) {
             self.0.clear();
         } else {
-            self.0.retain(|batch| batch.span.base_offset >= end);
+            self.0.retain(|batch| batch.step.offset() >= end);
         }
     }
 
@@ -114,12 +157,19 @@ pub(crate) struct Sequencing<'a> {
     pub(crate) unwritten: &'a UnwrittenBatches,
     /// Where this leadership began.
     pub(crate) epoch_start: Offset,
+    /// What a coordinator said.
+    pub(crate) word: Option<Word>,
     pub(crate) flaws: Flaws,
 }
 
 enum Verdict {
     New,
-    Known { base_offset: Offset, next_offset: Offset },
+    /// New, where the coordinator says so.
+    BeginsTransaction,
+    Known {
+        base_offset: Offset,
+        next_offset: Offset,
+    },
 }
 
 impl Sequencing<'_> {
@@ -127,6 +177,7 @@ impl Sequencing<'_> {
     pub(crate) fn judge(&self, headers: &[BatchHeader]) -> Result<Admission, SequenceFault> {
         let mut news = 0;
         let mut known: Option<(Offset, Offset)> = None;
+        let mut begins: Option<Word> = None;
         // What the batches before in this request make of their producers.
         let mut earlier: Vec<Unwritten> = Vec::new();
         for header in headers {
@@ -136,15 +187,19 @@ impl Sequencing<'_> {
             }
             let mut standing = self.standing(header.producer_id);
             for batch in earlier.iter().filter(|batch| batch.producer == header.producer_id) {
-                advance(&mut standing, batch.epoch, batch.span, 0);
+                advance(&mut standing, batch.step, 0, self.flaws);
             }
-            match self.one(header, standing.as_ref())? {
-                Verdict::New => {
+            let verdict = self.one(header, standing.as_ref())?;
+            if matches!(verdict, Verdict::BeginsTransaction) {
+                begins = begins.or(Some(Word { producer: header.producer_id, epoch: header.producer_epoch }));
+            }
+            match verdict {
+                Verdict::New | Verdict::BeginsTransaction => {
                     news += 1;
-                    let (producer, epoch) = (header.producer_id, header.producer_epoch);
                     // Above everything that has an offset already.
                     let base_offset = Offset(Offset::MAX.0 - headers.len() as u64 + news as u64);
-                    earlier.push(Unwritten { producer, epoch, span: Span::of(header, base_offset) });
+                    let (producer, step) = (header.producer_id, Step::of(header, base_offset));
+                    earlier.push(Unwritten { producer, step });
                 }
                 Verdict::Known { base_offset, next_offset } => {
                     known = Some((known.map_or(base_offset, |(first, _)| first), next_offset));
@@ -152,43 +207,64 @@ impl Sequencing<'_> {
             }
         }
         match known {
-            None => Ok(Admission::Append),
+            None => Ok(match begins {
+                Some(Word { producer, epoch }) => Admission::AskCoordinator { producer, epoch },
+                None => Admission::Append,
+            }),
             Some((base_offset, next_offset)) if news == 0 => Ok(Admission::Duplicate { base_offset, next_offset }),
             Some(_) => Err(SequenceFault::Mixed),
         }
     }
 
+    /// What becomes of a marker of this epoch. One of an epoch that is known stood before, whatever is open by now belongs to a later transaction.
+    pub(crate) fn marker(&self, producer: ProducerId, epoch: ProducerEpoch) -> Result<MarkerAdmission, SequenceFault> {
+        match self.standing(producer) {
+            Some(known) if epoch <= known.epoch && !self.flaws.has(Flaw::MarkerEndsLaterTransaction) => {
+                Ok(MarkerAdmission::Stands { next_offset: known.heard_at().plus(1) })
+            }
+            None if self.producers.len() + self.unwritten.0.len() >= 2 * PRODUCERS_MAX => Err(SequenceFault::TooMany),
+            _ => Ok(MarkerAdmission::Append),
+        }
+    }
+
     fn standing(&self, producer: ProducerId) -> Option<Standing> {
-        let inherited = |standing: &&Standing| {
-            !self.flaws.has(Flaw::ProducersForgotten) || standing.last().base_offset >= self.epoch_start
-        };
+        let inherited =
+            |standing: &&Standing| !self.flaws.has(Flaw::ProducersForgotten) || standing.heard_at() >= self.epoch_start;
         let mut standing = self.producers.standing(producer).filter(inherited).copied();
         for batch in self.unwritten.0.iter().filter(|batch| batch.producer == producer) {
-            advance(&mut standing, batch.epoch, batch.span, 0);
+            advance(&mut standing, batch.step, 0, self.flaws);
         }
         standing
     }
 
     fn one(&self, header: &BatchHeader, standing: Option<&Standing>) -> Result<Verdict, SequenceFault> {
         let (producer, epoch, found) = (header.producer_id, header.producer_epoch, header.base_sequence);
+        let is_transactional = header.attributes.is_transactional();
         let Some(known) = standing else {
             return if found != Sequence(0) {
                 Err(SequenceFault::Unknown { producer, never_wrote: self.producers.never_wrote(producer) })
             } else if self.producers.len() + self.unwritten.0.len() >= PRODUCERS_MAX {
                 Err(SequenceFault::TooMany)
             } else {
-                Ok(Verdict::New)
+                Ok(self.new_batch(header, None))
             };
         };
         if epoch < known.epoch {
             if self.flaws.has(Flaw::FencedProducerAccepted) {
                 return Ok(Verdict::New);
             }
-            return Err(SequenceFault::Fenced { producer, epoch, current: known.epoch });
+            let current = known.epoch;
+            return Err(match is_transactional {
+                true => SequenceFault::TransactionOver { producer, epoch, current },
+                false => SequenceFault::Fenced { producer, epoch, current },
+            });
         }
         let expected = if epoch > known.epoch { Sequence(0) } else { known.expected() };
         if found == expected {
-            return Ok(Verdict::New);
+            return match is_transactional || known.open().is_none() {
+                true => Ok(self.new_batch(header, Some(known))),
+                false => Err(SequenceFault::TransactionOpen { producer }),
+            };
         }
         if epoch == known.epoch {
             // Newest first. A part of a batch counts as well: what was refused as too large comes again in parts.
@@ -197,10 +273,22 @@ impl Sequencing<'_> {
             if let Some((base_offset, last)) = known.spans().iter().rev().find_map(holds) {
                 return Ok(Verdict::Known { base_offset, next_offset: last.plus(1) });
             }
-            if !is_ahead(expected, found) {
+            if known.last().is_some() && !is_ahead(expected, found) {
                 return Err(SequenceFault::Forgotten { producer, found });
             }
         }
         Err(SequenceFault::Gap { producer, found, expected })
+    }
+
+    /// One whose number comes next. A transaction of an earlier epoch that is open still has lost its marker with records that were settled, or
+    /// the coordinator would not give its word.
+    fn new_batch(&self, header: &BatchHeader, known: Option<&Standing>) -> Verdict {
+        let (producer, epoch) = (header.producer_id, header.producer_epoch);
+        let is_open = known.is_some_and(|known| known.epoch == epoch && known.open().is_some());
+        let has_word = self.word == Some(Word { producer, epoch }) || self.flaws.has(Flaw::MembershipUnasked);
+        if header.attributes.is_transactional() && !is_open && !has_word {
+            return Verdict::BeginsTransaction;
+        }
+        Verdict::New
     }
 }

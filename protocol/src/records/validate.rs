@@ -6,8 +6,11 @@ use core::cell::RefCell;
 use bytes::Bytes;
 
 use super::record::take_record;
-use super::{BatchError, BatchHeader, Compression, DEFAULT_DECOMPRESSED_BYTES_MAX, RawBatch, Scratch, TimestampType};
-use crate::{Offset, Timestamp};
+use super::{
+    BatchError, BatchHeader, Compression, ControlRecord, DEFAULT_DECOMPRESSED_BYTES_MAX, RawBatch, Scratch,
+    TimestampType, control_batch,
+};
+use crate::{Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// How large a produced batch may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +49,15 @@ enum ValidHeaders {
 }
 
 impl ValidBatches {
+    /// A marker that ends a transaction: no client sends one.
+    #[must_use]
+    pub fn marker(marker: ControlRecord, (id, epoch): (ProducerId, ProducerEpoch), timestamp: Timestamp) -> Self {
+        let payload = control_batch(marker, id, epoch, timestamp);
+        #[expect(clippy::expect_used, reason = "it was built just now")]
+        let header = BatchHeader::parse(&payload).expect("a marker is a batch");
+        Self { payload, headers: ValidHeaders::One(header), records: 1, max_timestamp: timestamp, keyless: false }
+    }
+
     /// All batches, as they were sent.
     #[must_use]
     pub const fn payload(&self) -> &Bytes {
