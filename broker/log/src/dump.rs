@@ -155,8 +155,8 @@ impl Dump {
         let entries = match (parse_name(name), name) {
             (Some((base, LOG)), _) => return segment(base, path),
             (Some((_, PRODUCERS)), _) => {
-                let body = small(path, producer_files::KIND)?;
-                let snapshot = producer_files::decode(&body)
+                let (version, body) = small_with_version(path, producer_files::KIND)?;
+                let snapshot = producer_files::decode(version, &body)
                     .map_err(|reason| DumpError::Damaged { path: path.to_owned(), reason })?;
                 snapshot.producers.into_iter().map(DumpEntry::Producer).collect()
             }
@@ -257,8 +257,12 @@ fn read(path: &Path) -> Result<Vec<u8>, StorageError> {
 }
 
 fn small(path: &Path, kind: Kind) -> Result<Vec<u8>, DumpError> {
+    small_with_version(path, kind).map(|(_, body)| body)
+}
+
+fn small_with_version(path: &Path, kind: Kind) -> Result<(u16, Vec<u8>), DumpError> {
     match small_file::read(&OsDisk, path, kind) {
-        Ok((_, body)) => Ok(body),
+        Ok(found) => Ok(found),
         Err(SmallFileError::Storage(error)) => Err(error.into()),
         Err(error) => Err(DumpError::Damaged { path: path.to_owned(), reason: error.to_string() }),
     }

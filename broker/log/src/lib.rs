@@ -10,7 +10,8 @@
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
 //! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `written_since`,
 //!   `small_file`: opening after a crash.
-//! - `producer_files`: what is known of idempotent producers, across restarts.
+//! - `producer_files`: what is known of idempotent producers, across restarts. [`undone`]: which transactions were aborted. `headers`: both from
+//!   the headers of batches, and the markers among them.
 //! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
 //! - [`compaction`]: the latest value of each key stays. `swap`: other files in the place of segments, under live readers.
 //! - [`scrub`]: a slow second look at what lies on the disk. [`repair`]: putting back what is damaged. [`dump`]: any file, offline.
@@ -27,6 +28,7 @@ pub mod disk;
 pub mod dump;
 pub mod fault;
 pub mod flusher;
+mod headers;
 pub mod hole;
 pub mod identity;
 pub mod leader_epochs;
@@ -54,6 +56,7 @@ mod tail_rules;
 mod time_index;
 pub mod timestamps;
 mod truncate;
+pub mod undone;
 mod unfinished;
 mod upkeep;
 mod verified;

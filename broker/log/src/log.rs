@@ -74,6 +74,16 @@ impl<'a> Group<'a> {
     fn bytes(&self) -> u64 {
         self.payload.len() as u64
     }
+
+    /// Header and bytes of each batch, in order.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = (&'a BatchHeader, &'a [u8])> + use<'a> {
+        let mut rest = self.payload;
+        self.headers.iter().map(move |header| {
+            let (batch, behind) = rest.split_at(header.total_bytes());
+            rest = behind;
+            (header, batch)
+        })
+    }
 }
 
 impl<'a> From<&'a ValidBatches> for Group<'a> {
@@ -270,7 +280,7 @@ impl Log {
             stamped
         }));
         let appended = self.publish(base_offset, taken);
-        self.state.note_producers(groups.iter().flat_map(|group| group.headers), base_offset);
+        self.state.note_producers(groups.iter(), base_offset);
         Ok(appended)
     }
 
@@ -303,7 +313,7 @@ impl Log {
         self.write(&mut parts)?;
         self.active.publish(groups.iter().flat_map(|group| group.headers).copied());
         let appended = self.publish(base_offset, taken);
-        self.state.note_producers(groups.iter().flat_map(|group| group.headers), base_offset);
+        self.state.note_producers(groups.iter(), base_offset);
         Ok(appended)
     }
 

@@ -1,5 +1,5 @@
-//! What a log knows of its idempotent producers, across restarts and cuts: snapshots beside the segments, and the headers of the batches
-//! behind the newest that can be believed. So retention takes nothing of it, and opening reads no more than the tail.
+//! What a log knows of its idempotent producers and their transactions, across restarts and cuts: snapshots beside the segments, and the headers of
+//! the batches behind the newest that can be believed, with what the markers among them say. So retention takes nothing of it, and opening reads no more than the tail.
 //!
 //! A snapshot is written with each checkpoint, after the flush that makes all of it durable and before the checkpoint that lets the log begin
 //! behind it. One that reaches beyond the end of the log speaks of batches that are gone: it is removed, durably, before another batch
@@ -12,26 +12,26 @@ use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use tidelog_protocol::messages::ProducersSnapshot;
-use tidelog_protocol::records::{BatchHeader, HEADER_BYTES};
+use tidelog_protocol::records::BatchHeader;
 use tidelog_protocol::{Message, Offset, ProtocolVersion};
 use tidelog_replication::Producers;
 use tracing::warn;
 
-use crate::disk::{DiskFile, read_full_at};
-use crate::log::Log;
+use crate::headers::{Headers, Marker, near};
+use crate::log::{Group, Log};
 use crate::segment::Segment;
 use crate::segment_files::{PRODUCERS, remove_if_there};
 use crate::small_file::{self, Kind, SmallFileError};
 use crate::state::{LogState, Upkeep};
 use crate::storage_error::{Context, StorageError};
 
-pub(crate) const KIND: Kind = Kind { magic: *b"TLpr", version: 1 };
-/// The version of the messages that version 1 of the file holds.
-const FORM: ProtocolVersion = ProtocolVersion(3);
+pub(crate) const KIND: Kind = Kind { magic: *b"TLpr", version: 2 };
+/// The version of the messages that the file holds now.
+const FORM: ProtocolVersion = ProtocolVersion(4);
+/// And that version 1 of it held, from before there were transactions.
+const FORM_1: ProtocolVersion = ProtocolVersion(3);
 /// So many are kept, besides a few that lie further back: a log is seldom cut far from its end.
 const KEPT: usize = 4;
-/// Headers are read in pieces of this size; batches are often larger.
-const CHUNK_BYTES: usize = 64 << 10;
 
 impl Log {
     /// What the log knows of its producers, as of its end. Held only for as long as `look` takes: the upkeep looks, too.
@@ -47,19 +47,23 @@ impl Log {
     }
 }
 
-/// What a snapshot says.
-pub(crate) fn decode(body: &[u8]) -> Result<ProducersSnapshot, String> {
-    ProducersSnapshot::from_body(body, FORM).map_err(|error| error.to_string())
+/// What a snapshot of this version of the file says.
+pub(crate) fn decode(version: u16, body: &[u8]) -> Result<ProducersSnapshot, String> {
+    let form = if version == 1 { FORM_1 } else { FORM };
+    ProducersSnapshot::from_body(body, form).map_err(|error| error.to_string())
 }
 
 impl LogState {
     /// These batches stand in the log now.
-    pub(crate) fn note_producers<'h>(&self, headers: impl Iterator<Item = &'h BatchHeader>, mut base: Offset) {
+    pub(crate) fn note_producers<'g>(&self, groups: impl Iterator<Item = &'g Group<'g>>, mut base: Offset) {
         let mut producers = self.producers.lock();
-        for header in headers {
+        for (header, bytes) in groups.flat_map(Group::batches) {
             let stamped = BatchHeader { base_offset: base, ..*header };
             base = stamped.next_offset();
-            producers.note(&stamped);
+            match header.attributes.is_control().then(|| Marker::of(bytes)) {
+                Some(Marker::Ends(outcome)) => producers.note_marker(&stamped, outcome),
+                _ => producers.note(&stamped),
+            }
         }
     }
 
@@ -167,7 +171,7 @@ impl LogState {
         while let Some(&offset) = upkeep.snapshots.last() {
             let path = self.place.path(offset, PRODUCERS);
             let why = match small_file::read(&*self.place.disk, &path, KIND) {
-                Ok((_, body)) => match decode(&body) {
+                Ok((version, body)) => match decode(version, &body) {
                     Ok(snapshot) if snapshot.end == offset => match Producers::restored(&snapshot) {
                         Some(producers) => return Ok(Some(producers)),
                         None => "its entries make no sense".to_owned(),
@@ -205,7 +209,7 @@ impl LogState {
     fn replay_segment(&self, producers: &mut Producers, segment: &Arc<Segment>, end: Offset) -> io::Result<()> {
         let holes = self.holes();
         let file = segment.file()?;
-        let mut headers = Headers { file: &*file, limit: segment.end_bytes(), start: 0, filled: Vec::new() };
+        let mut headers = Headers::new(&*file, segment.end_bytes());
         let (mut position, mut offset) = near(segment, producers.end(), &mut headers)?;
         while position < headers.limit && offset < end {
             if let Some(hole) = holes.starting_at(segment.base(), position) {
@@ -218,51 +222,13 @@ impl LogState {
             if header.next_offset() > end {
                 break;
             }
-            producers.note(&header);
+            match header.attributes.is_control().then(|| headers.marker(position, &header)).transpose()? {
+                Some(Marker::Ends(outcome)) => producers.note_marker(&header, outcome),
+                Some(Marker::Damaged) => producers.skip_to(header.next_offset()),
+                Some(Marker::Unknown) | None => producers.note(&header),
+            }
             (position, offset) = (position + header.total_bytes() as u64, header.next_offset());
         }
         Ok(())
-    }
-}
-
-/// A batch at or before `offset`, by the index if it is at hand: where it stands, and its offset.
-fn near(segment: &Segment, offset: Offset, headers: &mut Headers<'_>) -> io::Result<(u64, Offset)> {
-    let base = segment.base();
-    let start = (0, base);
-    if offset <= base || !segment.load_index()? {
-        return Ok(start);
-    }
-    let entry = segment.search(|index| {
-        let count = index.offsets.count_up_to(offset.since(base));
-        count.checked_sub(1).and_then(|last| index.offsets.entries().get(last).copied())
-    });
-    let Some(entry) = entry.flatten() else { return Ok(start) };
-    let position = u64::from(entry.position);
-    let header = headers.at(position)?;
-    let header = header.filter(|header| header.last_offset().since(base) == u64::from(entry.relative));
-    // An entry that does not describe a batch is passed over: the log is right.
-    Ok(header.filter(|header| header.base_offset <= offset).map_or(start, |header| (position, header.base_offset)))
-}
-
-/// Reads headers, and what lies between them only where batches are small.
-struct Headers<'a> {
-    file: &'a dyn DiskFile,
-    limit: u64,
-    start: u64,
-    filled: Vec<u8>,
-}
-
-impl Headers<'_> {
-    fn at(&mut self, position: u64) -> io::Result<Option<BatchHeader>> {
-        let held = self.start + self.filled.len() as u64;
-        if position < self.start || position + HEADER_BYTES as u64 > held {
-            let count = CHUNK_BYTES.min(self.limit.saturating_sub(position) as usize);
-            self.filled.resize(count, 0);
-            let filled = read_full_at(self.file, &mut self.filled, position)?;
-            self.filled.truncate(filled);
-            self.start = position;
-        }
-        let from = (position - self.start) as usize;
-        Ok(self.filled.get(from..).and_then(|bytes| BatchHeader::parse_compacted(bytes).ok()))
     }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use support::{batch, open, options};
 use tidelog_log::fault::{Fault, FaultDisk, Operation};
 use tidelog_log::{Group, Log, OsDisk};
-use tidelog_protocol::records::BatchHeader;
-use tidelog_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
-use tidelog_replication::Producers;
+use tidelog_protocol::records::{BatchHeader, ControlRecord, control_batch, stamp};
+use tidelog_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
+use tidelog_replication::{Outcome, Producers};
 
 /// Numbers from a seed.
 struct Random(u64);
@@ -25,10 +25,25 @@ impl Random {
     }
 }
 
+/// A batch as it stands in a log, and what it says if it is a marker.
+#[derive(Clone)]
+struct Stood {
+    header: BatchHeader,
+    bytes: Vec<u8>,
+    outcome: Option<Outcome>,
+}
+
+impl Stood {
+    fn is_of(&self, producer: ProducerId) -> bool {
+        let attributes = self.header.attributes;
+        self.header.producer_id == producer && attributes.is_transactional() && !attributes.is_control()
+    }
+}
+
 /// A log, and all batches that it took since offset 0 and was not cut of.
 struct Known {
     log: Option<Log>,
-    batches: Vec<BatchHeader>,
+    batches: Vec<Stood>,
     next: [(i16, i32); 4],
 }
 
@@ -41,15 +56,22 @@ impl Known {
         self.log.as_mut().unwrap()
     }
 
-    /// One batch of a producer, or of nobody.
+    /// One batch of a producer, or of nobody, or a marker.
     fn append(&mut self, random: &mut Random) {
+        if random.below(5) == 0 {
+            return self.end_transaction(random);
+        }
         let records = 1 + random.below(3) as u32;
         let (header, _) = batch(records, 1_000, &[]);
         let who = random.below(5) as usize;
         let mut header = BatchHeader { batch_length: 49 + 60, ..header };
         if let Some((epoch, sequence)) = self.next.get_mut(who) {
-            if random.below(12) == 0 {
+            if random.below(20) == 0 {
                 (*epoch, *sequence) = (*epoch + 1, 0);
+            }
+            // Two of them have transactions.
+            if who < 2 {
+                header.attributes = header.attributes.transactional();
             }
             header.producer_id = ProducerId(who as i64);
             header.producer_epoch = ProducerEpoch(*epoch);
@@ -60,21 +82,69 @@ impl Known {
         bytes.resize(header.total_bytes(), 7);
         header.crc = crc32c::crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&header.crc.to_be_bytes());
-        let appended = self.log().append(&[Group::new(&bytes, &[header])], LeaderEpoch(1));
-        if let Ok(appended) = appended {
-            self.batches.push(BatchHeader { base_offset: appended.base_offset, ..header });
+        self.write(header, bytes, None);
+    }
+
+    /// A marker for one that has transactions, whether one is open or not; sometimes one that stands already.
+    fn end_transaction(&mut self, random: &mut Random) {
+        let who = random.below(3) as usize;
+        if random.below(4) > 0 {
+            self.next[who] = (self.next[who].0 + 1, 0);
+        }
+        let (outcome, record) = match random.below(2) {
+            0 => (Outcome::Committed, ControlRecord::Commit { coordinator_epoch: 3 }),
+            _ => (Outcome::Aborted, ControlRecord::Abort { coordinator_epoch: 3 }),
+        };
+        let epoch = ProducerEpoch(self.next[who].0);
+        let bytes = control_batch(record, ProducerId(who as i64), epoch, Timestamp(1_000)).to_vec();
+        self.write(BatchHeader::parse(&bytes).unwrap(), bytes, Some(outcome));
+    }
+
+    fn write(&mut self, header: BatchHeader, mut bytes: Vec<u8>, outcome: Option<Outcome>) {
+        if let Ok(appended) = self.log().append(&[Group::new(&bytes, &[header])], LeaderEpoch(1)) {
+            stamp(&mut bytes, appended.base_offset, LeaderEpoch(1));
+            let header = BatchHeader::parse(&bytes).unwrap();
+            self.batches.push(Stood { header, bytes, outcome });
         }
     }
 
     /// What the batches say that the log still ends with.
     fn cut(&mut self, end: Offset) {
-        self.batches.retain(|header| header.next_offset() <= end);
+        self.batches.retain(|stood| stood.header.next_offset() <= end);
     }
 
     fn expected(&self) -> Producers {
         let mut expected = Producers::new(Offset::ZERO);
-        self.batches.iter().for_each(|header| expected.note(header));
+        for stood in &self.batches {
+            match stood.outcome {
+                Some(outcome) => expected.note_marker(&stood.header, outcome),
+                None => expected.note(&stood.header),
+            }
+        }
         expected
+    }
+
+    /// What was undone of what the log still holds, as it knows and as its batches say. Says how many that are.
+    fn assert_undone(&mut self, when: &str) -> usize {
+        let whole = self.log().reader().log_start()..self.log().end();
+        let mut expected = self.expected().aborted_within(whole.clone()).unwrap();
+        let reader = self.log().reader();
+        assert_eq!(reader.aborted_known(whole.clone()).as_ref(), Some(&expected), "{when}");
+        // Its first record may be gone, or all of them.
+        expected.retain_mut(|aborted| {
+            let reaches = aborted.first_offset.max(whole.start)..aborted.marker_offset;
+            let mut left = self.batches.iter().filter(|stood| stood.is_of(aborted.producer_id));
+            let first = left.find(|stood| stood.header.next_offset() > reaches.start);
+            aborted.first_offset = first.map_or(Offset::MAX, |stood| stood.header.base_offset);
+            aborted.first_offset <= aborted.marker_offset
+        });
+        let found = reader.aborted_found(whole.clone(), usize::MAX).unwrap();
+        assert_eq!((&found.aborted, found.complete_to), (&expected, whole.end), "{when}");
+        let some = reader.aborted_found(whole.clone(), 2).unwrap();
+        assert!(some.aborted.len() <= 2 && some.complete_to <= whole.end, "{when}");
+        let missed = expected.iter().find(|aborted| !some.aborted.contains(aborted));
+        assert!(missed.is_none_or(|missed| missed.first_offset >= some.complete_to), "{when}: {missed:?} {some:?}");
+        expected.len()
     }
 
     fn assert_known(&mut self, when: &str) {
@@ -92,7 +162,7 @@ fn snapshots(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn whatever_becomes_of_a_log_it_knows_of_its_producers_what_its_batches_said() {
-    let (mut cuts, mut losses, mut incomplete) = (0, 0, 0);
+    let (mut cuts, mut losses, mut incomplete, mut undone) = (0, 0, 0, 0);
     for seed in 0..250 {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("t-0");
@@ -155,8 +225,10 @@ fn whatever_becomes_of_a_log_it_knows_of_its_producers_what_its_batches_said() {
                 }
             }
             known.assert_known(&when);
+            undone += known.assert_undone(&when);
         }
     }
+    assert!(undone > 2_000, "{undone} undone transactions were looked for");
     assert!(cuts > 100 && losses > 100, "{cuts} cuts, {losses} losses of power");
     assert!(
         incomplete * 10 < cuts,
@@ -261,11 +333,8 @@ fn a_follower_that_begins_behind_deleted_records_learns_of_their_producers_and_k
     assert!(!follower.with_producers(|known| known.is_complete()));
     let told = leader.log().with_producers(|known| known.snapshot());
     assert!(follower.adopt_producers(&told));
-    for header in leader.batches.iter().filter(|header| header.base_offset >= start) {
-        let header = BatchHeader { leader_epoch: Some(LeaderEpoch(1)), ..*header };
-        let mut bytes = header.encode().to_vec();
-        bytes.resize(header.total_bytes(), 7);
-        let _ = follower.append_exact(&[Group::new(&bytes, &[header])]).unwrap();
+    for stood in leader.batches.iter().filter(|stood| stood.header.base_offset >= start) {
+        let _ = follower.append_exact(&[Group::new(&stood.bytes, &[stood.header])]).unwrap();
     }
     let expected = leader.expected();
     let knows = |log: &Log| {
@@ -292,4 +361,41 @@ fn no_more_snapshots_are_kept_than_a_cut_may_need() {
     }
     let kept = snapshots(&dir).len();
     assert!((2..=7).contains(&kept), "{kept}");
+}
+
+#[test]
+fn a_snapshot_of_a_release_without_transactions_is_read() {
+    use bytes::BytesMut;
+    use tidelog_protocol::{Message, ProtocolVersion};
+
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let mut random = Random(11);
+    let mut known = Known::new(open(&dir).0);
+    // Nobody had any.
+    while known.log().end() < Offset(60) {
+        let before = known.next;
+        known.append(&mut random);
+        if known.batches.iter().any(|stood| stood.header.attributes.is_transactional()) {
+            let end = known.batches.pop().unwrap().header.base_offset;
+            known.next = before;
+            known.log().truncate_to(end).unwrap();
+        }
+    }
+    known.log.take().unwrap().close().unwrap();
+    let path = snapshots(&dir).pop().unwrap();
+    let mut body = BytesMut::new();
+    known.expected().snapshot().encode(&mut body, ProtocolVersion(3));
+    tidelog_log::small_file::replace(
+        &OsDisk,
+        &path,
+        tidelog_log::small_file::Kind { magic: *b"TLpr", version: 1 },
+        &body,
+    )
+    .unwrap();
+    let (log, report) = open(&dir);
+    assert_eq!(report.scanned_bytes, 0);
+    known.log = Some(log);
+    known.assert_known("from an older form");
+    assert_eq!(snapshots(&dir), [path], "it was believed");
 }
