@@ -546,6 +546,7 @@ mod tests {
             deadline: None,
             ticket: Box::new(move |result| drop(answer.send(result))),
             lent: None,
+            ask: None,
         };
         let (inside, rest) = (partition.clone(), partition.clone());
         let both = move || {

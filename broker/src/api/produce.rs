@@ -68,7 +68,7 @@ fn prepare(
         ));
     }
     let terms = ProduceTerms::from(request);
-    Ok((partition, Append { batches, terms, deadline: None, ticket: Box::new(|_| {}), lent: input.lent }))
+    Ok((partition, Append { batches, terms, deadline: None, ticket: Box::new(|_| {}), lent: input.lent, ask: None }))
 }
 
 fn response(acked: Acked, appended_at: tidelog_protocol::Timestamp) -> ProduceResponse {

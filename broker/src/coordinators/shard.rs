@@ -192,7 +192,7 @@ impl<M: Machine> Shard<M> {
         for record in records {
             machine.replay(record);
         }
-        self.partition.append(Append { batches, terms, deadline: None, ticket, lent: None });
+        self.partition.append(Append { batches, terms, deadline: None, ticket, lent: None, ask: None });
         self.changes.send_modify(|changes| *changes += 1);
         Ok(answered)
     }

@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 use tidelog_protocol::messages::ProducersSnapshot;
 use tidelog_protocol::records::{BatchHeader, ValidBatches};
 use tidelog_protocol::{LeaderEpoch, Monotonic, Offset, PartitionEpoch, Timestamp, WireError};
-use tidelog_replication::{EpochEndAnswer, FollowAnswer, FollowTerms, Offer, ProduceTerms, ReplicaProgress};
+use tidelog_replication::{EpochEndAnswer, FollowAnswer, FollowTerms, Offer, ProduceTerms, ReplicaProgress, Word};
 
 use super::assignment::Assignment;
+use super::marker::Marker;
 use super::upstream::Attempt;
 use crate::budget::Lent;
 
@@ -46,6 +47,8 @@ pub struct Append {
     pub ticket: Ticket<Acked>,
     /// The memory that the batches take; given back once they are written.
     pub lent: Option<Lent>,
+    /// Where they may begin a transaction: asks its coordinator whether the partition is part of it. The answer comes as [`Command::Word`].
+    pub ask: Option<Box<dyn FnOnce(Word) + Send>>,
 }
 
 /// What a leader pushed to a follower.
@@ -75,6 +78,20 @@ pub struct Followed {
 pub enum Command {
     /// Append batches.
     Append(Append),
+    /// End a transaction.
+    WriteMarker {
+        /// How.
+        marker: Marker,
+        /// Who waits until it stands on all in-sync replicas.
+        ticket: Ticket<()>,
+    },
+    /// The coordinator of a transaction has answered.
+    Word {
+        /// What was asked for.
+        word: Word,
+        /// Why the partition is no part of it.
+        result: Result<(), WireError>,
+    },
     /// The flusher: everything below this offset is durable.
     Flushed(Offset),
     /// The flusher: a flush failed.
@@ -172,7 +189,9 @@ impl Command {
         match self {
             Self::Append(append) => append.batches.payload().len() as u64,
             Self::Replicated(replicated) => replicated.payload.len() as u64,
-            Self::Flushed(_)
+            Self::WriteMarker { .. }
+            | Self::Word { .. }
+            | Self::Flushed(_)
             | Self::Poisoned(_)
             | Self::DeleteRecords { .. }
             | Self::Expire
@@ -199,6 +218,8 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Append(_) => "Append",
+            Self::WriteMarker { .. } => "WriteMarker",
+            Self::Word { .. } => "Word",
             Self::Flushed(_) => "Flushed",
             Self::Poisoned(_) => "Poisoned",
             Self::DeleteRecords { .. } => "DeleteRecords",

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::command::{Append, Command};
+use super::marker::Marker;
 use super::owner::Owner;
 use super::refusals;
 use super::replica_cursor::Followers;
@@ -267,6 +268,14 @@ impl Handle {
         let gone =
             || WireError::new(ErrorCode::Internal, "the partition went away; what became of the request is unknown");
         receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Ends a transaction here, and waits until the marker stands on all in-sync replicas; it may have stood before.
+    ///
+    /// # Errors
+    /// NotLeader, NotEnoughReplicas, LeadershipEnded, StorageFull, Overloaded, DeadlineExceeded: it is to be sent again, to whoever leads.
+    pub(crate) async fn write_marker(&self, marker: Marker) -> Result<(), WireError> {
+        self.ask(|ticket| Command::WriteMarker { marker, ticket }).await
     }
 
     /// Deletes what is below `before`, or everything readable.

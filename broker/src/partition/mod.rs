@@ -2,6 +2,7 @@
 //! - [`handle`]: what the rest of the broker holds; its mailbox, and who runs the owner.
 //! - [`assignment`]: what the metadata wants of a replica: lead, follow or wait.
 //! - [`owner`]: the one place where a partition's state changes, as a step function over commands.
+//! - [`marker`]: how a transaction ended, as a coordinator has it written.
 //! - [`tail`]: the offsets that an owner publishes, and readers wait on.
 //! - [`cursor`]: reading forward, never ahead of what is published, never blocking a network thread; [`replica_cursor`]: the same for
 //!   followers, up to what is written.
@@ -19,6 +20,7 @@ mod continuation;
 mod cursor;
 mod handle;
 mod leftovers;
+mod marker;
 mod opening;
 mod owner;
 mod proposal;
@@ -33,6 +35,7 @@ pub use command::{Acked, Append, Command, Followed, Replicated, Ticket};
 pub use cursor::{Cursor, Fetched, Serves};
 pub use handle::Handle;
 pub use leftovers::{LeftoversError, check_age};
+pub use marker::Marker;
 pub use opening::Opening;
 pub use proposal::{Proposals, Proposed};
 pub use registry::{Registry, RegistryOptions};

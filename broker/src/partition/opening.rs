@@ -214,6 +214,7 @@ impl Opening {
             proposals: self.proposals.clone(),
             space: self.space.clone(),
             producer_id_expiration_ms: self.producer_id_expiration_ms,
+            queue_bytes_max: self.queue_bytes_max,
             topic_metrics: topic_metrics.clone(),
             metrics: self.metrics.clone(),
         };

@@ -24,10 +24,12 @@ use crate::metrics::{Metrics, TopicMetrics};
 use aging::Aging;
 use following::Pursuit;
 use leading::{Appends, Waiter};
+use transactions::Words;
 
 mod aging;
 mod following;
 mod leading;
+mod transactions;
 
 /// What an owner is made of.
 pub(super) struct Parts {
@@ -44,6 +46,7 @@ pub(super) struct Parts {
     pub(super) proposals: Arc<Proposals>,
     pub(super) space: Arc<SpaceGuard>,
     pub(super) producer_id_expiration_ms: u64,
+    pub(super) queue_bytes_max: u64,
     pub(super) topic_metrics: TopicMetrics,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -75,6 +78,8 @@ pub(super) struct Owner {
     leased: bool,
     effects: Effects<Waiter>,
     appends: Appends,
+    words: Words,
+    queue_bytes_max: u64,
     pursuit: Pursuit,
     tail: watch::Sender<Tail>,
     followers: Followers,
@@ -120,6 +125,8 @@ impl Owner {
             leased,
             effects: Effects::new(),
             appends: Appends::default(),
+            words: Words::default(),
+            queue_bytes_max: parts.queue_bytes_max,
             pursuit: Pursuit::default(),
             tail: parts.tail,
             followers: parts.followers,
@@ -166,6 +173,8 @@ impl Owner {
         for command in commands.drain(..) {
             match command {
                 Command::Append(append) => self.append(append, now),
+                Command::WriteMarker { marker, ticket } => self.write_marker(&marker, ticket, now),
+                Command::Word { word, result } => self.word_given(word, &result, now),
                 other => {
                     self.write();
                     self.act(other, now);
@@ -178,7 +187,7 @@ impl Owner {
 
     /// When somebody who waits may have waited long enough: the owner wants to be told [`Command::Expire`] then.
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
-        self.appends.earliest_deadline()
+        self.appends.earliest_deadline().into_iter().chain(self.words.earliest_deadline()).min()
     }
 
     /// Records that were deleted at the leader, to be deleted here below the offset; [`Command::LogStartMoved`] says that it is done.
@@ -189,6 +198,8 @@ impl Owner {
     fn act(&mut self, command: Command, now: Instant) {
         match command {
             Command::Append(append) => self.append(append, now),
+            Command::WriteMarker { marker, ticket } => self.write_marker(&marker, ticket, now),
+            Command::Word { word, result } => self.word_given(word, &result, now),
             Command::Expire => self.expire(now),
             Command::Flushed(_) => self.flushed(),
             Command::Poisoned(why) => self.poison(&why),
@@ -290,6 +301,7 @@ impl Owner {
     }
 
     fn resign(&mut self) -> (PartitionOffsets, EpochHistory) {
+        self.fail_words(&refusals::not_leader());
         let leader_epoch = self.leader_epoch();
         let (offsets, epochs) = (PartitionOffsets::default(), EpochHistory::default());
         match std::mem::replace(&mut self.role, Role::Waits { offsets, epochs, leader_epoch }) {
@@ -359,6 +371,9 @@ impl Owner {
 
     fn publish(&mut self) {
         let offsets = self.offsets();
+        let unstable =
+            |log: &Log| log.with_producers(|known| known.first_unstable(offsets.log_start(), offsets.high_watermark()));
+        let offsets = offsets.held_back(self.log.as_ref().and_then(unstable));
         let (log_start, last_stable) = (offsets.log_start(), offsets.last_stable());
         let (high_watermark, log_end) = (offsets.high_watermark(), offsets.log_end());
         let leader_epoch = self.leader_epoch();
@@ -426,6 +441,8 @@ impl Owner {
 
     /// Nothing is promised, asked or taken any more.
     fn stop(&mut self) {
+        let why = self.ended.clone().unwrap_or_else(|| refusals::poisoned(&self.failure));
+        self.fail_words(&why);
         match &mut self.role {
             Role::Leads(leader) if leader.is_poisoned() => {}
             Role::Leads(leader) => leader.poisoned(&mut self.effects),

@@ -9,7 +9,7 @@ use tidelog_protocol::records::ValidBatches;
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, PartitionEpoch, ProducerId, WireError};
 use tidelog_replication::{
     AckFailure, Admission, AppendedRange, EpochEndAnswer, FollowAnswer, FollowOutcome, FollowTerms, Refusal, Released,
-    ReplicaProgress, SequenceFault,
+    ReplicaProgress, SequenceFault, Word,
 };
 use tracing::{debug, info};
 
@@ -31,6 +31,12 @@ pub(super) struct Waiter {
     ticket: Ticket<Acked>,
 }
 
+impl Waiter {
+    pub(super) const fn new(deadline: Option<Instant>, ticket: Ticket<Acked>) -> Self {
+        Self { deadline, ticket }
+    }
+}
+
 /// What was admitted, given offsets and is not yet written; and when somebody has waited long enough.
 #[derive(Default)]
 pub(super) struct Appends {
@@ -47,6 +53,20 @@ impl Appends {
         self.earliest_deadline
     }
 
+    /// Somebody waits until then.
+    pub(super) fn wakes_at(&mut self, deadline: Instant) {
+        let earliest = self.earliest_deadline.get_or_insert(deadline);
+        *earliest = deadline.min(*earliest);
+    }
+
+    /// These were given offsets.
+    pub(super) fn push(&mut self, batches: ValidBatches, lent: Option<Lent>) {
+        self.records += batches.records();
+        self.bytes += batches.payload().len() as u64;
+        self.unwritten.push(batches);
+        self.memory.extend(lent);
+    }
+
     fn clear(&mut self) {
         self.unwritten.clear();
         self.memory.clear();
@@ -56,26 +76,29 @@ impl Appends {
 
 impl Owner {
     pub(super) fn append(&mut self, append: Append, now: Instant) {
-        let admission = match self.admit(&append, now) {
-            Ok(admission) => admission,
-            Err(refusal) => {
-                self.metrics.produce_refused.inc();
-                (append.ticket)(Err(refusal));
-                return;
+        self.append_with(append, None, now);
+    }
+
+    /// The same with what a coordinator has said.
+    pub(super) fn append_with(&mut self, append: Append, word: Option<Word>, now: Instant) {
+        let Some(append) = self.unless_behind(append) else { return };
+        let admission = match self.admit(&append, word, now) {
+            Ok(Admission::AskCoordinator { producer, epoch }) => {
+                return self.ask_for_word(Word { producer, epoch }, append, now);
             }
+            Ok(admission) => admission,
+            Err(refusal) => return self.refuse(append, refusal),
         };
         let Role::Leads(leader) = &mut self.role else { return };
         let appends = &mut self.appends;
         let base_offset = leader.offsets().log_end();
         let records = append.batches.records();
-        let bytes = append.batches.payload().len();
         if append.terms.acks != Acks::None
             && let Some(deadline) = append.deadline
         {
-            let earliest = appends.earliest_deadline.get_or_insert(deadline);
-            *earliest = deadline.min(*earliest);
+            appends.wakes_at(deadline);
         }
-        let waiter = Waiter { deadline: append.deadline, ticket: append.ticket };
+        let waiter = Waiter::new(append.deadline, append.ticket);
         if let Admission::Duplicate { base_offset, next_offset } = admission {
             let range = AppendedRange { base_offset, next_offset, bytes: 0 };
             self.metrics.produce_duplicates.inc();
@@ -84,16 +107,18 @@ impl Owner {
         let range = AppendedRange { base_offset, next_offset: base_offset.plus(records), bytes: 0 };
         leader.sequenced(append.batches.headers());
         leader.appended(range, append.terms.acks, waiter);
-        appends.unwritten.push(append.batches);
-        appends.memory.extend(append.lent);
-        appends.records += records;
-        appends.bytes += bytes as u64;
+        appends.push(append.batches, append.lent);
         if appends.unwritten.len() >= WRITE_TOGETHER_MAX {
             self.write();
         }
     }
 
-    fn admit(&self, append: &Append, now: Instant) -> Result<Admission, WireError> {
+    pub(super) fn refuse(&self, append: Append, refusal: WireError) {
+        self.metrics.produce_refused.inc();
+        (append.ticket)(Err(refusal));
+    }
+
+    fn admit(&self, append: &Append, word: Option<Word>, now: Instant) -> Result<Admission, WireError> {
         let Role::Leads(leader) = &self.role else {
             return Err(self.not_served().unwrap_or_else(refusals::not_leader));
         };
@@ -119,14 +144,15 @@ impl Owner {
             leader.admit(terms)?;
             return Ok(Admission::Append);
         };
-        let admission = log.with_producers(|producers| match leader.admit_batches(terms, headers, producers) {
-            Err(Refusal::Sequence { fault: SequenceFault::TooMany, .. }) => {
-                // Room for a new one is only made of those that were silent for long enough.
-                producers.forget(0, leader.offsets().high_watermark());
-                leader.admit_batches(terms, headers, producers)
-            }
-            admission => admission,
-        });
+        let admission =
+            log.with_producers(|producers| match leader.admit_with_word(terms, headers, (producers, word)) {
+                Err(Refusal::Sequence { fault: SequenceFault::TooMany, .. }) => {
+                    // Room for a new one is only made of those that were silent for long enough.
+                    producers.forget(0, leader.offsets().high_watermark());
+                    leader.admit_with_word(terms, headers, (producers, word))
+                }
+                admission => admission,
+            });
         Ok(admission?)
     }
 
@@ -225,6 +251,7 @@ impl Owner {
             leader.expire(due, &mut self.effects);
         }
         self.appends.earliest_deadline = earliest;
+        self.expire_words(now);
     }
 
     pub(super) fn delete_records(&mut self, before: Option<Offset>) -> Result<Offset, WireError> {
@@ -261,6 +288,7 @@ impl Owner {
 
     pub(super) fn lease_ended(&mut self) {
         self.leased = false;
+        self.fail_words(&refusals::not_leader());
         if let Role::Leads(leader) = &mut self.role {
             leader.lease_ended(&mut self.effects);
         }
