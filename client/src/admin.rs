@@ -135,7 +135,8 @@ impl Admin {
         self.cluster.metadata(None).await
     }
 
-    /// Offsets of one topic by position or time, in the order of the queries. A query that a partition could not answer carries
+    /// Offsets of one topic by position or time, in the order of the queries, whether transactions are open there or not: the end is the high
+    /// watermark. A query that a partition could not answer carries
     /// its own fault.
     ///
     /// # Errors
@@ -154,7 +155,7 @@ impl Admin {
         topic: &str,
         queries: &[(PartitionId, Position)],
     ) -> Result<Vec<OffsetAnswer>, ClientError> {
-        self.cluster.list_offsets(topic, queries).await
+        self.cluster.list_offsets(topic, queries, Isolation::ReadUncommitted).await
     }
 
     /// Deletes the records of a partition below `before`, or all of them where there is none. Returns the first offset that can

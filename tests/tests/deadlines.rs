@@ -51,7 +51,8 @@ fn fault(frame: &RawFrame) -> WireError {
 
 async fn earliest(raw: &mut RawConnection, topic_id: TopicId) -> Offset {
     let queries = vec![OffsetQuery { partition: PartitionId(0), position: Position::EARLIEST }];
-    raw.call(&ListOffsetsRequest { topic_id, queries }, &[]).await.unwrap().answers[0].offset.unwrap()
+    let request = ListOffsetsRequest { topic_id, queries, committed_only: false };
+    raw.call(&request, &[]).await.unwrap().answers[0].offset.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

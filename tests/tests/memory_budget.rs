@@ -112,7 +112,7 @@ async fn jammed(broker: &BrokerProcess, topic_id: TopicId) -> RawConnection {
     }
     let mut connection = RawConnection::introduced(broker.address()).await;
     let query = OffsetQuery { partition: PartitionId(0), position: Position::LATEST };
-    let request = ListOffsetsRequest { topic_id, queries: vec![query; 10_000] };
+    let request = ListOffsetsRequest { topic_id, queries: vec![query; 10_000], committed_only: false };
     let body = request.to_body(ProtocolVersion::CURRENT);
     wait_until("all memory to be held", async || {
         if lent_bytes(broker) + body.len() as u64 > BUDGET_BYTES / 2 {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidelog_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, Position, PositionKind};
+use tidelog_protocol::messages::{
+    Isolation, ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, Position, PositionKind,
+};
 use tidelog_protocol::{ErrorCode, Offset, Timestamp, WireError};
 
 use super::Handle;
@@ -23,10 +25,11 @@ impl Handle for ListOffsetsRequest {
         if !node.registry.knows(self.topic_id) {
             return Err(partition::refusals::unknown_topic(self.topic_id));
         }
+        let isolation = if self.committed_only { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
         let mut answers = Vec::with_capacity(self.queries.len());
         for query in self.queries {
             let found = match node.registry.find(self.topic_id, query.partition) {
-                Ok((handle, _)) => look_up(&handle, query.position, Serves::Leader)
+                Ok((handle, _)) => look_up(&handle, query.position, Serves::Leader, isolation)
                     .await
                     .map(|found| (found, handle.tail().borrow().leader_epoch)),
                 Err(error) => Err(error),
@@ -58,23 +61,24 @@ pub(super) struct Found {
     pub(super) timestamp: Timestamp,
 }
 
-/// Finds a position in a partition; never above its high watermark.
+/// Finds a position in a partition; never above what can be read there.
 pub(super) async fn look_up(
     handle: &partition::Handle,
     position: Position,
     serves: Serves,
+    isolation: Isolation,
 ) -> Result<Found, WireError> {
     let tail = handle.tail().borrow().clone();
     if let Some(refusal) = serves.refusal(&tail) {
         return Err(refusal);
     }
+    let end = super::subscribe::readable_end(&tail, isolation);
     let at_end = |offset| Ok(Found { offset: Some(offset), timestamp: Timestamp::NONE });
     let by_time = match position.kind {
         PositionKind::Earliest => return at_end(tail.log_start),
-        PositionKind::Latest => return at_end(tail.high_watermark),
+        PositionKind::Latest => return at_end(end),
         PositionKind::Offset => {
-            let offset =
-                Offset::from_signed(position.value).filter(|o| (tail.log_start..=tail.high_watermark).contains(o));
+            let offset = Offset::from_signed(position.value).filter(|o| (tail.log_start..=end).contains(o));
             return Ok(Found { offset, timestamp: Timestamp::NONE });
         }
         PositionKind::Timestamp => Some(Timestamp(position.value)),
@@ -82,13 +86,13 @@ pub(super) async fn look_up(
     };
     let reader = handle.reader().clone();
     let found = tokio::task::spawn_blocking(move || match by_time {
-        Some(timestamp) => reader.offset_for_timestamp(timestamp, tail.high_watermark),
-        None => reader.max_timestamp(tail.high_watermark),
+        Some(timestamp) => reader.offset_for_timestamp(timestamp, end),
+        None => reader.max_timestamp(end),
     })
     .await
     .map_err(|_| WireError::new(ErrorCode::Internal, "looking the offset up failed unexpectedly"))?
     .map_err(|error| partition::refusals::of_read(&error))?;
-    Ok(match found.filter(|found| found.offset < tail.high_watermark) {
+    Ok(match found.filter(|found| found.offset < end) {
         Some(found) => Found { offset: Some(found.offset), timestamp: found.timestamp },
         None => Found { offset: None, timestamp: Timestamp::NONE },
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameKind};
-use tidelog_protocol::messages::{Fault, PositionKind, StreamItemPush, SubscribeRequest, SubscribeResponse};
+use tidelog_protocol::messages::{Fault, Isolation, PositionKind, StreamItemPush, SubscribeRequest, SubscribeResponse};
 use tidelog_protocol::{CorrelationId, ErrorCode, LeaderEpoch, Offset, WireError};
 
 use super::{Input, decode, faults};
@@ -93,12 +93,12 @@ async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor
     let position = request.position.clone();
     let start = match position.kind {
         PositionKind::Earliest => tail.log_start,
-        PositionKind::Latest => tail.high_watermark,
+        PositionKind::Latest => readable_end(&tail, request.isolation),
         PositionKind::Offset => Offset::from_signed(position.value)
             .ok_or_else(|| WireError::new(ErrorCode::Malformed, "an offset is never negative"))?,
         PositionKind::Timestamp | PositionKind::MaxTimestamp => {
-            let found = super::list_offsets::look_up(&partition, position.clone(), serves).await?;
-            found.offset.unwrap_or(tail.high_watermark)
+            let found = super::list_offsets::look_up(&partition, position.clone(), serves, request.isolation).await?;
+            found.offset.unwrap_or_else(|| readable_end(&tail, request.isolation))
         }
     };
     if let Some(refusal) = serves.refusal(&tail) {
@@ -114,6 +114,14 @@ async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor
         opened = Cursor::open(partition.clone(), start, request.isolation, serves);
     }
     Ok((partition, opened?))
+}
+
+/// The first offset that cannot be read yet.
+pub(super) const fn readable_end(tail: &Tail, isolation: Isolation) -> Offset {
+    match isolation {
+        Isolation::ReadUncommitted => tail.high_watermark,
+        Isolation::ReadCommitted => tail.last_stable,
+    }
 }
 
 /// Does the log here hold what a client has read up to `start`, under `last_epoch`? (KIP-320)

@@ -4,7 +4,7 @@
 use foldhash::{HashMap, HashMapExt};
 use tidelog_protocol::api::Request;
 use tidelog_protocol::error::Actor;
-use tidelog_protocol::messages::{ListOffsetsRequest, OffsetAnswer, OffsetQuery, Position};
+use tidelog_protocol::messages::{Isolation, ListOffsetsRequest, OffsetAnswer, OffsetQuery, Position};
 use tidelog_protocol::{PartitionId, WireError};
 
 use super::{Cluster, Patience, Purpose, TopicImage};
@@ -60,16 +60,17 @@ impl Cluster {
         }
     }
 
-    /// Offsets of one topic, each partition asked at its leader, in the order of the queries.
+    /// Offsets of one topic as they are for whoever reads so, each partition asked at its leader, in the order of the queries.
     pub(crate) async fn list_offsets(
         &self,
         topic: &str,
         queries: &[(PartitionId, Position)],
+        isolation: Isolation,
     ) -> Result<Vec<OffsetAnswer>, ClientError> {
         let mut patience = Patience::new(&self.options);
         loop {
             let image = self.topic(topic).await?;
-            let answers = self.ask_offsets(&image, queries).await;
+            let answers = self.ask_offsets(&image, queries, isolation).await;
             match self.refreshing(&image, answers).await {
                 Ok(answers) => return Ok(answers),
                 Err(error) => patience.after(error).await?,
@@ -81,7 +82,9 @@ impl Cluster {
         &self,
         image: &TopicImage,
         queries: &[(PartitionId, Position)],
+        isolation: Isolation,
     ) -> Result<Vec<OffsetAnswer>, ClientError> {
+        let committed_only = isolation == Isolation::ReadCommitted;
         let mut by_leader: HashMap<Address, Vec<usize>> = HashMap::new();
         for (at, (partition, _)) in queries.iter().enumerate() {
             by_leader.entry(self.leader(image, *partition)?.address).or_default().push(at);
@@ -93,7 +96,8 @@ impl Cluster {
                 .iter()
                 .map(|at| OffsetQuery { partition: queries[*at].0, position: queries[*at].1.clone() })
                 .collect();
-            let answer = connection.call(&ListOffsetsRequest { topic_id: image.id, queries: asked }).await?;
+            let answer =
+                connection.call(&ListOffsetsRequest { topic_id: image.id, queries: asked, committed_only }).await?;
             for (at, answer) in places.into_iter().zip(answer.answers) {
                 if let Some(fault) = &answer.fault {
                     let error = ClientError::Broker(WireError::from(fault.clone()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidelog_protocol::messages::Position;
+use tidelog_protocol::messages::{Isolation, Position};
 use tidelog_protocol::records::Scratch;
 use tidelog_protocol::{Offset, PartitionId, TopicName, WireError};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,8 @@ struct Opening {
     position: Position,
     offset: Offset,
     log_start: Offset,
-    high_watermark: Offset,
+    /// First offset that could not be read as it was asked.
+    readable_end: Offset,
 }
 
 /// Opens a consumer.
@@ -35,7 +36,7 @@ pub(super) async fn open(
     let mut openings: Vec<Opening> = Vec::new();
     let mut watched = Vec::new();
     for selection in selections {
-        let selected = select(&cluster, &selection, start).await?;
+        let selected = select(&cluster, &selection, start, settings.isolation).await?;
         if selection.partitions.is_none()
             && let Some(first) = selected.first()
         {
@@ -49,7 +50,7 @@ pub(super) async fn open(
             openings.push(opening);
         }
     }
-    let places = openings.iter().map(|opening| (opening.position.clone(), opening.high_watermark)).collect();
+    let places = openings.iter().map(|opening| (opening.position.clone(), opening.readable_end)).collect();
     let inbox = Inbox::new(places, settings.prefetch_bytes);
     let partitions: Vec<Partition> = openings.iter().map(|opening| opening.partition(&settings)).collect();
 
@@ -88,7 +89,7 @@ pub(super) async fn open(
 
 impl Opening {
     fn partition(&self, settings: &Settings) -> Partition {
-        let until = if settings.until_end { self.high_watermark } else { Offset::MAX };
+        let until = if settings.until_end { self.readable_end } else { Offset::MAX };
         let finished = self.offset >= until && self.beyond_the_end(settings).is_none();
         let course = if finished { Course::Finished } else { Course::Going };
         Partition::new(Arc::clone(&self.source), self.offset, until, course)
@@ -97,21 +98,26 @@ impl Opening {
     /// A start behind the end that is to be read up to: nothing would be asked for there, so nothing would tell the program that its
     /// offset does not exist.
     fn beyond_the_end(&self, settings: &Settings) -> Option<ConsumeError> {
-        let is_beyond = self.offset > self.high_watermark;
+        let is_beyond = self.offset > self.readable_end;
         (settings.until_end && settings.out_of_range == OutOfRange::Fail && is_beyond).then(|| {
             ConsumeError::OffsetOutOfRange {
                 topic: self.source.topic.clone(),
                 partition: self.source.partition,
                 offset: self.offset,
                 log_start: self.log_start,
-                log_end: self.high_watermark,
+                log_end: self.readable_end,
             }
         })
     }
 }
 
 /// The partitions of a selection and their places.
-async fn select(cluster: &Cluster, selection: &Selection, start: Start) -> Result<Vec<Opening>, ClientError> {
+async fn select(
+    cluster: &Cluster,
+    selection: &Selection,
+    start: Start,
+    isolation: Isolation,
+) -> Result<Vec<Opening>, ClientError> {
     let image = cluster.topic(&selection.topic).await?;
     let name = TopicName::new(&image.name)
         .map_err(|error| ClientError::Argument(format!("topic {:?}: {error}", selection.topic)))?;
@@ -125,7 +131,7 @@ async fn select(cluster: &Cluster, selection: &Selection, start: Start) -> Resul
         .iter()
         .flat_map(|partition| [(*partition, question(start)), (*partition, Position::LATEST)])
         .collect();
-    let answers = cluster.list_offsets(&selection.topic, &queries).await?;
+    let answers = cluster.list_offsets(&selection.topic, &queries, isolation).await?;
     let mut openings = Vec::with_capacity(partitions.len());
     for (partition, answers) in partitions.iter().zip(answers.chunks_exact(2)) {
         for answer in answers {
@@ -133,12 +139,12 @@ async fn select(cluster: &Cluster, selection: &Selection, start: Start) -> Resul
                 return Err(WireError::from(fault.clone()).into());
             }
         }
-        let high_watermark = answers[1].offset.unwrap_or_default();
-        let found = answers[0].offset.unwrap_or(high_watermark);
+        let readable_end = answers[1].offset.unwrap_or_default();
+        let found = answers[0].offset.unwrap_or(readable_end);
         let (position, offset) = place(start, found);
         let source = Arc::new(TopicPartition { topic: name.clone(), partition: *partition });
         // Only an offset can lie behind the end, and for one the log's start was asked for.
-        openings.push(Opening { source, position, offset, log_start: found, high_watermark });
+        openings.push(Opening { source, position, offset, log_start: found, readable_end });
     }
     Ok(openings)
 }
@@ -168,13 +174,14 @@ pub(crate) async fn resolve(
     topic: &str,
     partition: PartitionId,
     to: Start,
+    isolation: Isolation,
 ) -> Result<(Position, Offset), ClientError> {
     if let Start::Offset(offset) = to {
         return Ok(place(to, offset));
     }
     let queries = [(partition, to.position()), (partition, Position::LATEST)];
     let mut found = None;
-    for answer in cluster.list_offsets(topic, &queries).await? {
+    for answer in cluster.list_offsets(topic, &queries, isolation).await? {
         if let Some(fault) = answer.fault {
             return Err(WireError::from(fault).into());
         }

@@ -197,7 +197,7 @@ impl Consumer {
     /// [`ConsumeError::NotAssigned`]; [`ConsumeError::Client`] where the place cannot be found.
     pub async fn seek(&mut self, topic: &str, partition: PartitionId, to: Start) -> Result<(), ConsumeError> {
         let slot = self.slot(topic, partition)?;
-        let (position, offset) = super::opening::resolve(&self.cluster, topic, partition, to).await?;
+        let (position, offset) = super::opening::resolve(&self.cluster, topic, partition, to, self.settings.isolation).await?;
         self.go_to(slot, position, offset);
         Ok(())
     }

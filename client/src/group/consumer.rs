@@ -173,7 +173,10 @@ impl GroupConsumer {
     /// # Errors
     /// [`ConsumeError::NotAssigned`]; [`GroupError::Client`] where the place cannot be found.
     pub async fn seek(&self, topic: &str, partition: PartitionId, to: Start) -> Result<(), GroupError> {
-        let (position, offset) = consumer::resolve(&self.shared.cluster, topic, partition, to).await?;
+        let (position, offset) = {
+            let isolation = self.shared.settings.reading.isolation;
+            consumer::resolve(&self.shared.cluster, topic, partition, to, isolation).await?
+        };
         let place = consumer::Place { position, offset, leader_epoch: None };
         let program = {
             let mut work = self.shared.work.lock();

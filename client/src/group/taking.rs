@@ -75,6 +75,7 @@ impl Taking {
             .await?;
         let committed: BTreeMap<Place, CommittedOffset> =
             fetched.offsets.into_iter().map(|offset| ((offset.topic_id, offset.partition), offset)).collect();
+        let isolation = shared.settings.reading.isolation;
         let mut beginnings = Vec::with_capacity(claimed.len());
         for (place, run) in claimed {
             let Some(topic) = names.get(&place.0) else { continue };
@@ -86,7 +87,7 @@ impl Taking {
                     leader_epoch: committed.leader_epoch,
                 }),
                 (None, Some(start)) => {
-                    let found = consumer::resolve(&shared.cluster, topic.as_str(), place.1, start).await;
+                    let found = consumer::resolve(&shared.cluster, topic.as_str(), place.1, start, isolation).await;
                     let (position, offset) = found.map_err(Unanswered::Failed)?;
                     Some(consumer::Place { position, offset, leader_epoch: None })
                 }

@@ -22,6 +22,8 @@ message! {
         1 topic_id: TopicId,
         /// The questions; answered in their order.
         1 queries: Vec<OffsetQuery>,
+        /// For one that reads what is committed: nothing above the last stable offset is told of, and the end is there.
+        4 committed_only: bool,
     }
 }
 
