@@ -60,7 +60,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) const DEFAULT: Self = Self {
-        isolation: Isolation::ReadUncommitted,
+        isolation: Isolation::ReadCommitted,
         out_of_range: OutOfRange::Fail,
         prefetch_bytes: 4 << 20,
         item_bytes: 256 << 10,
@@ -134,7 +134,9 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Which records are seen. Default: [`Isolation::ReadUncommitted`].
+    /// Which records are seen. Default: [`Isolation::ReadCommitted`], which costs nothing where there are no transactions: records of a
+    /// transaction come once it is committed, those of an aborted one never, and where one is open the partition waits for its end.
+    /// [`Isolation::ReadUncommitted`] (Kafka's default) shows all of them at once, the undone ones too.
     pub const fn isolation(mut self, isolation: Isolation) -> Self {
         self.settings.isolation = isolation;
         self
@@ -164,7 +166,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Ends each partition at the high watermark that it has as the consumer is built, and the consumer with the last of them.
+    /// Ends each partition where it ends for this [isolation](ConsumerBuilder::isolation) as the consumer is built, and the consumer with the
+    /// last of them: at the high watermark, or where the oldest open transaction begins.
     pub const fn until_end(mut self) -> Self {
         self.settings.until_end = true;
         self

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidelog_protocol::messages::{CreditSignal, Position, StreamItemPush};
+use tidelog_protocol::messages::{AbortedTransaction, CreditSignal, Position, StreamItemPush};
 use tidelog_protocol::{CorrelationId, LeaderEpoch, Offset};
 use tokio::sync::Notify;
 
@@ -22,7 +22,12 @@ pub(crate) type Slot = usize;
 #[derive(Debug)]
 pub(super) enum Event {
     /// Batches, back to back; the partition goes on at `next_offset`.
-    Batches { payload: Bytes, next_offset: Offset },
+    Batches {
+        payload: Bytes,
+        next_offset: Offset,
+        /// Undone transactions with batches in it, where only what is committed is read.
+        aborted: Vec<AbortedTransaction>,
+    },
     /// The log goes on otherwise from here: what comes next takes the place of what was read.
     PartsAt(Offset),
     /// It stands still until the program seeks.
@@ -82,6 +87,7 @@ struct Partition {
     /// Why the stream of this generation ended.
     ended: Option<ClientError>,
     high_watermark: Offset,
+    last_stable: Offset,
 }
 
 impl Inbox {
@@ -203,6 +209,10 @@ impl Inbox {
         self.state.lock().partitions[slot].high_watermark
     }
 
+    pub(super) fn last_stable(&self, slot: Slot) -> Offset {
+        self.state.lock().partitions[slot].last_stable
+    }
+
     /// Where a new stream of the partition shall start. What still comes of an older one is stale from now on.
     pub(super) fn bearing(&self, slot: Slot) -> Bearing {
         let mut state = self.state.lock();
@@ -312,7 +322,7 @@ impl Partition {
         if self.owed_bytes < prefetch_bytes / 4 { None } else { Some(self.owed_bytes) }
     }
 
-    fn new(position: Position, high_watermark: Offset) -> Self {
+    fn new(position: Position, readable_end: Offset) -> Self {
         Self {
             changed: Arc::default(),
             generation: Inbox::FIRST_GENERATION,
@@ -326,7 +336,8 @@ impl Partition {
             owed_bytes: 0,
             stream: None,
             ended: None,
-            high_watermark,
+            high_watermark: readable_end,
+            last_stable: readable_end,
         }
     }
 
@@ -375,14 +386,14 @@ impl StreamHandler for Intake {
         if partition.generation != self.generation {
             return;
         }
-        partition.high_watermark = item.high_watermark;
+        (partition.high_watermark, partition.last_stable) = (item.high_watermark, item.last_stable);
         let next = Position::offset(item.next_offset);
         if payload.is_empty() && partition.position == next {
             return;
         }
         (partition.position, partition.last_epoch) = (next, Some(item.leader_epoch));
         partition.held_bytes += payload.len() as u32;
-        partition.queue.push_back(Event::Batches { payload, next_offset: item.next_offset });
+        partition.queue.push_back(Event::Batches { payload, next_offset: item.next_offset, aborted: item.aborted });
         state.list(self.slot);
         wake(state);
     }

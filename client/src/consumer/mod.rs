@@ -4,6 +4,7 @@
 //! - [`Consumer`]: the reading end.
 //! - `opening`: how it comes about; `subscription`: keeps the stream of one partition open; `inbox`: what was pushed;
 //!   `growth`: partitions that come later; `changing`: partitions that come and go as somebody else says.
+//! - `visibility`: which batches are the program's.
 //! - [`BatchView`]: a batch without a copy; [`ConsumerRecord`]: a record that can be kept.
 
 mod batch_view;
@@ -16,6 +17,7 @@ mod opening;
 mod reading;
 mod record;
 mod subscription;
+mod visibility;
 
 pub use batch_view::{BatchRecords, BatchView};
 pub use builder::{ConsumerBuilder, OutOfRange, Start};

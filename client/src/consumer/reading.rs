@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use tidelog_protocol::messages::Position;
+use tidelog_protocol::messages::{AbortedTransaction, Isolation, Position};
 use tidelog_protocol::records::{BatchError, OwnedBatch, OwnedRecords, RawBatch, Scratch};
 use tidelog_protocol::{LeaderEpoch, Offset, PartitionId};
 use tokio_util::sync::DropGuard;
@@ -16,6 +16,7 @@ use tokio_util::sync::DropGuard;
 use super::builder::Settings;
 use super::changing::Changing;
 use super::inbox::{Event, Inbox, Slot};
+use super::visibility;
 use super::{BatchView, ConsumeError, ConsumerRecord, Start, TopicPartition};
 use crate::cluster::Cluster;
 
@@ -113,6 +114,7 @@ pub(super) struct Item {
     /// Bytes of the whole item, to be given back as credit.
     bytes: u32,
     next_offset: Offset,
+    aborted: Vec<AbortedTransaction>,
     /// The batch at hand.
     batch: Option<OwnedBatch>,
     /// Its records, where they are handed out one by one.
@@ -156,7 +158,7 @@ impl Consumer {
         self.slot(topic, partition).map(|slot| self.partitions[slot].position)
     }
 
-    /// The first offset that could not be read yet, as the broker said last.
+    /// The first offset that is not on all in-sync replicas yet, as the broker said last.
     ///
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
@@ -164,12 +166,26 @@ impl Consumer {
         self.slot(topic, partition).map(|slot| self.inbox.high_watermark(slot))
     }
 
-    /// How many offsets lie between the position and the high watermark.
+    /// The first offset of the oldest transaction that is open, or the high watermark where there is none, as the broker said last: a consumer
+    /// that reads what is committed goes so far.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NotAssigned`].
+    pub fn last_stable(&self, topic: &str, partition: PartitionId) -> Result<Offset, ConsumeError> {
+        self.slot(topic, partition).map(|slot| self.inbox.last_stable(slot))
+    }
+
+    /// How many offsets lie between the position and the first that cannot be read yet: the high watermark, or the last stable offset where
+    /// only what is committed is read.
     ///
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
     pub fn lag(&self, topic: &str, partition: PartitionId) -> Result<u64, ConsumeError> {
-        Ok(self.high_watermark(topic, partition)?.since(self.position(topic, partition)?))
+        let end = match self.settings.isolation {
+            Isolation::ReadUncommitted => self.high_watermark(topic, partition)?,
+            Isolation::ReadCommitted => self.last_stable(topic, partition)?,
+        };
+        Ok(end.since(self.position(topic, partition)?))
     }
 
     /// Hands out nothing more of a partition until [`Consumer::resume`], but what is left of the item at hand (see
@@ -197,7 +213,8 @@ impl Consumer {
     /// [`ConsumeError::NotAssigned`]; [`ConsumeError::Client`] where the place cannot be found.
     pub async fn seek(&mut self, topic: &str, partition: PartitionId, to: Start) -> Result<(), ConsumeError> {
         let slot = self.slot(topic, partition)?;
-        let (position, offset) = super::opening::resolve(&self.cluster, topic, partition, to, self.settings.isolation).await?;
+        let (position, offset) =
+            super::opening::resolve(&self.cluster, topic, partition, to, self.settings.isolation).await?;
         self.go_to(slot, position, offset);
         Ok(())
     }
@@ -267,9 +284,10 @@ impl Consumer {
                     self.partitions.push(Partition::new(source, Offset::ZERO, Offset::MAX, Course::Going));
                     self.going += 1;
                 }
-                Event::Batches { payload, next_offset } => {
+                Event::Batches { payload, next_offset, aborted } => {
                     let bytes = payload.len() as u32;
-                    self.item = Some(Item { slot, rest: payload, bytes, next_offset, batch: None, records: None });
+                    let item = Item { slot, rest: payload, bytes, next_offset, aborted, batch: None, records: None };
+                    self.item = Some(item);
                 }
             }
         }
@@ -305,9 +323,9 @@ impl Consumer {
                 return Some(Err(self.corrupt(error)));
             }
             partition.leader_epoch = header.leader_epoch;
-            let control = header.attributes.is_control();
+            let is_seen = visibility::is_seen(header, &item.aborted);
             item.batch = Some(batch);
-            if !control {
+            if is_seen {
                 return Some(Ok(()));
             }
         }

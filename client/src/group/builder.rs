@@ -148,7 +148,7 @@ impl GroupConsumerBuilder {
         self
     }
 
-    /// Which records are seen. Default: [`Isolation::ReadUncommitted`].
+    /// Which records are seen. Default: [`Isolation::ReadCommitted`], see [`ConsumerBuilder::isolation`](crate::ConsumerBuilder::isolation).
     pub const fn isolation(mut self, isolation: Isolation) -> Self {
         self.reading.isolation = isolation;
         self
