@@ -71,7 +71,8 @@ impl Controller {
             }
         }?;
         let level = records.iter().map(MetadataRecord::version).max();
-        if let Some(level) = level.filter(|level| *level > image.feature_level()) {
+        let is_said = matches!(records.first(), Some(MetadataRecord::FeatureLevel(_)));
+        if let Some(level) = level.filter(|level| *level > image.feature_level() && !is_said) {
             records.insert(0, FeatureLevel { level }.into());
         }
         Ok(Decision { epoch: image.controller_epoch(), records, reply })

@@ -27,7 +27,7 @@ message! {
 
 impl FeatureLevel {
     /// The newest level that this code understands.
-    pub const NEWEST: u16 = 3;
+    pub const NEWEST: u16 = 4;
 }
 
 message! {

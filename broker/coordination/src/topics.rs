@@ -16,8 +16,11 @@ use crate::command::{CreateTopic, Refusal, Reply};
 use crate::controller::{Decided, INTERNAL_PREFIX, PARTITIONS_PER_REQUEST_MAX};
 use crate::image::{ClusterImage, TopicImage, entries};
 use crate::placement::{Spread, seed};
-use crate::records::{MetadataRecord, PartitionCreated, PartitionState, TopicConfigured, TopicCreated, TopicDeleted};
+use crate::records::{
+    FeatureLevel, MetadataRecord, PartitionCreated, PartitionState, TopicConfigured, TopicCreated, TopicDeleted,
+};
 use crate::topic_config::{InvalidConfig, TopicConfig};
+use crate::transactions;
 
 /// A topic shall exist.
 pub(crate) fn create(image: &ClusterImage, create: &CreateTopic, now: Timestamp) -> Result<Decided, Refusal> {
@@ -44,6 +47,9 @@ pub(crate) fn create(image: &ClusterImage, create: &CreateTopic, now: Timestamp)
         overrides: entries(&overrides),
     };
     let mut records = vec![created.into()];
+    if create.internal && create.name == transactions::TOPIC && image.feature_level() < transactions::FEATURE_LEVEL {
+        records.insert(0, FeatureLevel { level: transactions::FEATURE_LEVEL }.into());
+    }
     records.extend(new_partitions(spread, create.topic_id, 0..create.partitions, replicas));
     Ok((records, reply))
 }

@@ -272,6 +272,23 @@ fn the_log_begins_with_the_feature_level() {
     assert!(matches!(decision.records[..], [MetadataRecord::FeatureLevel(_), MetadataRecord::BrokerRegistered(_)]));
 }
 
+/// A broker that does not know what an open transaction is must hold no partition that has one.
+#[test]
+fn with_the_topic_of_transactions_begins_the_feature_level_of_transactions() {
+    let mut cluster = Cluster::of(1);
+    cluster.create("__groups", |topic| topic.internal = true).unwrap();
+    assert_eq!(cluster.controller.image().feature_level(), 1);
+    let mut creation = cluster.creation("__transactions");
+    creation.internal = true;
+    let decision = cluster.controller.handle(&Command::CreateTopic(creation), NOW).unwrap();
+    let [MetadataRecord::FeatureLevel(level), MetadataRecord::TopicCreated(_), MetadataRecord::PartitionCreated(_)] =
+        &decision.records[..]
+    else {
+        panic!("{:?}", decision.records)
+    };
+    assert_eq!(level.level, 4);
+}
+
 #[test]
 #[should_panic(expected = "partitions have no gaps")]
 fn a_record_that_does_not_follow_stops_the_broker() {

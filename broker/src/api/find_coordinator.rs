@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidelog_coordination::command::CreateTopic;
 use tidelog_coordination::{ClusterImage, Command};
-use tidelog_protocol::messages::{ConfigEntry, FindCoordinatorRequest, FindCoordinatorResponse};
+use tidelog_protocol::messages::{ConfigEntry, Coordinated, FindCoordinatorRequest, FindCoordinatorResponse};
 use tidelog_protocol::{ErrorCode, MetadataIndex, TopicId, WireError};
 
 use super::Handle;
@@ -20,8 +20,12 @@ const KEY_BYTES_MAX: usize = 255;
 impl Handle for FindCoordinatorRequest {
     async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<FindCoordinatorResponse, WireError> {
         if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
+            let code = match self.kind {
+                Coordinated::Group => ErrorCode::InvalidGroup,
+                Coordinated::Transaction => ErrorCode::InvalidTransactionalId,
+            };
             let sentence = format!("the name of a group or of a transactional producer has 1 to {KEY_BYTES_MAX} bytes");
-            return Err(WireError::new(ErrorCode::InvalidGroup, sentence));
+            return Err(WireError::new(code, sentence));
         }
         if node.controllers.image().topic_named(topic::name(self.kind)).is_none() {
             return change(node, self, None).await;

@@ -1,20 +1,19 @@
 //! InitProducerId: a new producer, or the next epoch of one. For a producer without transactions every broker answers by itself: its id is its
-//! own, and an epoch only has to be one that it has not used on a partition.
+//! own, and an epoch only has to be one that it has not used on a partition. With a transactional id its coordinator decides.
 
 use std::sync::Arc;
 
 use tidelog_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerIdentity};
 use tidelog_protocol::{ErrorCode, ProducerEpoch, ProducerId, WireError};
 
-use super::Handle;
+use super::{Handle, transactions};
 use crate::node::Node;
 use crate::session::Session;
 
 impl Handle for InitProducerIdRequest {
     async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<InitProducerIdResponse, WireError> {
         if self.transactional_id.is_some() {
-            let sentence = "transactions are not served by this version";
-            return Err(WireError::new(ErrorCode::Unsupported, sentence));
+            return transactions::init(self, node).await;
         }
         let (producer_id, epoch) = match self.current {
             Some(current) if current.producer_id < ProducerId(0) || current.epoch < ProducerEpoch(0) => {

@@ -38,6 +38,7 @@ mod replica_progress;
 mod replica_subscribe;
 mod report_replicas;
 mod subscribe;
+mod transactions;
 mod unsubscribe;
 mod wait_for;
 
@@ -171,10 +172,14 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::DeleteGroup) => run::<messages::DeleteGroupRequest>(node, session, input, reply),
         Some(Api::WaitFor) => run_waiting::<messages::WaitForRequest>(node, session, input, reply),
         Some(Api::InitProducerId) => run::<messages::InitProducerIdRequest>(node, session, input, reply),
+        Some(Api::AddToTransaction) => run_waiting::<messages::AddToTransactionRequest>(node, session, input, reply),
+        Some(Api::EndTransaction) => run::<messages::EndTransactionRequest>(node, session, input, reply),
+        Some(Api::ListTransactions) => run::<messages::ListTransactionsRequest>(node, session, input, reply),
+        Some(Api::DescribeTransaction) => run::<messages::DescribeTransactionRequest>(node, session, input, reply),
+        Some(Api::AbortTransaction) => run::<messages::AbortTransactionRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
         | Some(Api::AlterInSync | Api::ReportReplicas | Api::AllocateProducerIds)
-        | Some(Api::AddToTransaction | Api::EndTransaction | Api::WriteMarkers)
-        | Some(Api::ListTransactions | Api::DescribeTransaction | Api::AbortTransaction)
+        | Some(Api::WriteMarkers)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,

@@ -1,28 +1,36 @@
-//! Coordinators: who is in a group and how far it has come. All of it stands in internal topics; whoever leads a partition of them
-//! coordinates what its records are about, so it moves to another broker like any other partition. In flow order:
+//! Coordinators: who is in a group and how far it has come, and what transactions touch and how they end. All of it stands in internal topics;
+//! whoever leads a partition of them coordinates what its records are about, so it moves to another broker like any other partition. In flow
+//! order:
 //! - [`topic`]: those topics, and which partition a key belongs to.
 //! - [`shards`]: which of their partitions this broker leads.
 //! - [`shard`]: drives the machine of one: decides, appends, answers once it is settled; [`loading`] reads its log first.
-//! - [`machine`]: what it needs of a machine; [`groups`]: the one for groups.
+//! - [`machine`]: what it needs of a machine; [`groups`] and [`transactions`]: those that there are.
+//! - [`asking`]: asks about a transaction that is coordinated here; [`membership`]: wherever it is.
 //!
 //! Knows nothing of the rules, which are in `tidelog-coordination`, nor of who asks.
 
+pub(crate) mod asking;
 mod groups;
 mod loading;
 mod machine;
+mod membership;
 mod shard;
 mod shards;
 pub(crate) mod topic;
+mod transactions;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_coordination::groups::Groups;
+use tidelog_coordination::transactions::Transactions;
 use tidelog_protocol::messages::Coordinated;
 use tokio::time::MissedTickBehavior;
 
 use crate::node::Node;
+#[allow(unused_imports, reason = "partitions ask it")]
+pub(crate) use membership::ask_membership;
 use shards::Shards;
 
 /// How often what is due is looked for.
@@ -32,6 +40,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Coordinators {
     /// Consumer groups.
     pub(crate) groups: Shards<Groups>,
+    /// Transactional producers.
+    pub(crate) transactions: Shards<Transactions>,
 }
 
 impl fmt::Debug for Coordinators {
@@ -42,7 +52,7 @@ impl fmt::Debug for Coordinators {
 
 impl Default for Coordinators {
     fn default() -> Self {
-        Self { groups: Shards::new(Coordinated::Group) }
+        Self { groups: Shards::new(Coordinated::Group), transactions: Shards::new(Coordinated::Transaction) }
     }
 }
 
@@ -73,7 +83,9 @@ async fn keep_step(node: Arc<Node>) {
         }
         if std::mem::replace(&mut looked, Instant::now()).elapsed() > AWAY {
             node.coordinators.groups.forgive();
+            node.coordinators.transactions.forgive();
         }
         node.coordinators.groups.keep_step(&node);
+        node.coordinators.transactions.keep_step(&node);
     }
 }

@@ -171,6 +171,11 @@ impl<M: Machine> Shard<M> {
         }
     }
 
+    /// Tells of each change of the machine.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// Appends and replays, all of it or nothing. Under the lock of the state: what is appended stands in the order of the decisions.
     fn store(
         &self,

@@ -14,7 +14,7 @@ const SEGMENT_BYTES: u32 = 16 << 20;
 pub(crate) const fn name(kind: Coordinated) -> &'static str {
     match kind {
         Coordinated::Group => "__groups",
-        Coordinated::Transaction => "__transactions",
+        Coordinated::Transaction => tidelog_coordination::transactions::TOPIC,
     }
 }
 

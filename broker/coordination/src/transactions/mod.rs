@@ -68,6 +68,12 @@ pub use records::{RecordError, TransactionRecord};
 use touched::Touched;
 use transaction::Transaction;
 
+/// The internal topic. With it begins the feature level at which partitions hold open transactions, so that none is ever led, or followed, by
+/// a broker that does not know what they are.
+pub const TOPIC: &str = "__transactions";
+/// That level.
+pub const FEATURE_LEVEL: u16 = 4;
+
 /// The transactional ids of one partition of the internal topic.
 #[derive(Clone, Debug)]
 pub struct Transactions {

@@ -1,0 +1,48 @@
+//! The machine of transactions, as its driver wants it.
+
+use tidelog_coordination::Refusal;
+use tidelog_coordination::transactions::{
+    TransactionCommand, TransactionDecision, TransactionLimits, TransactionRecord, TransactionReply, Transactions,
+};
+use tidelog_protocol::Monotonic;
+
+use super::machine::{KeyValue, Machine, Moment};
+
+impl Machine for Transactions {
+    type Command = TransactionCommand;
+    type Reply = TransactionReply;
+    type Record = TransactionRecord;
+
+    fn new() -> Self {
+        Self::new(TransactionLimits::default())
+    }
+
+    fn decide(
+        &mut self,
+        command: &TransactionCommand,
+        at: Moment<'_>,
+    ) -> Result<(Vec<TransactionRecord>, TransactionReply), Refusal> {
+        let TransactionDecision { records, reply } = self.handle(command, at.image, at.now, at.wall)?;
+        Ok((records, reply))
+    }
+
+    fn expire(&mut self, at: Moment<'_>) -> Vec<TransactionRecord> {
+        self.expire(at.image, at.now, at.wall)
+    }
+
+    fn replay(&mut self, record: &TransactionRecord) {
+        self.replay(record);
+    }
+
+    fn loaded(&mut self, now: Monotonic) {
+        self.loaded(now);
+    }
+
+    fn to_log(record: &TransactionRecord) -> KeyValue {
+        (record.key(), record.value())
+    }
+
+    fn from_log(key: &[u8], value: Option<&[u8]>) -> Result<TransactionRecord, String> {
+        TransactionRecord::from_key_value(key, value).map_err(|error| error.to_string())
+    }
+}
