@@ -204,6 +204,8 @@ error_table! {
     130 InvalidTransactionalId false Programmer;
     /// The limit on transactional ids is reached.
     131 TransactionsFull false Operator;
+    /// A transaction that commits this offset is open: how far the group has come is known once it has ended, within its timeout.
+    132 UnstableOffset true ClientBacksOff;
 }
 
 impl fmt::Display for ErrorCode {

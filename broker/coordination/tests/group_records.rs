@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn records_in_any_order_never_panic(kinds in proptest::collection::vec((1..6u16, 0..4u64), 1..40)) {
+    fn records_in_any_order_never_panic(kinds in proptest::collection::vec((1..8u16, 0..4u64), 1..40)) {
         let mut groups = Groups::new(limits());
         for (kind, seed) in kinds {
             let record = draw(kind, seed);

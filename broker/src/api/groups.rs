@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tidelog_coordination::groups::{GroupCommand, GroupReply};
 use tidelog_protocol::messages::{
-    DeleteGroupRequest, DeleteGroupResponse, DescribeGroupRequest, DescribeGroupResponse, GroupHeartbeatRequest,
-    GroupHeartbeatResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+    AddToTransactionRequest, CommitTransaction, DeleteGroupRequest, DeleteGroupResponse, DescribeGroupRequest,
+    DescribeGroupResponse, GroupHeartbeatRequest, GroupHeartbeatResponse, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetFetchRequest, OffsetFetchResponse,
 };
 use tidelog_protocol::{ErrorCode, WireError};
 
 use super::Handle;
+use crate::coordinators::take_in;
 use crate::node::Node;
 use crate::session::Session;
 
@@ -33,13 +35,21 @@ impl Handle for GroupHeartbeatRequest {
 
 impl Handle for OffsetCommitRequest {
     async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<OffsetCommitResponse, WireError> {
-        if self.transaction.is_some() {
-            let sentence = "offsets within a transaction are not taken by this version: commit them on their own";
-            return Err(WireError::new(ErrorCode::Unsupported, sentence));
-        }
-        let group = self.group.clone();
-        match ask(node, &group, GroupCommand::Commit(self)).await? {
+        let shard = node.coordinators.groups.of(node, &self.group)?;
+        match shard.ask(node, &GroupCommand::Commit(self.clone())).await? {
             GroupReply::Committed => Ok(OffsetCommitResponse {}),
+            GroupReply::TakeInFirst => {
+                let Some(transaction) = self.transaction.clone() else { return Err(unexpected()) };
+                let CommitTransaction { transactional_id, identity } = transaction;
+                let groups = vec![self.group.clone()];
+                let membership = AddToTransactionRequest { transactional_id, identity, partitions: Vec::new(), groups };
+                take_in(node, membership).await?;
+                // The same shard: one that was opened meanwhile may have missed the end, and one that leads no more appends nothing.
+                match shard.ask(node, &GroupCommand::CommitTakenIn(self)).await? {
+                    GroupReply::Committed => Ok(OffsetCommitResponse {}),
+                    _ => Err(unexpected()),
+                }
+            }
             _ => Err(unexpected()),
         }
     }

@@ -31,6 +31,7 @@ use tokio::time::MissedTickBehavior;
 use crate::node::Node;
 #[allow(unused_imports, reason = "partitions ask it")]
 pub(crate) use membership::ask_membership;
+pub(crate) use membership::take_in;
 use shards::Shards;
 
 /// How often what is due is looked for.

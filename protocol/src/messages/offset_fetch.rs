@@ -15,7 +15,8 @@ message! {
         1 member_epoch: i32,
         /// The partitions asked for; absent means all.
         1 partitions: Option<Vec<TopicPartitions>>,
-        /// Refuse, retriably, while a transaction that commits one of them is open.
+        /// Refuse with UnstableOffset, retriably, while a transaction that commits one of them is open. A member is always answered so: it would
+        /// do once more what the transaction has done.
         1 require_stable: bool,
     }
 }

@@ -1,10 +1,11 @@
 //! What groups are asked for, what comes back, and the limits. Knows nothing of how it is decided; the messages are the wire's own.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidelog_protocol::messages::{
     DeleteGroupRequest, DescribeGroupRequest, DescribeGroupResponse, GroupHeartbeatRequest, GroupHeartbeatResponse,
-    ListGroupsResponse, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
+    ListGroupsResponse, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, ProducerIdentity,
 };
 
 use super::records::GroupRecord;
@@ -16,6 +17,17 @@ pub enum GroupCommand {
     Heartbeat(GroupHeartbeatRequest),
     /// A group has come further.
     Commit(OffsetCommitRequest),
+    /// The same within a transaction, once that one's coordinator has taken the group in: asked for by [`GroupReply::TakeInFirst`].
+    CommitTakenIn(OffsetCommitRequest),
+    /// A transaction has ended: what it has noted counts, or is gone.
+    EndTransaction {
+        /// The group.
+        group: String,
+        /// The producer, under the epoch after the transaction's.
+        identity: ProducerIdentity,
+        /// It holds; otherwise it is undone.
+        commit: bool,
+    },
     /// Where did it stop?
     Fetch(OffsetFetchRequest),
     /// Which groups are there?
@@ -33,6 +45,10 @@ pub enum GroupReply {
     Heartbeat(GroupHeartbeatResponse),
     /// The offsets are noted.
     Committed,
+    /// The coordinator of the transaction is to take the group in first: the same commit then, as one that is taken in. Nothing was decided.
+    TakeInFirst,
+    /// The group knows that the transaction has ended.
+    Ended,
     /// Where the group stopped.
     Fetched(OffsetFetchResponse),
     /// The groups, by name.
@@ -83,6 +99,8 @@ pub struct GroupLimits {
     pub topics_max: usize,
     /// Bytes that a program may note with an offset.
     pub metadata_bytes_max: usize,
+    /// Bytes that the offsets of one transaction take in one group: all of them are made to count by one batch of records.
+    pub transaction_bytes_max: usize,
 }
 
 impl Default for GroupLimits {
@@ -95,6 +113,7 @@ impl Default for GroupLimits {
             groups_max: 10_000,
             topics_max: 1_000,
             metadata_bytes_max: 4_096,
+            transaction_bytes_max: 2 << 20,
         }
     }
 }

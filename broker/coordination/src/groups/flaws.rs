@@ -10,6 +10,10 @@ pub enum GroupFlaw {
     GivenTooEarly,
     /// What an old heartbeat does not name counts as let go of.
     LateHeartbeatBelieved,
+    /// Offsets of a transaction are noted though it has ended meanwhile.
+    LateOffsetsTaken,
+    /// The end of a transaction ends whatever its producer has noted, also when it comes late.
+    EndUnfenced,
     /// A member whose partitions change lets go of all of them first (stop the world, before KIP-429).
     EverythingRevoked,
 }

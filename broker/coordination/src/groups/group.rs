@@ -9,6 +9,7 @@ use tidelog_protocol::messages::{CommittedOffset, GroupState};
 
 use super::membership::{MemberView, Membership};
 use super::partition_set::TopicPartition;
+use super::pending::Pending;
 use super::presence::Presence;
 use super::records::{GroupRecord, OffsetValue};
 
@@ -17,6 +18,8 @@ use super::records::{GroupRecord, OffsetValue};
 pub(super) struct Group {
     pub membership: Membership,
     pub offsets: BTreeMap<TopicPartition, OffsetValue>,
+    /// What open transactions have noted.
+    pub pending: Pending,
     presences: BTreeMap<String, Presence>,
     /// Since when it is known to have neither members nor offsets.
     pub idle_since: Option<Monotonic>,
@@ -25,7 +28,7 @@ pub(super) struct Group {
 impl Group {
     /// Is nothing left of it?
     pub fn is_void(&self) -> bool {
-        self.membership.is_void() && self.offsets.is_empty()
+        self.membership.is_void() && self.offsets.is_empty() && self.pending.is_empty()
     }
 
     /// Applies a record of this group.
@@ -51,6 +54,9 @@ impl Group {
                     presence.letting_go_since = None;
                 }
             }
+            GroupRecord::PendingOffset(key, value) => self.pending.replay(key, value.as_ref()),
+            // Of the group's name: it outlasts the group.
+            GroupRecord::Fence(..) => {}
             GroupRecord::Group(..) | GroupRecord::Target(..) => self.membership.replay(record),
         }
     }

@@ -118,7 +118,7 @@ impl Membership {
                 self.count(before.as_ref(), current.as_ref());
                 self.change(&key.member_id, |member| member.current = current);
             }
-            GroupRecord::Offset(..) => {}
+            GroupRecord::Offset(..) | GroupRecord::PendingOffset(..) | GroupRecord::Fence(..) => {}
         }
     }
 

@@ -7,7 +7,7 @@
 //! - `heartbeat`: a member joins, stays, pauses or leaves.
 //! - `draft`: the records of one decision, and [`assignor`] with its kinds `uniform` and `range`: who is to own what.
 //! - [`reconciliation`]: how a member is moved there without two ever owning one partition; [`partition_set`] counts them.
-//! - `offsets`: how far a group has come.
+//! - `offsets`: how far a group has come; `transactions`: within a transaction, with `pending` and `fences`, what it has noted and which are over.
 //! - `overview`: groups as people see them.
 //! - `expiry`: silence, slowness and changing topics, with `presence`, who was heard of when.
 //! - [`records`]: what is written, keyed for compaction; `membership` and `group`: the state that they make.
@@ -19,6 +19,8 @@
 //! - **Records in order, before the next call**: the records of a decision are replayed (or the whole machine is thrown away and
 //!   rebuilt from the log) before `handle` or `expire` is called again; those of one group are stored all together or not at all.
 //! - **Answers wait**: an answer, a refusal too, leaves once every record replayed until then is stored: it may speak of them.
+//! - [`GroupReply::TakeInFirst`]: the transaction's coordinator is asked, *after* that answer, to take the group in; where it does, the command is
+//!   handed in again as one that is taken in, to this same machine, and not to one that was rebuilt meanwhile.
 //! - **The image has caught up**: with the metadata by which this broker leads the partition, at least. Offsets of topics that it
 //!   does not know are dropped as those of deleted ones.
 //!
@@ -35,6 +37,7 @@ pub mod assignor;
 pub mod command;
 mod draft;
 mod expiry;
+mod fences;
 pub mod flaws;
 mod group;
 mod heartbeat;
@@ -44,11 +47,13 @@ mod offsets;
 mod overview;
 pub mod partition_set;
 pub mod pattern;
+mod pending;
 mod presence;
 mod range;
 pub mod reconciliation;
 pub mod records;
 mod subscription;
+mod transactions;
 mod uniform;
 
 use alloc::borrow::ToOwned;
@@ -56,18 +61,20 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tidelog_protocol::messages::GroupHeartbeatRequest;
+use tidelog_protocol::messages::{GroupHeartbeatRequest, OffsetCommitRequest};
 use tidelog_protocol::{MetadataIndex, Monotonic, Offset, PartitionId, Timestamp, TopicId};
 
 use crate::command::Refusal;
 use crate::image::ClusterImage;
 pub use command::{Bounds, GroupCommand, GroupDecision, GroupLimits, GroupReply};
 use expiry::Look;
+use fences::Fences;
 pub use flaws::{GroupFlaw, GroupFlaws};
 use group::Group;
 use heartbeat::Beat;
 use offsets::Commit;
 pub use records::{GroupRecord, RecordError};
+use transactions::End;
 
 /// The groups of one partition of the internal topic.
 #[derive(Clone, Debug)]
@@ -75,6 +82,7 @@ pub struct Groups {
     limits: GroupLimits,
     flaws: GroupFlaws,
     groups: BTreeMap<String, Group>,
+    fences: Fences,
     /// Groups that records changed since `expire` last looked at them.
     touched: BTreeSet<String>,
     /// The topics that `expire` saw last: as of when, and their hash.
@@ -86,17 +94,18 @@ pub struct Groups {
 impl Groups {
     /// None yet.
     #[must_use]
-    pub const fn new(limits: GroupLimits) -> Self {
+    pub fn new(limits: GroupLimits) -> Self {
         Self::with_flaws(limits, GroupFlaws::NONE)
     }
 
     /// None yet, with a bug in the rules, or not.
     #[must_use]
-    pub const fn with_flaws(limits: GroupLimits, flaws: GroupFlaws) -> Self {
+    pub fn with_flaws(limits: GroupLimits, flaws: GroupFlaws) -> Self {
         Self {
             limits,
             flaws,
             groups: BTreeMap::new(),
+            fences: Fences::default(),
             touched: BTreeSet::new(),
             seen: None,
             next_due: Monotonic(u64::MAX),
@@ -117,17 +126,12 @@ impl Groups {
         let nothing = Vec::new();
         let (records, reply) = match command {
             GroupCommand::Heartbeat(request) => return self.heartbeat(request, image, now),
-            GroupCommand::Commit(request) => {
-                let commit = Commit {
-                    request,
-                    group: self.groups.get(&request.group),
-                    groups: self.groups.len(),
-                    limits: &self.limits,
-                    image,
-                    wall,
-                    flaws: self.flaws,
-                };
-                (commit.decide()?, GroupReply::Committed)
+            GroupCommand::Commit(request) => self.commit(request, false, image, wall)?,
+            GroupCommand::CommitTakenIn(request) => self.commit(request, true, image, wall)?,
+            GroupCommand::EndTransaction { group, identity, commit } => {
+                let (known, flaws) = (self.groups.get(group), self.flaws);
+                let end = End { group, known, identity, commit: *commit, image, flaws };
+                (end.decide(&self.fences)?, GroupReply::Ended)
             }
             GroupCommand::Fetch(request) => {
                 let fetched = offsets::fetch(self.groups.get(&request.group), request, self.flaws)?;
@@ -142,20 +146,41 @@ impl Groups {
         Ok(GroupDecision { records, reply })
     }
 
+    fn commit(
+        &self,
+        request: &OffsetCommitRequest,
+        taken_in: bool,
+        image: &ClusterImage,
+        wall: Timestamp,
+    ) -> Result<(Vec<GroupRecord>, GroupReply), Refusal> {
+        let commit = Commit {
+            request,
+            taken_in,
+            group: self.groups.get(&request.group),
+            groups: self.groups.len(),
+            fences: &self.fences,
+            limits: &self.limits,
+            image,
+            wall,
+            flaws: self.flaws,
+        };
+        commit.decide()
+    }
+
     /// What the passing of time and the image bring about: sessions and rebalance timeouts that ended, topics that came, grew or were
     /// deleted. To be called about every 100 ms; costs next to nothing while nothing is due. Records of one group stand together.
     pub fn expire(&mut self, image: &ClusterImage, now: Monotonic) -> Vec<GroupRecord> {
         let topics_changed = self.see(image);
         let touched = core::mem::take(&mut self.touched);
         let look_at_all = topics_changed || now >= self.next_due;
+        let mut records = self.fences.expire(now);
         if !look_at_all && touched.is_empty() {
-            return Vec::new();
+            return records;
         }
         if look_at_all {
             self.next_due = Monotonic(u64::MAX);
         }
         let look = Look { image, topics_changed, now, idle_ms: self.limits.session_ms.max };
-        let mut records = Vec::new();
         let mut visit = |name: &str, group: &mut Group| {
             let (changes, due) = look.at(name, group);
             records.extend(changes);
@@ -175,6 +200,9 @@ impl Groups {
 
     /// Applies a stored record. What is not known yet is made, whatever the order: compaction leaves the latest value of each key.
     pub fn replay(&mut self, record: &GroupRecord) {
+        if let GroupRecord::Fence(key, value) = record {
+            return self.fences.replay(key, value.as_ref());
+        }
         let name = record.group();
         let mut group = self.groups.remove(name).unwrap_or_default();
         group.replay(record);

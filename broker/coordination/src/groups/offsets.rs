@@ -1,5 +1,4 @@
-//! How far a group has come: noted, asked for. Knows nothing of how members come to own what they own. Offsets within a transaction
-//! would be records of another type, pending until its end; `require_stable` is where they will be asked about.
+//! How far a group has come: noted, asked for. Knows nothing of how members come to own what they own, nor of how transactions end.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -9,7 +8,8 @@ use alloc::vec::Vec;
 use tidelog_protocol::messages::{CommittedOffset, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse};
 use tidelog_protocol::{ErrorCode, Offset, Timestamp};
 
-use super::command::GroupLimits;
+use super::command::{GroupLimits, GroupReply};
+use super::fences::Fences;
 use super::flaws::{GroupFlaw, GroupFlaws};
 use super::group::{Group, committed};
 use super::heartbeat::{check_groups, unknown_member};
@@ -17,6 +17,7 @@ use super::membership::MemberView;
 use super::names::{check_group, check_member};
 use super::partition_set::{PartitionSet, TopicPartition};
 use super::records::{GroupKey, GroupRecord, GroupValue, OffsetKey, OffsetValue};
+use super::transactions::{Noting, check_unclaimed, unstable};
 use super::{assignor::Assignor, subscription};
 use crate::command::Refusal;
 use crate::image::ClusterImage;
@@ -27,8 +28,11 @@ const NAMED_MAX: usize = 10;
 /// A commit, and what it is decided by.
 pub(super) struct Commit<'a> {
     pub request: &'a OffsetCommitRequest,
+    /// The coordinator of its transaction has taken the group in.
+    pub taken_in: bool,
     pub group: Option<&'a Group>,
     pub groups: usize,
+    pub fences: &'a Fences,
     pub limits: &'a GroupLimits,
     pub image: &'a ClusterImage,
     pub wall: Timestamp,
@@ -37,7 +41,7 @@ pub(super) struct Commit<'a> {
 
 impl Commit<'_> {
     /// All of it or nothing.
-    pub fn decide(&self) -> Result<Vec<GroupRecord>, Refusal> {
+    pub fn decide(&self) -> Result<(Vec<GroupRecord>, GroupReply), Refusal> {
         let request = self.request;
         check_group(&request.group)?;
         match &request.member_id {
@@ -47,12 +51,26 @@ impl Commit<'_> {
         for offset in &request.offsets {
             self.check(offset)?;
         }
-        let mut records = Vec::with_capacity(request.offsets.len() + 1);
-        if self.group.is_none() && !request.offsets.is_empty() {
+        let identity = request.transaction.as_ref().map(|transaction| &transaction.identity);
+        let offsets: Vec<_> = request.offsets.iter().map(|offset| self.noted(offset)).collect();
+        let partitions = offsets.iter().map(|(partition, _)| partition);
+        check_unclaimed(&request.group, self.group, partitions, identity.map(|identity| identity.producer_id))?;
+        let mut records = Vec::with_capacity(offsets.len() + 1);
+        if self.group.is_none() && !offsets.is_empty() {
             records.push(empty_group(&request.group));
         }
-        records.extend(request.offsets.iter().map(|offset| self.record(offset)));
-        Ok(records)
+        let Some(identity) = identity else {
+            records.extend(offsets.into_iter().map(|(partition, value)| self.record(partition, value)));
+            return Ok((records, GroupReply::Committed));
+        };
+        let noting = Noting { group: &request.group, known: self.group, identity, flaws: self.flaws };
+        noting.check_epoch(self.fences)?;
+        noting.check_room(&offsets, self.limits.transaction_bytes_max)?;
+        if !self.taken_in && !noting.is_known() && !offsets.is_empty() {
+            return Ok((Vec::new(), GroupReply::TakeInFirst));
+        }
+        records.extend(offsets.into_iter().map(|(partition, value)| noting.record(partition, value)));
+        Ok((records, GroupReply::Committed))
     }
 
     fn check_member(&self, member_id: &str) -> Result<(), Refusal> {
@@ -107,10 +125,14 @@ impl Commit<'_> {
         Ok(())
     }
 
-    fn record(&self, commit: &CommittedOffset) -> GroupRecord {
+    fn noted(&self, commit: &CommittedOffset) -> (TopicPartition, OffsetValue) {
         let CommittedOffset { topic_id, partition, offset, leader_epoch, metadata } = commit.clone();
+        ((topic_id, partition), OffsetValue { offset, leader_epoch, metadata, committed_at: self.wall })
+    }
+
+    fn record(&self, (topic_id, partition): TopicPartition, value: OffsetValue) -> GroupRecord {
         let key = OffsetKey { group: self.request.group.clone(), topic_id, partition };
-        GroupRecord::Offset(key, Some(OffsetValue { offset, leader_epoch, metadata, committed_at: self.wall }))
+        GroupRecord::Offset(key, Some(value))
     }
 
     fn names(&self, partitions: &[TopicPartition]) -> String {
@@ -147,6 +169,10 @@ pub(super) fn fetch(
         member_in_epoch(group, &request.group, member_id, request.member_epoch, flaws)?;
     }
     let Some(group) = group else { return Ok(OffsetFetchResponse { offsets: Vec::new() }) };
+    // A member that began before what a transaction is about to commit would do its work twice.
+    if request.require_stable || request.member_id.is_some() {
+        check_stable(group, request)?;
+    }
     let offsets = match &request.partitions {
         None => group.committed(),
         Some(partitions) => {
@@ -156,6 +182,17 @@ pub(super) fn fetch(
         }
     };
     Ok(OffsetFetchResponse { offsets })
+}
+
+/// Is nothing of what is asked for about to be moved by an open transaction?
+fn check_stable(group: &Group, request: &OffsetFetchRequest) -> Result<(), Refusal> {
+    match &request.partitions {
+        Some(partitions) => {
+            let asked = PartitionSet::from_wire(partitions);
+            check_unclaimed(&request.group, Some(group), asked.iter(), None)
+        }
+        None => group.pending.any().map_or(Ok(()), |partition| Err(unstable(&request.group, partition))),
+    }
 }
 
 /// The member, if it is one and speaks in the epoch that it has.

@@ -17,6 +17,7 @@ use super::membership::MemberView;
 use super::names::check_group;
 use super::partition_set::{PartitionSet, TopicPartition};
 use super::records::{GroupKey, GroupRecord, OffsetKey};
+use super::transactions::{check_unclaimed, unstable};
 use crate::command::Refusal;
 
 /// All groups, by name.
@@ -80,10 +81,14 @@ pub(super) fn delete(
     match &request.partitions {
         Some(partitions) => {
             let asked = PartitionSet::from_wire(partitions);
+            check_unclaimed(name, Some(group), asked.iter(), None)?;
             let noted = asked.iter().filter(|partition| group.offsets.contains_key(partition));
             Ok(noted.map(|partition| forget_offset(name, *partition)).collect())
         }
-        None => Ok(forget(name, group)),
+        None => match group.pending.any() {
+            Some(partition) => Err(unstable(name, partition)),
+            None => Ok(forget(name, group)),
+        },
     }
 }
 

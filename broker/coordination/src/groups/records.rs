@@ -1,7 +1,7 @@
 //! What is written to the groups' log, keyed for compaction: the latest value of each key is the whole state, and each key has its
 //! own tombstone, so that it does not matter which older values are still there. Knows nothing of what the records do.
 //!
-//! The bytes are those of `keyed_record`. Types 6 to 9 are left for offsets within a transaction, 10 and above for groups
+//! The bytes are those of `keyed_record`. Types 8 and 9 are left for what transactions may need besides, 10 and above for groups
 //! of another kind.
 
 use alloc::string::String;
@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 
 use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::messages::TopicPartitions;
-use tidelog_protocol::{LeaderEpoch, Message, Offset, PartitionId, Timestamp, TopicId, message};
+use tidelog_protocol::{
+    LeaderEpoch, Message, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, message,
+};
 
 pub use crate::keyed_record::RecordError;
 use crate::keyed_record::{self, KEY_FORM, body, split_kind, versioned};
@@ -116,6 +118,54 @@ message! {
     }
 }
 
+message! {
+    /// Names what a transaction has noted for a partition.
+    pub struct PendingOffsetKey {
+        /// The group.
+        1 group: String,
+        /// Whose transaction.
+        1 producer_id: ProducerId,
+        /// The topic.
+        1 topic_id: TopicId,
+        /// The partition.
+        1 partition: PartitionId,
+    }
+}
+
+message! {
+    /// How far the group will have come there, if the transaction is committed.
+    pub struct PendingOffsetValue {
+        /// The epoch of the transaction.
+        1 epoch: ProducerEpoch,
+        /// The next offset to read.
+        1 offset: Offset,
+        /// The leadership that wrote the last record read.
+        1 leader_epoch: Option<LeaderEpoch>,
+        /// Whatever the application noted with it.
+        1 metadata: String,
+        /// When.
+        1 committed_at: Timestamp,
+    }
+}
+
+message! {
+    /// Names a producer whose transactions commit offsets of the group.
+    pub struct FenceKey {
+        /// The group.
+        1 group: String,
+        /// The producer.
+        1 producer_id: ProducerId,
+    }
+}
+
+message! {
+    /// Which transactions of it are over.
+    pub struct FenceValue {
+        /// Those before this epoch.
+        1 epoch: ProducerEpoch,
+    }
+}
+
 macro_rules! record_table {
     ($($(#[$doc:meta])* $kind:literal $name:ident($key:ident, $value:ident) newest $newest:literal;)*) => {
         /// One record of the groups' log: a key and its latest value, or none any more.
@@ -190,4 +240,8 @@ record_table! {
     4 Current(MemberKey, CurrentValue) newest 1;
     /// How far the group has come in a partition.
     5 Offset(OffsetKey, OffsetValue) newest 1;
+    /// How far it will have come there, if a transaction is committed.
+    6 PendingOffset(PendingOffsetKey, PendingOffsetValue) newest 1;
+    /// Which transactions of a producer are over.
+    7 Fence(FenceKey, FenceValue) newest 1;
 }

@@ -30,6 +30,7 @@ pub fn limits() -> GroupLimits {
         groups_max: 2,
         topics_max: 5,
         metadata_bytes_max: 16,
+        transaction_bytes_max: 310,
     }
 }
 
