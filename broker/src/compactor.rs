@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_coordination::TopicConfig;
-use tidelog_log::{Backlog, Compacted, CompactionDriver, CompactionError, CompactionRules};
-use tidelog_protocol::{Offset, PartitionId, TopicId};
+use tidelog_log::{
+    AbortedTransaction, Backlog, Compacted, CompactionDriver, CompactionError, CompactionRules, ReadError,
+};
+use tidelog_protocol::{Offset, PartitionId, TopicId, messages};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
@@ -20,6 +22,8 @@ use crate::throttle::Throttle;
 /// The first wait after a failure, doubled with each in a row.
 const BACKOFF: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// So many aborted transactions one pass knows of, 24 bytes each; it goes no further than they do.
+const ABORTED_MAX: usize = 1_000_000;
 /// A pass looks this often whether the broker shuts down.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -132,7 +136,10 @@ fn compact(node: &Node, due: &Due, throttle: &Throttle) -> Result<(), Compaction
     let Due { partition, config, backlog } = due;
     let began = Instant::now();
     let mut driver = Paced { node, partition, throttle };
-    let done = partition.compaction().run(&rules(node, partition, config), &mut driver);
+    let rules = rules(node, partition, config);
+    let (aborted, complete_to) = aborted(partition, rules.below)?;
+    let rules = CompactionRules { below: rules.below.min(complete_to), aborted: &aborted, ..rules };
+    let done = partition.compaction().run(&rules, &mut driver);
     let metrics = &node.metrics;
     metrics.compaction_seconds.inc_by(began.elapsed().as_secs_f64());
     let done = done?;
@@ -141,6 +148,29 @@ fn compact(node: &Node, due: &Due, throttle: &Throttle) -> Result<(), Compaction
     metrics.compaction_removed_bytes.inc_by(done.replaced_bytes.saturating_sub(done.written_bytes));
     report(partition, backlog, &done, began.elapsed());
     Ok(())
+}
+
+/// The transactions that were aborted of those with records that a pass has not looked at yet, and up to where these are all.
+fn aborted(partition: &Handle, below: Offset) -> Result<(Vec<AbortedTransaction>, Offset), CompactionError> {
+    let (reader, from) = (partition.reader(), partition.compaction().cleaned_to());
+    let (aborted, complete_to) = match reader.aborted_known(from..below) {
+        Some(known) => (known, below),
+        None => {
+            let found = reader.aborted_found(from..below, ABORTED_MAX).map_err(|error| match error {
+                ReadError::Corrupt { from, .. } => CompactionError::Damaged(from),
+                ReadError::OutOfRange { .. } => CompactionError::Changed,
+                ReadError::Poisoned(error) => CompactionError::Poisoned(error),
+                ReadError::Storage(error) => CompactionError::Storage(error),
+            })?;
+            (found.aborted, found.complete_to)
+        }
+    };
+    let of_pass = |aborted: messages::AbortedTransaction| AbortedTransaction {
+        producer: aborted.producer_id,
+        first: aborted.first_offset,
+        last: aborted.marker_offset,
+    };
+    Ok((aborted.into_iter().map(of_pass).collect(), complete_to))
 }
 
 fn report(partition: &Handle, backlog: &Backlog, done: &Compacted, took: Duration) {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tidelog_log::Hole;
 use tidelog_log::retention::DeleteError;
 use tidelog_protocol::{PartitionId, Timestamp, TopicId};
+use tidelog_replication::OpenTransactions;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
@@ -112,7 +113,11 @@ fn look_after(node: &Node, damage: &mut Damage) {
     note_watermarks(node);
     let now = clock::now();
     let mut corrupt = 0;
+    let mut transactions = OpenTransactions::default();
     for partition in node.registry.all() {
+        let open = partition.reader().open_transactions();
+        transactions.count += open.count;
+        transactions.oldest_ms = transactions.oldest_ms.max(open.oldest_ms);
         corrupt += i64::from(report_damage(&partition, damage));
         if node.draining.is_cancelled() {
             return;
@@ -120,6 +125,9 @@ fn look_after(node: &Node, damage: &mut Damage) {
         tidy(node, &partition, now);
     }
     node.metrics.partitions_corrupt.set(corrupt);
+    node.metrics.partition_transactions_open.set(i64::try_from(transactions.count).unwrap_or(i64::MAX));
+    let oldest_seconds = i64::try_from(transactions.oldest_ms / 1_000).unwrap_or(i64::MAX);
+    node.metrics.partition_transactions_oldest_seconds.set(oldest_seconds);
     let flushes = node.registry.flush_metrics();
     let metrics = &node.metrics;
     metrics.flushes.inc_by(flushes.flushes.saturating_sub(metrics.flushes.get()));

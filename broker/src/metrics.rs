@@ -74,6 +74,10 @@ pub struct Metrics {
     pub partitions_poisoned: Gauge,
     /// Partitions with a damaged range.
     pub partitions_corrupt: Gauge,
+    /// Transactions that are open in partitions here.
+    pub partition_transactions_open: Gauge,
+    /// For how long the oldest of them has been, in seconds.
+    pub partition_transactions_oldest_seconds: Gauge,
     /// Damaged ranges put back from a replica.
     pub ranges_repaired: Counter,
     /// Memory lent to requests under way, in bytes.
@@ -173,6 +177,12 @@ impl Metrics {
         let disk_free_bytes = gauge("disk_free_bytes", "Free space in the data folder's file system");
         let disk_full = gauge("disk_full", "1 while produce is refused for lack of space");
         let process_resident_memory_bytes = gauge("process_resident_memory_bytes", "Resident memory");
+        let partition_transactions_open =
+            gauge("partition_transactions_open", "Transactions that are open in partitions of this broker");
+        let partition_transactions_oldest_seconds = gauge(
+            "partition_transactions_oldest_seconds",
+            "For how long the oldest transaction that is open in a partition of this broker has been",
+        );
         let compaction_dirty_bytes =
             gauge("compaction_dirty_bytes", "Bytes of compacted topics written since their last compaction");
         let compaction_last_pass = gauge(
@@ -216,6 +226,8 @@ impl Metrics {
             process_resident_memory_bytes,
             segments_deleted,
             scrubbed_bytes,
+            partition_transactions_open,
+            partition_transactions_oldest_seconds,
             compaction_dirty_bytes,
             compaction_last_pass,
             compaction_passes,

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 
 use tidelog_coordination::controller::INTERNAL_PREFIX;
-use tidelog_protocol::messages::{Acks, ProduceRequest, ProduceResponse};
-use tidelog_protocol::records::{ProduceLimits, validate_produce};
-use tidelog_protocol::{ErrorCode, WireError};
-use tidelog_replication::ProduceTerms;
+use tidelog_coordination::transactions::{FEATURE_LEVEL, check_transactional_id};
+use tidelog_protocol::messages::{Acks, ProduceRequest, ProduceResponse, ProducerIdentity};
+use tidelog_protocol::records::{BatchHeader, ProduceLimits, ValidBatches, validate_produce};
+use tidelog_protocol::{ErrorCode, ProducerId, WireError};
+use tidelog_replication::{ProduceTerms, Word};
 
 use super::{Input, decode};
 use crate::clock;
+use crate::coordinators::ask_membership;
 use crate::node::Node;
-use crate::partition::{Acked, Append};
+use crate::partition::{Acked, Append, Command, Handle};
 use crate::session::Reply;
 
 pub(super) fn handle(node: &Arc<Node>, input: Input, reply: Reply) {
@@ -42,11 +44,7 @@ pub(super) fn handle(node: &Arc<Node>, input: Input, reply: Reply) {
     }
 }
 
-fn prepare(
-    node: &Node,
-    request: &ProduceRequest,
-    input: Input,
-) -> Result<(crate::partition::Handle, Append), WireError> {
+fn prepare(node: &Arc<Node>, request: &ProduceRequest, input: Input) -> Result<(Handle, Append), WireError> {
     let (partition, config) = node.registry.find(request.topic_id, request.partition)?;
     if partition.topic().as_str().starts_with(INTERNAL_PREFIX) {
         let sentence = format!("topic '{}' belongs to the broker: nobody else writes to it", partition.topic());
@@ -55,9 +53,8 @@ fn prepare(
     let limits = ProduceLimits { batch_bytes_max: config.batch_bytes_max as usize, ..ProduceLimits::default() };
     let batches =
         validate_produce(input.payload, limits).map_err(|error| WireError::new(error.code(), error.to_string()))?;
-    if batches.headers().iter().any(|header| header.attributes.is_transactional()) {
-        return Err(WireError::new(ErrorCode::InvalidBatch, "transactional batches are not accepted by this version"));
-    }
+    let is_transactional = batches.headers().iter().any(|header| header.attributes.is_transactional());
+    let ask = if is_transactional { Some(transaction(node, request, &batches, &partition)?) } else { None };
     if config.cleanup_policy.compacts() && batches.has_keyless_records() {
         return Err(WireError::new(
             ErrorCode::KeyMissing,
@@ -68,7 +65,57 @@ fn prepare(
         ));
     }
     let terms = ProduceTerms::from(request);
-    Ok((partition, Append { batches, terms, deadline: None, ticket: Box::new(|_| {}), lent: input.lent, ask: None }))
+    Ok((partition, Append { batches, terms, deadline: None, ticket: Box::new(|_| {}), lent: input.lent, ask }))
+}
+
+/// What a coordinator is asked before the partition takes the first batch of a transaction.
+type Ask = Box<dyn FnOnce(Word) + Send>;
+
+/// Checks what is part of a transaction, and gives the way to its coordinator.
+fn transaction(
+    node: &Arc<Node>,
+    request: &ProduceRequest,
+    batches: &ValidBatches,
+    partition: &Handle,
+) -> Result<Ask, WireError> {
+    let Some(id) = request.transactional_id.clone() else {
+        let sentence =
+            "a transactional batch needs the transactional id of its producer beside it: nothing was written";
+        return Err(WireError::new(ErrorCode::InvalidTransactionalId, sentence));
+    };
+    check_transactional_id(&id)?;
+    let [first, rest @ ..] = batches.headers() else { return Err(not_one()) };
+    let whose =
+        |header: &BatchHeader| (header.producer_id, header.producer_epoch, header.attributes.is_transactional());
+    if first.producer_id < ProducerId(0) || rest.iter().any(|header| whose(header) != whose(first)) {
+        return Err(not_one());
+    }
+    if request.acks != Acks::All {
+        let sentence =
+            "a transaction holds only if all its records do, so its batches need acks=all: nothing was written";
+        return Err(WireError::new(ErrorCode::InvalidBatch, sentence));
+    }
+    if node.controllers.image().feature_level() < FEATURE_LEVEL {
+        let sentence = format!("nobody has a transaction under '{id}': ask for a producer id under that name first");
+        return Err(WireError::new(ErrorCode::UnknownTransaction, sentence));
+    }
+    let (node, partition, runtime) = (node.clone(), partition.clone(), tokio::runtime::Handle::current());
+    Ok(Box::new(move |word| {
+        let tasks = node.tasks.clone();
+        let asked = async move {
+            let identity = ProducerIdentity { producer_id: word.producer, epoch: word.epoch };
+            let (topic_id, index) = (partition.topic_id(), partition.partition());
+            let result = ask_membership(&node, &id, identity, topic_id, index).await;
+            partition.submit(Command::Word { word, result });
+        };
+        tasks.spawn_on(asked, &runtime);
+    }))
+}
+
+fn not_one() -> WireError {
+    let sentence =
+        "the batches of a request are part of one transaction of one producer, or of none: nothing was written";
+    WireError::new(ErrorCode::InvalidBatch, sentence)
 }
 
 fn response(acked: Acked, appended_at: tidelog_protocol::Timestamp) -> ProduceResponse {

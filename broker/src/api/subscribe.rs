@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameKind};
 use tidelog_protocol::messages::{Fault, Isolation, PositionKind, StreamItemPush, SubscribeRequest, SubscribeResponse};
-use tidelog_protocol::{CorrelationId, ErrorCode, LeaderEpoch, Offset, WireError};
+use tidelog_protocol::{CorrelationId, ErrorCode, LeaderEpoch, Offset, ProtocolVersion, WireError};
 
 use super::{Input, decode, faults};
 use crate::lease::Lease;
@@ -20,6 +20,9 @@ use crate::streams::{OpenRefusal, StreamControl};
 const ITEM_BYTES_MAX: u32 = 4 << 20;
 /// Least payload bytes in one item; smaller ones would be all header.
 const ITEM_BYTES_MIN: u32 = 4 << 10;
+
+/// From this version on a client is told which transactions were aborted.
+const KNOWS_ABORTED: ProtocolVersion = ProtocolVersion(4);
 
 /// A leader without a lease for so long may have been replaced, and would not hear of it.
 const ADRIFT: Duration = Duration::from_secs(2);
@@ -159,6 +162,10 @@ impl Push<'_> {
             let credit = self.control.credit().await;
             self.session.outbox.room().await;
             match cursor.next(credit.min(self.item_bytes)).await {
+                Ok(fetched) if !fetched.aborted.is_empty() && self.session.version < KNOWS_ABORTED => {
+                    let sentence = "there are records of aborted transactions, and this client cannot be told which: update it, or read what is not committed, too";
+                    return WireError::new(ErrorCode::Unsupported, sentence);
+                }
                 Ok(fetched) => {
                     is_first = false;
                     if !self.item(fetched) {
@@ -178,14 +185,14 @@ impl Push<'_> {
     }
 
     fn item(&self, fetched: Fetched) -> bool {
-        let Fetched { bytes, next_offset, tail } = fetched;
+        let Fetched { bytes, next_offset, aborted, tail } = fetched;
         let message = StreamItemPush {
             next_offset,
             high_watermark: tail.high_watermark,
             last_stable: tail.last_stable,
             log_start: tail.log_start,
             leader_epoch: tail.leader_epoch,
-            aborted: Vec::new(),
+            aborted,
         };
         let stamp = self.session.stamp(FrameKind::Push, Api::StreamItem as u16, self.stream);
         let frame = OutFrame::encode(stamp, &message, vec![bytes]);

@@ -25,7 +25,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// What the coordinator says: TransactionFenced, InvalidTransactionState, ConcurrentTransactions, …; CoordinatorLoading, retriable, where
 /// none could be asked.
-#[allow(dead_code, reason = "partitions ask it")]
 pub(crate) async fn ask_membership(
     node: &Arc<Node>,
     transactional_id: &str,

@@ -5,13 +5,14 @@ use bytes::Bytes;
 use tidelog_log::{LogReader, ReadOutcome};
 use tokio::task::spawn_blocking;
 
-use tidelog_protocol::messages::Isolation;
+use tidelog_protocol::messages::{AbortedTransaction, Isolation};
 use tidelog_protocol::{ErrorCode, Offset, WireError};
 use tokio::sync::watch;
 
 use super::handle::Handle;
 use super::refusals;
 use super::tail::Tail;
+use super::undone::undone_in;
 
 /// Whole batches, as slices of the mapped log.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Fetched {
     pub bytes: Bytes,
     /// Offset after their last record.
     pub next_offset: Offset,
+    /// The aborted transactions that have batches in them, for one that reads what is committed.
+    pub aborted: Vec<AbortedTransaction>,
     /// What was published when they were read.
     pub tail: Tail,
 }
@@ -134,9 +137,13 @@ impl Cursor {
         loop {
             match outcome {
                 ReadOutcome::Batches(batches) => {
+                    let aborted = match self.isolation {
+                        Isolation::ReadUncommitted => Vec::new(),
+                        Isolation::ReadCommitted => undone_in(reader, &batches.bytes, batches.next).await?,
+                    };
                     self.next_offset = batches.next;
-                    let fetched = Fetched { bytes: batches.bytes, next_offset: batches.next, tail: tail.clone() };
-                    return Ok(Some(fetched));
+                    let (bytes, next_offset, tail) = (batches.bytes, batches.next, tail.clone());
+                    return Ok(Some(Fetched { bytes, next_offset, aborted, tail }));
                 }
                 ReadOutcome::UpToDate => return Ok(None),
                 ReadOutcome::Cold(cold) => {

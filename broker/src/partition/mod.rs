@@ -5,7 +5,7 @@
 //! - [`marker`]: how a transaction ended, as a coordinator has it written.
 //! - [`tail`]: the offsets that an owner publishes, and readers wait on.
 //! - [`cursor`]: reading forward, never ahead of what is published, never blocking a network thread; [`replica_cursor`]: the same for
-//!   followers, up to what is written.
+//!   followers, up to what is written. [`undone`]: what readers of what is committed leave out.
 //! - [`continuation`]: what a leader pushed, fitted to where the log here ends.
 //! - [`upstream`]: the way to a leader elsewhere; [`proposal`]: in-sync sets that the controller is asked for.
 //! - [`opening`]: from a folder on disk to a running owner, and back to nothing.
@@ -28,6 +28,7 @@ pub(crate) mod refusals;
 mod registry;
 mod replica_cursor;
 mod tail;
+mod undone;
 mod upstream;
 
 pub use assignment::{Assignment, Member, Part};

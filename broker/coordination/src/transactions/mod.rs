@@ -63,7 +63,7 @@ use entry::Entry;
 use expiry::Look;
 pub use flaws::{TransactionFlaw, TransactionFlaws};
 use init::Initiation;
-pub use names::TRANSACTIONAL_ID_BYTES_MAX;
+pub use names::{TRANSACTIONAL_ID_BYTES_MAX, check as check_transactional_id};
 pub use records::{RecordError, TransactionRecord};
 use touched::Touched;
 use transaction::Transaction;

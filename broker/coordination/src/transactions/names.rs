@@ -10,7 +10,11 @@ use crate::command::Refusal;
 /// The longest, in bytes.
 pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 255;
 
-pub(super) fn check(id: &str) -> Result<(), Refusal> {
+/// May a transactional id be this?
+///
+/// # Errors
+/// InvalidTransactionalId, with the rule that it breaks.
+pub fn check(id: &str) -> Result<(), Refusal> {
     let broken = if id.is_empty() {
         String::from("this one is empty")
     } else if id.len() > TRANSACTIONAL_ID_BYTES_MAX {
