@@ -112,6 +112,10 @@ pub struct Metrics {
     pub compaction_removed_bytes: Counter,
     /// Time spent in passes, in seconds.
     pub compaction_seconds: Counter<f64, AtomicU64>,
+    /// Transactions coordinated here that are open, or being ended.
+    pub transactions_open: Gauge,
+    /// For how long the oldest of them is known here, in seconds; 0 where there is none.
+    pub transactions_open_oldest_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -189,6 +193,17 @@ impl Metrics {
             "compaction_last_pass_timestamp_seconds",
             "When compaction last finished a pass, in seconds since 1970; 0 for never",
         );
+        let transactions_open =
+            gauge("transactions_open", "Transactions coordinated here that are open, or being ended");
+        let transactions_open_oldest_seconds = Gauge::<f64, AtomicU64>::default();
+        let help =
+            "For how long the oldest transaction coordinated here is open, or being ended; 0 where there is none";
+        registry.register_with_unit(
+            "transactions_open_oldest",
+            help,
+            Unit::Seconds,
+            transactions_open_oldest_seconds.clone(),
+        );
         let mut seconds = |name: &str, help: &str| {
             let counter = Counter::<f64, AtomicU64>::default();
             registry.register_with_unit(name, help, Unit::Seconds, counter.clone());
@@ -235,6 +250,8 @@ impl Metrics {
             compacted_bytes,
             compaction_removed_bytes,
             compaction_seconds,
+            transactions_open,
+            transactions_open_oldest_seconds,
         }
     }
 

@@ -41,6 +41,7 @@ mod subscribe;
 mod transactions;
 mod unsubscribe;
 mod wait_for;
+pub(crate) mod write_markers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -173,13 +174,13 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::WaitFor) => run_waiting::<messages::WaitForRequest>(node, session, input, reply),
         Some(Api::InitProducerId) => run::<messages::InitProducerIdRequest>(node, session, input, reply),
         Some(Api::AddToTransaction) => run_waiting::<messages::AddToTransactionRequest>(node, session, input, reply),
+        Some(Api::WriteMarkers) => run_waiting::<messages::WriteMarkersRequest>(node, session, input, reply),
         Some(Api::EndTransaction) => run::<messages::EndTransactionRequest>(node, session, input, reply),
         Some(Api::ListTransactions) => run::<messages::ListTransactionsRequest>(node, session, input, reply),
         Some(Api::DescribeTransaction) => run::<messages::DescribeTransactionRequest>(node, session, input, reply),
         Some(Api::AbortTransaction) => run::<messages::AbortTransactionRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
         | Some(Api::AlterInSync | Api::ReportReplicas | Api::AllocateProducerIds)
-        | Some(Api::WriteMarkers)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,

@@ -1,7 +1,12 @@
 //! What a coordinator's driver needs of a machine. Knows nothing of any one machine, nor of the log.
 
+use std::sync::Arc;
+
 use tidelog_coordination::{ClusterImage, Refusal};
 use tidelog_protocol::{Monotonic, Timestamp};
+
+use super::shard::Shard;
+use crate::node::Node;
 
 /// A key, and what holds for it from now on; `None` where nothing does any more.
 pub(crate) type KeyValue = (Vec<u8>, Option<Vec<u8>>);
@@ -48,6 +53,13 @@ pub(crate) trait Machine: Send + 'static {
 
     /// The whole log was taken in: whoever is waited for gets all of their time anew.
     fn loaded(&mut self, now: Monotonic);
+
+    /// Starts what works beside a shard for as long as it leads.
+    fn accompany(_shard: &Arc<Shard<Self>>, _node: &Arc<Node>)
+    where
+        Self: Sized,
+    {
+    }
 
     /// A record as the log holds it.
     fn to_log(record: &Self::Record) -> KeyValue;

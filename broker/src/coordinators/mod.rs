@@ -6,6 +6,7 @@
 //! - [`shard`]: drives the machine of one: decides, appends, answers once it is settled; [`loading`] reads its log first.
 //! - [`machine`]: what it needs of a machine; [`groups`] and [`transactions`]: those that there are.
 //! - [`asking`]: asks about a transaction that is coordinated here; [`membership`]: wherever it is.
+//! - [`markers`]: those that a transaction touched hear how it ended.
 //!
 //! Knows nothing of the rules, which are in `tidelog-coordination`, nor of who asks.
 
@@ -13,6 +14,7 @@ pub(crate) mod asking;
 mod groups;
 mod loading;
 mod machine;
+mod markers;
 mod membership;
 mod shard;
 mod shards;
@@ -28,6 +30,7 @@ use tidelog_coordination::transactions::Transactions;
 use tidelog_protocol::messages::Coordinated;
 use tokio::time::MissedTickBehavior;
 
+use crate::clock;
 use crate::node::Node;
 #[allow(unused_imports, reason = "partitions ask it")]
 pub(crate) use membership::ask_membership;
@@ -88,5 +91,17 @@ async fn keep_step(node: Arc<Node>) {
         }
         node.coordinators.groups.keep_step(&node);
         node.coordinators.transactions.keep_step(&node);
+        count_open(&node);
     }
+}
+
+/// How many transactions are open here, and since when.
+fn count_open(node: &Node) {
+    let now = clock::monotonic();
+    let shards = node.coordinators.transactions.all();
+    let open = shards.iter().filter_map(|shard| Some(shard.look(|machine| machine.open_transactions(now))?.0));
+    let (count, oldest_ms) =
+        open.fold((0, 0), |(count, oldest_ms), open| (count + open.count, oldest_ms.max(open.oldest_ms)));
+    node.metrics.transactions_open.set(i64::try_from(count).unwrap_or(i64::MAX));
+    node.metrics.transactions_open_oldest_seconds.set(oldest_ms as f64 / 1_000.0);
 }

@@ -122,11 +122,26 @@ impl<M: Machine> Shard<M> {
 
     /// Does what is due.
     pub(super) fn expire(self: &Arc<Self>, node: &Node) {
+        self.decide_unheard(node, |machine, moment| machine.expire(moment));
+    }
+
+    /// Decides on a command whose answer nobody waits for.
+    pub(super) fn tell(self: &Arc<Self>, node: &Node, command: &M::Command) {
+        self.decide_unheard(node, |machine, moment| match machine.decide(command, moment) {
+            Ok((records, _)) => records,
+            Err(Refusal { code, message, .. }) => {
+                debug!(%code, message, "the coordinator was told in vain");
+                Vec::new()
+            }
+        });
+    }
+
+    fn decide_unheard(self: &Arc<Self>, node: &Node, decide: impl FnOnce(&mut M, Moment<'_>) -> Vec<M::Record>) {
         let stored = {
             let mut state = self.state.lock();
             let State::Ready { machine, end } = &mut *state else { return };
             let image = node.controllers.image();
-            let records = machine.expire(moment(&image));
+            let records = decide(machine, moment(&image));
             if records.is_empty() {
                 return;
             }
@@ -143,6 +158,29 @@ impl<M: Machine> Shard<M> {
             }
             Err(error) => warn!(%error, "what is due cannot be stored"),
         }
+    }
+
+    /// What `found` finds in the machine, and where the log ends that it has seen. `None` while the log is read, and once the machine is lost.
+    pub(super) fn look<T>(&self, found: impl FnOnce(&M) -> T) -> Option<(T, Offset)> {
+        match &*self.state.lock() {
+            State::Ready { machine, end } => Some((found(machine), *end)),
+            State::Loading | State::Lost => None,
+        }
+    }
+
+    /// Waits until the log up to `end` is on all in-sync replicas.
+    ///
+    /// # Errors
+    /// NotCoordinator.
+    pub(super) async fn settled(&self, end: Offset) -> Result<(), WireError> {
+        self.wait(Wait::Settled(end)).await
+    }
+
+    /// Waits until this leadership has ended.
+    pub(super) async fn led_no_more(&self) {
+        let mut tail = self.partition.tail();
+        // An owner that is gone leads no more either.
+        let _ = tail.wait_for(|tail| tail.ended.is_some() || !tail.leads || tail.leader_epoch != self.epoch).await;
     }
 
     /// Looks at the machine again and again, as it changes, until `found` finds something that is settled.
@@ -162,11 +200,9 @@ impl<M: Machine> Shard<M> {
                 self.wait(Wait::Settled(end)).await?;
                 return Ok(found);
             }
-            let mut tail = self.partition.tail();
-            let moved = tail.wait_for(|tail| tail.ended.is_some() || !tail.leads || tail.leader_epoch != self.epoch);
             tokio::select! {
                 _ = changes.changed() => {}
-                _ = moved => return Err(not_coordinator()),
+                () = self.led_no_more() => return Err(not_coordinator()),
             }
         }
     }

@@ -65,7 +65,7 @@ impl<M: Machine> Shards<M> {
     }
 
     /// Takes up what this broker has come to lead, drops what it leads no more, and does what is due.
-    pub(super) fn keep_step(&self, node: &Node) {
+    pub(super) fn keep_step(&self, node: &Arc<Node>) {
         let image = node.controllers.image();
         let before = self.led.load();
         let mut after = HashMap::new();
@@ -80,9 +80,11 @@ impl<M: Machine> Shards<M> {
                     let is_current = led.shard.epoch() == tail.leader_epoch;
                     is_current && (!led.shard.is_lost() || led.since.elapsed() < PAUSE)
                 });
-                let led = known
-                    .cloned()
-                    .unwrap_or_else(|| Led { shard: Shard::open(handle, tail.leader_epoch), since: Instant::now() });
+                let led = known.cloned().unwrap_or_else(|| {
+                    let shard = Shard::open(handle, tail.leader_epoch);
+                    M::accompany(&shard, node);
+                    Led { shard, since: Instant::now() }
+                });
                 after.insert((topic.id, partition), led);
             }
         }

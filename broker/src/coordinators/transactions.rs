@@ -1,5 +1,7 @@
 //! The machine of transactions, as its driver wants it.
 
+use std::sync::Arc;
+
 use tidelog_coordination::Refusal;
 use tidelog_coordination::transactions::{
     TransactionCommand, TransactionDecision, TransactionLimits, TransactionRecord, TransactionReply, Transactions,
@@ -7,6 +9,9 @@ use tidelog_coordination::transactions::{
 use tidelog_protocol::Monotonic;
 
 use super::machine::{KeyValue, Machine, Moment};
+use super::markers;
+use super::shard::Shard;
+use crate::node::Node;
 
 impl Machine for Transactions {
     type Command = TransactionCommand;
@@ -36,6 +41,10 @@ impl Machine for Transactions {
 
     fn loaded(&mut self, now: Monotonic) {
         self.loaded(now);
+    }
+
+    fn accompany(shard: &Arc<Shard<Self>>, node: &Arc<Node>) {
+        tokio::spawn(markers::run(shard.clone(), node.clone()));
     }
 
     fn to_log(record: &TransactionRecord) -> KeyValue {

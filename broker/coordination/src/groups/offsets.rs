@@ -64,11 +64,12 @@ impl Commit<'_> {
             return Ok((records, GroupReply::Committed));
         };
         let noting = Noting { group: &request.group, known: self.group, identity, flaws: self.flaws };
-        noting.check_epoch(self.fences)?;
         noting.check_room(&offsets, self.limits.transaction_bytes_max)?;
+        // Of one that is over, it says best why.
         if !self.taken_in && !noting.is_known() && !offsets.is_empty() {
             return Ok((Vec::new(), GroupReply::TakeInFirst));
         }
+        noting.check_epoch(self.fences)?;
         records.extend(offsets.into_iter().map(|(partition, value)| noting.record(partition, value)));
         Ok((records, GroupReply::Committed))
     }

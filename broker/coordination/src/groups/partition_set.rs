@@ -83,6 +83,11 @@ impl PartitionSet {
         self.0.extend(other.iter());
     }
 
+    /// Takes in one.
+    pub fn insert(&mut self, partition: TopicPartition) {
+        self.0.insert(partition);
+    }
+
     /// By topic and partition.
     pub fn iter(&self) -> impl Iterator<Item = &TopicPartition> {
         self.0.iter()

@@ -4,13 +4,14 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tidelog_protocol::ProducerId;
 use tidelog_protocol::messages::{
     AbortTransactionRequest, AddToTransactionRequest, DescribeTransactionRequest, DescribeTransactionResponse,
     EndTransactionRequest, ListTransactionsRequest, ListTransactionsResponse, ProducerIdentity, TransactionMarkers,
 };
+use tidelog_protocol::{PartitionId, ProducerId, TopicId};
 
 use super::records::TransactionRecord;
+use super::touched::Touched;
 use crate::groups::Bounds;
 
 /// A command.
@@ -111,6 +112,40 @@ pub struct PendingMarkers {
     pub transactional_id: String,
     /// How, under which epoch, and where nobody has confirmed it yet.
     pub markers: TransactionMarkers,
+}
+
+/// A transaction that is being ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ending<'a> {
+    /// Whose.
+    pub transactional_id: &'a str,
+    /// The producer, as its markers name it.
+    pub identity: ProducerIdentity,
+    /// It holds; otherwise it is undone.
+    pub commit: bool,
+}
+
+impl Ending<'_> {
+    pub(super) fn markers(&self, touched: &Touched) -> PendingMarkers {
+        PendingMarkers {
+            transactional_id: self.transactional_id.into(),
+            markers: TransactionMarkers {
+                identity: self.identity.clone(),
+                commit: self.commit,
+                partitions: touched.partitions.to_wire(),
+                groups: touched.groups_to_wire(),
+            },
+        }
+    }
+}
+
+/// Where a marker belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place<'a> {
+    /// A partition.
+    Partition(TopicId, PartitionId),
+    /// A group.
+    Group(&'a str),
 }
 
 /// What is open, for metrics.

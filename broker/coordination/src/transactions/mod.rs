@@ -56,7 +56,7 @@ use tidelog_protocol::{Monotonic, Timestamp};
 use crate::command::Refusal;
 use crate::image::ClusterImage;
 pub use command::{
-    Init, OpenTransactions, PendingMarkers, TransactionCommand, TransactionDecision, TransactionLimits,
+    Ending, Init, OpenTransactions, PendingMarkers, Place, TransactionCommand, TransactionDecision, TransactionLimits,
     TransactionReply,
 };
 use entry::Entry;
@@ -195,12 +195,36 @@ impl Transactions {
     /// all that was replayed until now is stored, are sent again until they are confirmed, and do nothing where they stand already.
     #[must_use]
     pub fn pending_markers(&self) -> Vec<PendingMarkers> {
-        let of = |id: &String| {
-            let entry = self.entries.get(id)?;
-            let markers = entry.transaction.markers(&entry.unconfirmed(), self.flaws)?;
-            Some(PendingMarkers { transactional_id: id.clone(), markers })
-        };
-        self.ending.iter().filter_map(of).collect()
+        let mut pending: Vec<(Ending<'_>, Touched)> = Vec::new();
+        self.visit_pending(|ending, place| {
+            if pending.last().is_none_or(|(last, _)| last != ending) {
+                pending.push((ending.clone(), Touched::default()));
+            }
+            let Some((_, touched)) = pending.last_mut() else { return };
+            match place {
+                Place::Partition(topic_id, partition) => touched.partitions.insert((topic_id, partition)),
+                Place::Group(group) => drop(touched.groups.insert(group.into())),
+            }
+        });
+        pending.into_iter().map(|(ending, touched)| ending.markers(&touched)).collect()
+    }
+
+    /// The same place by place, for whoever takes only some: shown to `visit` in the order of the ids.
+    pub fn visit_pending<'a>(&'a self, mut visit: impl FnMut(&Ending<'a>, Place<'a>)) {
+        for id in &self.ending {
+            let Some(entry) = self.entries.get(id) else { continue };
+            let Some(TransactionMarkers { identity, commit, .. }) =
+                entry.transaction.markers(&Touched::default(), self.flaws)
+            else {
+                continue;
+            };
+            let ending = Ending { transactional_id: id, identity, commit };
+            let Touched { partitions, groups } = &entry.transaction.touched;
+            let missing = partitions.iter().filter(|partition| !entry.confirmed.partitions.contains(partition));
+            missing.for_each(|(topic_id, partition)| visit(&ending, Place::Partition(*topic_id, *partition)));
+            let missing = groups.difference(&entry.confirmed.groups);
+            missing.for_each(|group| visit(&ending, Place::Group(group)));
+        }
     }
 
     /// What is open, for metrics.

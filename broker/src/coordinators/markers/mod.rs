@@ -1,0 +1,101 @@
+//! Tells the leaders of partitions and the coordinators of groups how transactions ended, until all of them know: one task for each partition
+//! of the internal topic that this broker leads. It is woken by what changes, not by a clock; what was replayed is stored before anything of it
+//! leaves. In flow order:
+//! - [`dispatch`]: which markers leave next, and for whom.
+//! - [`sending`]: they leave.
+//!
+//! Knows nothing of when transactions end.
+
+mod dispatch;
+mod sending;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidelog_coordination::ClusterImage;
+use tidelog_coordination::transactions::{Place, TransactionCommand, Transactions};
+use tidelog_protocol::messages::{Coordinated, FindCoordinatorRequest};
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use super::shard::Shard;
+use super::topic;
+use crate::change::change;
+use crate::node::Node;
+use dispatch::{Dispatch, Plan, Whose};
+
+/// Where nothing is due there is nothing to wake up for.
+const NEVER: Duration = Duration::from_secs(3_600);
+/// Pause before the topic of the groups is asked for again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Works for as long as this broker leads, and until its connections close.
+pub(super) async fn run(shard: Arc<Shard<Transactions>>, node: Arc<Node>) {
+    let ends = node.connections_close.clone();
+    ends.run_until_cancelled(write(&shard, &node)).await;
+}
+
+async fn write(shard: &Arc<Shard<Transactions>>, node: &Arc<Node>) {
+    let (mut changes, mut images) = (shard.changes(), node.controllers.images());
+    let mut dispatch = Dispatch::default();
+    let mut sending = JoinSet::new();
+    let mut creating = JoinSet::new();
+    while !shard.is_lost() {
+        changes.mark_unchanged();
+        images.mark_unchanged();
+        let image = node.controllers.image();
+        let look = |machine: &Transactions| {
+            dispatch.plan(|visit| machine.visit_pending(visit), |place| whose(&image, place), Instant::now())
+        };
+        let mut wake_at = Instant::now() + NEVER;
+        if let Some((plan, end)) = shard.look(look) {
+            let Plan { batches, due_at, groups_homeless } = plan;
+            wake_at = due_at.unwrap_or(wake_at);
+            for batch in batches {
+                sending.spawn(sending::send(node.clone(), shard.clone(), batch, end));
+            }
+            if let Some(group) = groups_homeless.filter(|_| creating.is_empty()) {
+                creating.spawn(create_home(node.clone(), group));
+            }
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            changed = images.changed() => if changed.is_err() { return },
+            Some(_) = creating.join_next() => {}
+            Some(sent) = sending.join_next() => {
+                let Ok((batch, outcome)) = sent else { return };
+                for (transactional_id, written) in dispatch.done(batch, outcome, Instant::now()) {
+                    shard.tell(node, &TransactionCommand::MarkersWritten { transactional_id, written });
+                }
+            }
+            () = tokio::time::sleep_until(wake_at.into()) => {}
+            () = shard.led_no_more() => return,
+        }
+    }
+}
+
+/// Who is to hear of it, as this broker knows the cluster.
+fn whose(image: &ClusterImage, place: Place<'_>) -> Whose {
+    let (topic, partition) = match place {
+        // Of a deleted topic: the machine sees by itself that nobody is to be told.
+        Place::Partition(topic_id, partition) => (image.topic(topic_id), partition),
+        Place::Group(group) => {
+            let Some(topic) = image.topic_named(topic::name(Coordinated::Group)) else { return Whose::Homeless };
+            (Some(topic), topic::partition_of(group, topic.partitions.len()))
+        }
+    };
+    match topic.and_then(|topic| topic.partition(partition)?.leader) {
+        Some(leader) => Whose::Broker(leader),
+        None => Whose::Nobody,
+    }
+}
+
+/// A group was taken into a transaction before there were any groups. One of that name may come yet, with a commit that is on its way: the end
+/// has to stand there before.
+async fn create_home(node: Arc<Node>, group: String) {
+    let find = FindCoordinatorRequest { kind: Coordinated::Group, key: group };
+    if let Err(error) = change(&node, find, None).await {
+        debug!(%error, "the topic of the groups cannot be created");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
