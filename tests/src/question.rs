@@ -30,8 +30,16 @@ pub enum NoAnswer {
 /// # Errors
 /// [`NoAnswer`].
 pub async fn ask<R: Request>(address: SocketAddr, request: &R) -> Result<R::Response, NoAnswer> {
+    ask_with(address, request, &[]).await
+}
+
+/// As [`ask`], with a payload.
+///
+/// # Errors
+/// [`NoAnswer`].
+pub async fn ask_with<R: Request>(address: SocketAddr, request: &R, payload: &[u8]) -> Result<R::Response, NoAnswer> {
     let mut socket = within(HELLO_PATIENCE, introduced(address)).await?;
-    within(PATIENCE, exchange(&mut socket, request)).await
+    within(PATIENCE, exchange(&mut socket, request, payload)).await
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, NoAnswer>>) -> Result<T, NoAnswer> {
@@ -47,11 +55,11 @@ async fn introduced(address: SocketAddr) -> Result<TcpStream, NoAnswer> {
     let mut answer = [0; PREFACE_BYTES];
     socket.read_exact(&mut answer).await.map_err(silence)?;
     let hello = HelloRequest { client_id: "test".into(), software: "tidelog-tests".into(), peer: None };
-    exchange(&mut socket, &hello).await?;
+    exchange(&mut socket, &hello, &[]).await?;
     Ok(socket)
 }
 
-async fn exchange<R: Request>(socket: &mut TcpStream, request: &R) -> Result<R::Response, NoAnswer> {
+async fn exchange<R: Request>(socket: &mut TcpStream, request: &R, payload: &[u8]) -> Result<R::Response, NoAnswer> {
     let body = request.to_body(ProtocolVersion::CURRENT);
     let header = Header {
         kind: FrameKind::Request,
@@ -60,9 +68,9 @@ async fn exchange<R: Request>(socket: &mut TcpStream, request: &R) -> Result<R::
         correlation: CorrelationId(u64::from(R::API as u16)),
         timeout_ms: PATIENCE.as_millis() as u32,
         body_bytes: u32::try_from(body.len()).map_err(silence)?,
-        payload_bytes: 0,
+        payload_bytes: u32::try_from(payload.len()).map_err(silence)?,
     };
-    socket.write_all(&[&header.encode(&[&body])[..], &body].concat()).await.map_err(silence)?;
+    socket.write_all(&[&header.encode(&[&body])[..], &body, payload].concat()).await.map_err(silence)?;
     loop {
         let mut bytes = [0; HEADER_BYTES];
         socket.read_exact(&mut bytes).await.map_err(silence)?;
