@@ -1,5 +1,6 @@
 //! The futures of the public API can move between the threads of a runtime. Compiles or does not; nothing is run.
 
+use tidelog_client::group::{GroupConsumer, RunOptions};
 use tidelog_client::*;
 
 fn send<T: Send>(_: T) {}
@@ -24,6 +25,30 @@ fn every_future_is_send(client: &Client, producer: &Producer, topic: &TopicProdu
 }
 
 #[allow(dead_code)]
+fn every_future_of_a_group_is_send(
+    client: &Client,
+    consumer: &mut GroupConsumer,
+    [leaving, running]: [GroupConsumer; 2],
+) {
+    let admin = client.admin();
+    send(client.group("a").build());
+    send(consumer.next());
+    send(consumer.take());
+    send(consumer.commit());
+    send(consumer.commits().commit());
+    send(consumer.commit_async());
+    send(consumer.seek("a", PartitionId(0), Start::End));
+    send(leaving.leave());
+    let handler = |_| async { Ok::<(), String>(()) };
+    send(running.run_with(RunOptions::new(1), std::future::pending(), handler));
+    send(admin.list_groups());
+    send(admin.describe_group("a"));
+    send(admin.group_lag("a"));
+    send(admin.wait_for_group("a", "b", PartitionId(0), Offset(0), std::time::Duration::ZERO));
+    send(admin.delete_group("a"));
+}
+
+#[allow(dead_code)]
 fn handles_are_shared_between_threads() {
     fn check<T: Send + Sync + 'static>() {}
     check::<Client>();
@@ -32,6 +57,7 @@ fn handles_are_shared_between_threads() {
     check::<TopicProducer>();
     check::<Consumer>();
     check::<Delivery>();
+    check::<GroupConsumer>();
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! - [`requirements`]: what a test needs from the machine. [`chance`]: seeds and rounds. [`patience`]: waits for a condition.
 //! - [`raw_connection`]: frames by hand, for what no client would send. [`raw_transactions`]: transactions by hand, step by step.
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
+//! - [`group_work`]: members of a group that note down what they do, and the judgement of it.
 //! - [`input`]: lines to send.
 //! - [`simulation`]: the rules of replication on a simulated network and simulated disks, many thousand lives a minute.
 //!
@@ -31,6 +32,7 @@ pub mod command;
 pub mod contents;
 pub mod cuttable_link;
 pub mod delaying_proxy;
+pub mod group_work;
 pub mod history;
 pub mod http;
 pub mod input;

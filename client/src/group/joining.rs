@@ -67,11 +67,10 @@ pub(super) async fn join(
     let mut identity = shared.identity.subscribe();
     // Dropped on the way out of here, it leaves in the background.
     let mut consumer = GroupConsumer::new(shared);
-    let joined = identity.wait_for(|me| me.epoch > 0 || me.ended);
+    let joined = async { identity.wait_for(|me| me.epoch > 0 || me.ended).await.is_ok_and(|me| !me.ended) };
     match tokio::time::timeout(patience, joined).await {
-        Ok(Ok(me)) if !me.ended => {}
-        Ok(_) => return Err(consumer.why_it_ended().await),
-        Err(_) => return Err(consumer.why_it_did_not_join()),
+        Ok(true) => Ok(consumer),
+        Ok(false) => Err(consumer.why_it_ended().await),
+        Err(_) => Err(consumer.why_it_did_not_join()),
     }
-    Ok(consumer)
 }
