@@ -1,7 +1,7 @@
 //! The commands as scripts see them: results on standard output, complaints on standard error, exit codes that tell cases apart.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::input::{lines, lines_file};
@@ -183,6 +183,31 @@ fn the_load_generators_state_their_figures_in_one_json_object() {
         }
     }
     assert_eq!(produced["bytes"], 1_000_000);
+}
+
+#[test]
+fn members_of_a_group_share_the_load_and_the_next_run_goes_on_where_they_stopped() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let run = |binary: &str, arguments: &str| {
+        let command = CommandLine::of(binary).env("TIDELOG_SERVER", &server).args(["--json", "--topic", "perf"]);
+        command.args(arguments.split_whitespace()).run()
+    };
+    let _ = json(run("perf-producer", "--partitions 6 --producers 6 --records 6000 --record-size 100 --warmup 0"));
+    let first = json(run("perf-consumer", "--group readers --consumers 3 --records 3900 --warmup 100"));
+    assert_eq!(
+        (&first["records"], &first["group"]["members"], &first["group"]["lag"]),
+        (&json!(3900), &json!(3), &json!(2000))
+    );
+    let group = &first["group"];
+    assert!(group["partitions_given"].as_u64() >= Some(6) && group["spread_seconds"].as_f64() > Some(0.0), "{group}");
+    assert_eq!((&group["group"], &group["partitions_lost"]), (&json!("readers"), &json!(0)));
+    let second = run("perf-consumer", "--group readers --records 2001 --idle-timeout 2s").expect_code(4);
+    assert!(second.stderr.contains("1 of 2,001 records did not come"), "the group had read the others: {second:?}");
+    let text =
+        CommandLine::of("perf-consumer").env("TIDELOG_SERVER", &server).args(["--topic", "perf", "--group", "others"]);
+    let text = text.args(["--consumers", "8", "--records", "6000"]).run().expect_code(0).text();
+    assert!(text.contains("others of 8 members") && text.contains("0 records of lag"), "{text}");
 }
 
 #[test]

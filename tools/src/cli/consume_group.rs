@@ -176,7 +176,7 @@ impl<W: Write> Printing<W> {
 }
 
 /// What it means to a script that a group cannot be read.
-pub(super) fn group_failure(error: GroupError) -> Failure {
+pub(crate) fn group_failure(error: GroupError) -> Failure {
     match error {
         GroupError::Client(error) => failure(error),
         GroupError::Consume(error) => consume_failure(error),

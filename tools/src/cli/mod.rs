@@ -12,7 +12,7 @@ use crate::output::OutputFormat;
 pub mod cluster;
 mod cluster_view;
 pub mod consume;
-mod consume_group;
+pub(crate) mod consume_group;
 pub mod dead_letters;
 mod dump_view;
 pub mod groups;

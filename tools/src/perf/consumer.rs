@@ -9,11 +9,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tidelog_client::{BatchView, Client, ConsumeError, Consumer, PartitionId};
+use tidelog_client::{BatchView, Client, ConsumeError, Consumer, GroupConsumerBuilder, PartitionId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::latency::Latencies;
+use super::membership::{self, Sharing};
 use super::options::{CreateTopic, RunArgs, Throughput, parse_throughput};
 use super::pacer::Pacer;
 use super::payload::SendTime;
@@ -43,8 +44,14 @@ pub struct ConsumerCommand {
     from: StartPosition,
 
     /// How many consumers read at once, each over a connection of its own; the partitions are spread over them.
+    /// With --group, how many members join here.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     consumers: u16,
+
+    /// Read as members of this group, which share the partitions and commit what they count. It goes on where it stopped: --from counts where
+    /// it has committed nothing, and records of --warmup are not read again.
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
 
     /// Records per second, all consumers together; -1 reads as fast as possible.
     #[arg(long, value_name = "RATE", default_value = "-1", allow_negative_numbers = true, value_parser = parse_throughput)]
@@ -71,6 +78,7 @@ const EXAMPLES: &str = "\
 Examples:
   perf-consumer --records 1000000 --warmup 1000000
   perf-consumer --consumers 2 --records 5000000 --limits --json
+  perf-consumer --group readers --consumers 4 --records 1000000
   perf-consumer --create-topic --from end --records 500000 --report latency.html &
   perf-producer --throughput 50000 --records 500000";
 
@@ -86,7 +94,7 @@ async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
     let block = command.batch_size as usize;
     let unless_told = (CreateTopic::Never, workers as u32);
     let session = Session::open(command.run.clone(), "perf-consumer", block, unless_told).await?;
-    if workers > session.partitions as usize {
+    if command.group.is_none() && workers > session.partitions as usize {
         let (topic, partitions) = (&session.args.topic, session.partitions);
         return Err(Failure::new(
             Exit::Usage,
@@ -98,15 +106,15 @@ async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
     for _ in 0..workers {
         clients.push(session.worker_client().await?);
     }
-    let follows = command.from == StartPosition::End;
-    if command.warmup > 0 && !follows {
+    let goes_on = command.from == StartPosition::End || command.group.is_some();
+    if command.warmup > 0 && !goes_on {
         let plan = Plan { skip: 0, records: command.warmup, what: "warming up" };
         if let (_, Some(failed)) = receive_all(&session, &command, plan, &clients).await? {
             return Err(failed.prefix("during the warm-up"));
         }
     }
     let before = session.usage().await;
-    let skip = if follows { command.warmup } else { 0 };
+    let skip = if goes_on { command.warmup } else { 0 };
     let plan = Plan { skip, records: session.args.records, what: "receiving" };
     let (measured, failed) = receive_all(&session, &command, plan, &clients).await?;
     let after = session.usage().await;
@@ -120,6 +128,7 @@ impl ConsumerCommand {
             ("topic", self.run.topic.to_string()),
             ("from", self.from.to_string()),
             ("consumers", self.consumers.to_string()),
+            ("group", self.group.clone().unwrap_or_else(|| "none".into())),
             ("throughput", self.throughput.to_string()),
             ("threads", self.run.threads.map_or("one per core".into(), |threads| threads.to_string())),
             ("batch size", display_byte_size(self.batch_size.into())),
@@ -131,6 +140,11 @@ impl ConsumerCommand {
         let consumer = client.consumer().partitions(self.run.topic.as_str(), partitions);
         let consumer = consumer.start(client_start(self.from)).item_bytes(self.batch_size);
         consumer.prefetch_bytes(self.prefetch.max(self.batch_size)).build().await.map_err(failure)
+    }
+
+    fn member(&self, client: &Client, group: &str, sharing: &Sharing) -> GroupConsumerBuilder {
+        let member = client.group(group).topics([self.run.topic.as_str()]).start(client_start(self.from));
+        member.prefetch_bytes(self.prefetch.max(self.batch_size)).on_rebalance(sharing.clone())
     }
 }
 
@@ -145,28 +159,40 @@ struct Plan {
 }
 
 /// What the workers share: how many records are still wanted, and when counting began.
-struct Shared {
+pub(super) struct Shared {
     /// Records taken so far, those that are skipped included.
     taken: AtomicU64,
     plan: Plan,
     started: OnceLock<Instant>,
-    done: watch::Sender<()>,
+    pub(super) done: watch::Sender<()>,
     progress: Progress,
     stop: Stop,
-    idle_timeout: Duration,
-    throughput: Throughput,
-    workers: usize,
+    pub(super) idle_timeout: Duration,
+    pub(super) throughput: Throughput,
+    pub(super) workers: usize,
     /// Every record's latency is wanted, not one of each batch.
     follows: bool,
 }
 
+impl Shared {
+    /// Have all together what they shall read, or are they to stop?
+    pub(super) fn is_enough(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) >= self.plan.skip + self.plan.records || self.stop.is_wanted()
+    }
+
+    /// A worker has so many records: which of them count?
+    pub(super) fn claim(&self, records: usize) -> Claim {
+        Claim::new(self.taken.fetch_add(records as u64, Ordering::Relaxed), records, self.plan)
+    }
+}
+
 /// How many records of a batch count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Claim {
+pub(super) struct Claim {
     /// So many at its front do not.
-    skip: usize,
+    pub(super) skip: usize,
     /// So many after them do.
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl Claim {
@@ -179,11 +205,11 @@ impl Claim {
 }
 
 /// What one worker did.
-struct Received {
-    latencies: Latencies,
-    records: u64,
+pub(super) struct Received {
+    pub(super) latencies: Latencies,
+    pub(super) records: u64,
     bytes: u64,
-    failure: Option<Failure>,
+    pub(super) failure: Option<Failure>,
     ended: Instant,
 }
 
@@ -208,23 +234,41 @@ async fn receive_all(
         workers,
         follows,
     });
-    if !follows {
-        // Reading a backlog starts with opening it. Following starts with the first record: before, there was nothing to do.
+    if !follows && command.group.is_none() {
+        // Reading a backlog starts with opening it. Following starts with the first record: before, there was nothing to do. What a group does
+        // before its first record has figures of its own.
         shared.started.get_or_init(Instant::now);
     }
-    let mut consumers = Vec::with_capacity(workers);
-    for (worker, client) in clients.iter().enumerate() {
-        let partitions = (0..session.partitions).skip(worker).step_by(workers).map(PartitionId).collect();
-        consumers.push(command.consumer(client, partitions).await?);
-    }
-    if follows {
-        session.verbosity.say("following from the end; start the producer now");
-    }
-    let mut tasks = JoinSet::new();
-    for (worker, consumer) in consumers.into_iter().enumerate() {
-        tasks.spawn(receive(consumer, Arc::clone(&shared), worker));
-    }
-    let (joined, timeline) = session.watch(plan.what, plan.records, &shared.progress, tasks.join_all()).await;
+    let following = || session.verbosity.say("following from the end; start the producer now");
+    let (joined, timeline, group) = if let Some(group) = &command.group {
+        let sharing = Sharing::new(session.partitions);
+        let builders = clients.iter().map(|client| command.member(client, group, &sharing)).collect();
+        let members = membership::join_all(builders).await?;
+        follows.then(following);
+        let mut tasks = JoinSet::new();
+        for (worker, member) in members.into_iter().enumerate() {
+            tasks.spawn(membership::receive(member, Arc::clone(&shared), worker));
+        }
+        let (ended, timeline) = session.watch(plan.what, plan.records, &shared.progress, tasks.join_all()).await;
+        sharing.is_over();
+        let (joined, members): (Vec<Received>, Vec<_>) = ended.into_iter().unzip();
+        let lag = membership::leave_all(members, (&clients[0], group)).await?;
+        let records: Vec<u64> = joined.iter().map(|received| received.records).collect();
+        (joined, timeline, Some(sharing.figures(group, &records, lag)))
+    } else {
+        let mut consumers = Vec::with_capacity(workers);
+        for (worker, client) in clients.iter().enumerate() {
+            let partitions = (0..session.partitions).skip(worker).step_by(workers).map(PartitionId).collect();
+            consumers.push(command.consumer(client, partitions).await?);
+        }
+        follows.then(following);
+        let mut tasks = JoinSet::new();
+        for (worker, consumer) in consumers.into_iter().enumerate() {
+            tasks.spawn(receive(consumer, Arc::clone(&shared), worker));
+        }
+        let (joined, timeline) = session.watch(plan.what, plan.records, &shared.progress, tasks.join_all()).await;
+        (joined, timeline, None)
+    };
     let mut measured = Measured {
         records: 0,
         bytes: 0,
@@ -233,6 +277,7 @@ async fn receive_all(
         latencies: Latencies::new(),
         latency_of: if follows { LatencyOf::EndToEnd } else { LatencyOf::RecordAge },
         timeline,
+        group,
     };
     let mut first_failure = None;
     for received in joined {
@@ -253,13 +298,11 @@ async fn receive_all(
 
 /// One worker: reads its partitions until all workers together have enough.
 async fn receive(mut consumer: Consumer, shared: Arc<Shared>, worker: usize) -> Received {
-    let mut received =
-        Received { latencies: Latencies::new(), records: 0, bytes: 0, failure: None, ended: Instant::now() };
+    let mut received = Received::none();
     let mut done = shared.done.subscribe();
-    let mut idle = Idle { taken: 0, since: Instant::now() };
+    let mut idle = Idle::new();
     let mut throttle = Throttle::new(shared.throughput, shared.workers);
-    let target = shared.plan.skip + shared.plan.records;
-    while shared.taken.load(Ordering::Relaxed) < target && !shared.stop.is_wanted() {
+    while !shared.is_enough() {
         let next = tokio::time::timeout(shared.idle_timeout.min(LOOK_UP), consumer.next_batch());
         let batch = tokio::select! {
             biased;
@@ -280,14 +323,13 @@ async fn receive(mut consumer: Consumer, shared: Arc<Shared>, worker: usize) -> 
             }
             // Each partition may rest; only where none of them brings anything the run is over.
             Err(_) if idle.has_lasted(&shared) => {
-                let waited = display_duration(shared.idle_timeout);
-                received.failure = Some(Failure::new(Exit::Unavailable, format!("no record came for {waited}")));
+                received.failure = Some(no_record(shared.idle_timeout));
                 break;
             }
             Err(_) => continue,
         }
         if let Err(error) = throttle.hold_back(received.records).await {
-            received.failure = Some(Failure::new(Exit::Failed, format!("the kernel gives no timer: {error}")));
+            received.failure = Some(no_timer(&error));
             break;
         }
     }
@@ -296,14 +338,26 @@ async fn receive(mut consumer: Consumer, shared: Arc<Shared>, worker: usize) -> 
     received
 }
 
+pub(super) fn no_record(waited: Duration) -> Failure {
+    Failure::new(Exit::Unavailable, format!("no record came for {}", display_duration(waited)))
+}
+
+pub(super) fn no_timer(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("the kernel gives no timer: {error}"))
+}
+
 /// How long nobody has taken a record.
-struct Idle {
+pub(super) struct Idle {
     taken: u64,
     since: Instant,
 }
 
 impl Idle {
-    fn has_lasted(&mut self, shared: &Shared) -> bool {
+    pub(super) fn new() -> Self {
+        Self { taken: 0, since: Instant::now() }
+    }
+
+    pub(super) fn has_lasted(&mut self, shared: &Shared) -> bool {
         let taken = shared.taken.load(Ordering::Relaxed);
         if taken != self.taken {
             *self = Self { taken, since: Instant::now() };
@@ -313,16 +367,28 @@ impl Idle {
 }
 
 /// How often a worker that waits looks up whether it shall stop.
-const LOOK_UP: Duration = Duration::from_millis(500);
+pub(super) const LOOK_UP: Duration = Duration::from_millis(500);
 
 impl Received {
+    pub(super) fn none() -> Self {
+        Self { latencies: Latencies::new(), records: 0, bytes: 0, failure: None, ended: Instant::now() }
+    }
+
+    /// So many records and bytes more that count.
+    pub(super) fn counted(&mut self, (records, bytes): (u64, u64), arrived: Instant, shared: &Shared, worker: usize) {
+        shared.started.get_or_init(|| arrived);
+        self.records += records;
+        self.bytes += bytes;
+        self.ended = Instant::now();
+        shared.progress.counter(worker).add(records, bytes);
+    }
+
     fn count(&mut self, batch: &BatchView<'_>, shared: &Shared, worker: usize) -> Result<(), ConsumeError> {
         // A batch arrives as a whole: one look at the clock is the arrival of all its records.
         let arrived = Instant::now();
         let records = batch.header().record_count as usize;
         let now = SendTime::now();
-        let taken = shared.taken.fetch_add(records as u64, Ordering::Relaxed);
-        let claim = Claim::new(taken, records, shared.plan);
+        let claim = shared.claim(records);
         let (mut counted, mut bytes) = (0, 0);
         let first_counts_for = claim.count as u64;
         for record in batch.records().skip(claim.skip).take(claim.count) {
@@ -346,24 +412,20 @@ impl Received {
         // A batch may begin before the start; what of it is not ours is left to the others to find.
         shared.taken.fetch_sub(claim.count as u64 - counted, Ordering::Relaxed);
         if counted > 0 {
-            shared.started.get_or_init(|| arrived);
-            self.records += counted;
-            self.bytes += bytes;
-            self.ended = Instant::now();
-            shared.progress.counter(worker).add(counted, bytes);
+            self.counted((counted, bytes), arrived, shared, worker);
         }
         Ok(())
     }
 }
 
 /// Holds a worker back to its share of the rate.
-struct Throttle {
+pub(super) struct Throttle {
     pacer: Option<(Pacer, Timer)>,
     start: Instant,
 }
 
 impl Throttle {
-    fn new(throughput: Throughput, workers: usize) -> Self {
+    pub(super) fn new(throughput: Throughput, workers: usize) -> Self {
         let pacer = match throughput {
             Throughput::Unlimited => None,
             Throughput::PerSecond(rate) => Timer::new().ok().map(|timer| (Pacer::new(rate / workers as f64), timer)),
@@ -372,7 +434,7 @@ impl Throttle {
     }
 
     /// Waits until `records` are due.
-    async fn hold_back(&mut self, records: u64) -> std::io::Result<()> {
+    pub(super) async fn hold_back(&mut self, records: u64) -> std::io::Result<()> {
         let Some((pacer, timer)) = &mut self.pacer else { return Ok(()) };
         match pacer.due_at(records).checked_sub(self.start.elapsed()) {
             Some(early) if !early.is_zero() => timer.sleep(early).await,

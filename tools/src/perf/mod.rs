@@ -4,6 +4,7 @@
 //! - [`options`]: the command line that both share.
 //! - [`session`]: what surrounds the workers, from the topic to the report.
 //! - [`producer`], [`consumer`]: the workers of `perf-producer` and `perf-consumer`.
+//! - [`membership`]: the workers of `perf-consumer --group`.
 //! - [`flight`]: records on their way to their acks.
 //! - [`limits`]: what the machine itself can do, measured in the same run.
 //! - [`payload`]: the record that is sent, with its intended send time in front.
@@ -21,6 +22,7 @@ pub mod flight;
 pub mod latency;
 pub mod limits;
 pub mod live_rate;
+pub mod membership;
 pub mod options;
 pub mod pacer;
 pub mod payload;

@@ -231,6 +231,7 @@ async fn send_all(
         latencies: Latencies::new(),
         latency_of,
         timeline,
+        group: None,
     };
     let (mut senders, mut first_failure) = (Vec::with_capacity(workers), None);
     for (sender, sent) in joined {

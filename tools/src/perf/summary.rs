@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::latency::{Latencies, LatencyMillis};
 use super::limits::Limits;
+use super::membership::GroupFigures;
 use super::progress::Timeline;
 use super::usage::ProcessUsage;
 use crate::byte_size::{display_byte_size, display_count};
@@ -59,6 +60,8 @@ pub struct Measured {
     pub latency_of: LatencyOf,
     /// Rates over time.
     pub timeline: Timeline,
+    /// How the work was shared, where members of a group did it.
+    pub group: Option<GroupFigures>,
 }
 
 /// What the broker process used, as `DescribeBroker` tells it.
@@ -141,6 +144,9 @@ pub struct Summary {
     pub broker_cpu_seconds_per_million_records: Option<f64>,
     /// By how much the topic's log grew: what went over the wire, and what lies on the disk.
     pub log_bytes_added: Option<u64>,
+    /// How the work was shared, where members of a group did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupFigures>,
     /// What the machine can do, where it was asked for.
     pub limits: Option<Limits>,
     /// `perf-producer` or `perf-consumer`.
@@ -196,6 +202,7 @@ impl Summary {
             broker_cpu_seconds_per_gb: per(broker_cpu, gb),
             broker_cpu_seconds_per_million_records: per(broker_cpu, million),
             log_bytes_added: broker.map(|span| span.after.log_bytes.saturating_sub(span.before.log_bytes)),
+            group: measured.group.clone(),
             limits,
             tool: run.tool,
             version: env!("CARGO_PKG_VERSION"),
@@ -275,6 +282,9 @@ impl fmt::Display for Summary {
         if let Some(added) = self.log_bytes_added.filter(|added| *added > 0) {
             writeln!(f, "log         grew by {}", display_byte_size(added))?;
         }
+        if let Some(group) = &self.group {
+            write!(f, "{group}")?;
+        }
         match &self.limits {
             Some(limits) => write_limits(limits, f),
             None => Ok(()),
@@ -322,6 +332,7 @@ pub(super) fn example() -> (Summary, Measured) {
         latencies,
         latency_of: LatencyOf::AckOpenLoop,
         timeline,
+        group: None,
     };
     let run = RunIdentity {
         tool: "perf-producer",
