@@ -39,11 +39,28 @@ impl Log {
         look(&mut self.state.producers.lock())
     }
 
-    /// Adds what the leader knows of producers that wrote below this log. Stored with the next checkpoint. False where it makes no sense.
+    /// Adds what the leader knows of producers that wrote below this log. False where it makes no sense. Blocks: it is stored at once, since no
+    /// batch of this log says it again, and the replica may soon be the only one that knows. Where that cannot be done, or the log is not
+    /// durable up to its end, it is stored with the next checkpoint.
     pub fn adopt_producers(&self, theirs: &ProducersSnapshot) -> bool {
-        let adopted = self.state.producers.lock().adopt(theirs);
-        self.state.producers_adopted.store(adopted, Ordering::Release);
-        adopted
+        let known = {
+            let mut producers = self.state.producers.lock();
+            if !producers.adopt(theirs) {
+                return false;
+            }
+            producers.snapshot()
+        };
+        self.state.producers_adopted.store(true, Ordering::Release);
+        let mut upkeep = self.state.upkeep.lock();
+        if known.end <= self.state.flushed_end() {
+            match self.state.write_snapshot(&mut upkeep, &known) {
+                Ok(()) => self.state.producers_adopted.store(false, Ordering::Release),
+                Err(error) => {
+                    warn!(%error, "what the leader knows of producers cannot be stored; the next checkpoint tries again");
+                }
+            }
+        }
+        true
     }
 }
 

@@ -333,6 +333,10 @@ fn a_follower_that_begins_behind_deleted_records_learns_of_their_producers_and_k
     assert!(!follower.with_producers(|known| known.is_complete()));
     let told = leader.log().with_producers(|known| known.snapshot());
     assert!(follower.adopt_producers(&told));
+    // As `kill -9` would leave it: no batch says it again.
+    drop(follower);
+    let mut follower = open(&dir).0;
+    assert!(follower.with_producers(|known| known.is_complete()));
     for stood in leader.batches.iter().filter(|stood| stood.header.base_offset >= start) {
         let _ = follower.append_exact(&[Group::new(&stood.bytes, &[stood.header])]).unwrap();
     }
