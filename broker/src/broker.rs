@@ -36,7 +36,8 @@ use crate::replica::Board;
 use crate::throttle::Throttle;
 use crate::watermarks::Watermarks;
 use crate::{
-    admin_http, belonging, broker_mark, clean_mark, compactor, lease_watch, replica, scrubber, shutdown, waiting,
+    admin_http, belonging, broker_mark, clean_mark, compactor, lease_watch, producer_ids, replica, scrubber, shutdown,
+    waiting,
 };
 
 /// How long tasks that were told to end may take to let go of the data folder.
@@ -236,6 +237,7 @@ impl Broker {
         tokio::spawn(scrubber::run(node.clone()));
         tokio::spawn(compactor::run(node.clone()));
         tokio::spawn(coordinators::run(node.clone()));
+        tokio::spawn(producer_ids::keep_ahead(node.clone()));
         replica::start(&node, &replication.board, replication.proposals);
         if keeps_lease {
             // No heartbeat before: the lease of the last registration is not this start's.

@@ -98,6 +98,8 @@ pub struct Metrics {
     pub segments_deleted: Counter,
     /// Bytes the scrub has re-read.
     pub scrubbed_bytes: Counter,
+    /// Producer ids that can be given out without the controller.
+    pub producer_ids_left: Gauge,
     /// Bytes that could be compacted and were not.
     pub compaction_dirty_bytes: Gauge,
     /// When compaction last finished a pass, in seconds since 1970; 0 for never.
@@ -187,6 +189,7 @@ impl Metrics {
             "partition_transactions_oldest_seconds",
             "For how long the oldest transaction that is open in a partition of this broker has been",
         );
+        let producer_ids_left = gauge("producer_ids_left", "Producer ids that can be given out without the controller");
         let compaction_dirty_bytes =
             gauge("compaction_dirty_bytes", "Bytes of compacted topics written since their last compaction");
         let compaction_last_pass = gauge(
@@ -243,6 +246,7 @@ impl Metrics {
             scrubbed_bytes,
             partition_transactions_open,
             partition_transactions_oldest_seconds,
+            producer_ids_left,
             compaction_dirty_bytes,
             compaction_last_pass,
             compaction_passes,
