@@ -24,8 +24,9 @@ use crate::verify::workload::{self, Counts, Workload};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Producers write unique values with acks=all, consumers read along; at the end fresh consumers read everything, and the history of it all is
-judged: was something acknowledged and lost, does something stand twice though no acknowledgement was lost, does a producer's record stand
-behind a later one of it, was something read that nobody sent. Meanwhile you may kill brokers.
+judged: was something acknowledged and lost, does something stand twice, does a producer's record stand behind a later one of it, was
+something read that nobody sent. Meanwhile you may kill brokers. Without idempotent producers a record may stand twice where an
+acknowledgement was lost.
 
 Memory: 24 bytes for each record sent (--records-max bounds it), 1,000 waiting records for each producer and partition, and 100 findings of
 each kind. The history takes about 300 bytes of disk for each record.
@@ -35,6 +36,7 @@ Ends with exit code 0 where everything holds, 1 where something is violated, 4 w
 Examples:
   tidelog verify --duration 60s --replication-factor 3
   tidelog verify --topic there-already --rate 500 --output json
+  tidelog verify --idempotent false --duration 5m
   tidelog verify --judge history.jsonl")]
 pub struct VerifyArgs {
     /// How long to send, such as 60s or 5m.
@@ -58,6 +60,9 @@ pub struct VerifyArgs {
     /// Records a second, all producers together.
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,
+    /// Whether producers are idempotent: then nothing may stand twice, whatever acknowledgements were lost.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    idempotent: bool,
     /// Send this many records at most; bounds memory and disk.
     #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     records_max: u64,
@@ -133,6 +138,7 @@ async fn work(
         own_topic,
         partitions: begins.len() as u32,
         producers: args.producers,
+        idempotent: args.idempotent,
     };
     let cannot_write = |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot go on: {error}"));
     history.note(begin).map_err(cannot_write)?;
@@ -143,6 +149,7 @@ async fn work(
         topic: topic.clone(),
         begins,
         producers: args.producers,
+        idempotent: args.idempotent,
         rate: args.rate,
         records_max: args.records_max,
         duration: args.duration,

@@ -42,6 +42,9 @@ pub enum Event {
         partitions: u32,
         /// Producers, numbered from 0.
         producers: u32,
+        /// Whether they were idempotent: then no record may stand twice. Histories of earlier releases do not say, and allow it.
+        #[serde(default)]
+        idempotent: bool,
     },
     /// A producer is about to send a record.
     Invoke {
@@ -190,7 +193,14 @@ mod tests {
         let path = folder.path().join("history");
         let writer = HistoryWriter::create(&path).unwrap();
         let events = [
-            Event::Begin { run: "r".into(), topic: "t".into(), own_topic: true, partitions: 1, producers: 1 },
+            Event::Begin {
+                run: "r".into(),
+                topic: "t".into(),
+                own_topic: true,
+                partitions: 1,
+                producers: 1,
+                idempotent: true,
+            },
             Event::Invoke { producer: 0, sequence: 0 },
             Event::Complete { producer: 0, sequence: 0, outcome: Outcome::Acked { offset: 7, maybe_twice: true } },
             Event::Complete { producer: 0, sequence: 1, outcome: Outcome::Unknown { error: "\"x\"\n".into() } },

@@ -1,6 +1,6 @@
-//! Holds a history against what must hold, as the test bed's checkers do: nothing acknowledged is lost, nothing stands twice unless an
-//! acknowledgement was lost, each producer's records stand in its order, and nothing is read that was not sent. Knows nothing of clients and
-//! brokers.
+//! Holds a history against what must hold, as the test bed's checkers do: nothing acknowledged is lost, nothing stands twice (unless
+//! producers are not idempotent and an acknowledgement was lost), each producer's records stand in its order, and nothing is read that was not
+//! sent. Knows nothing of clients and brokers.
 //!
 //! Memory: 24 bytes for each record sent, whatever the size of the history, about 60 for each that stands twice, and [`EVIDENCE_MAX`]
 //! findings of each kind. The file is read twice: once to judge, once for what was read along and for the times of what was found.
@@ -59,6 +59,7 @@ pub fn judge(path: &Path) -> io::Result<Verdict> {
 struct Judge {
     run: String,
     own_topic: bool,
+    idempotent: bool,
     partitions: u32,
     began: bool,
     fates: Vec<Vec<Fate>>,
@@ -80,7 +81,8 @@ struct Judge {
 impl Judge {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Begin { run, topic, own_topic, partitions, producers } => {
+            Event::Begin { run, topic, own_topic, partitions, producers, idempotent } => {
+                self.idempotent = idempotent;
                 (self.run, self.own_topic, self.partitions, self.began) = (run, own_topic, partitions.max(1), true);
                 self.fates = vec![Vec::new(); producers.min(u32::from(u16::MAX)) as usize];
                 (self.verdict.topic, self.verdict.partitions) = (topic, partitions);
@@ -120,10 +122,10 @@ impl Judge {
         let Some((producer, sequence)) = self.sent_there(partition, offset, value) else { return };
         let Some(fate) = fate(&mut self.fates, producer, sequence) else { return };
         if fate.first_at != NOWHERE {
-            let (first, maybe) = (fate.first_at, fate.maybe_twice || fate.told == Told::Unknown);
+            let (first, lost_ack) = (fate.first_at, fate.maybe_twice || fate.told == Told::Unknown);
             self.others.entry((producer, sequence)).or_default().push(offset);
             let name = self.name(producer, sequence);
-            if maybe {
+            if lost_ack && !self.idempotent {
                 self.verdict.doubled_by_lost_acks += 1;
             } else {
                 let what = format!("{name} stands at {partition}/{first} and again at {partition}/{offset}");

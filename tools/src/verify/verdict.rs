@@ -63,7 +63,7 @@ pub struct Verdict {
     pub read_along: u64,
     /// Records that fresh consumers read at the end.
     pub read_at_last: u64,
-    /// Records that stand once more because an acknowledgement was lost: allowed as long as producers are not idempotent.
+    /// Records that stand once more because an acknowledgement was lost: allowed where producers are not idempotent.
     pub doubled_by_lost_acks: u64,
     /// Records of others in a topic that is not the run's own.
     pub foreign: u64,

@@ -36,6 +36,8 @@ pub struct Workload {
     pub begins: Vec<Offset>,
     /// How many producers.
     pub producers: u32,
+    /// Whether they are idempotent.
+    pub idempotent: bool,
     /// Records a second, all of them together.
     pub rate: u64,
     /// Records that are sent at most, all of them together.
@@ -73,7 +75,9 @@ pub async fn run(
     }
     for number in 0..work.producers {
         // Of its own: what one producer waits for must not hold up another.
-        let built = client.producer().acks(Acks::All).max_in_flight(1).delivery_timeout(DELIVERY_TIMEOUT).build();
+        let producer = client.producer().acks(Acks::All).idempotent(work.idempotent).delivery_timeout(DELIVERY_TIMEOUT);
+        // What is not numbered stays in order only where one batch waits for the other.
+        let built = if work.idempotent { producer.build() } else { producer.max_in_flight(1).build() };
         let producer = built.map_err(io::Error::other)?;
         let topic = producer.topic(&work.topic).await.map_err(io::Error::other)?;
         let (work, history, counts) = (work.clone(), history.clone(), counts.clone());
