@@ -160,11 +160,13 @@ impl Keeper {
             });
             return;
         }
+        self.node.controllers.was_given(answer.controller_epoch, answer.lease_ms);
         let until = sent + Duration::from_millis(answer.lease_ms.into());
         if until <= Instant::now() {
             return;
         }
-        self.until = Some(until);
+        // A later answer may give less, where its controller has not been confirmed for longer.
+        self.until = self.until.max(Some(until));
         let began = self.node.lease.standing.send_if_modified(|standing| !std::mem::replace(&mut standing.holds, true));
         if began {
             info!("this broker has a lease");

@@ -9,6 +9,7 @@ use alloc::collections::BTreeMap;
 use tidelog_protocol::{BrokerId, MetadataIndex, Monotonic};
 
 use crate::command::{Command, Refusal, Registration};
+use crate::confirmation::HANDOVER_MS;
 use crate::image::{BrokerImage, ClusterImage};
 use crate::registration::registered;
 
@@ -70,11 +71,19 @@ struct Lease {
     broker: Registration,
     fenced: bool,
     heard: Monotonic,
+    ends: Monotonic,
     /// Only from then on does silence say something.
     was_heard: bool,
     /// While it is fenced: what it must have applied to serve again. It contains the record that fenced it, so a broker that was
     /// away knows what it lost before it serves.
     must_have_applied: MetadataIndex,
+}
+
+impl Lease {
+    fn hear(&mut self, now: Monotonic, lease_ms: u64) {
+        (self.heard, self.was_heard) = (now, true);
+        self.ends = self.ends.max(now.plus_ms(lease_ms));
+    }
 }
 
 impl Leases {
@@ -86,6 +95,15 @@ impl Leases {
         leases
     }
 
+    /// This one ran the controller before: nobody but itself can have given it a lease, and much of that has passed (see
+    /// [`confirmation`](crate::confirmation)). That holds of everybody's lease; but the others could hardly know yet whom to tell that they
+    /// are there, and are not to be fenced for that.
+    pub fn succeed(&mut self, predecessor: BrokerId) {
+        if let Some(lease) = self.held.get_mut(&predecessor).filter(|lease| !lease.was_heard) {
+            lease.ends = lease.heard.plus_ms(self.lease_ms.saturating_sub(HANDOVER_MS));
+        }
+    }
+
     /// Takes in what changed in the image. To be called with every new one.
     pub fn follow(&mut self, image: &ClusterImage, now: Monotonic) {
         self.held.retain(|broker, _| image.broker(*broker).is_some());
@@ -94,6 +112,7 @@ impl Leases {
                 broker: Registration { broker_id: broker.broker_id, epoch: broker.epoch },
                 fenced: broker.fenced,
                 heard: now,
+                ends: now.plus_ms(self.lease_ms),
                 was_heard: false,
                 must_have_applied: image.as_of(),
             };
@@ -120,7 +139,7 @@ impl Leases {
         let broker = registered(image, heartbeat.broker)?;
         self.follow(image, now);
         let Some(lease) = self.held.get_mut(&broker.broker_id) else { return Ok(None) };
-        (lease.heard, lease.was_heard) = (now, true);
+        lease.hear(now, self.lease_ms);
         let caught_up = heartbeat.applied >= lease.must_have_applied;
         Ok(match heartbeat.intent {
             Intent::ShutDown if !broker.fenced => Some(Command::ShutDownBroker(heartbeat.broker)),
@@ -133,14 +152,14 @@ impl Leases {
 
     /// The brokers that serve and whose lease has ended at `now`: each is to be fenced.
     pub fn expired(&self, now: Monotonic) -> impl Iterator<Item = Registration> {
-        let ended = move |lease: &&Lease| !lease.fenced && now.ms_since(lease.heard) >= self.lease_ms;
+        let ended = move |lease: &&Lease| !lease.fenced && now >= lease.ends;
         self.held.values().filter(ended).map(|lease| lease.broker)
     }
 
     /// A broker is there at `now`, without having said so: it is asked in the process that runs the controller.
     pub fn is_here(&mut self, broker: BrokerId, now: Monotonic) {
         if let Some(lease) = self.held.get_mut(&broker).filter(|lease| !lease.fenced) {
-            (lease.heard, lease.was_heard) = (now, true);
+            lease.hear(now, self.lease_ms);
         }
     }
 
@@ -156,13 +175,13 @@ impl Leases {
     #[must_use]
     pub fn next_end(&self) -> Option<Monotonic> {
         let serving = self.held.values().filter(|lease| !lease.fenced);
-        serving.map(|lease| lease.heard.plus_ms(self.lease_ms)).min()
+        serving.map(|lease| lease.ends).min()
     }
 
     /// Milliseconds of lease that a broker has left at `now`; `None` for one that is fenced or unknown.
     #[must_use]
     pub fn left_ms(&self, broker: BrokerId, now: Monotonic) -> Option<u64> {
         let lease = self.held.get(&broker).filter(|lease| !lease.fenced)?;
-        Some(lease.heard.plus_ms(self.lease_ms).ms_since(now))
+        Some(lease.ends.ms_since(now))
     }
 }

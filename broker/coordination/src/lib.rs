@@ -7,7 +7,7 @@
 //! - `topics`: topics are created, changed and deleted.
 //! - [`topic_config`]: the one table of topic configuration keys, and [`nearest`] for names that were misspelt.
 //! - `registration`: brokers start, lose their lease, come back, shut down, are removed.
-//! - [`leases`]: which brokers were heard of lately.
+//! - [`leases`]: which brokers were heard of lately; [`confirmation`]: what leases may be given, and when those of a predecessor have ended.
 //! - `in_sync`: a leader changes who is in sync with it; `holdings`: a broker does not hold what it is counted on for.
 //! - `election`: who leads a partition and who counts as in sync, when brokers come and go.
 //! - `changes`: one such change to many partitions.
@@ -28,6 +28,7 @@ extern crate alloc;
 mod balance;
 mod changes;
 pub mod command;
+pub mod confirmation;
 pub mod controller;
 pub mod description;
 mod election;

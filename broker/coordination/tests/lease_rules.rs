@@ -4,6 +4,7 @@ mod cluster;
 
 use cluster::{Cluster, Folder, code};
 use tidelog_coordination::command::{Command, Registration};
+use tidelog_coordination::confirmation::HANDOVER_MS;
 use tidelog_coordination::leases::{Answer, Heartbeat, Intent, LEASE_MS, Leases};
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, Monotonic};
 
@@ -55,6 +56,21 @@ fn a_new_controller_gives_everyone_a_whole_lease() {
     assert_eq!(office.expired(2_500), [1]);
     assert_eq!(office.leases.left_ms(BrokerId(2), Monotonic(2_500)), Some(1_499));
     assert_eq!(office.expired(3_999), [1, 2]);
+}
+
+#[test]
+fn who_ran_the_controller_before_has_only_what_may_be_left_of_its_lease() {
+    let mut office = Office::of(3);
+    office.leases.succeed(BrokerId(1));
+    let left = LEASE_MS - HANDOVER_MS;
+    assert_eq!(office.leases.next_end(), Some(Monotonic(1_000 + left)));
+    assert_eq!(office.expired(1_000 + left - 1), []);
+    assert_eq!(office.expired(1_000 + left), [1], "the others get a whole lease");
+    // Once it is heard of it is as the others.
+    assert_eq!(office.beats(1, 1_000 + left - 1), SERVES);
+    office.leases.succeed(BrokerId(1));
+    assert_eq!(office.expired(1_000 + LEASE_MS), [2, 3]);
+    assert_eq!(office.leases.left_ms(BrokerId(1), Monotonic(1_000 + LEASE_MS)), Some(left - 1));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{RaftMetrics, ServerState, SnapshotPolicy};
+use tidelog_coordination::confirmation::{Confirmation, FAITHFUL_MS};
 use tidelog_coordination::{ClusterImage, MetadataRecord};
 use tidelog_log::AppendError;
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex};
@@ -19,12 +20,14 @@ use super::network::{PeerNetwork, address_of};
 use super::raft_types::{Address, Member, Outcome, Proposal, RaftTypes};
 use super::rpc::Arriving;
 use super::storage::{OpenStorageError, QuorumStorage};
+use crate::clock;
 use crate::peer::Peers;
 
 /// How often a leader lets the others know that it is there, which is also how long it waits for their answer.
 const HEARTBEAT_MS: u64 = 200;
 /// A voter that hears nothing from a leader for the longer of these, and then a time between both, stands for election.
-const ELECTION_MS: (u64, u64) = (400, 800);
+/// A voter that hears of one votes for nobody else for the longest of these.
+const ELECTION_MS: (u64, u64) = (400, FAITHFUL_MS);
 /// How long a snapshot may take on its way to a lagging member.
 const SNAPSHOT_MS: u64 = 30_000;
 /// Entries after which a snapshot is made, and how many of those in it stay in the log for members that lag a little.
@@ -187,6 +190,8 @@ pub(super) struct Shared {
     pub(super) raft: openraft::Raft<RaftTypes>,
     storage: QuorumStorage,
     role: watch::Receiver<Role>,
+    /// That this member leads, as far as the others confirm it.
+    pub(super) confirmation: parking_lot::Mutex<Confirmation>,
     /// A snapshot that another member is sending.
     pub(super) arriving: Mutex<Option<Arriving>>,
     /// One change of the membership at a time.
@@ -246,8 +251,14 @@ impl Quorum {
         }
         let metrics = raft.metrics();
         let (role, watched) = watch::channel(Role::Follower { leader: None });
-        let shared =
-            Arc::new(Shared { raft, storage, role: watched, arriving: Mutex::default(), changing: Mutex::default() });
+        let shared = Arc::new(Shared {
+            raft,
+            storage,
+            role: watched,
+            confirmation: parking_lot::Mutex::default(),
+            arriving: Mutex::default(),
+            changing: Mutex::default(),
+        });
         tokio::spawn(follow(Arc::downgrade(&shared), metrics, role));
         Ok(Self { shared })
     }
@@ -367,8 +378,16 @@ impl Quorum {
 
     /// Makes sure that this broker leads now: a majority of the voters says so.
     pub async fn confirm(&self) -> bool {
+        let asked = self.shared.confirmation.lock().ask(clock::monotonic());
         let confirmed = tokio::time::timeout(CONFIRM_PATIENCE, self.shared.raft.get_read_log_id()).await;
-        matches!(confirmed, Ok(Ok(_)))
+        matches!(confirmed, Ok(Ok(_))) && self.shared.confirmation.lock().confirmed(asked)
+    }
+
+    /// How long a lease may be that is given now, where one of `lease_ms` is due; `None` where this broker has not made sure lately that
+    /// it leads.
+    #[must_use]
+    pub fn lease_ms(&self, lease_ms: u64) -> Option<u64> {
+        self.shared.confirmation.lock().lease_ms(clock::monotonic(), lease_ms)
     }
 
     /// Waits until this broker leads, for as long as it has no other to wait for.

@@ -128,6 +128,7 @@ impl Controllers {
         match self.quorum.role() {
             Role::Leader { term, .. } if *office == Some(term) => Ok(()),
             Role::Leader { term, broker } => {
+                self.take_over(term, &self.image());
                 self.settle(&Command::BeginControllerEpoch { broker_id: broker }).await?;
                 *office = Some(term);
                 self.in_office.store(term, Ordering::Release);

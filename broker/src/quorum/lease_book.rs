@@ -2,19 +2,15 @@
 //! out. Knows nothing of sockets; who is looked for over the network is somebody else's business.
 
 use parking_lot::Mutex;
-use tidelog_coordination::Command;
 use tidelog_coordination::command::Registration;
 use tidelog_coordination::leases::{Answer, HEARTBEAT_MS, Heartbeat, Intent, LEASE_MS, Leases};
+use tidelog_coordination::{ClusterImage, Command};
 use tidelog_protocol::messages::BrokerHeartbeatResponse;
-use tidelog_protocol::{BrokerId, ErrorCode, Monotonic, WireError};
+use tidelog_protocol::{BrokerId, ControllerEpoch, ErrorCode, Monotonic, WireError};
 
 use super::consensus::Role;
 use super::controllers::Controllers;
 use crate::clock;
-
-/// A controller that has not made sure for so long that it still is one gives no leases. Shorter than the time in which no other can be
-/// elected: whoever is, gives everyone a whole lease, which outlasts those that were given before.
-const CONFIRMED_MS_MAX: u64 = 500;
 
 /// A controller that was not there itself for so long cannot tell who was.
 const ABSENT_MS: u64 = 500;
@@ -26,14 +22,23 @@ const SUSPICIOUS_MS: u64 = 2 * HEARTBEAT_MS;
 #[derive(Debug, Default)]
 pub(super) struct LeaseBook {
     open: Mutex<Option<Open>>,
+    handover: Mutex<Handover>,
+}
+
+/// What is known of the controller before this one.
+#[derive(Debug, Default)]
+struct Handover {
+    /// The newest controller that is known to count the leases it gives from when it made sure that it leads. A release before this one did
+    /// not, and what it gave may last longer.
+    counts: ControllerEpoch,
+    /// In which term this broker took over from whom.
+    predecessor: Option<(u64, BrokerId)>,
 }
 
 #[derive(Debug)]
 struct Open {
     term: u64,
     leases: Leases,
-    /// When it began to make sure, successfully, that it still runs the controller.
-    confirmed: Option<Monotonic>,
     /// When it last looked.
     looked: Monotonic,
 }
@@ -61,13 +66,13 @@ impl Controllers {
             let _ = self.submit(command).await?;
         }
         let image = self.image();
-        self.check_confirmed(clock::monotonic())?;
+        let lease_ms = self.lease_ms()?;
         let Answer { fenced, may_shut_down } = Answer::to(&image, heartbeat.broker)?;
         Ok(BrokerHeartbeatResponse {
             controller_epoch: image.controller_epoch(),
             fenced,
             may_shut_down,
-            lease_ms: LEASE_MS as u32,
+            lease_ms,
             // Whoever wants to go waits for the next step.
             heartbeat_ms: if heartbeat.intent == Intent::ShutDown { HEARTBEAT_MS / 4 } else { HEARTBEAT_MS } as u32,
             as_of: image.as_of(),
@@ -76,13 +81,11 @@ impl Controllers {
 
     /// Makes sure that this broker still runs the controller, and says who was not heard of. `own` is heard of by being asked.
     pub async fn look_at_leases(&self, own: BrokerId) -> Silent {
-        let began = clock::monotonic();
         if self.take_office().await.is_err() || !self.quorum().confirm().await {
             return Silent::default();
         }
         let (image, now) = (self.image(), clock::monotonic());
         let looked = self.with_leases(now, |open| {
-            open.confirmed = Some(began);
             if now.ms_since(open.looked) > ABSENT_MS {
                 open.leases = Leases::new(&image, LEASE_MS, now);
             }
@@ -115,25 +118,49 @@ impl Controllers {
 
     fn with_leases<T>(&self, now: Monotonic, work: impl FnOnce(&mut Open) -> T) -> Result<T, WireError> {
         let Role::Leader { term, .. } = self.role() else {
-            return Err(WireError::new(ErrorCode::NotController, "this broker does not run the controller"));
+            return Err(elsewhere());
         };
         let mut open = self.leases().open.lock();
         if open.as_ref().is_none_or(|open| open.term != term) {
-            let leases = Leases::new(&self.image(), LEASE_MS, now);
-            *open = Some(Open { term, leases, confirmed: None, looked: now });
+            let mut leases = Leases::new(&self.image(), LEASE_MS, now);
+            match self.leases().handover.lock().predecessor {
+                Some((taken_over, predecessor)) if taken_over == term => leases.succeed(predecessor),
+                _ => {}
+            }
+            *open = Some(Open { term, leases, looked: now });
         }
         let Some(open) = open.as_mut() else { unreachable!("it was opened above") };
         Ok(work(open))
     }
 
-    fn check_confirmed(&self, now: Monotonic) -> Result<(), WireError> {
-        let confirmed = self.with_leases(now, |open| open.confirmed)?;
-        match confirmed {
-            Some(confirmed) if now.ms_since(confirmed) <= CONFIRMED_MS_MAX => Ok(()),
-            _ => {
-                let sentence = "the controller here cannot tell whether another has taken its place; ask again";
-                Err(WireError::new(ErrorCode::NoQuorum, sentence))
-            }
+    /// How long a lease may be that is given now.
+    fn lease_ms(&self) -> Result<u32, WireError> {
+        if !matches!(self.role(), Role::Leader { .. }) {
+            return Err(elsewhere());
+        }
+        let lease_ms = self.quorum().lease_ms(LEASE_MS).ok_or_else(|| {
+            let sentence = "the controller here cannot tell whether another has taken its place; ask again";
+            WireError::new(ErrorCode::NoQuorum, sentence)
+        })?;
+        Ok(u32::try_from(lease_ms).unwrap_or(u32::MAX))
+    }
+
+    /// A controller gave this broker a lease of so many milliseconds.
+    pub fn was_given(&self, controller: ControllerEpoch, lease_ms: u32) {
+        if u64::from(lease_ms) < LEASE_MS {
+            let mut handover = self.leases().handover.lock();
+            handover.counts = handover.counts.max(controller);
         }
     }
+
+    /// This broker is about to take office in this term, where `image` is the newest.
+    pub(super) fn take_over(&self, term: u64, image: &ClusterImage) {
+        let mut handover = self.leases().handover.lock();
+        let counts = handover.counts == image.controller_epoch();
+        handover.predecessor = image.controller().filter(|_| counts).map(|predecessor| (term, predecessor));
+    }
+}
+
+fn elsewhere() -> WireError {
+    WireError::new(ErrorCode::NotController, "this broker does not run the controller")
 }

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelog_coordination::MetadataRecord;
+use tidelog_coordination::confirmation::FAITHFUL_MS;
 use tidelog_coordination::records::{BrokerRegistered, FeatureLevel};
 use tidelog_log::fault::{Fault, FaultDisk, Operation};
 use tidelog_log::{DataDir, Disk, FlusherHandle, OsDisk};
+use tidelog_protocol::messages::{RaftPosition, RaftVoteRequest};
 use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, IncarnationId, MetadataIndex};
 
 use super::journal::FOLDER;
+use super::raft_types::{Ballot, ballot_message};
 use super::{Beginning, Quorum, QuorumError, QuorumStorage, StorageOptions};
 use crate::member::{Address, Member};
 use crate::peer::{PeerIdentity, Peers};
@@ -169,4 +172,36 @@ async fn after_a_failed_flush_nothing_is_proposed_any_more() {
     let error = quorum.propose(as_of(&quorum), registered(1, 10)).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::OutOfService, "{error}");
     assert!(quorum.failure().is_some() && disk.fired() > 0);
+}
+
+/// The votes of the others last as long; a lease that was given by this one's word must not end before another can have been elected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_confirmed_gives_its_vote_to_nobody_for_a_while() {
+    let temp = tempfile::tempdir().unwrap();
+    let quorum = start(temp.path(), Arc::new(OsDisk)).await;
+    // From here on nothing but the confirmation stands in the way: it votes for others as soon as it hears of none itself.
+    let led_since = Instant::now();
+    while led_since.elapsed() < Duration::from_millis(FAITHFUL_MS + 300) {
+        assert!(quorum.confirm().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let rival = Member { broker: BrokerId(2), incarnation: IncarnationId([2; 16]) };
+    let mut term = 1_000;
+    let mut ask = async || {
+        term += 1;
+        let last = Some(RaftPosition { term: 1_000, index: 1_000 });
+        let request = RaftVoteRequest { ballot: ballot_message(&Ballot::new(term, rival)), last };
+        quorum.vote(rival, request).await.unwrap().granted
+    };
+    let confirmed = Instant::now();
+    assert!(quorum.confirm().await);
+    let granted = ask().await;
+    assert!(!granted || confirmed.elapsed() > Duration::from_millis(FAITHFUL_MS), "it gave its vote away");
+    assert!(quorum.confirm().await, "and leads on");
+    let given = async {
+        while !ask().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), given).await.expect("nobody confirms it any more");
 }

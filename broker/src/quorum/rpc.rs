@@ -14,6 +14,7 @@ use super::consensus::Quorum;
 use super::entry_batch;
 use super::raft_types::{Ballot, Member, ballot_message, ballot_of, position_message, position_of};
 use super::snapshot;
+use crate::clock;
 
 /// The largest snapshot that is taken, in bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
@@ -34,6 +35,10 @@ impl Quorum {
     pub async fn vote(&self, from: Member, request: RaftVoteRequest) -> Result<RaftVoteResponse, WireError> {
         let ballot = ballot_of(request.ballot);
         check_sender(from, &ballot)?;
+        let may_vote = self.shared.confirmation.lock().may_vote(clock::monotonic());
+        if !may_vote {
+            return self.refuse_vote().await;
+        }
         let request = VoteRequest::new(ballot, request.last.as_ref().map(position_of));
         let answer = self.shared.raft.vote(request).await.map_err(stopped)?;
         Ok(RaftVoteResponse {
@@ -41,6 +46,14 @@ impl Quorum {
             granted: answer.vote_granted,
             last: answer.last_log_id.as_ref().map(position_message),
         })
+    }
+
+    /// A leader that others confirmed just now is no more for sale than the votes of those who did: the leases it gives rest on that.
+    async fn refuse_vote(&self) -> Result<RaftVoteResponse, WireError> {
+        let vote = self.shared.raft.with_raft_state(|state| *state.vote_ref()).await;
+        let vote = vote.map_err(|fatal| stopped::<openraft::error::Infallible>(RaftError::Fatal(fatal)))?;
+        // What its log holds matters only to who may win.
+        Ok(RaftVoteResponse { ballot: ballot_message(&vote), granted: false, last: None })
     }
 
     /// The leader sends entries, each a batch of `payload`.
