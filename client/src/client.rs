@@ -125,9 +125,11 @@ impl ClientBuilder {
         self
     }
 
-    /// After how much silence a connection is probed with a ping, so that a half-open one and a broker that hangs are noticed: it is given
-    /// up where no answer comes within as long again, or 10 s, and producers and consumers go on wherever the partition is led by then. Over
-    /// a way that takes longer than this for one batch it should be more. Default: 3 s.
+    /// After how much silence a connection is probed with a ping (half of it where streams are pushed over it), so that a half-open one and a
+    /// broker that hangs are noticed: it is given up where no answer comes within as long again, or 10 s, and producers and consumers go on
+    /// wherever the partition is led by then. They do so earlier where another broker says that it is led elsewhere: that is asked as soon
+    /// as an answer is overdue, after 1.5 s, or a ping, after 0.5 s. (What is not idempotent waits, as it might be written twice.) Over a way
+    /// that takes longer than this for one batch it should be more. Default: 3 s.
     #[must_use]
     pub const fn keepalive(mut self, keepalive: Duration) -> Self {
         self.keepalive = keepalive;

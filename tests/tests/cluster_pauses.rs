@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_client::{Client, NewTopic, Start};
+use tidelog_client::{Client, ClientBuilder, NewTopic, Start};
 use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{ErrorCode, PartitionId};
@@ -102,14 +102,23 @@ async fn a_pause_shorter_than_the_lease_costs_no_more_than_its_time() {
     Round::on(topic).survives(&mut cluster, fault).await;
 }
 
-/// Far above what it takes for a silent connection to be given up, and below the half minute for which an answer is waited for otherwise.
+/// Far above what it takes to ask another broker, and below the half minute for which an answer is waited for otherwise.
 const NOTICED_WITHIN: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_and_a_consumer_with_default_settings_leave_a_leader_that_hangs() {
+    leave_a_leader_that_hangs("hanging-leader", Client::builder()).await;
+}
+
+/// Only that another broker names another leader can tell them: the connection to the old one is open, and is never given up by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn they_leave_it_when_another_broker_names_another_leader() {
+    leave_a_leader_that_hangs("named-elsewhere", Client::builder().keepalive(Duration::from_secs(3600))).await;
+}
+
+async fn leave_a_leader_that_hangs(topic: &str, settings: ClientBuilder) {
     let cluster = Cluster::start(ClusterSettings::three()).await;
-    let topic = "hanging-leader";
-    let client = Client::connect(&cluster.servers()).await.unwrap();
+    let client = settings.connect(&cluster.servers()).await.unwrap();
     client.admin().create_topic(&NewTopic::named(topic).partitions(1).replication_factor(3)).await.unwrap();
     let (leader, _) = cluster.leader(topic, 0).await;
     cluster.wait_in_sync((topic, 0), &[1, 2, 3], leader).await;

@@ -64,6 +64,15 @@ impl TopicImage {
         }
     }
 
+    /// The brokers that led partitions of it here and that others have followed in `newer`.
+    pub(super) fn deposed_in(&self, newer: &Self) -> impl Iterator<Item = BrokerId> {
+        let pairs = self.partitions.iter().zip(&newer.partitions).filter(|_| self.id == newer.id);
+        pairs.filter_map(|(before, now)| {
+            let follows = now.leader_epoch > before.leader_epoch && now.leader.is_some() && now.leader != before.leader;
+            before.leader.filter(|_| follows)
+        })
+    }
+
     /// The partition of this index.
     pub(crate) fn partition(&self, partition: PartitionId) -> Result<&Place, ClientError> {
         self.partitions.get(partition.0 as usize).ok_or_else(|| ClientError::UnknownPartition {

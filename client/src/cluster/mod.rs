@@ -6,6 +6,7 @@ mod image;
 mod leader;
 mod patience;
 mod pool;
+mod silence;
 
 pub(crate) use coordinator::Coordinate;
 use coordinator::Coordinators;
@@ -16,7 +17,7 @@ pub(crate) use pool::Purpose;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use parking_lot::RwLock;
@@ -30,8 +31,11 @@ use crate::ClientError;
 use crate::address::{Address, Addresses};
 use crate::backoff::Backoff;
 use crate::client::ClientBuilder;
-use crate::net::{Connection, Greeting};
+use crate::net::{Connection, Greeting, cut_short};
 use pool::Pool;
+
+/// How long one broker is waited for where others could be asked.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 /// The state behind every handle.
 pub(crate) struct Cluster {
@@ -56,6 +60,8 @@ struct Everything {
     as_of: MetadataIndex,
     brokers: HashMap<BrokerId, Known>,
     topics: HashMap<TopicName, Arc<TopicImage>>,
+    /// Who was heard to lead something no more that another leads now, and when.
+    deposed: HashMap<Address, Instant>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -85,6 +91,7 @@ impl Cluster {
             setbacks: AtomicUsize::new(0),
         });
         cluster.bootstrap().await?;
+        cluster.runtime.spawn(silence::watch(Arc::downgrade(&cluster)));
         Ok(cluster)
     }
 
@@ -112,7 +119,26 @@ impl Cluster {
     }
 
     async fn ask_any<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
-        self.any().await?.call(request).await
+        let connection = self.any().await?;
+        self.noting_silence(&connection, connection.call(request).await)
+    }
+
+    /// Asks whoever is at this address.
+    async fn ask_at<R: Request>(
+        &self,
+        address: &Address,
+        request: &R,
+        patience: Duration,
+    ) -> Result<R::Response, ClientError> {
+        let connection = self.pool.connection(address, Purpose::Requests).await?;
+        self.noting_silence(&connection, connection.call_within(request, patience).await)
+    }
+
+    fn noting_silence<T>(&self, asked: &Connection, result: Result<T, ClientError>) -> Result<T, ClientError> {
+        if matches!(result, Err(ClientError::TimedOut { .. } | ClientError::Disconnected { .. })) {
+            self.pool.shun(asked.address());
+        }
+        result
     }
 
     pub(crate) const fn backoff(&self) -> Backoff {
@@ -122,6 +148,30 @@ impl Cluster {
     /// A connection to any broker: those known, then those given at the start. The same one until it is of no help. While none is known,
     /// each setback turns to the next of those given.
     pub(crate) async fn any(&self) -> Result<Connection, ClientError> {
+        let addresses = self.addresses();
+        let mut last = ClientError::Closed;
+        for (at, address) in addresses.iter().enumerate() {
+            let dialled = self.pool.connection(address, Purpose::Requests);
+            let found = if at + 1 == addresses.len() {
+                dialled.await
+            } else {
+                // One that hangs takes connections all the same.
+                tokio::time::timeout(OVERDUE, dialled).await.unwrap_or_else(|_| {
+                    self.pool.shun(address);
+                    let reason = format!("it does not answer within {OVERDUE:?}");
+                    Err(ClientError::Unreachable { address: address.clone(), reason })
+                })
+            };
+            match found {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Where a broker may be asked, in the order in which they should be: those that did not answer last.
+    fn addresses(&self) -> Vec<Address> {
         let mut addresses: Vec<Address> =
             self.known.read().brokers.values().map(|known| known.address.clone()).collect();
         addresses.sort_unstable_by(|one, other| (&one.host, one.port).cmp(&(&other.host, other.port)));
@@ -142,14 +192,8 @@ impl Cluster {
                 addresses.push(address);
             }
         }
-        let mut last = ClientError::Closed;
-        for address in addresses {
-            match self.pool.connection(&address, Purpose::Requests).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        addresses.sort_by_key(|address| self.pool.is_shunned(address));
+        addresses
     }
 
     /// The connection to a broker of this address.
@@ -205,17 +249,29 @@ impl Cluster {
 
     /// Fetches metadata and keeps what they say, unless newer are known. `None` asks for all topics.
     pub(crate) async fn metadata(&self, topics: Option<Vec<TopicName>>) -> Result<MetadataResponse, ClientError> {
-        // Asking twice does no harm, so here even an unknown outcome is tried again, once.
+        // Asking twice does no harm, so here even an unknown outcome is tried again, once; and where others could answer, none is waited
+        // for long.
         let request = MetadataRequest { topics };
-        let response = match self.ask_any(&request).await {
-            Err(error) if error.is_retriable() => {
-                self.set_back();
-                self.ask_any(&request).await?
+        let (began, limit) = (Instant::now(), cut_short(self.options.request_timeout, self.options.deadline));
+        let mut again = true;
+        loop {
+            let left = limit.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
+            let patience = if self.addresses().len() > 1 { left.min(OVERDUE) } else { left };
+            let asked = async {
+                let connection = self.any().await?;
+                self.noting_silence(&connection, connection.call_within(&request, patience).await)
+            };
+            match asked.await {
+                Ok(response) => {
+                    self.learn(&response);
+                    return Ok(response);
+                }
+                Err(ClientError::TimedOut { .. }) if began.elapsed() < limit => {}
+                Err(error) if error.is_retriable() && again => again = false,
+                Err(error) => return Err(error),
             }
-            result => result?,
-        };
-        self.learn(&response);
-        Ok(response)
+            self.set_back();
+        }
     }
 
     /// Keeps what a broker said, unless newer is known.
@@ -243,7 +299,14 @@ impl Cluster {
             known.topics.remove(name.as_str());
         }
         for topic in &response.topics {
-            known.topics.insert(topic.name.clone(), Arc::new(TopicImage::new(topic, now)));
+            let image = TopicImage::new(topic, now);
+            let before = known.topics.get(&topic.name).cloned();
+            for broker in before.iter().flat_map(|before| before.deposed_in(&image)) {
+                if let Some(address) = known.brokers.get(&broker).map(|broker| broker.address.clone()) {
+                    known.deposed.insert(address, now);
+                }
+            }
+            known.topics.insert(topic.name.clone(), Arc::new(image));
         }
     }
 

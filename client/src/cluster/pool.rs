@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use std::time::{Duration, Instant};
+
 use foldhash::{HashMap, HashMapExt};
 use parking_lot::Mutex;
 
@@ -26,7 +28,12 @@ pub(crate) enum Purpose {
 pub(super) struct Pool {
     greeting: Greeting,
     places: Mutex<HashMap<(Address, Purpose), Arc<Place>>>,
+    /// Where nobody answered, and when.
+    shunned: Mutex<HashMap<Address, Instant>>,
 }
+
+/// Who did not answer is asked last for so long.
+const SHUNNED_FOR: Duration = Duration::from_secs(10);
 
 /// Where one connection is kept.
 #[derive(Default)]
@@ -44,7 +51,7 @@ impl Place {
 
 impl Pool {
     pub(super) fn new(greeting: Greeting) -> Self {
-        Self { greeting, places: Mutex::new(HashMap::new()) }
+        Self { greeting, places: Mutex::new(HashMap::new()), shunned: Mutex::new(HashMap::new()) }
     }
 
     fn place(&self, address: &Address, purpose: Purpose) -> Arc<Place> {
@@ -53,6 +60,21 @@ impl Pool {
 
     pub(super) fn is_connected(&self, address: &Address, purpose: Purpose) -> bool {
         self.place(address, purpose).usable().is_some()
+    }
+
+    /// All connections that are open.
+    pub(super) fn open(&self) -> Vec<Connection> {
+        let places: Vec<Arc<Place>> = self.places.lock().values().cloned().collect();
+        places.iter().filter_map(|place| place.usable()).collect()
+    }
+
+    /// Nobody answers at `address`: others are to be asked before it for a while.
+    pub(super) fn shun(&self, address: &Address) {
+        self.shunned.lock().insert(address.clone(), Instant::now());
+    }
+
+    pub(super) fn is_shunned(&self, address: &Address) -> bool {
+        self.shunned.lock().get(address).is_some_and(|since| since.elapsed() < SHUNNED_FOR)
     }
 
     /// The open connection to `address`, or a new one.
@@ -65,7 +87,7 @@ impl Pool {
         if let Some(connection) = place.usable() {
             return Ok(connection);
         }
-        let connection = net::connect(address, &self.greeting).await?;
+        let connection = net::connect(address, &self.greeting).await.inspect_err(|_| self.shun(address))?;
         let before = place.current.lock().replace(connection.clone());
         // Dropped without the lock: the last handle of a connection calls everyone who waits on it.
         drop(before);

@@ -64,6 +64,8 @@ pub(crate) trait StreamHandler: Send + Sync {
 pub(crate) enum Ticket {
     /// It is answered.
     Answered(ReplyHandler),
+    /// So is this, and it may be done twice where it is sent again.
+    AnsweredOnce(ReplyHandler),
     /// It is not; this hears when it was written.
     Written(WrittenHandler),
 }
@@ -87,6 +89,8 @@ pub(super) struct Pending {
     pub(super) api: Api,
     pub(super) sent_at: Instant,
     pub(super) timeout: Duration,
+    /// Sent again elsewhere, it is not done twice.
+    pub(super) repeatable: bool,
 }
 
 /// What the tasks and the handles share.
@@ -105,6 +109,7 @@ pub(super) struct Wire {
     /// The queue fell below its limit.
     pub(super) drained: Notify,
     pub(super) ended: CancellationToken,
+    pub(super) keepalive: Duration,
     request_timeout: Duration,
     deadline: Option<Instant>,
     hello: HelloResponse,
@@ -165,17 +170,18 @@ impl Connection {
             outgoing: Notify::new(),
             drained: Notify::new(),
             ended: CancellationToken::new(),
+            keepalive: greeting.keepalive,
             request_timeout: greeting.request_timeout,
             deadline: greeting.deadline,
             hello,
         });
         tokio::spawn(writer::run(Arc::clone(&wire)));
         tokio::spawn(reader::run(Arc::clone(&wire)));
-        tokio::spawn(monitor::run(Arc::clone(&wire), greeting.keepalive));
+        tokio::spawn(monitor::run(Arc::clone(&wire)));
         Self(Arc::new(LastHandle(wire)))
     }
 
-    fn wire(&self) -> &Arc<Wire> {
+    pub(super) fn wire(&self) -> &Arc<Wire> {
         &self.0.0
     }
 
@@ -379,14 +385,15 @@ impl Wire {
             // Never sent, whatever became of what was sent before it.
             let error = ClientError::Unreachable { address: self.address.clone(), reason: error.to_string() };
             match ticket {
-                Ticket::Answered(handler) => handler(Err(error)),
+                Ticket::Answered(handler) | Ticket::AnsweredOnce(handler) => handler(Err(error)),
                 Ticket::Written(handler) => handler(Err(error)),
             }
             return correlation;
         }
+        let repeatable = !matches!(ticket, Ticket::AnsweredOnce(_));
         let written = match ticket {
-            Ticket::Answered(handler) => {
-                let pending = Pending { handler, api: R::API, sent_at: Instant::now(), timeout };
+            Ticket::Answered(handler) | Ticket::AnsweredOnce(handler) => {
+                let pending = Pending { handler, api: R::API, sent_at: Instant::now(), timeout, repeatable };
                 state.pending.insert(correlation, pending);
                 None
             }

@@ -4,14 +4,15 @@
 //! - `connection`: the handle; requests, signals, streams, and what waits for an answer.
 //! - `writer`, `reader`: the two tasks, frames out and frames in.
 //! - `receive_buffer`: large buffers that are used again once nobody holds a slice of them.
-//! - `monitor`: deadlines and keepalive.
+//! - `monitor`: deadlines and keepalive; `quiet`: what silence says before they have passed.
 
 mod connection;
 mod handshake;
 mod monitor;
+mod quiet;
 mod reader;
 mod receive_buffer;
 mod writer;
 
-pub(crate) use connection::{Connection, StreamHandler, Ticket};
+pub(crate) use connection::{Connection, Reply, StreamHandler, Ticket};
 pub(crate) use handshake::{Greeting, connect, cut_short};

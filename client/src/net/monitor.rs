@@ -1,13 +1,13 @@
 //! Deadlines and keepalive of one connection. Knows when an answer is overdue, not what it was for.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidelog_protocol::api::Api;
 use tidelog_protocol::messages::PingRequest;
 
 use super::connection::{Pending, Ticket, Wire};
+use super::quiet;
 
 /// The broker is told the timeout and answers by it; this much later its silence means that it, or the way to it, is gone.
 const GRACE: Duration = Duration::from_millis(500);
@@ -15,7 +15,8 @@ const GRACE: Duration = Duration::from_millis(500);
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(250);
 
-pub(super) async fn run(wire: Arc<Wire>, keepalive: Duration) {
+pub(super) async fn run(wire: Arc<Wire>) {
+    let keepalive = wire.keepalive;
     let mut ticks = tokio::time::interval(TICK.min(keepalive));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -24,7 +25,7 @@ pub(super) async fn run(wire: Arc<Wire>, keepalive: Duration) {
             () = wire.ended.cancelled() => return,
         }
         let now = Instant::now();
-        let heard = wire.started + Duration::from_millis(wire.heard_ms.load(Ordering::Relaxed));
+        let heard = quiet::heard(&wire);
         if let Some(overdue) = overdue(&wire, now) {
             // Order is kept by giving up all that is under way together; so an overdue produce ends the connection, as does any
             // overdue request since which nothing at all was heard.
@@ -36,8 +37,11 @@ pub(super) async fn run(wire: Arc<Wire>, keepalive: Duration) {
             }
             (overdue.handler)(Err(wire.timed_out(overdue.api, overdue.timeout)));
         }
-        if now.saturating_duration_since(heard) >= keepalive {
-            probe(&wire, keepalive.min(PROBE_TIMEOUT_MAX));
+        // Nothing else would tell that streams have stopped.
+        let has_streams = !wire.state.lock().streams.is_empty();
+        let quiet_for = if has_streams { keepalive / 2 } else { keepalive };
+        if now.saturating_duration_since(heard) >= quiet_for {
+            probe(&wire);
         }
     }
 }
@@ -51,7 +55,9 @@ fn overdue(wire: &Wire, now: Instant) -> Option<Pending> {
     state.pending.remove(&correlation)
 }
 
-fn probe(wire: &Arc<Wire>, timeout: Duration) {
+/// Asks for a sign of life, unless that is under way.
+pub(super) fn probe(wire: &Arc<Wire>) {
+    let timeout = wire.keepalive.min(PROBE_TIMEOUT_MAX);
     let under_way = wire.state.lock().pending.values().any(|pending| pending.api == Api::Ping);
     if !under_way {
         wire.submit(

@@ -17,7 +17,7 @@ use super::memory::{Buffers, Memory};
 use super::{Receipt, Settings};
 use crate::ClientError;
 use crate::cluster::Cluster;
-use crate::net::{Connection, Ticket};
+use crate::net::{Connection, Reply, Ticket};
 
 /// What all lanes of a producer share.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Partition {
                 this.answered(id, receipt, sent);
             }))
         } else {
-            Ticket::Answered(Box::new(move |reply| {
+            let handler = Box::new(move |reply: Result<Reply<'_>, ClientError>| {
                 let answer = reply.and_then(|reply| reply.decode::<ProduceRequest>());
                 let receipt = answer.map(|answer| Receipt {
                     partition: this.id,
@@ -147,7 +147,9 @@ impl Partition {
                     maybe_twice: false,
                 });
                 this.answered(id, receipt, sent);
-            }))
+            });
+            let is_told_apart = self.shared.settings.is_idempotent() && !self.shared.identity.is_unavailable();
+            if is_told_apart { Ticket::Answered(handler) } else { Ticket::AnsweredOnce(handler) }
         };
         let timeout = within.min(self.shared.cluster.options.request_timeout);
         link.connection.submit(&request, payload, timeout, ticket);
