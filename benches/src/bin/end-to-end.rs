@@ -24,11 +24,14 @@ fn main() -> Result<()> {
     );
     println!("|---|---|---|---|---|---|");
     let peak = bench.produce_rows()?;
-    bench.durability_rows()?;
+    bench.compared_rows()?;
     bench.latency_row(40_000)?;
     bench.latency_row((peak / 10.0) as u64)?;
     bench.start_rows()
 }
+
+/// A name, and what it asks of `perf-producer`.
+type Variant<'a> = (&'a str, &'a [&'a str]);
 
 struct Bench {
     rounds: usize,
@@ -145,39 +148,56 @@ impl Bench {
         Ok(peak)
     }
 
-    /// `written` and `flushed`, one after the other, again and again.
-    fn durability_rows(&self) -> Result<()> {
+    /// What a promise costs: without it and with it, one after the other, again and again.
+    fn compared_rows(&self) -> Result<()> {
+        self.compared(
+            "acks=all, 1 KB records",
+            1_000,
+            [("`written`", &["--durability=written"]), ("`flushed`", &["--durability=flushed"])],
+        )?;
+        let idempotent: [Variant<'_>; 2] = [
+            ("plain", &["--durability=written", "--idempotent=false"]),
+            ("idempotent", &["--durability=written", "--idempotent=true"]),
+        ];
+        self.compared("acks=all, 1 KB records", 1_000, idempotent)?;
+        self.compared("acks=all, 100 B records", 100, idempotent)
+    }
+
+    /// Two variants of a produce run of 1 GB, in turn, every run on a broker and a topic of its own, and their ratio within each round.
+    fn compared(&self, work: &str, size: u64, variants: [Variant<'_>; 2]) -> Result<()> {
         let mut runs = [Vec::new(), Vec::new()];
-        let mut ratios = Vec::new();
+        let bytes = self.count(1_000_000_000);
         for round in 0..=self.rounds {
-            let mut rates = [0.0; 2];
-            for (at, durability) in ["written", "flushed"].into_iter().enumerate() {
-                let data = self.folder.path().join("durability");
+            let mut order = [0, 1];
+            order.rotate_left(round % 2);
+            for at in order {
+                let data = self.folder.path().join("compared");
                 let broker = self.broker(&data)?;
-                let arguments = vec![
+                let mut arguments = vec![
                     "--topic=t".to_string(),
-                    format!("--records={}", self.count(1_000_000)),
-                    "--record-size=1000".into(),
-                    format!("--durability={durability}"),
+                    format!("--records={}", bytes / size),
+                    format!("--record-size={size}"),
                 ];
-                warm_memory(self.count(1_000_000) * 1_000);
+                arguments.extend(variants[at].1.iter().map(ToString::to_string));
+                warm_memory(bytes);
                 let run = self.measure("perf-producer", &arguments)?;
-                rates[at] = number(&run, "mb_per_second");
                 drop(broker);
                 fs::remove_dir_all(&data)?;
+                // The first round warms memory.
                 if round > 0 {
                     runs[at].push(run);
                 }
             }
-            if round > 0 {
-                ratios.push(rates[1] / rates[0]);
-            }
         }
-        self.print("acks=all, `written`, 1 GB", &runs[0]);
-        self.print("acks=all, `flushed`, 1 GB", &runs[1]);
+        for (runs, (variant, _)) in runs.iter().zip(variants) {
+            self.print(&format!("{work}, {variant}"), runs);
+        }
+        let rate = |run: &Value| number(run, "mb_per_second");
+        let ratios: Vec<f64> = runs[0].iter().zip(&runs[1]).map(|(base, run)| rate(run) / rate(base)).collect();
         let (least, median, most) = spread(&ratios);
+        let [base, other] = variants.map(|(variant, _)| variant);
         println!(
-            "| `flushed` / `written` | {:.0} % | {:.0} to {:.0} % | | | |",
+            "| {work}, {other} / {base} | {:.0} % | {:.0} to {:.0} % | | | |",
             median * 100.0,
             least * 100.0,
             most * 100.0
