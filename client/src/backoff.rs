@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::ClientError;
+
 /// The waits between tries. The wait after the `n`-th failure (from 0) is drawn from the upper half of
 /// `min(first × 2ⁿ, max)`: never so short that a failing broker is hammered, never in step with the other clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +32,13 @@ impl Backoff {
     /// As [`Backoff::wait`], with a random jitter, and at least as long as the broker suggested.
     pub(crate) fn draw(&self, failures: u32, suggested_ms: u32) -> Duration {
         self.wait(failures, fastrand::f64()).max(Duration::from_millis(suggested_ms.into()).min(Self::SUGGESTION_MAX))
+    }
+
+    /// As [`Backoff::draw`], by what failed: the end of a transaction takes a few milliseconds, and so do the waits for it.
+    pub(crate) fn draw_for(&self, failures: u32, error: &ClientError) -> Duration {
+        let brief = Self { first: Duration::from_millis(2), max: self.max.min(Duration::from_millis(50)) };
+        let backoff = if error.is_about_the_transaction_before() { brief } else { *self };
+        backoff.draw(failures, error.retry_after_ms())
     }
 
     /// A broker's suggestion is a wish, not an order to sleep for ever.

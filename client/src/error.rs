@@ -158,6 +158,11 @@ impl ClientError {
         }
     }
 
+    /// True where nothing is wrong but that the transaction before is still being ended.
+    pub(crate) const fn is_about_the_transaction_before(&self) -> bool {
+        matches!(self, Self::Broker(error) if matches!(error.code, ErrorCode::ConcurrentTransactions))
+    }
+
     /// Milliseconds that the broker asked to wait; 0 where it did not.
     pub(crate) const fn retry_after_ms(&self) -> u32 {
         match self {

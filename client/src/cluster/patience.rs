@@ -32,7 +32,7 @@ impl Patience {
     /// caller knows whether a second try would do harm.
     pub(crate) async fn after(&mut self, error: ClientError) -> Result<(), ClientError> {
         self.failures += 1;
-        let wait = self.backoff.draw(self.failures, error.retry_after_ms());
+        let wait = self.backoff.draw_for(self.failures, &error);
         let worthwhile = error.is_retriable() && (self.repeats || !error.outcome_is_unknown());
         if !worthwhile || self.started.elapsed() + wait >= self.limit {
             return Err(error);

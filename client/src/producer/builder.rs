@@ -145,6 +145,21 @@ impl ProducerBuilder {
     /// # Errors
     /// [`ClientError::Argument`] names the setting that is out of its range.
     pub fn build(self) -> Result<Producer, ClientError> {
+        self.check()?;
+        Ok(Producer::new(dispatch::Dispatch::new(self.cluster, self.settings)))
+    }
+
+    /// What is sent within transactions, and to which cluster.
+    pub(crate) fn of_transactions(self) -> Result<(Arc<Cluster>, Settings), ClientError> {
+        self.check()?;
+        if !self.settings.is_idempotent() {
+            let sentence = "a transactional producer is idempotent: it needs acks All, and at most 5 batches in flight";
+            return Err(ClientError::Argument(sentence.into()));
+        }
+        Ok((self.cluster, self.settings))
+    }
+
+    fn check(&self) -> Result<(), ClientError> {
         let s = &self.settings;
         let refuse = |text: String| Err(ClientError::Argument(text));
         if !(1 << 10..=32 << 20).contains(&s.batch_bytes) {
@@ -168,6 +183,6 @@ impl ProducerBuilder {
         if s.linger >= s.delivery_timeout {
             return refuse(format!("linger {:?} is not below the delivery timeout {:?}", s.linger, s.delivery_timeout));
         }
-        Ok(Producer::new(dispatch::Dispatch::new(self.cluster, self.settings)))
+        Ok(())
     }
 }

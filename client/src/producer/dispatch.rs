@@ -15,6 +15,7 @@ use super::identity::Identity;
 use super::lane::NoRoom;
 use super::memory::{Buffers, Memory, Reservation};
 use super::partition::{Partition, Shared, State};
+use super::scope::Scope;
 use super::{Delivery, RecordRef, SendError, Settings};
 use crate::ClientError;
 use crate::cluster::{Cluster, TopicImage};
@@ -23,7 +24,22 @@ use crate::cluster::{Cluster, TopicImage};
 pub(super) struct Dispatch {
     shared: Arc<Shared>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicLanes>>>,
-    closed: AtomicBool,
+}
+
+/// What a producer works with, and the transactions of one share.
+#[derive(Clone, Debug)]
+pub(crate) struct Supplies {
+    settings: Settings,
+    memory: Arc<Memory>,
+    buffers: Arc<Buffers>,
+}
+
+impl Supplies {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let memory = Memory::new(settings.memory_bytes);
+        let buffers = Arc::new(Buffers::new(settings.batch_bytes, settings.memory_bytes));
+        Self { settings, memory, buffers }
+    }
 }
 
 /// The lanes of one topic, as many as it had partitions when they were made.
@@ -100,13 +116,21 @@ enum Refused {
 
 impl Dispatch {
     pub(super) fn new(cluster: Arc<Cluster>, settings: Settings) -> Arc<Self> {
-        let memory = Memory::new(settings.memory_bytes);
-        let buffers = Buffers::new(settings.batch_bytes, settings.memory_bytes);
-        let identity = Identity::default();
-        let shared = Arc::new(Shared { cluster, settings, memory, buffers, identity });
-        let dispatch = Arc::new(Self { shared, topics: RwLock::new(HashMap::new()), closed: AtomicBool::new(false) });
+        let dispatch = Arc::new(Self::of(cluster, Supplies::new(settings), None));
         dispatch.shared.cluster.runtime.spawn(notice_growth(Arc::downgrade(&dispatch)));
         dispatch
+    }
+
+    /// The lanes of one transaction. They end with it, and with them all that was on its way: nothing of it can meet the next.
+    pub(super) fn of_transaction(cluster: Arc<Cluster>, supplies: Supplies, transaction: Scope) -> Arc<Self> {
+        Arc::new(Self::of(cluster, supplies, Some(transaction)))
+    }
+
+    fn of(cluster: Arc<Cluster>, supplies: Supplies, transaction: Option<Scope>) -> Self {
+        let Supplies { settings, memory, buffers } = supplies;
+        let (identity, closed) = (Identity::default(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { cluster, settings, memory, buffers, identity, transaction, closed });
+        Self { shared, topics: RwLock::new(HashMap::new()) }
     }
 
     /// The lanes of a topic that was used before.
@@ -219,8 +243,8 @@ impl Dispatch {
         record: &RecordRef<'_>,
         reserved: &mut Option<Reservation>,
     ) -> Result<Delivery, Refused> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(Refused::For(SendError::Closed));
+        if self.shared.closed.load(Ordering::Relaxed) {
+            return Err(Refused::For(self.why_closed()));
         }
         let lanes = lanes.current();
         let timestamp = record.timestamp.unwrap_or_else(now);
@@ -231,6 +255,9 @@ impl Dispatch {
             return Err(Refused::For(self.unknown_partition(lanes, PartitionId(index))));
         };
         let mut state = partition.lock();
+        if state.lane.is_abandoned() {
+            return Err(Refused::For(SendError::Undone));
+        }
         let appended = match state.lane.append(timestamp, record) {
             Ok(appended) => Ok(appended),
             Err(_) if chosen.is_none() && self.moves_on(&mut state) => {
@@ -340,7 +367,34 @@ impl Dispatch {
 
     /// Takes no more records.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.shared.closed.store(true, Ordering::Release);
+    }
+
+    #[cold]
+    fn why_closed(&self) -> SendError {
+        match &self.shared.transaction {
+            None => SendError::Closed,
+            Some(transaction) if transaction.failure().is_some() => SendError::Undone,
+            Some(_) => SendError::TransactionEnded,
+        }
+    }
+
+    /// Takes no more records, and gives up those that have no answer.
+    pub(super) fn abandon(&self) {
+        self.close();
+        for partition in self.all_partitions() {
+            partition.abandon();
+        }
+    }
+
+    /// Why a record of the transaction was not written, where one was not.
+    pub(super) fn failure(&self) -> Option<SendError> {
+        self.shared.transaction.as_ref().and_then(|transaction| transaction.failure().cloned())
+    }
+
+    /// True where no record was ever taken.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.all_partitions().iter().all(|partition| partition.lock().lane.is_untouched())
     }
 
     /// True where records are numbered, or will be.

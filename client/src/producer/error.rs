@@ -50,6 +50,13 @@ pub enum SendError {
     /// The producer was closed before the record was taken. It was not written.
     #[error("the producer was closed")]
     Closed,
+    /// The transaction that it was for is undone: it was aborted, or another record of it was not written. Whatever of it stands in a log is
+    /// nobody's who reads what is committed.
+    #[error("the transaction is undone")]
+    Undone,
+    /// The transaction that it was for has ended. It was not written.
+    #[error("the transaction has ended")]
+    TransactionEnded,
 }
 
 impl SendError {
@@ -66,7 +73,7 @@ impl SendError {
             Self::Full | Self::Expired { .. } | Self::Unknown { .. } => true,
             Self::Client(error) => error.is_retriable(),
             Self::Rejected(error) => error.code.is_retriable(),
-            Self::TooLarge { .. } | Self::Closed => false,
+            Self::TooLarge { .. } | Self::Closed | Self::Undone | Self::TransactionEnded => false,
         }
     }
 }

@@ -6,13 +6,16 @@
 //! goes back to the front, in its order.
 //!
 //! An idempotent lane numbers its records (see `numbering`), so that the leader takes what comes twice for once and nothing before what
-//! comes earlier.
+//! comes earlier. One that belongs to a transaction does so under the identity of that transaction alone, and is abandoned with it.
 
+mod abandonment;
 mod fit;
 mod numbering;
+mod settled;
 
 pub(super) use numbering::{LinkTerms, Wants, Who};
 use numbering::{Numbering, Stamp};
+pub(super) use settled::Settled;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,10 +25,11 @@ use bytes::Bytes;
 use tidelog_protocol::records::{BatchBuilder, BuildError, Compression};
 use tidelog_protocol::{ErrorCode, Timestamp};
 
-use super::delivery::{Completion, Fate, Outcome};
+use super::delivery::Completion;
 use super::memory::Reservation;
 use super::{Receipt, RecordRef, SendError};
 use crate::ClientError;
+use crate::backoff::Backoff;
 
 /// What rules a lane.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,8 @@ pub(super) struct Rules {
     pub(super) compression: Compression,
     /// Records are numbered where the leader can tell by it what comes twice.
     pub(super) idempotent: bool,
+    /// Records belong to the transaction of this producer.
+    pub(super) transaction: Option<Who>,
 }
 
 /// Records that travel together.
@@ -111,6 +117,8 @@ pub(super) struct Lane {
     waiting: VecDeque<Batch>,
     in_flight: VecDeque<Batch>,
     numbering: Numbering,
+    /// Its transaction is undone: nothing leaves any more.
+    abandoned: bool,
 }
 
 /// Why a record was not appended.
@@ -143,31 +151,6 @@ pub(super) enum Step {
     },
 }
 
-/// A batch whose fate is known, to be told outside of the lock.
-#[derive(Debug)]
-#[must_use = "nobody hears of the outcome until it is told"]
-pub(super) struct Settled {
-    batch: Batch,
-    fate: Fate,
-}
-
-impl Settled {
-    fn new(batch: Batch, outcome: Outcome) -> Self {
-        Self { batch, fate: Fate::Known(outcome) }
-    }
-
-    /// Gives the memory back, tells those who wait, and returns the bytes that were sent, for another use.
-    pub(super) fn tell(self) -> Option<Bytes> {
-        let Batch { completion, memory, content, .. } = self.batch;
-        drop(memory);
-        completion.settle(self.fate);
-        match content {
-            Content::Sealed(bytes) | Content::Failed(bytes) | Content::Oversized(bytes) => Some(bytes),
-            Content::Filling(_) | Content::Away => None,
-        }
-    }
-}
-
 impl Lane {
     pub(super) const fn new(rules: Rules) -> Self {
         Self {
@@ -184,7 +167,11 @@ impl Lane {
             closed_bytes: 0,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
-            numbering: Numbering::new(rules.idempotent),
+            numbering: match rules.transaction {
+                Some(who) => Numbering::of_transaction(who),
+                None => Numbering::new(rules.idempotent),
+            },
+            abandoned: false,
         }
     }
 
@@ -207,8 +194,11 @@ impl Lane {
     }
 
     /// Closes the open batch, where there is one, and opens another. Returns its id.
-    pub(super) fn open(&mut self, builder: BatchBuilder, memory: Reservation, now: Instant) -> u64 {
+    pub(super) fn open(&mut self, mut builder: BatchBuilder, memory: Reservation, now: Instant) -> u64 {
         self.close_open();
+        if self.rules.transaction.is_some() {
+            builder.set_attributes(builder.attributes().transactional());
+        }
         let id = self.next_id;
         self.next_id += 1;
         self.open = Some(Batch {
@@ -267,6 +257,7 @@ impl Lane {
     #[inline]
     fn has_step(&self) -> bool {
         match self.mode {
+            _ if self.abandoned => false,
             Mode::Unlinked => self.open.is_some() || !self.waiting.is_empty(),
             Mode::Linked => self.may_send(),
             Mode::Draining => self.in_flight.iter().all(|batch| batch.content.came_back()),
@@ -349,7 +340,7 @@ impl Lane {
             // What was too large leaves a gap: what comes behind it begins anew.
             self.mode = Mode::Draining;
         }
-        settled
+        self.undone_by(settled)
     }
 
     /// The broker answered, or did not. `payload` are the bytes that were sent.
@@ -373,6 +364,9 @@ impl Lane {
             }
             Err(error) => error,
         };
+        if self.abandoned {
+            return self.in_flight.remove(at).map(Settled::abandoned);
+        }
         let too_large = error.code() == Some(ErrorCode::TooLarge);
         let of_number = error.code().filter(|code| numbering::is_about_numbers(*code));
         if let ClientError::Broker(refusal) = &error
@@ -420,10 +414,12 @@ impl Lane {
         self.failed_at = Some(now);
     }
 
-    /// How often in a row it failed, how long the broker asked to wait, in milliseconds, and when it failed last.
-    pub(super) fn recovery(&self) -> (u32, u32, Option<Instant>) {
-        let fresh = self.last_error.as_ref().filter(|_| self.failures > 0);
-        (self.failures, fresh.map_or(0, ClientError::retry_after_ms), self.failed_at)
+    /// How long to wait before the leader is looked for, and since when what is known of it is not to be trusted.
+    pub(super) fn recovery(&self, backoff: Backoff) -> (Duration, Option<Instant>) {
+        let error = self.last_error.as_ref().filter(|_| self.failures > 0);
+        let pause = error.map_or(Duration::ZERO, |error| backoff.draw_for(self.failures, error));
+        // Where the transaction before is still being ended, the leader is not in doubt.
+        (pause, self.failed_at.filter(|_| !error.is_some_and(ClientError::is_about_the_transaction_before)))
     }
 
     /// While recovering: takes the batches whose time is over. Says when the next one's is; `None` where nothing is left. `silence` is what
@@ -454,6 +450,7 @@ impl Lane {
             let after = now.saturating_duration_since(batch.opened);
             settled.push(Settled::new(batch, Err(SendError::Unknown { after, cause })));
         }
+        let settled = self.undone_by(settled);
         let next = self.waiting.front().or(self.open.as_ref()).map(|batch| batch.opened + timeout);
         (settled, next)
     }
@@ -480,6 +477,7 @@ impl Lane {
         self.close_open();
         self.mode = Mode::Unlinked;
         self.failures = 0;
+        self.abandoned = self.rules.transaction.is_some();
         let waiting = std::mem::take(&mut self.waiting);
         waiting.iter().for_each(|batch| self.numbering.dropped(batch));
         let timeout = self.rules.delivery_timeout;

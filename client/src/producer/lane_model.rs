@@ -23,6 +23,7 @@ const RULES: Rules = Rules {
     delivery_timeout: Duration::from_secs(10),
     compression: Compression::None,
     idempotent: false,
+    transaction: None,
 };
 
 /// Bytes of a batch of one of the model's records.

@@ -6,6 +6,7 @@
 //! - `lane`: the records of one partition, in order: the open batch, those that wait, those in flight. Pure.
 //! - `partition`: drives a lane: finishes batches, sends them, brings answers back; `recovery` finds its leader.
 //! - `identity`: who the producer is, so that what it sends twice is written once.
+//! - `scope`: the transaction that records belong to, where they do.
 //! - `split`: cuts a batch where the topic's limit was lowered under it.
 //! - `delivery`: what a sender waits for.
 
@@ -19,27 +20,33 @@ mod lane;
 mod lane_idempotence;
 #[cfg(test)]
 mod lane_model;
+#[cfg(test)]
+mod lane_transactions;
 mod memory;
 mod murmur2;
 mod partition;
 mod partitioner;
 mod record;
 mod recovery;
+mod scope;
 mod split;
 mod topic;
 
 pub use builder::ProducerBuilder;
 pub(crate) use builder::Settings;
 pub use delivery::{Delivery, Receipt};
+pub(crate) use dispatch::Supplies;
 pub use error::SendError;
 pub use murmur2::murmur2;
 pub use partitioner::{Partitioner, by_key};
 pub use record::{HeaderRef, Record, RecordRef};
+pub(crate) use scope::Scope;
 pub use topic::TopicProducer;
 
 use std::sync::Arc;
 
 use crate::ClientError;
+use crate::cluster::Cluster;
 use dispatch::Dispatch;
 
 /// Sends records. Clones are cheap and share everything; any number of tasks and threads may send at once.
@@ -130,5 +137,25 @@ impl Producer {
     #[must_use]
     pub fn memory_in_use(&self) -> usize {
         self.dispatch.memory_in_use()
+    }
+
+    /// One whose records belong to a transaction, and which ends with it.
+    pub(crate) fn of_transaction(cluster: Arc<Cluster>, supplies: Supplies, transaction: Scope) -> Self {
+        Self::new(Dispatch::of_transaction(cluster, supplies, transaction))
+    }
+
+    /// Of a transaction: takes no more records, and gives up those that have no answer.
+    pub(crate) fn abandon(&self) {
+        self.dispatch.abandon();
+    }
+
+    /// Of a transaction: why a record was not written, where one was not.
+    pub(crate) fn failure(&self) -> Option<SendError> {
+        self.dispatch.failure()
+    }
+
+    /// Of a transaction: no record was ever taken.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.dispatch.is_untouched()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use tidelog_protocol::{LeaderEpoch, PartitionId, Timestamp, TopicId};
 use super::identity::Identity;
 use super::lane::{Content, Lane, LinkTerms, Rules, Settled, Step};
 use super::memory::{Buffers, Memory};
+use super::scope::Scope;
 use super::{Receipt, Settings};
 use crate::ClientError;
 use crate::cluster::Cluster;
@@ -25,8 +26,12 @@ pub(super) struct Shared {
     pub(super) cluster: Arc<Cluster>,
     pub(super) settings: Settings,
     pub(super) memory: Arc<Memory>,
-    pub(super) buffers: Buffers,
+    pub(super) buffers: Arc<Buffers>,
     pub(super) identity: Identity,
+    /// What all lanes belong to, where they belong to a transaction.
+    pub(super) transaction: Option<Scope>,
+    /// No more records are taken.
+    pub(super) closed: AtomicBool,
 }
 
 /// The leader of a partition, as it was found.
@@ -76,6 +81,7 @@ impl Partition {
             delivery_timeout: shared.settings.delivery_timeout,
             compression: shared.settings.compression,
             idempotent: shared.settings.is_idempotent(),
+            transaction: shared.transaction.as_ref().map(Scope::who),
         };
         let state = Mutex::new(State { lane: Lane::new(rules), link: None });
         Arc::new(Self { shared, topic, id, batch_bytes_max, state })
@@ -125,7 +131,7 @@ impl Partition {
             leader_epoch: Some(link.leader_epoch),
             acks: self.shared.settings.acks,
             expected_log_end: None,
-            transactional_id: None,
+            transactional_id: self.shared.transaction.as_ref().map(|transaction| transaction.id().to_owned()),
         };
         let this = Arc::clone(self);
         let sent = payload.clone();
@@ -172,9 +178,11 @@ impl Partition {
     fn answered(self: &Arc<Self>, id: u64, answer: Result<Receipt, ClientError>, payload: Bytes) {
         let mut state = self.state.lock();
         let settled = state.lane.answered(id, answer, payload, Instant::now());
+        let undone = self.shared.transaction.is_some() && settled.as_ref().is_some_and(|it| it.failure().is_some());
+        let given_up = if undone { state.lane.abandon() } else { Vec::new() };
         let drive = state.lane.begin_drive();
         drop(state);
-        if let Some(settled) = settled {
+        for settled in settled.into_iter().chain(given_up) {
             self.tell(settled);
         }
         if drive {
@@ -184,6 +192,10 @@ impl Partition {
 
     /// Tells the outcome; the buffer and the memory are free again.
     pub(super) fn tell(&self, settled: Settled) {
+        if let (Some(transaction), Some(failure)) = (&self.shared.transaction, settled.failure()) {
+            transaction.fail(failure);
+            self.shared.closed.store(true, Ordering::Release);
+        }
         if let Some(bytes) = settled.tell() {
             self.shared.buffers.give_back(bytes);
         }
@@ -197,6 +209,14 @@ impl Partition {
         drop(state);
         if drive {
             self.drive();
+        }
+    }
+
+    /// Gives up what has no answer, and takes no more: the transaction is undone, or has ended.
+    pub(super) fn abandon(&self) {
+        let given_up = self.state.lock().lane.abandon();
+        for settled in given_up {
+            self.tell(settled);
         }
     }
 

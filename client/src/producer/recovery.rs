@@ -42,9 +42,12 @@ pub(super) async fn run(partition: Arc<Partition>) {
 /// One attempt, after its pause, while batches whose time is over are given up. It goes on though none is left: were it begun anew for
 /// those that come later, a pause or a dial that takes longer than the delivery timeout would never end.
 async fn attempt(partition: &Arc<Partition>) -> Result<Link, ClientError> {
-    let (failures, retry_after_ms, failed_at) = partition.lock().lane.recovery();
+    let (pause, failed_at) = partition.lock().lane.recovery(partition.shared.cluster.backoff());
     let mut found = pin!(async {
-        tokio::time::sleep(partition.shared.cluster.backoff().draw(failures, retry_after_ms)).await;
+        // The clock of a sleep is coarse, and a transaction may be shorter than its tick.
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         find(partition, failed_at).await
     });
     loop {
@@ -71,6 +74,9 @@ async fn find(partition: &Partition, failed_at: Option<Instant>) -> Result<Link,
     };
     let leader = cluster.leader(&image, partition.id)?;
     let connection = cluster.connection(&leader.address, Purpose::Requests).await?;
+    if let Some(transaction) = &partition.shared.transaction {
+        transaction.check(&connection)?;
+    }
     let batch_bytes_max = image.batch_bytes_max as usize;
     let wants = partition.lock().lane.wants();
     let terms = partition.shared.identity.terms(&connection, wants).await?;

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use tidelog_protocol::records;
-use tidelog_protocol::records::{BatchBuilder, BatchError, BuildError, Compression, Producer, RawBatch, Scratch};
+use tidelog_protocol::records::{
+    Attributes, BatchBuilder, BatchError, BuildError, Compression, Producer, RawBatch, Scratch,
+};
 use tidelog_protocol::{ProducerId, Sequence};
 
 /// A batch that was cut out of a larger one.
@@ -44,7 +46,13 @@ fn cut(batch: &[u8], target: usize) -> Result<Vec<Part>, SplitError> {
     let header = batch.header();
     let producer =
         Producer { id: header.producer_id, epoch: header.producer_epoch, base_sequence: header.base_sequence };
-    let mut cutting = Cutting { parts: Vec::new(), builder: BatchBuilder::new(target), compression, producer };
+    // Whether it is part of a transaction; all else is said anew.
+    let mut attributes = Attributes::default();
+    if header.attributes.is_transactional() {
+        attributes = attributes.transactional();
+    }
+    let mut cutting =
+        Cutting { parts: Vec::new(), builder: BatchBuilder::new(target), attributes, compression, producer };
     for record in batch.records(&mut scratch)? {
         let record = record?;
         match append(&mut cutting.builder, &record) {
@@ -77,6 +85,7 @@ fn append(builder: &mut BatchBuilder, record: &records::Record<'_>) -> Result<()
 struct Cutting {
     parts: Vec<Part>,
     builder: BatchBuilder,
+    attributes: Attributes,
     compression: Compression,
     /// Of the batch that is cut; each part goes on where the one before it ends.
     producer: Producer,
@@ -92,6 +101,7 @@ impl Cutting {
                 producer.base_sequence = Sequence(producer.base_sequence.0.wrapping_add(first as i32) & i32::MAX);
             }
             self.builder.set_producer(producer);
+            self.builder.set_attributes(self.attributes);
             self.parts.push(Part { first, records, bytes: self.builder.finish(self.compression)? });
         }
         Ok(())
@@ -129,6 +139,7 @@ mod tests {
                 epoch: ProducerEpoch(1),
                 base_sequence: Sequence(i32::MAX - 5),
             });
+            builder.set_attributes(Attributes::default().transactional());
             let batch = builder.finish(compression).unwrap();
             let parts = split(&batch, limit).unwrap();
             let mut expected_first = 0;
@@ -137,6 +148,7 @@ mod tests {
                 let sequence = (i64::from(i32::MAX) - 5 + i64::from(expected_first)) % (1 << 31);
                 prop_assert_eq!((header.producer_id, header.producer_epoch), (ProducerId(7), ProducerEpoch(1)));
                 prop_assert_eq!(i64::from(header.base_sequence.0), sequence);
+                prop_assert!(header.attributes.is_transactional());
                 prop_assert_eq!(part.first, expected_first);
                 prop_assert_eq!(RawBatch::parse(&part.bytes).unwrap().header().record_count, part.records);
                 prop_assert!(part.records == 1 || part.bytes.len() <= limit);

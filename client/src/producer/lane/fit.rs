@@ -74,7 +74,8 @@ impl Lane {
                 maybe_written: batch.maybe_written,
                 stamp: match batch.stamp {
                     Stamp::Sequenced { first, .. } => {
-                        Stamp::Sequenced { first: first + part.first as i32, records: part.records }
+                        let first = first.wrapping_add(part.first as i32) & i32::MAX;
+                        Stamp::Sequenced { first, records: part.records }
                     }
                     stamp => stamp,
                 },

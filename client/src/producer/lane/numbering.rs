@@ -14,6 +14,9 @@
 //!
 //! Of any other batch it is unknown whether it stands in the log; it is told so, and those behind it go on. An epoch concerns its
 //! partition alone, since a producer without transactions is fenced by nobody else.
+//!
+//! In a transaction the identity is given, the numbers begin at 0 with it, and there is no other to go on under: where the chain is broken
+//! the transaction is undone. It may have more records in a partition than there are numbers; then they go round, as the leader knows.
 
 use std::collections::VecDeque;
 
@@ -80,6 +83,7 @@ pub(super) const fn is_about_numbers(code: ErrorCode) -> bool {
 #[derive(Debug)]
 pub(super) struct Numbering {
     idempotent: bool,
+    of_transaction: bool,
     identity: Option<Who>,
     next: i32,
     /// The chain is broken, or about to be used up: another epoch is needed.
@@ -93,7 +97,21 @@ pub(super) struct Numbering {
 
 impl Numbering {
     pub(super) const fn new(idempotent: bool) -> Self {
-        Self { idempotent, identity: None, next: 0, broken: false, gap: None, loose: false, tells_twice: false }
+        let (identity, of_transaction) = (None, false);
+        let (next, broken, gap, loose, tells_twice) = (0, false, None, false, false);
+        Self { idempotent, of_transaction, identity, next, broken, gap, loose, tells_twice }
+    }
+
+    /// Those of a transaction.
+    pub(super) const fn of_transaction(who: Who) -> Self {
+        let mut numbering = Self::new(false);
+        (numbering.of_transaction, numbering.identity) = (true, Some(who));
+        numbering
+    }
+
+    /// The transaction cannot go on.
+    pub(super) const fn is_beyond_repair(&self) -> bool {
+        self.of_transaction && self.broken
     }
 
     /// Would the leader have noticed that this batch was written before?
@@ -103,7 +121,7 @@ impl Numbering {
 
     /// Nothing more can be numbered before the numbers begin anew.
     pub(super) const fn is_used_up(&self) -> bool {
-        self.identity.is_some() && (self.broken || self.next > i32::MAX - RECORDS_MAX)
+        !self.of_transaction && self.identity.is_some() && (self.broken || self.next > i32::MAX - RECORDS_MAX)
     }
 
     pub(super) fn wants(&self) -> Option<Wants> {
@@ -149,12 +167,15 @@ impl Numbering {
             Content::Away | Content::Failed(_) | Content::Oversized(_) => 0,
         };
         batch.stamp = Stamp::Sequenced { first, records };
-        self.next += records as i32;
+        self.next = self.next.wrapping_add(records as i32) & i32::MAX;
     }
 
     /// A batch is given up. Where it was never written and nothing was numbered behind it, its numbers are free again.
     pub(super) fn dropped(&mut self, batch: &Batch) {
         let Stamp::Sequenced { first, records } = batch.stamp else { return };
+        if self.of_transaction {
+            return;
+        }
         if batch.maybe_written {
             (self.broken, self.loose) = (true, true);
         } else if first + records as i32 == self.next && !self.broken {
