@@ -9,6 +9,7 @@ use crate::cluster::Cluster;
 use crate::consumer::ConsumerBuilder;
 use crate::group::GroupConsumerBuilder;
 use crate::producer::ProducerBuilder;
+use crate::transactions::TransactionalProducerBuilder;
 use crate::{Admin, ClientError};
 
 /// A handle on a cluster. Clones are cheap and share connections and metadata; the connections close once the last handle
@@ -55,6 +56,12 @@ impl Client {
     /// Starts to describe a producer.
     pub fn producer(&self) -> ProducerBuilder {
         ProducerBuilder::new(Arc::clone(&self.cluster))
+    }
+
+    /// Starts to describe a producer of transactions. The id names it for as long as it is in use: of two that are built under one id the later
+    /// one fences the earlier one, and what that had open is undone.
+    pub fn transactional_producer(&self, transactional_id: impl Into<String>) -> TransactionalProducerBuilder {
+        TransactionalProducerBuilder::new(Arc::clone(&self.cluster), transactional_id.into())
     }
 
     /// Starts to describe a consumer.

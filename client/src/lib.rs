@@ -6,7 +6,8 @@
 //! - [`Producer`]: records become batches, batches become deliveries.
 //! - [`Consumer`]: a stream of records, or of borrowed batches.
 //! - [`GroupConsumer`]: the same, sharing partitions with others and remembering how far they have come.
-//! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`]: what can go wrong, split by who must act.
+//! - [`TransactionalProducer`]: records and offsets that hold together or not at all; `exactly_once` from topic to topic.
+//! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`], [`TransactionError`]: what can go wrong, split by who must act.
 //!
 //! Underneath: `cluster` (metadata and the connection pool), `net` (one connection: frames in and out), `backoff`.
 //!
@@ -43,6 +44,7 @@ mod groups;
 mod net;
 mod operations;
 pub mod producer;
+pub mod transactions;
 
 pub use address::{Address, Addresses, InvalidAddress};
 pub use admin::{Admin, NewTopic};
@@ -56,6 +58,11 @@ pub use group::{CommitMode, GroupConsumer, GroupConsumerBuilder, GroupError, Gro
 pub use groups::GroupLag;
 pub use producer::{
     Delivery, Partitioner, Producer, ProducerBuilder, Receipt, Record, RecordRef, SendError, TopicProducer,
+};
+
+pub use transactions::{
+    ExactlyOnceOptions, Transaction, TransactionError, TransactionSender, TransactionalProducer,
+    TransactionalProducerBuilder,
 };
 
 /// The words of the protocol that this crate's own signatures use.

@@ -25,6 +25,10 @@ impl<'a> Coordinate<'a> {
     pub(crate) const fn group(key: &'a str) -> Self {
         Self { kind: Coordinated::Group, key }
     }
+
+    pub(crate) const fn transaction(key: &'a str) -> Self {
+        Self { kind: Coordinated::Transaction, key }
+    }
 }
 
 impl Cluster {

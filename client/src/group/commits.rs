@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::GroupError;
 use super::builder::CommitMode;
 use super::member::Place;
+use super::offer::Offer;
 use super::shared::{Shared, Unanswered};
 use super::work::{Due, Run};
 use crate::TopicPartition;
@@ -130,6 +131,17 @@ impl Unanswered {
                 GroupError::NotOwned { partitions: again().into_iter().map(|(at, _)| at).collect() }
             }
             Self::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl Unanswered {
+    /// As far as offers are concerned: what they hold comes again, from wherever its partition was committed before.
+    pub(super) fn into_offer_error(self, offer: &Offer) -> GroupError {
+        match self {
+            Self::Pointless => GroupError::NotOwned { partitions: offer.lost() },
+            Self::Fenced => GroupError::Fenced { again: Vec::new() },
+            unanswered => unanswered.into_error(|| offer.places()),
         }
     }
 }

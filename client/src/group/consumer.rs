@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use tidelog_protocol::messages::Isolation;
 use tidelog_protocol::{Offset, PartitionId};
 
 use super::GroupError;
@@ -205,6 +206,17 @@ impl GroupConsumer {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Which records it is handed.
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.shared.settings.reading.isolation
+    }
+
+    /// Is handed again what is not committed; what it has in its hands counts no more.
+    pub(crate) fn rewind(&self) {
+        let program = self.shared.work.lock().rewind();
+        wake(program);
     }
 
     /// Why the member ended before it was one.

@@ -5,9 +5,9 @@
 //! - `member`: what a member says and does, pure; `heartbeats`: the task that does it.
 //! - `work`: the partitions and records at hand; `progress`: what is done of one partition, pure.
 //! - `taking`, `letting_go`: partitions come and go; [`RebalanceListener`] is told.
-//! - [`Commits`]: how far the group has come.
+//! - [`Commits`]: how far the group has come; `offer`: the same as part of a transaction.
 //! - [`RunOptions`]: many records at once, with tries and dead letters; `lanes`: in which order, pure.
-//! - `dead_letter`: a record that failed for good, in its topic; [`DeadLetters`]: what an operator does with them.
+//! - `dead_letter`: a record that failed for good, in its topic; `letters`: in which; [`DeadLetters`]: what an operator does with them.
 //! - [`GroupError`]: what can go wrong, split by who must act.
 
 mod builder;
@@ -18,12 +18,14 @@ mod error;
 mod heartbeats;
 mod joining;
 mod lanes;
+mod letters;
 mod letting_go;
 mod member;
 #[cfg(test)]
 mod member_model;
 #[cfg(test)]
 mod member_rules;
+mod offer;
 mod progress;
 mod rebalance;
 mod record;
@@ -39,7 +41,10 @@ pub use commits::{CommitTicket, Commits, GroupOffset};
 pub use consumer::GroupConsumer;
 pub use dead_letter::{DeadLetter, Origin};
 pub use error::GroupError;
+pub(crate) use letters::Letters;
+pub(crate) use offer::Offer;
 pub use rebalance::{Call, RebalanceListener};
 pub use record::GroupRecord;
 pub use redrive::{DeadLetters, RedriveFilter, Redriven};
+pub(crate) use run::caught;
 pub use run_options::{DeadLetterTopic, Order, RetryPolicy, RunOptions};

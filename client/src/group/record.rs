@@ -48,6 +48,11 @@ impl GroupRecord {
     pub(super) const fn place(&self) -> Place {
         self.place
     }
+
+    /// Which stay of its partition it belongs to.
+    pub(super) const fn stay(&self) -> (Place, Run) {
+        (self.place, self.run)
+    }
 }
 
 impl Deref for GroupRecord {

@@ -9,19 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use tidelog_protocol::{Monotonic, PartitionId};
+use tidelog_protocol::Monotonic;
 use tokio::task::{JoinError, JoinSet};
 
 use super::GroupError;
 use super::consumer::GroupConsumer;
-use super::dead_letter::{Failing, dead_letter};
 use super::lanes::{Lanes, Piece};
+use super::letters::Letters;
 use super::member::Place;
 use super::record::GroupRecord;
 use super::run_options::{Order, RunOptions};
-use super::shared::Shared;
 use crate::producer::ProducerBuilder;
-use crate::{Admin, ClientError, ConsumerRecord, NewTopic, Producer, SendError};
+use crate::{ConsumerRecord, Producer, SendError};
 
 /// Records that wait for each other: of a partition, or of a key in it.
 type Lane = (Place, u64);
@@ -93,7 +92,10 @@ impl GroupConsumer {
         let mut run = Run {
             lanes: Lanes::new(),
             doing: JoinSet::new(),
-            letters: Arc::new(Letters { producer: ProducerBuilder::new(Arc::clone(&shared.cluster)).build()?, shared }),
+            letters: Arc::new(Post {
+                producer: ProducerBuilder::new(Arc::clone(&shared.cluster)).build()?,
+                letters: Letters { shared },
+            }),
             options,
             consumer: self,
             handler,
@@ -113,7 +115,7 @@ struct Run<F> {
     consumer: GroupConsumer,
     lanes: Lanes<Lane, GroupRecord>,
     doing: JoinSet<Outcome>,
-    letters: Arc<Letters>,
+    letters: Arc<Post>,
     options: RunOptions,
     handler: F,
 }
@@ -214,7 +216,7 @@ async fn until(born: std::time::Instant, due: Option<Monotonic>) {
 }
 
 /// What a handler says, also where it panics.
-async fn caught<E: Display>(handling: impl Future<Output = Result<(), E>> + Send) -> Result<(), String> {
+pub(crate) async fn caught<E: Display>(handling: impl Future<Output = Result<(), E>> + Send) -> Result<(), String> {
     let mut handling = Box::pin(handling);
     let polled = poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
         Ok(polled) => polled.map(|result| result.map_err(|error| error.to_string())),
@@ -228,12 +230,12 @@ async fn caught<E: Display>(handling: impl Future<Output = Result<(), E>> + Send
 }
 
 /// Writes dead letters.
-struct Letters {
-    shared: Arc<Shared>,
+struct Post {
+    letters: Letters,
     producer: Producer,
 }
 
-impl Letters {
+impl Post {
     /// Writes the dead letter of a record; returns once it is acknowledged. What passes is tried again for as long as the record is the
     /// member's.
     async fn send(
@@ -243,73 +245,27 @@ impl Letters {
         cause: &str,
         attempts: u32,
     ) -> Result<(), GroupError> {
-        let failed = || GroupError::Failed {
-            topic: record.source().topic.clone(),
-            partition: record.partition(),
-            offset: record.offset,
-            attempts,
-            cause: cause.to_owned(),
-        };
-        let Some(topic) = options.dead_letters.of(record.topic()) else { return Err(failed()) };
-        // A dead letter that is read like any record would go round for ever.
-        if self.shared.work.lock().assignment().iter().any(|at| at.topic.as_str() == topic)
-            || topic == record.topic()
-            || options.dead_letters == super::DeadLetterTopic::default()
-                && record.topic().ends_with(super::DeadLetterTopic::SUFFIX)
-        {
-            return Err(failed());
-        }
-        let failing = Failing { group: &self.shared.group, cause, attempts };
+        let topic = self.letters.topic(&options.dead_letters, record, cause, attempts)?;
         let mut failures = 0;
         loop {
-            let error = match self.write(&topic, record, &failing).await {
+            let error = match self.write(&topic, record, cause, attempts).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             if !error.is_retriable() || !record.is_current() {
-                let (topic_of, partition) = (record.source().topic.clone(), record.partition());
-                return Err(GroupError::DeadLetter {
-                    topic: topic_of,
-                    partition,
-                    offset: record.offset,
-                    dead_letters: topic,
-                    source: error,
-                });
+                return Err(Letters::refusal(record, topic, error));
             }
             failures += 1;
             tracing::warn!(topic, %error, "could not write a dead letter, and tries again");
-            tokio::time::sleep(self.shared.cluster.backoff().draw(failures, 0)).await;
+            tokio::time::sleep(self.letters.shared.cluster.backoff().draw(failures, 0)).await;
         }
     }
 
-    async fn write(&self, topic: &str, record: &GroupRecord, failing: &Failing<'_>) -> Result<(), SendError> {
-        let partitions = self.partitions(topic, record.topic()).await?;
-        // In the order of its partition, as the records were.
-        let partition = PartitionId(record.partition().0 % partitions.max(1));
-        let letter = dead_letter(topic, record, failing).partition(partition);
+    async fn write(&self, topic: &str, record: &GroupRecord, cause: &str, attempts: u32) -> Result<(), SendError> {
+        let letter = self.letters.compose(topic, record, cause, attempts).await?;
         self.producer.send(letter).await?.await?;
         tracing::warn!(topic = record.topic(), partition = %record.partition(), offset = %record.offset,
-            cause = failing.cause, dead_letters = topic, "a record failed for good");
+            cause, dead_letters = topic, "a record failed for good");
         Ok(())
-    }
-
-    /// How many partitions the dead-letter topic has; it is created where there is none.
-    async fn partitions(&self, topic: &str, like: &str) -> Result<u32, ClientError> {
-        let cluster = &self.shared.cluster;
-        match cluster.topic(topic).await {
-            Ok(image) => return Ok(image.partitions.len() as u32),
-            Err(ClientError::UnknownTopic { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        let partitions = cluster.topic(like).await?.partitions.len() as u32;
-        let created =
-            Admin::new(Arc::clone(cluster)).create_topic(&NewTopic::named(topic).partitions(partitions)).await;
-        match created {
-            Ok(_) => tracing::info!(topic, partitions, "created a dead-letter topic"),
-            // Another member was quicker.
-            Err(error) if error.code() == Some(crate::ErrorCode::TopicExists) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(cluster.refreshed(topic, std::time::Instant::now()).await?.partitions.len() as u32)
     }
 }

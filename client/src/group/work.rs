@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use tidelog_protocol::messages::Position;
 use tidelog_protocol::{Monotonic, Offset, PartitionId};
 
 use super::GroupError;
@@ -315,6 +316,33 @@ impl Work {
     pub(super) fn holds(&self, at: &TopicPartition) -> Option<Place> {
         let mut held = self.claims.iter().filter(|(_, claim)| claim.source.as_deref() == Some(at));
         held.next().map(|(place, _)| *place)
+    }
+
+    /// The present stay of a partition, one that is being let go of included.
+    pub(super) fn stay(&self, at: &TopicPartition) -> Option<(Place, Run)> {
+        let place = self.holds(at)?;
+        Some((place, self.claims.get(&place)?.run))
+    }
+
+    /// It is still that stay.
+    pub(super) fn is_stay(&self, place: Place, run: Run) -> bool {
+        self.claims.get(&place).is_some_and(|claim| claim.run == run)
+    }
+
+    /// Hands out again what is not committed. Returns whom to wake.
+    #[must_use]
+    pub(super) fn rewind(&mut self) -> Option<Waker> {
+        let behind = self.claims.iter().filter(|(_, claim)| claim.left_at.is_none()).filter_map(|(place, claim)| {
+            let (next, _) = self.reader.place_of(claim.slot?);
+            claim.committed.filter(|committed| *committed != next).map(|committed| (*place, committed))
+        });
+        let behind: Vec<(Place, Offset)> = behind.collect();
+        let mut program = None;
+        for (place, offset) in behind {
+            let to = consumer::Place { position: Position::offset(offset), offset, leader_epoch: None };
+            program = self.seek(place, to).or(program);
+        }
+        program
     }
 
     pub(super) fn position(&self, place: Place) -> Option<Offset> {

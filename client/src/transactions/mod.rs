@@ -1,0 +1,27 @@
+//! Transactions: records of many partitions, and offsets of a group, that hold together or not at all.
+//!
+//! - [`TransactionalProducerBuilder`]: under which id, and how records are sent.
+//! - [`TransactionalProducer`]: has one transaction at a time; [`Transaction`]: its scope, which is undone unless it is committed.
+//! - [`TransactionSender`]: sends within it, from anywhere.
+//! - [`TransactionalProducer::exactly_once`]: processes what a group's member reads, with [`ExactlyOnceOptions`].
+//! - `standing`: who the producer is, and what an answer means for that, pure; `coordinator`: asks.
+//! - [`TransactionError`]: what can go wrong, split by who must act.
+
+mod builder;
+mod coordinator;
+mod error;
+mod exactly_once;
+mod exactly_once_options;
+mod producer;
+mod sender;
+mod standing;
+#[cfg(test)]
+mod standing_model;
+mod transaction;
+
+pub use builder::TransactionalProducerBuilder;
+pub use error::TransactionError;
+pub use exactly_once_options::ExactlyOnceOptions;
+pub use producer::TransactionalProducer;
+pub use sender::TransactionSender;
+pub use transaction::Transaction;

@@ -1,0 +1,143 @@
+//! A producer of transactions as the program has it: begins them one after the other. Knows nothing of records.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tidelog_protocol::messages::ProducerIdentity;
+use tokio::sync::Mutex;
+
+use super::TransactionError;
+use super::coordinator::Coordinator;
+use super::standing::{Ended, Fenced, Initiated, Standing};
+use super::transaction::{Open, Transaction};
+use crate::group::Offer;
+use crate::producer::Supplies;
+
+/// Has transactions, one after the other, under an id that outlives it.
+///
+/// Of two producers under one id the later one fences the earlier one: what that had open is undone, and nothing of it will hold. So give each
+/// instance of a service an id of its own, the same after a restart: what it left open is then undone as it comes back, and not only when the
+/// [timeout](super::TransactionalProducerBuilder::transaction_timeout) has passed.
+///
+/// ```no_run
+/// use tidelog_client::{Client, Record};
+///
+/// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut producer = client.transactional_producer("billing-1").build().await?;
+/// let transaction = producer.begin().await?;
+/// // Deliveries need not be awaited: a record that is not written fails the commit.
+/// let _ = transaction.send(Record::to("invoices").key("customer-7").value("one crate")).await?;
+/// let _ = transaction.send(Record::to("stock").key("crates").value("-1")).await?;
+/// // Both, or none. Without this, both are undone.
+/// transaction.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct TransactionalProducer {
+    coordinator: Arc<Coordinator>,
+    supplies: Supplies,
+    /// Held by the transaction that is open, or being ended in the background.
+    state: Arc<Mutex<State>>,
+}
+
+/// What outlasts a transaction.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) standing: Standing,
+    /// Offsets of the transaction that is in doubt.
+    pub(super) offers: Vec<Offer>,
+}
+
+impl fmt::Debug for TransactionalProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TransactionalProducer({})", self.transactional_id())
+    }
+}
+
+impl TransactionalProducer {
+    /// Asks who it is, so that whoever was it before is fenced.
+    pub(super) async fn begin_as(coordinator: Coordinator, supplies: Supplies) -> Result<Self, TransactionError> {
+        let mut state = State { standing: Standing::Unknown(None), offers: Vec::new() };
+        state.identity(&coordinator).await?;
+        Ok(Self { coordinator: Arc::new(coordinator), supplies, state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn transactional_id(&self) -> &str {
+        &self.coordinator.transactional_id
+    }
+
+    /// Begins a transaction; waits for the end of the one before, where that was dropped. Costs nothing else but after a failure: then the
+    /// coordinator is asked first, and whatever is still open is undone.
+    ///
+    /// # Errors
+    /// [`TransactionError::Fenced`]; [`TransactionError::Client`] where the coordinator does not answer.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let identity = state.identity(&self.coordinator).await?;
+        // Whatever comes of it, until its end is known: the coordinator is asked by this identity.
+        state.standing = Standing::Unknown(Some(identity.clone()));
+        state.offers.clear();
+        let open = Open::new(Arc::clone(&self.coordinator), self.supplies.clone(), state, identity);
+        Ok(Transaction::new(open))
+    }
+
+    /// Asks again for a commit that failed with [`TransactionError::InDoubt`], until it is known whether the transaction holds: it does where
+    /// this returns without an error, or where nothing is in doubt. To be called before the next [`TransactionalProducer::begin`].
+    ///
+    /// # Errors
+    /// [`TransactionError::Undone`]: it does not hold. [`TransactionError::Fenced`]: nobody can tell any more. [`TransactionError::InDoubt`] where that is still unknown.
+    pub async fn settle(&mut self) -> Result<(), TransactionError> {
+        let mut state = self.state.lock().await;
+        let Standing::InDoubt(identity) = state.standing.clone() else { return Ok(()) };
+        let ended = self.coordinator.commit(&identity, true).await;
+        state.committed(&identity, ended, &self.coordinator)
+    }
+}
+
+impl State {
+    /// As whom the next transaction is had.
+    async fn identity(&mut self, coordinator: &Coordinator) -> Result<ProducerIdentity, TransactionError> {
+        if let Some(last) = self.standing.question() {
+            let outcome = coordinator.init(last).await;
+            self.standing.initiated(&outcome);
+            if let Initiated::NotYet(error) | Initiated::Never(error) = outcome {
+                return Err(error.into());
+            }
+        }
+        match &self.standing {
+            Standing::Ready(identity) => Ok(identity.clone()),
+            Standing::Fenced(error) => Err(TransactionError::Fenced { error: error.clone(), in_doubt: false }),
+            // Never: it was asked for just now.
+            Standing::Unknown(_) | Standing::InDoubt(_) => Err(crate::ClientError::Closed.into()),
+        }
+    }
+
+    /// What came of a commit.
+    pub(super) fn committed(
+        &mut self,
+        identity: &ProducerIdentity,
+        ended: Ended,
+        coordinator: &Coordinator,
+    ) -> Result<(), TransactionError> {
+        self.standing.ended(identity, true, &ended);
+        if matches!(ended, Ended::NotYet(_)) {
+            // The offsets hold if it does.
+        } else {
+            let offers = std::mem::take(&mut self.offers);
+            if let Ended::AsAsked(_) = ended {
+                offers.iter().for_each(Offer::holds);
+            }
+        }
+        match ended {
+            Ended::AsAsked(_) => Ok(()),
+            Ended::Undone(error) => Err(TransactionError::Undone(error)),
+            Ended::Fenced(Fenced { error, in_doubt }) => Err(TransactionError::Fenced { error, in_doubt }),
+            Ended::NotYet(error) => {
+                Err(TransactionError::InDoubt { after: coordinator.end_timeout, cause: Box::new(error) })
+            }
+            Ended::Never(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The scope of a transaction: what is sent, which offsets go with it, and how it ends. What an answer to its end means is the standing's
+//! business.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use tidelog_protocol::messages::{CommitTransaction, ProducerIdentity};
+use tokio::sync::OwnedMutexGuard;
+
+use super::coordinator::Coordinator;
+use super::producer::{State, TransactionalProducer};
+use super::standing::{Ended, Fenced, Standing};
+use super::{TransactionError, TransactionSender};
+use crate::group::{Commits, GroupOffset, Offer};
+use crate::producer::{Delivery, Producer, Record, Scope, SendError, Supplies, TopicProducer};
+use crate::{ClientError, GroupError};
+
+/// An open transaction. All that is sent within it holds once [`Transaction::commit`] has returned, and nothing of it otherwise: dropping it,
+/// by an early return, a panic or a cancelled task, aborts it in the background, and the next one begins after that.
+///
+/// What stands in the logs of an undone transaction is left out for whoever reads what is [committed](crate::Isolation::ReadCommitted), which
+/// is the default.
+#[must_use = "a transaction that is dropped is undone; nothing of it holds before `commit`"]
+pub struct Transaction<'p> {
+    open: Open,
+    of: PhantomData<&'p mut TransactionalProducer>,
+}
+
+/// A transaction, and what it owes.
+pub(super) struct Open {
+    coordinator: Arc<Coordinator>,
+    identity: ProducerIdentity,
+    producer: Producer,
+    /// `None` once its end was taken over by the background.
+    state: Option<OwnedMutexGuard<State>>,
+    /// Offsets were to be part of it.
+    has_offsets: bool,
+    /// They could not.
+    refused: Option<GroupError>,
+    /// Nothing is left to be done about its end.
+    ended: bool,
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProducerIdentity { producer_id, epoch } = &self.open.identity;
+        write!(f, "Transaction({}, producer {producer_id} in epoch {epoch})", self.open.coordinator.transactional_id)
+    }
+}
+
+impl Transaction<'_> {
+    pub(super) const fn new(open: Open) -> Self {
+        Self { open, of: PhantomData }
+    }
+
+    /// Sends within it from other tasks.
+    #[must_use]
+    pub fn sender(&self) -> TransactionSender {
+        TransactionSender { producer: self.open.producer.clone() }
+    }
+
+    /// As [`TransactionSender::send`].
+    ///
+    /// # Errors
+    /// As [`TransactionSender::send`].
+    pub async fn send(&self, record: Record) -> Result<Delivery, SendError> {
+        self.open.producer.send(record).await
+    }
+
+    /// As [`TransactionSender::topic`].
+    ///
+    /// # Errors
+    /// As [`TransactionSender::topic`].
+    pub async fn topic(&self, name: &str) -> Result<TopicProducer, ClientError> {
+        self.open.producer.topic(name).await
+    }
+
+    /// Sends what was taken so far, and waits until it is written. [`Transaction::commit`] does so by itself.
+    ///
+    /// # Errors
+    /// [`TransactionError::NotWritten`] where a record of the transaction was not: it can only be aborted.
+    pub async fn flush(&self) -> Result<(), TransactionError> {
+        self.open.flush().await
+    }
+
+    /// Lets the group be so far once the transaction is committed, and only then (KIP-447): until its end whoever gets the partitions next
+    /// waits for it. `member` is [`GroupConsumer::commits`](crate::GroupConsumer::commits) of the member that has read the records; its
+    /// [`CommitMode`](crate::CommitMode) should be manual, or nothing of them be called done before the commit.
+    ///
+    /// # Errors
+    /// [`TransactionError::Group`] where the member does not own a partition any more, or was fenced, or the coordinator of the group does not
+    /// answer: the transaction can only be aborted, and the commit says so again.
+    pub async fn commit_offsets(&mut self, member: &Commits, offsets: &[GroupOffset]) -> Result<(), TransactionError> {
+        let offer = member.offer(offsets).map_err(|error| self.open.refuse(error))?;
+        self.offer(offer).await
+    }
+
+    /// As [`Transaction::commit_offsets`].
+    pub(super) async fn offer(&mut self, offer: Offer) -> Result<(), TransactionError> {
+        self.open.offer(offer).await
+    }
+
+    /// As [`Transaction::flush`] and [`Transaction::commit_offsets`] at once: they wait for different brokers.
+    pub(super) async fn flush_and_offer(&mut self, offer: Offer) -> Result<(), TransactionError> {
+        let producer = self.open.producer.clone();
+        let (flushed, offered) = tokio::join!(producer.flush(), self.open.offer(offer));
+        match self.open.producer.failure().or(flushed.err()) {
+            Some(cause) => Err(TransactionError::NotWritten { cause }),
+            None => offered,
+        }
+    }
+
+    /// Why a record was not written, where one was not: the transaction can only be aborted.
+    #[must_use]
+    pub fn failure(&self) -> Option<SendError> {
+        self.open.producer.failure()
+    }
+
+    /// Waits until all that was sent is written, and has it hold. The decision is stored as this returns; who reads what is committed sees it a
+    /// moment later.
+    ///
+    /// # Errors
+    /// [`TransactionError`]: it is undone, but for [`TransactionError::InDoubt`], where that is unknown, and for one that was
+    /// [fenced](TransactionError::Fenced) while it was.
+    pub async fn commit(mut self) -> Result<(), TransactionError> {
+        self.open.commit().await
+    }
+
+    /// Undoes it. That the coordinator does not answer is no failure of it: the transaction is then undone as the next one begins, or as its
+    /// timeout is over.
+    ///
+    /// # Errors
+    /// [`TransactionError::Fenced`], [`TransactionError::Client`]: it is undone all the same, then or later.
+    pub async fn abort(mut self) -> Result<(), TransactionError> {
+        self.open.abort().await
+    }
+}
+
+impl Open {
+    pub(super) fn new(
+        coordinator: Arc<Coordinator>,
+        supplies: Supplies,
+        state: OwnedMutexGuard<State>,
+        identity: ProducerIdentity,
+    ) -> Self {
+        let scope = Scope::new(Arc::clone(&coordinator.transactional_id), &identity);
+        let producer = Producer::of_transaction(Arc::clone(&coordinator.cluster), supplies, scope);
+        let (state, has_offsets, refused, ended) = (Some(state), false, None, false);
+        Self { coordinator, identity, producer, state, has_offsets, refused, ended }
+    }
+
+    /// Nothing of it was asked of any broker, so that it has no end either: its identity is as good as new.
+    fn is_untouched(&self) -> bool {
+        !self.has_offsets && self.producer.is_untouched()
+    }
+
+    async fn flush(&self) -> Result<(), TransactionError> {
+        let flushed = self.producer.flush().await;
+        match self.producer.failure().or(flushed.err()) {
+            Some(cause) => Err(TransactionError::NotWritten { cause }),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse(&mut self, error: GroupError) -> TransactionError {
+        self.refused.get_or_insert(error).clone().into()
+    }
+
+    async fn offer(&mut self, offer: Offer) -> Result<(), TransactionError> {
+        self.has_offsets = true;
+        let transactional_id = self.coordinator.transactional_id.to_string();
+        let transaction = CommitTransaction { transactional_id, identity: self.identity.clone() };
+        match offer.commit(&transaction).await {
+            Ok(()) => {
+                if let Some(state) = &mut self.state {
+                    state.offers.push(offer);
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.refuse(error)),
+        }
+    }
+
+    async fn commit(&mut self) -> Result<(), TransactionError> {
+        // Nothing comes after what is waited for here.
+        let closed = self.producer.close().await;
+        let failure = self.producer.failure().or(closed.err()).map(|cause| TransactionError::NotWritten { cause });
+        if let Some(failure) = failure.or(self.refused.take().map(TransactionError::Group)) {
+            return match self.abort().await {
+                Err(fenced @ TransactionError::Fenced { .. }) => Err(fenced),
+                Ok(()) | Err(_) => Err(failure),
+            };
+        }
+        if self.is_untouched() {
+            return Ok(());
+        }
+        let Some(state) = &mut self.state else { return Ok(()) };
+        // Where this is cancelled, it may have been asked for.
+        state.standing = Standing::InDoubt(self.identity.clone());
+        self.ended = true;
+        let ended = self.coordinator.commit(&self.identity, false).await;
+        state.committed(&self.identity, ended, &self.coordinator)
+    }
+
+    async fn abort(&mut self) -> Result<(), TransactionError> {
+        self.producer.abandon();
+        if self.is_untouched() {
+            return Ok(());
+        }
+        let Some(state) = &mut self.state else { return Ok(()) };
+        state.offers.clear();
+        // Where this is cancelled, the background goes on with it.
+        let ended = self.coordinator.abort(&self.identity).await;
+        self.ended = true;
+        state.standing.ended(&self.identity, false, &ended);
+        match ended {
+            Ended::AsAsked(_) | Ended::Undone(_) => Ok(()),
+            Ended::Fenced(Fenced { error, in_doubt }) => Err(TransactionError::Fenced { error, in_doubt }),
+            Ended::NotYet(error) | Ended::Never(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.producer.abandon();
+        let Some(mut state) = self.state.take().filter(|_| !self.ended) else { return };
+        if self.is_untouched() {
+            state.standing = Standing::Ready(self.identity.clone());
+            return;
+        }
+        state.offers.clear();
+        let (coordinator, identity) = (Arc::clone(&self.coordinator), self.identity.clone());
+        self.coordinator.cluster.runtime.spawn(async move {
+            let ended = coordinator.abort(&identity).await;
+            state.standing.ended(&identity, false, &ended);
+            if let Ended::NotYet(error) | Ended::Never(error) = ended {
+                tracing::debug!(id = %coordinator.transactional_id, %error,
+                    "a transaction that was dropped is undone only with the next one, or as its timeout is over");
+            }
+        });
+    }
+}
