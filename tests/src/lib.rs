@@ -5,6 +5,7 @@
 //! - [`binaries`]: where the binaries under test are. [`command`]: runs one to its end.
 //! - [`broker_process`]: a broker as a process of its own: start, kill, pause, restart. [`loopback`]: an address for each.
 //! - [`local_cluster`]: several brokers in this process, over one metadata log. [`joined_cluster`]: the same as one quorum. [`cuttable_link`]: the way to one of them.
+//! - [`capping_proxy`]: makes a broker serve as one of an older release.
 //! - [`process_figures`]: memory, descriptors and CPU time of a process. [`http`]: asks an admin port.
 //! - [`loop_disk`]: a small file system that can lose power or run full; [`power`] cuts it off.
 //! - [`syscall_fault`]: makes a system call fail or slow. [`shifted_clock`]: a wall clock that jumps for one process. [`stalling_disk`]: makes a broker inside the test wait for its disk.
@@ -25,6 +26,7 @@
 
 pub mod binaries;
 pub mod broker_process;
+pub mod capping_proxy;
 pub mod chance;
 pub mod checkers;
 pub mod cluster;
