@@ -55,12 +55,26 @@ caught! {
     forgetting_a_pending_expansion_is_caught: Flaw::PendingExpansionForgotten;
     expanding_below_the_epoch_start_is_caught: Flaw::ExpandBelowEpochStart;
     ignoring_the_minimum_in_sync_is_caught: Flaw::MinInSyncIgnored;
+    forgetting_producers_with_each_leader_is_caught: Flaw::ProducersForgotten;
+    accepting_a_fenced_producer_is_caught: Flaw::FencedProducerAccepted;
+    accepting_a_gap_of_a_producer_is_caught: Flaw::ProducerGapAccepted;
 }
 
 /// A replica that kept what its leader does not have either shows it, or never joins again: nothing that is pushed continues its log.
 #[test]
 fn stopping_the_search_at_the_first_answer_is_caught() {
     found_flaw(Flaw::AskOnce);
+}
+
+/// A leader takes for a duplicate what was cut, and acknowledges what is not there.
+#[test]
+fn keeping_what_was_known_of_producers_across_a_cut_is_caught() {
+    assert!(is_loss(&found_around(ShellFlaw::ProducersOutliveCut)));
+}
+
+#[test]
+fn acknowledging_a_duplicate_before_it_is_kept_is_caught() {
+    assert!(is_loss(&found_around(ShellFlaw::DuplicateAckedAtOnce)));
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum Flaw {
     MinInSyncIgnored,
     /// A leader takes batches of a producer's epoch after a later one has written.
     FencedProducerAccepted,
+    /// A leader takes batches of a producer though those before them are missing.
+    ProducerGapAccepted,
     /// A new leader knows nothing of what producers wrote under the leaders before it.
     ProducersForgotten,
     /// A marker ends what a later epoch has open, too.

@@ -260,7 +260,8 @@ impl Sequencing<'_> {
             });
         }
         let expected = if epoch > known.epoch { Sequence(0) } else { known.expected() };
-        if found == expected {
+        let skips = epoch == known.epoch && is_ahead(expected, found);
+        if found == expected || (skips && self.flaws.has(Flaw::ProducerGapAccepted)) {
             return match is_transactional || known.open().is_none() {
                 true => Ok(self.new_batch(header, Some(known))),
                 false => Err(SequenceFault::TransactionOpen { producer }),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tidelog_protocol::{BrokerEpoch, LeaderEpoch, Offset};
-use tidelog_replication::{BatchSpan, EpochHistory, PartitionOffsets};
+use tidelog_replication::{BatchSpan, EpochHistory, PartitionOffsets, Producers};
+
+use super::producer::{self, Signature};
 
 /// What a record holds; unique in a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -16,6 +18,8 @@ pub struct Batch {
     pub base: Offset,
     /// The leadership that wrote it.
     pub epoch: LeaderEpoch,
+    /// Who numbered it, if anybody did.
+    pub signature: Option<Signature>,
     /// Its records.
     pub values: Arc<[Value]>,
 }
@@ -35,9 +39,11 @@ impl Batch {
 }
 
 /// A log and what its folder remembers besides.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Disk {
     batches: Vec<Batch>,
+    /// What the batches say of their producers.
+    pub producers: Producers,
     flushed_end: Offset,
     /// A flush failed: from here on nothing becomes durable any more, whatever later flushes say.
     broken_from: Option<Offset>,
@@ -49,6 +55,21 @@ pub struct Disk {
     pub incarnation: u8,
     /// The registration under which it was closed cleanly.
     pub closed_cleanly: Option<BrokerEpoch>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            batches: Vec::new(),
+            producers: Producers::new(Offset::ZERO),
+            flushed_end: Offset::ZERO,
+            broken_from: None,
+            generation: 0,
+            watermark: Offset::ZERO,
+            incarnation: 0,
+            closed_cleanly: None,
+        }
+    }
 }
 
 impl Disk {
@@ -95,12 +116,27 @@ impl Disk {
     /// Where the batch leaves a gap: our bug.
     pub fn append(&mut self, batch: Batch) {
         assert!(batch.base == self.end() || self.batches.is_empty(), "a log has no gaps: {batch:?} at {}", self.end());
+        self.note(&batch);
         self.batches.push(batch);
+    }
+
+    fn note(&mut self, batch: &Batch) {
+        let by = (batch.signature, batch.values.len());
+        self.producers.note(&producer::header(by, batch.base, Some(batch.epoch)));
+    }
+
+    /// What is known of producers is what the batches say that are there.
+    fn read_producers(&mut self) {
+        self.producers = Producers::new(Offset::ZERO);
+        for batch in self.batches.clone() {
+            self.note(&batch);
+        }
     }
 
     /// Cuts durably at `offset`, whole batches. Gives the new end.
     pub fn truncate_to(&mut self, offset: Offset) -> Offset {
         self.batches.retain(|batch| batch.next() <= offset);
+        self.read_producers();
         self.generation += 1;
         self.flushed_end = self.end();
         self.end()
@@ -137,6 +173,7 @@ impl Disk {
 
     /// What a start finds. Recovery flushes what it keeps.
     pub fn recover(&mut self) -> (PartitionOffsets, EpochHistory) {
+        self.read_producers();
         self.generation += 1;
         self.broken_from = None;
         self.flushed_end = self.end();

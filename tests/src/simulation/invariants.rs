@@ -1,11 +1,12 @@
 //! Named invariants, checked while a schedule runs and at its end. Knows nothing of the machines: it sees disks, acknowledgements and
 //! watermarks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tidelog_protocol::{BrokerId, LeaderEpoch, Offset};
+use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, ProducerId, Sequence};
 
 use super::disk::{Disk, Value};
+use super::producer::Signature;
 
 /// Something that must hold of every schedule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +29,12 @@ pub enum Invariant {
     AckedIsDurable,
     /// Offsets have no gaps.
     ContiguousOffsets,
+    /// What an idempotent producer sent stands once, however often it was sent.
+    EachRecordOnce,
+    /// What an idempotent producer sent stands in the order of its epochs and numbers.
+    ProducerOrder,
+    /// An idempotent producer gets through in the end with whatever it sends, without a gap and without giving anything up.
+    ProducersGoOn,
     /// Once everything is whole again, the partition is led, all replicas are in sync, and a produce is acknowledged.
     EventuallyAvailable,
 }
@@ -51,6 +58,11 @@ pub struct Invariants {
     /// The leadership under which each of them was first called settled.
     settled_under: Vec<LeaderEpoch>,
     acked: BTreeMap<Offset, Value>,
+    acked_values: BTreeSet<Value>,
+    /// Who numbered a value, and how.
+    numbered: BTreeMap<Value, Signature>,
+    /// What each producer's newest settled record is numbered.
+    newest: BTreeMap<ProducerId, Signature>,
     writers: BTreeMap<LeaderEpoch, Life>,
     violations: Vec<Violation>,
     /// What came of the schedule, to show that it was not void.
@@ -64,6 +76,8 @@ pub struct Events {
     pub acked: u64,
     /// Produce requests that were refused or whose ticket failed.
     pub failed: u64,
+    /// Batches of idempotent producers that were recognised as written before.
+    pub duplicates: u64,
     /// Leaderships begun.
     pub leaderships: u64,
     /// Searches that ended in a cut.
@@ -105,7 +119,7 @@ macro_rules! add_up {
         }
     };
 }
-add_up!(acked failed leaderships cuts records_cut expansions shrinks refused_proposals crashes tails_lost wipes failed_flushes
+add_up!(acked failed duplicates leaderships cuts records_cut expansions shrinks refused_proposals crashes tails_lost wipes failed_flushes
     leases_ended fenced lost_messages pauses eligible_elected);
 
 impl Invariants {
@@ -139,6 +153,7 @@ impl Invariants {
             };
             match self.settled.get(offset as usize) {
                 None => {
+                    self.check_producer(Offset(offset), found.0);
                     self.settled.push(found);
                     self.settled_under.push(under);
                 }
@@ -148,6 +163,33 @@ impl Invariants {
                 }
                 Some(_) => {}
             }
+        }
+    }
+
+    /// An idempotent producer gives values their numbers.
+    pub fn numbered(&mut self, signature: Signature, values: &[Value]) {
+        for (value, number) in values.iter().zip(signature.first.0..) {
+            self.numbered.insert(*value, Signature { first: Sequence(number), ..signature });
+        }
+    }
+
+    /// Was it acknowledged?
+    #[must_use]
+    pub fn is_acked(&self, value: Value) -> bool {
+        self.acked_values.contains(&value)
+    }
+
+    /// A record is settled behind all others.
+    fn check_producer(&mut self, offset: Offset, value: Value) {
+        let Some(signature) = self.numbered.get(&value).copied() else { return };
+        let newest = self.newest.entry(signature.id).or_insert(signature);
+        let before = std::mem::replace(newest, (*newest).max(signature));
+        if let Some(first) = self.settled.iter().position(|(settled, _)| *settled == value) {
+            let evidence = format!("{value:?} of {signature:?} stands at {first} and at {offset}");
+            self.broken(Invariant::EachRecordOnce, evidence);
+        } else if signature < before {
+            let evidence = format!("{signature:?} stands at {offset}, behind {before:?}");
+            self.broken(Invariant::ProducerOrder, evidence);
         }
     }
 
@@ -163,6 +205,7 @@ impl Invariants {
         self.events.acked += values.len() as u64;
         for (index, value) in values.iter().enumerate() {
             self.acked.insert(base.plus(index as u64), *value);
+            self.acked_values.insert(*value);
         }
     }
 

@@ -15,6 +15,7 @@ pub mod invariants;
 pub mod message;
 pub mod network;
 pub mod node;
+pub mod producer;
 pub mod schedule;
 pub mod settings;
 pub mod world;

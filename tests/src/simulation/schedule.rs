@@ -9,6 +9,7 @@ use tidelog_protocol::{BrokerId, Durability};
 use super::invariants::{Events, Invariant, Violation};
 use super::message::Place;
 use super::network::Weather;
+use super::producer::NumberingProducer;
 use super::settings::Settings;
 use super::world::World;
 
@@ -32,7 +33,8 @@ pub fn live(seed: u64, settings: Settings) -> Outcome {
     let mut rng = Rng::with_seed(seed);
     let weather = weather(&mut rng);
     let mut world = World::new(settings, Weather::CALM, rng.u64(..));
-    let mut schedule = Schedule { rng, weather, tail_at_risk: false };
+    let producers = [NumberingProducer::new(1), NumberingProducer::new(2)];
+    let mut schedule = Schedule { rng, weather, producers, tail_at_risk: false };
     // A machine that asserts found the bug itself.
     let lived = catch_unwind(AssertUnwindSafe(|| schedule.run(&mut world)));
     if let Err(cause) = lived {
@@ -70,6 +72,7 @@ fn weather(rng: &mut Rng) -> Weather {
 struct Schedule {
     rng: Rng,
     weather: Weather,
+    producers: [NumberingProducer; 2],
     /// Under `written`: a broker lost power, and what it lost has not been copied back yet. Until then nobody else may lose anything.
     tail_at_risk: bool,
 }
@@ -86,12 +89,16 @@ impl Schedule {
         while world.now() < TROUBLE_MS && world.checks.violations().is_empty() {
             world.run_for(self.rng.u64(1..60));
             self.produce(world);
+            for producer in &mut self.producers {
+                producer.act(world, &mut self.rng);
+            }
             if self.rng.u32(..8) == 0 {
                 self.fault(world);
             }
         }
         heal(world);
         expect_available(world);
+        self.expect_producers_go_on(world);
         world.check_disks(Invariant::NoAckedRecordLost);
         if world.settings().durability == Durability::Flushed && world.checks.violations().is_empty() {
             self.lights_out(world);
@@ -113,6 +120,26 @@ impl Schedule {
                 let records = self.rng.u64(1..4);
                 world.produce(broker, records, acks);
             }
+        }
+    }
+
+    /// Whatever became of their batches, idempotent producers get through with what they are to send.
+    fn expect_producers_go_on(&mut self, world: &mut World) {
+        if !world.checks.violations().is_empty() {
+            return;
+        }
+        let mut done = false;
+        for _ in 0..50 {
+            let Some(leader) = world.leader() else { break };
+            done = self.producers.iter_mut().all(|producer| producer.finish(world, leader));
+            if done {
+                break;
+            }
+            world.run_for(100);
+        }
+        if !done {
+            let waiting: Vec<_> = self.producers.iter().map(NumberingProducer::waiting).collect();
+            world.checks.broken(Invariant::ProducersGoOn, format!("producers do not get through with {waiting:?}"));
         }
     }
 

@@ -8,7 +8,7 @@ use tidelog_protocol::messages::Acks;
 use tidelog_protocol::{BrokerId, Monotonic, Offset};
 
 use super::control_plane::ControlPlane;
-use super::disk::{Disk, Value};
+use super::disk::Disk;
 use super::invariants::{Invariant, Invariants};
 use super::message::{Message, Place};
 use super::network::{Network, Weather};
@@ -54,7 +54,7 @@ pub struct World {
     pub checks: Invariants,
     /// Chance.
     pub rng: Rng,
-    next_value: u64,
+    pub(super) next_value: u64,
     /// What the network keeps back.
     held: Vec<Event>,
     /// Prints what happens.
@@ -125,6 +125,12 @@ impl World {
         self.host(broker).process.as_ref()
     }
 
+    /// Does its process stand still?
+    #[must_use]
+    pub fn is_paused(&self, broker: BrokerId) -> bool {
+        self.host(broker).paused.is_some()
+    }
+
     /// A broker's disk.
     #[must_use]
     pub fn disk(&self, broker: BrokerId) -> &Disk {
@@ -144,7 +150,7 @@ impl World {
         let up = |broker: &BrokerId| {
             let registered = self.control.image().broker(*broker).map(|broker| broker.epoch);
             let lives = self.process(*broker).is_some_and(|process| process.broker_epoch() == registered);
-            lives && self.host(*broker).paused.is_none()
+            lives && !self.is_paused(*broker)
         };
         let leads = |leader: BrokerId| self.process(leader).and_then(Process::leads) == Some(state.leader_epoch);
         state.leader.is_some_and(leads) && state.in_sync.len() == self.hosts.len() && self.brokers().iter().all(up)
@@ -175,9 +181,8 @@ impl World {
 
     /// A producer sends a batch of `records` fresh values to `broker`. True where the broker took it.
     pub fn produce(&mut self, broker: BrokerId, records: u64, acks: Acks) -> bool {
-        let values: Vec<Value> = (0..records).map(|at| Value(self.next_value + at)).collect();
-        self.next_value += records;
-        if self.host(broker).paused.is_some() {
+        let values = self.fresh_values(records);
+        if self.is_paused(broker) {
             return false;
         }
         self.with_process(broker, |process, disk, cx| process.produce(&values, acks, disk, cx)).unwrap_or(false)
@@ -430,7 +435,7 @@ impl World {
     }
 
     /// Runs an input of a broker's process and does what came of it.
-    fn with_process<R>(
+    pub(super) fn with_process<R>(
         &mut self,
         broker: BrokerId,
         input: impl FnOnce(&mut Process, &mut Disk, &mut Context<'_>) -> R,

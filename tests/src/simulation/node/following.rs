@@ -7,6 +7,7 @@ use tidelog_replication::{BatchSpan, Follower, FollowerEffect, Following, Offer,
 
 use super::{Context, Message, Process, Role};
 use crate::simulation::disk::{Batch, Disk};
+use crate::simulation::settings::ShellFlaw;
 
 impl Process {
     pub(super) fn follow(&mut self, leader: BrokerId, epoch: LeaderEpoch, disk: &mut Disk, cx: &mut Context<'_>) {
@@ -75,8 +76,11 @@ impl Process {
                 }
                 FollowerEffect::Report(progress) => Self::send(cx.out, leader, Message::Progress(progress)),
                 FollowerEffect::Truncate { to, settled_lost } => {
-                    let before = disk.end();
+                    let (before, known) = (disk.end(), disk.producers.clone());
                     let end = disk.truncate_to(to);
+                    if cx.settings.shell_flaw == Some(ShellFlaw::ProducersOutliveCut) {
+                        disk.producers = known;
+                    }
                     cx.checks.events.cuts += 1;
                     cx.checks.events.records_cut += before.since(end);
                     if settled_lost > 0 {

@@ -5,12 +5,14 @@ use tidelog_coordination::command::Registration;
 use tidelog_protocol::messages::Acks;
 use tidelog_protocol::{LeaderEpoch, MetadataIndex, Offset, PartitionEpoch};
 use tidelog_replication::{
-    AppendedRange, Effects, FollowOutcome, FollowTerms, InSyncProposal, Leader, Leadership, Membership, Offer,
-    ProduceTerms, ReplicaProgress,
+    Admission, AppendedRange, Effects, FollowOutcome, FollowTerms, InSyncProposal, Leader, Leadership, Membership,
+    Offer, ProduceTerms, ReplicaProgress,
 };
 
 use super::{Context, Leads, Message, Out, Place, Process, Role, Ticket, taken};
 use crate::simulation::disk::{Batch, Disk, Value};
+use crate::simulation::producer::Request;
+use crate::simulation::settings::ShellFlaw;
 
 impl Process {
     /// A producer sends values in one batch. False where this broker takes none.
@@ -24,18 +26,42 @@ impl Process {
             return false;
         }
         let base = leader.offsets().log_end();
-        let batch = Batch { base, epoch: leader.epoch(), values: values.into() };
-        let next_offset = batch.next();
-        leader.appended(
-            AppendedRange { base_offset: base, next_offset, bytes: 0 },
-            acks,
-            Ticket { values: values.into() },
-        );
-        disk.append(batch);
+        let batch = Batch { base, epoch: leader.epoch(), signature: None, values: values.into() };
+        append((leader, effects), batch, acks, disk);
         cx.checks.wrote(life, leader.epoch());
-        leader.written(next_offset, effects);
         self.settle(disk, cx);
         true
+    }
+
+    /// An idempotent producer sends a batch, perhaps again.
+    pub fn produce_numbered(&mut self, request: &Request, disk: &mut Disk, cx: &mut Context<'_>) {
+        let life = self.life;
+        let Role::Leads(leads) = &mut self.role else { return };
+        let Leads { leader, effects, .. } = &mut **leads;
+        let terms = ProduceTerms { leader_epoch: None, acks: Acks::All, expected_log_end: None };
+        let header = request.header();
+        let admission =
+            if self.poisoned { None } else { leader.admit_batches(&terms, &[header], &disk.producers).ok() };
+        match admission {
+            None => cx.checks.events.failed += 1,
+            Some(Admission::Append) => {
+                let base = leader.offsets().log_end();
+                let values = request.values.clone();
+                let batch = Batch { base, epoch: leader.epoch(), signature: Some(request.signature), values };
+                leader.sequenced(&[header]);
+                append((leader, effects), batch, Acks::All, disk);
+                cx.checks.wrote(life, leader.epoch());
+            }
+            Some(Admission::Duplicate { base_offset, next_offset }) => {
+                cx.checks.events.duplicates += 1;
+                if cx.settings.shell_flaw == Some(ShellFlaw::DuplicateAckedAtOnce) {
+                    cx.checks.acked(base_offset, &request.values);
+                }
+                let range = AppendedRange { base_offset, next_offset, bytes: 0 };
+                leader.duplicated(range, Acks::All, Ticket { values: request.values.to_vec() }, effects);
+            }
+        }
+        self.settle(disk, cx);
     }
 
     pub(super) fn begin_to_lead(
@@ -190,6 +216,13 @@ impl Process {
             }
         }
     }
+}
+
+fn append((leader, effects): (&mut Leader<Ticket>, &mut Effects<Ticket>), batch: Batch, acks: Acks, disk: &mut Disk) {
+    let (base_offset, next_offset, values) = (batch.base, batch.next(), batch.values.to_vec());
+    leader.appended(AppendedRange { base_offset, next_offset, bytes: 0 }, acks, Ticket { values });
+    disk.append(batch);
+    leader.written(next_offset, effects);
 }
 
 fn count(proposal: &InSyncProposal, held: usize, cx: &mut Context<'_>) {
