@@ -1,24 +1,22 @@
 //! A broker's life: start, serve, drain, close. Everything it is made of is put together here. Knows nothing of flags and signals.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tidelog_coordination::controller::INTERNAL_PREFIX;
-use tidelog_log::data_dir::{DataDir, DataDirError};
-use tidelog_log::{Disk, Flusher, FlusherHandle, FlusherOptions, OsDisk, PartitionDir, SpaceGuard, StorageError};
-use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId, WireError};
+use tidelog_log::data_dir::DataDir;
+use tidelog_log::{Disk, Flusher, FlusherHandle, OsDisk, SpaceGuard};
+use tidelog_protocol::{BrokerId, ClusterId, WireError};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::broker_mark::BrokerMarkError;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::coordinators::{self, Coordinators};
+use crate::folder::{Notes, Storage, Whose, cluster_to_join, note_owner, open_storage, take_back};
 use crate::housekeeping;
 use crate::joining::{self, JoinError};
 use crate::lease::{self, Lease};
@@ -26,70 +24,19 @@ use crate::member::{Address, Member};
 use crate::metrics::Metrics;
 use crate::net::{self, Listener};
 use crate::node::{Node, SOFTWARE};
-use crate::partition::{LeftoversError, Opening, Proposals, Registry, RegistryOptions, check_age};
+use crate::partition::{Opening, Proposals, Registry, RegistryOptions};
 use crate::peer::{PeerIdentity, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::pulse::Pulse;
-use crate::quorum::{Beginning, Controllers, OpenStorageError, Quorum, QuorumError, QuorumStorage, StorageOptions};
+use crate::quorum::{Beginning, Controllers, Quorum, QuorumStorage};
 use crate::registering::{Registered, register, register_late, served};
 use crate::replica::Board;
+use crate::start_error::StartError;
 use crate::throttle::Throttle;
-use crate::watermarks::Watermarks;
-use crate::{
-    admin_http, belonging, broker_mark, clean_mark, compactor, lease_watch, producer_ids, replica, scrubber, shutdown,
-    waiting,
-};
+use crate::{admin_http, belonging, compactor, lease_watch, producer_ids, replica, scrubber, shutdown, waiting};
 
 /// How long tasks that were told to end may take to let go of the data folder.
 const LETTING_GO: Duration = Duration::from_secs(2);
-
-/// Why a broker does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A port is taken or not ours to bind.
-    #[error("cannot listen on {address}: {error}; set {key} to another address, or end what uses this one")]
-    Listen {
-        /// The config key.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// The data folder cannot be used.
-    #[error(transparent)]
-    Data(#[from] DataDirError),
-    /// The data folder is another broker's.
-    #[error(transparent)]
-    Owner(#[from] BrokerMarkError),
-    /// The disk refuses.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// Threads cannot be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
-    /// The metadata cannot be read.
-    #[error(transparent)]
-    Metadata(#[from] OpenStorageError),
-    /// The metadata cannot be changed.
-    #[error(transparent)]
-    Quorum(#[from] QuorumError),
-    /// There are partitions but nothing says of which topics.
-    #[error("{} holds partitions but no metadata: restore the folder __cluster_metadata-0 from a copy, or use an empty data folder", data.display())]
-    MetadataLost {
-        /// The data folder.
-        data: PathBuf,
-    },
-    /// The metadata are an old copy.
-    #[error(transparent)]
-    Leftovers(#[from] LeftoversError),
-    /// The cluster cannot be joined.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// The metadata refuses this broker.
-    #[error("this broker cannot register: {0}")]
-    Register(WireError),
-}
 
 /// A broker that runs inside this process. Dropped without [`Broker::shutdown`] it stops as if killed: recovery runs at the next
 /// start, and nothing acknowledged is lost.
@@ -104,22 +51,6 @@ pub struct Broker {
     _pulse: Pulse,
     /// Dropped with the broker: its tasks end.
     _end_tasks: [DropGuard; 2],
-}
-
-/// What has to be done on a thread that may block.
-struct Storage {
-    data: Arc<DataDir>,
-    flusher: Flusher,
-    space: Arc<SpaceGuard>,
-    notes: Notes,
-    /// `None` where the metadata is kept elsewhere.
-    quorum: Option<QuorumStorage>,
-}
-
-/// What the last life of this broker noted.
-struct Notes {
-    watermarks: Arc<Watermarks>,
-    closed_cleanly: Option<BrokerEpoch>,
 }
 
 /// What a node is put together from.
@@ -334,19 +265,6 @@ fn contact(config: &Config) -> Option<Address> {
     config.join.0.clone().map(|(host, port)| Address { host, port })
 }
 
-/// The cluster that the data folder must belong to. A new folder needs somebody to say so; an old one knows, and is only compared.
-async fn cluster_to_join(config: &Config, disk: &dyn Disk, contact: &Address) -> Result<Option<ClusterId>, StartError> {
-    let is_new = disk.file_bytes(&config.data.0.join(tidelog_log::data_dir::FORMAT)).is_err();
-    Ok(if is_new { Some(joining::find_cluster(contact).await?) } else { joining::cluster_at(contact).await.ok() })
-}
-
-/// Where the metadata are kept, and of which cluster they must be.
-#[derive(Clone, Copy)]
-enum Whose {
-    Here(Option<ClusterId>),
-    Elsewhere(ClusterId),
-}
-
 /// Takes part in the quorum; true where nobody else does, and this broker leads it.
 async fn start_quorum(
     storage: QuorumStorage,
@@ -360,72 +278,6 @@ async fn start_quorum(
         quorum.leads().await?;
     }
     Ok((Controllers::new(quorum), alone))
-}
-
-async fn open_storage(
-    config: &Config,
-    disk: Arc<dyn Disk>,
-    address: &Address,
-    whose: Whose,
-) -> Result<Storage, StartError> {
-    let (config, address) = (config.clone(), address.clone());
-    let open = move || {
-        let (cluster, elsewhere) = match whose {
-            Whose::Here(cluster) => (cluster, false),
-            Whose::Elsewhere(cluster) => (Some(cluster), true),
-        };
-        let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
-        let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?.with_reserve());
-        broker_mark::check(&data, BrokerId(config.broker_id))?;
-        let closed_cleanly = clean_mark::take(&data)?;
-        let notes = Notes { watermarks: Arc::new(Watermarks::read(&data)), closed_cleanly };
-        let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
-        let flusher = Flusher::start(options).map_err(StartError::Thread)?;
-        if elsewhere {
-            return Ok(Storage { data, flusher, space, notes, quorum: None });
-        }
-        let quorum = QuorumStorage::open(StorageOptions {
-            data: data.clone(),
-            flusher: flusher.handle().with_reserve(),
-            broker: BrokerId(config.broker_id),
-            address,
-        })?;
-        let is_users = |folder: &PartitionDir| !folder.topic.as_str().starts_with(INTERNAL_PREFIX);
-        if quorum.is_fresh() && data.partitions()?.iter().any(is_users) {
-            return Err(StartError::MetadataLost { data: config.data.0 });
-        }
-        check_age(&data, quorum.end())?;
-        Ok(Storage { data, flusher, space, notes, quorum: Some(quorum) })
-    };
-    match tokio::task::spawn_blocking(open).await {
-        Ok(storage) => storage,
-        Err(error) => Err(StartError::Thread(std::io::Error::other(error))),
-    }
-}
-
-/// Leaves no trace of a start that the cluster refused: the next one begins anew, maybe as another broker.
-async fn take_back(node: &Arc<Node>, flusher: Flusher) {
-    node.draining.cancel();
-    node.connections_close.cancel();
-    if let Err(error) = node.controllers.close().await {
-        warn!(%error, "the metadata log was not closed cleanly");
-    }
-    let data = node.data.clone();
-    let undone = tokio::task::spawn_blocking(move || {
-        // It may still write.
-        drop(flusher);
-        data.undo()
-    });
-    if let Ok(Err(error)) = undone.await {
-        warn!(%error, "the new data folder could not be removed");
-    }
-}
-
-/// Once the cluster has it, the folder is this broker's.
-async fn note_owner(node: &Arc<Node>) -> Result<(), StartError> {
-    let (data, own) = (node.data.clone(), node.broker_id);
-    let noted = tokio::task::spawn_blocking(move || broker_mark::note(&data, own)).await;
-    Ok(noted.map_err(|error| StartError::Thread(std::io::Error::other(error)))??)
 }
 
 async fn notice_exclusion(
@@ -518,13 +370,16 @@ mod tests {
     use crate::config::PathText;
     use crate::partition::{Append, Command as PartitionCommand};
 
+    fn config(folder: &tempfile::TempDir) -> Config {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let data = PathText(folder.path().join("data"));
+        Config { listen: any, admin_listen: any, data, disk_free_min_bytes: 0, ..Config::default() }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn an_owner_that_breaks_down_keeps_nobody_waiting_and_is_no_clean_end() {
         let folder = tempfile::tempdir().unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let data = PathText(folder.path().join("data"));
-        let config = Config { listen: any, admin_listen: any, data, disk_free_min_bytes: 0, ..Config::default() };
-        let broker = Broker::start(config).await.unwrap();
+        let broker = Broker::start(config(&folder)).await.unwrap();
         let topic_id = TopicId([7; 16]);
         let create = Command::CreateTopic(CreateTopic {
             topic_id,

@@ -1,7 +1,8 @@
 //! The Tidelog broker: the IO shell around the pure rules. In the order a request meets them:
 //!
 //! - [`config`], [`config_sources`]: how it is set, and from where.
-//! - [`broker`]: a broker's life; [`shutdown`](broker::Broker::shutdown) ends it.
+//! - [`broker`]: a broker's life; [`shutdown`](broker::Broker::shutdown) ends it. `folder`: what it opens of its data folder as it starts;
+//!   `start_error`: why it does not.
 //! - `net`: sockets and frames.
 //! - [`session`], [`outbox`], [`streams`]: one client, what leaves for it, what it subscribed to.
 //! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
@@ -33,6 +34,7 @@ pub mod config;
 pub mod config_sources;
 pub mod coordinators;
 pub mod dev_cluster;
+mod folder;
 mod housekeeping;
 mod joining;
 pub mod lease;
@@ -55,10 +57,12 @@ mod replica;
 mod scrubber;
 pub mod session;
 mod shutdown;
+mod start_error;
 pub mod streams;
 pub mod throttle;
 mod waiting;
 pub mod watermarks;
 
-pub use broker::{Broker, StartError};
+pub use broker::Broker;
 pub use config::Config;
+pub use start_error::StartError;
