@@ -33,6 +33,7 @@ use crate::registering::{Registered, register, register_late, served};
 use crate::replica::Board;
 use crate::start_error::StartError;
 use crate::throttle::Throttle;
+use crate::vital::{BreakDown, Vital};
 use crate::{admin_http, belonging, compactor, lease_watch, producer_ids, replica, scrubber, shutdown, waiting};
 
 /// How long tasks that were told to end may take to let go of the data folder.
@@ -133,13 +134,17 @@ impl Broker {
         let lease = Arc::new(if keeps_lease { Lease::default() } else { Lease::for_ever() });
         let (node, replication) = assemble(config, started, parts, (member, lease));
         let _end_tasks = [node.draining.clone().drop_guard(), node.connections_close.clone().drop_guard()];
+        let vital = node.vital.clone();
+        if let Some(watch) = node.controllers.quorum().take_watch() {
+            vital.watch("role in the quorum", watch);
+        }
         let mut listener = Some(listener);
         if !alone && let Some(listener) = listener.take() {
             // The others cannot agree on anything as long as they cannot reach this one.
-            tokio::spawn(net::serve(node.clone(), listener));
+            vital.spawn("connections", net::serve(node.clone(), listener));
         }
         // Early: it says what the start waits for.
-        tokio::spawn(admin_http::serve(node.clone(), admin.into_socket()));
+        vital.spawn("admin port", admin_http::serve(node.clone(), admin.into_socket()));
         if let Some(contact) = &contact {
             let taken_in = tokio::select! {
                 taken_in = joining::be_taken_in(&node, contact, &own) => taken_in,
@@ -162,25 +167,25 @@ impl Broker {
         let (excluding, excluded) = watch::channel(None);
         let broker = Self { node: node.clone(), address, admin_address, data, flusher, excluded, _pulse, _end_tasks };
 
-        tokio::spawn(housekeeping::hold_office(node.clone()));
-        tokio::spawn(housekeeping::follow_metadata(node.clone()));
-        tokio::spawn(housekeeping::run(node.clone()));
-        tokio::spawn(scrubber::run(node.clone()));
-        tokio::spawn(compactor::run(node.clone()));
-        tokio::spawn(coordinators::run(node.clone()));
-        tokio::spawn(producer_ids::keep_ahead(node.clone()));
+        vital.spawn("office of the controller", housekeeping::hold_office(node.clone()));
+        vital.spawn("metadata", housekeeping::follow_metadata(node.clone()));
+        vital.spawn("housekeeping", housekeeping::run(node.clone()));
+        vital.spawn("scrubber", scrubber::run(node.clone()));
+        vital.spawn("compactor", compactor::run(node.clone()));
+        vital.spawn("coordinators", coordinators::run(node.clone()));
+        vital.spawn("producer ids", producer_ids::keep_ahead(node.clone()));
         replica::start(&node, &replication.board, replication.proposals);
         if keeps_lease {
             // No heartbeat before: the lease of the last registration is not this start's.
             match registered {
-                Registered::Yes => drop(tokio::spawn(lease::keep(node.clone()))),
-                Registered::NotYet => drop(tokio::spawn(register_late(node.clone(), own.clone()))),
+                Registered::Yes => vital.spawn("lease", lease::keep(node.clone())),
+                Registered::NotYet => vital.spawn("registration", register_late(node.clone(), own.clone())),
             }
-            tokio::spawn(notice_exclusion(node.clone(), contact, own, excluding));
-            tokio::spawn(lease_watch::run(node.clone()));
+            vital.spawn("belonging", notice_exclusion(node.clone(), contact, own, excluding));
+            vital.spawn("leases of all", lease_watch::run(node.clone()));
         }
         if let Some(listener) = listener {
-            tokio::spawn(net::serve(node.clone(), listener));
+            vital.spawn("connections", net::serve(node.clone(), listener));
         }
         if keeps_lease && registered == Registered::Yes {
             served(&node).await;
@@ -216,6 +221,12 @@ impl Broker {
             // Nobody watches any more, or ever did.
             _ => std::future::pending().await,
         }
+    }
+
+    /// Waits until one of the tasks that it cannot do without has panicked. It is to be dropped then, and not shut down: nobody knows what
+    /// state it is in.
+    pub async fn broke_down(&self) -> BreakDown {
+        self.node.vital.broke_down().await
     }
 
     /// Drains: accepts nothing new, tells clients to go, finishes what is under way (for `shutdown_timeout_ms` at most), flushes,
@@ -337,6 +348,7 @@ fn assemble(
         metrics,
         registry,
         controllers: parts.controllers,
+        vital: Vital::default(),
         coordinators: Coordinators::default(),
         producer_ids: ProducerIds::default(),
         lease,
@@ -369,6 +381,18 @@ mod tests {
     use super::*;
     use crate::config::PathText;
     use crate::partition::{Append, Command as PartitionCommand};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_background_task_that_panics_is_the_end_of_the_broker() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::start(config(&folder)).await.unwrap();
+        let still = tokio::time::timeout(std::time::Duration::from_millis(50), broker.broke_down()).await;
+        assert!(still.is_err(), "{still:?}");
+        broker.node.vital.spawn("metadata", async { panic!("planted") });
+        let limit = std::time::Duration::from_secs(60);
+        let broken = tokio::time::timeout(limit, broker.broke_down()).await.unwrap();
+        assert!(broken.to_string().contains("'metadata' panicked (planted)"), "{broken}");
+    }
 
     fn config(folder: &tempfile::TempDir) -> Config {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -2,7 +2,7 @@
 //!
 //! - [`config`], [`config_sources`]: how it is set, and from where.
 //! - [`broker`]: a broker's life; [`shutdown`](broker::Broker::shutdown) ends it. `folder`: what it opens of its data folder as it starts;
-//!   `start_error`: why it does not.
+//!   `start_error`: why it does not; `vital`: the tasks that it cannot do without.
 //! - `net`: sockets and frames.
 //! - [`session`], [`outbox`], [`streams`]: one client, what leaves for it, what it subscribed to.
 //! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
@@ -60,9 +60,11 @@ mod shutdown;
 mod start_error;
 pub mod streams;
 pub mod throttle;
+mod vital;
 mod waiting;
 pub mod watermarks;
 
 pub use broker::Broker;
 pub use config::Config;
 pub use start_error::StartError;
+pub use vital::BreakDown;

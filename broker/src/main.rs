@@ -168,6 +168,8 @@ fn run(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => { tracing::info!("SIGTERM: shutting down"); None }
             _ = interrupt.recv() => { tracing::info!("SIGINT: shutting down"); None }
             refusal = broker.excluded() => Some(refusal),
+            // Dropped as it stands: nobody knows what a broker that broke down would note at a clean end.
+            broken = broker.broke_down() => return Err(broken.into()),
         };
         // Some programs signal the process and its group: what comes with the first signal is the first signal.
         let again = async {

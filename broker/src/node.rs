@@ -20,6 +20,7 @@ use crate::peer::Peers;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::Controllers;
 use crate::throttle::Throttle;
+use crate::vital::Vital;
 use crate::watermarks::Watermarks;
 
 /// Name and version, as hello and metrics tell them.
@@ -44,6 +45,8 @@ pub struct Node {
     pub registry: Registry,
     /// Metadata, and the way to change it.
     pub controllers: Controllers,
+    /// The tasks that it cannot do without.
+    pub(crate) vital: Vital,
     /// What this broker coordinates.
     pub coordinators: Coordinators,
     /// Producer ids to give out.

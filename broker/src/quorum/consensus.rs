@@ -12,6 +12,7 @@ use tidelog_coordination::{ClusterImage, MetadataRecord};
 use tidelog_log::AppendError;
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex};
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
 use super::journal::WriteError;
@@ -192,6 +193,8 @@ pub(super) struct Shared {
     role: watch::Receiver<Role>,
     /// That this member leads, as far as the others confirm it.
     pub(super) confirmation: parking_lot::Mutex<Confirmation>,
+    /// The task that keeps the role in step.
+    watch: parking_lot::Mutex<Option<JoinHandle<()>>>,
     /// A snapshot that another member is sending.
     pub(super) arriving: Mutex<Option<Arriving>>,
     /// One change of the membership at a time.
@@ -256,10 +259,11 @@ impl Quorum {
             storage,
             role: watched,
             confirmation: parking_lot::Mutex::default(),
+            watch: parking_lot::Mutex::default(),
             arriving: Mutex::default(),
             changing: Mutex::default(),
         });
-        tokio::spawn(follow(Arc::downgrade(&shared), metrics, role));
+        *shared.watch.lock() = Some(tokio::spawn(follow(Arc::downgrade(&shared), metrics, role)));
         Ok(Self { shared })
     }
 
@@ -273,6 +277,11 @@ impl Quorum {
     #[must_use]
     pub fn member(&self) -> Member {
         self.shared.storage.member
+    }
+
+    /// The task that keeps the role in step, for whoever looks after it; once.
+    pub(crate) fn take_watch(&self) -> Option<JoinHandle<()>> {
+        self.shared.watch.lock().take()
     }
 
     /// What this broker is.

@@ -28,8 +28,8 @@ pub(crate) use repair::repair_all;
 
 /// Does all of it until the broker's connections close.
 pub(crate) fn start(node: &Arc<Node>, board: &Arc<Board>, proposals: Arc<Proposals>) {
-    tokio::spawn(pursuit::follow_leaders(node.clone(), board.clone()));
-    tokio::spawn(in_sync::carry(node.clone(), proposals));
-    tokio::spawn(holdings::tell(node.clone()));
-    tokio::spawn(ticks::run(node.clone()));
+    node.vital.spawn("followed leaders", pursuit::follow_leaders(node.clone(), board.clone()));
+    node.vital.spawn("in-sync sets", in_sync::carry(node.clone(), proposals));
+    node.vital.spawn("holdings", holdings::tell(node.clone()));
+    node.vital.spawn("ticks", ticks::run(node.clone()));
 }

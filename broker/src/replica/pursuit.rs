@@ -54,7 +54,7 @@ pub(super) async fn follow_leaders(node: Arc<Node>, board: Arc<Board>) {
             if known.insert(leader) {
                 let pursuit =
                     Pursuit { node: node.clone(), leader, slate, streams: Streams::default(), waiting: Arc::default() };
-                tokio::spawn(pursuit.run());
+                node.vital.spawn("pursuit of a leader", pursuit.run());
             }
         }
         tokio::select! {
