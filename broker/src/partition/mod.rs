@@ -8,7 +8,7 @@
 //!   followers, up to what is written. [`undone`]: what readers of what is committed leave out.
 //! - [`continuation`]: what a leader pushed, fitted to where the log here ends.
 //! - [`upstream`]: the way to a leader elsewhere; [`proposal`]: in-sync sets that the controller is asked for.
-//! - [`opening`]: from a folder on disk to a running owner, and back to nothing.
+//! - [`opening`]: from a folder on disk to a running owner, and back to nothing; `recoveries`: what many of them had to find out again.
 //! - [`leftovers`]: folders that the metadata do not know.
 //! - [`registry`]: which partitions there are, kept in step with the metadata image.
 //!
@@ -24,6 +24,7 @@ mod marker;
 mod opening;
 mod owner;
 mod proposal;
+mod recoveries;
 pub(crate) mod refusals;
 mod registry;
 mod replica_cursor;

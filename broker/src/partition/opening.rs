@@ -15,7 +15,7 @@ use tidelog_protocol::{Durability, LeaderEpoch, Offset, PartitionId, TopicName};
 use tidelog_replication::{EpochHistory, PartitionOffsets};
 use tokio::runtime;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::assignment::{Assignment, Member};
 use super::command::Command;
@@ -23,6 +23,7 @@ use super::handle::{self, Handle, WeakHandle};
 use super::leftovers;
 use super::owner::{self, Owner};
 use super::proposal::Proposals;
+use super::recoveries::Recoveries;
 use super::replica_cursor::Followers;
 use super::upstream::{Replica, Upstream};
 use crate::lease::Lease;
@@ -144,11 +145,12 @@ impl Opening {
     ///
     /// # Errors
     /// [`OpeningError`]; the folder is left as it is.
-    pub fn open(
+    pub(super) fn open(
         &self,
         topic: &TopicImage,
         partition: PartitionId,
         assignment: Assignment,
+        recoveries: &Recoveries,
     ) -> Result<Handle, OpeningError> {
         let name = format!("{}-{partition}", topic.name);
         if assignment.counts {
@@ -163,16 +165,10 @@ impl Opening {
             flusher: self.flusher.clone(),
             listener: Arc::new(Listener { handle: cell.clone() }),
         })?;
-        if report.scanned_bytes > 0 || report.torn_bytes > 0 {
-            let (scanned, torn) = (report.scanned_bytes, report.torn_bytes);
-            info!(partition = %name, scanned_bytes = scanned, torn_bytes = torn, end = %log.end(), "recovered after an unclean shutdown");
-        }
+        recoveries.note(&name, &report);
         if report.discarded_offsets > 0 {
             let (discarded, durability) = (report.discarded_offsets, topic.config.durability);
             warn!(partition = %name, discarded_offsets = discarded, end = %log.end(), %durability, "power was lost while these offsets were being written, none of them acknowledged as flushed; the log ends before them");
-        }
-        if let Some(why) = &report.distrusted {
-            info!(partition = %name, why, "the log's bookkeeping was rebuilt from the log itself");
         }
         for hole in &report.holes {
             warn!(partition = %name, from = %hole.from, to = %hole.to, "damaged: this range is lost here, the rest is served");

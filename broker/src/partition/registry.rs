@@ -20,6 +20,7 @@ use super::command::Command;
 use super::handle::Handle;
 use super::leftovers::Note;
 use super::opening::Opening;
+use super::recoveries::Recoveries;
 use super::refusals;
 use super::upstream::Replica;
 use crate::metrics::Metrics;
@@ -404,7 +405,7 @@ impl Registry {
         {
             warn!(%error, "how new the metadata are cannot be noted; no partition is made before it is");
         }
-        let next = AtomicUsize::new(0);
+        let (next, recoveries) = (AtomicUsize::new(0), Recoveries::default());
         let slots: Vec<Mutex<Option<Slot>>> = missing.iter().map(|_| Mutex::new(None)).collect();
         let work = || {
             loop {
@@ -412,7 +413,7 @@ impl Registry {
                 let Some((topic, partition)) = missing.get(at) else { break };
                 let slot = match waits_for_note(topic, *partition) {
                     Some(error) => not_yet(topic, *partition, error),
-                    None => self.open(topic, *partition),
+                    None => self.open(topic, *partition, &recoveries),
                 };
                 *slots[at].lock() = Some(slot);
             }
@@ -423,12 +424,13 @@ impl Registry {
             }
             work();
         });
+        recoveries.tell();
         slots.into_iter().map(|slot| slot.into_inner().unwrap_or(Slot::Elsewhere)).collect()
     }
 
-    fn open(&self, topic: &TopicImage, partition: PartitionId) -> Slot {
+    fn open(&self, topic: &TopicImage, partition: PartitionId, recoveries: &Recoveries) -> Slot {
         let Some(assignment) = Assignment::of(topic, partition, self.member()) else { return Slot::Elsewhere };
-        match self.options.opening.open(topic, partition, assignment) {
+        match self.options.opening.open(topic, partition, assignment, recoveries) {
             Ok(handle) => Slot::Open(handle),
             Err(error) if error.is_transient() => {
                 warn!(topic = %topic.name, %partition, %error, "a partition cannot be opened yet; it is tried again");
