@@ -17,6 +17,8 @@ use crate::peer::{PeerError, dial_once};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Pause before a question is asked again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often the log tells that a question is asked again; who reads it knows by the first.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long a broker of the cluster is looked for.
 const SEARCH: Duration = Duration::from_secs(60);
 
@@ -64,6 +66,7 @@ pub(crate) async fn cluster_at(contact: &Address) -> Result<ClusterId, PeerError
 /// [`JoinError::Unreachable`] where nobody has answered for a minute.
 pub(crate) async fn find_cluster(contact: &Address) -> Result<ClusterId, JoinError> {
     let give_up_at = Instant::now() + SEARCH;
+    let mut told = Told::default();
     loop {
         match cluster_at(contact).await {
             Ok(cluster) => return Ok(cluster),
@@ -72,7 +75,7 @@ pub(crate) async fn find_cluster(contact: &Address) -> Result<ClusterId, JoinErr
                 return Err(JoinError::Unreachable { contact: contact.clone(), error });
             }
             Err(error) => {
-                warn!(%contact, %error, "the cluster does not answer yet; asking again");
+                told.now_and_then(|| warn!(%contact, %error, "the cluster does not answer yet; asking again"));
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -101,6 +104,7 @@ pub(crate) async fn be_taken_in(node: &Arc<Node>, contact: &Address, address: &A
         port: address.port,
     };
     let give_up_at = Instant::now() + SEARCH;
+    let mut told = Told::default();
     loop {
         let error = match dial_once(contact, None, &request, PATIENCE).await {
             Ok(_) => break,
@@ -116,11 +120,26 @@ pub(crate) async fn be_taken_in(node: &Arc<Node>, contact: &Address, address: &A
         if Instant::now() >= give_up_at {
             return Err(JoinError::Unreachable { contact: contact.clone(), error });
         }
-        warn!(%contact, %error, "not taken into the cluster yet; asking again");
+        told.now_and_then(|| warn!(%contact, %error, "not taken into the cluster yet; asking again"));
         tokio::time::sleep(PAUSE).await;
     }
     info!(%member, %contact, "taken into the cluster");
     Ok(())
+}
+
+/// When the log was told last that something is asked again.
+#[derive(Default)]
+struct Told {
+    at: Option<Instant>,
+}
+
+impl Told {
+    fn now_and_then(&mut self, tell: impl FnOnce()) {
+        if self.at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            self.at = Some(Instant::now());
+            tell();
+        }
+    }
 }
 
 fn is_final(error: &WireError) -> bool {
@@ -135,6 +154,7 @@ fn is_final(error: &WireError) -> bool {
 pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<BrokerEpoch, WireError> {
     let member = node.member;
     let began = Instant::now();
+    let mut told = Told::default();
     loop {
         let request = RegisterBrokerRequest {
             cluster_id: node.cluster_id,
@@ -153,11 +173,13 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Brok
                 return Ok(registered.broker_epoch);
             }
             Err(error) if matches!(error.code, ErrorCode::NoQuorum | ErrorCode::DeadlineExceeded) => {
-                warn!(%error, "this broker cannot register yet; it serves no clients until it can");
+                told.now_and_then(
+                    || warn!(%error, "this broker cannot register yet; it serves no clients until it can"),
+                );
             }
             // Another life of the folder has not been silent for long enough yet, where it is none that lives on.
             Err(error) if error.code == ErrorCode::BrokerIdTaken && began.elapsed() < TAKEN => {
-                warn!(%error, "this broker cannot register yet");
+                told.now_and_then(|| warn!(%error, "this broker cannot register yet"));
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(error),
