@@ -264,7 +264,7 @@ impl NewTopic {
 }
 
 /// Topics whose descriptions fit into one answer: 2 KiB for each and 256 bytes for each of its partitions are more than enough.
-fn parts(topics: &[TopicMetadata]) -> impl Iterator<Item = &[TopicMetadata]> {
+pub(crate) fn parts(topics: &[TopicMetadata]) -> impl Iterator<Item = &[TopicMetadata]> {
     const PART_BYTES: usize = 4 << 20;
     let mut rest = topics;
     std::iter::from_fn(move || {

@@ -76,7 +76,7 @@ pub use tidelog_protocol::{
 pub mod messages {
     pub use tidelog_protocol::messages::{
         BalanceResponse, BrokerDescription, BrokerStanding, CommittedOffset, ConfigEntry, DescribeBrokerResponse,
-        DescribeClusterResponse, DescribeGroupResponse, DrainBrokerResponse, GroupListing, GroupState,
+        DescribeClusterResponse, DescribeGroupResponse, DrainBrokerResponse, GroupListing, GroupState, LogHealth,
         MemberDescription, PartitionCounts, PartitionFilter, PartitionReplicas, ReassignResponse, ReplicaAssignment,
         TopicPartitions, VoterChange,
     };

@@ -4,7 +4,7 @@
 use tidelog_protocol::messages::*;
 use tidelog_protocol::{BrokerId, PartitionId};
 
-use crate::admin::topic_name;
+use crate::admin::{parts, topic_name};
 use crate::{Admin, ClientError};
 
 impl Admin {
@@ -49,6 +49,22 @@ impl Admin {
     /// [`ClientError::Argument`] where the cluster has no such broker; else as any call, but it is tried once only.
     pub async fn describe_broker_of(&self, broker: BrokerId) -> Result<DescribeBrokerResponse, ClientError> {
         self.cluster.call_broker(broker, &DescribeBrokerRequest {}).await
+    }
+
+    /// Every topic as this broker alone sees it: the state of a partition is that of the replica here, and `Offline` where there is none that
+    /// can be read.
+    ///
+    /// # Errors
+    /// As [`Admin::describe_broker_of`].
+    pub async fn describe_replicas_of(&self, broker: BrokerId) -> Result<Vec<TopicDescription>, ClientError> {
+        let topics = self.cluster.metadata(None).await?.topics;
+        let mut described = Vec::with_capacity(topics.len());
+        for part in parts(&topics) {
+            let names = part.iter().map(|topic| topic.name.clone()).collect();
+            let request = DescribeTopicsRequest { topics: Some(names) };
+            described.extend(self.cluster.call_broker(broker, &request).await?.topics);
+        }
+        Ok(described)
     }
 
     /// Moves partitions: all of `assignments` or nothing. New replicas copy first, then each partition switches by itself; see

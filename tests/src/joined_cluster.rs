@@ -135,13 +135,24 @@ impl JoinedCluster {
         within_limit("a broker to shut down", broker.shutdown()).await.unwrap();
     }
 
+    /// Where a broker keeps what it has.
+    #[must_use]
+    pub fn data(&self, id: u32) -> &Path {
+        &self.configs[id as usize - 1].data.0
+    }
+
+    /// How a broker is started the next time.
+    pub fn config_mut(&mut self, id: u32) -> &mut Config {
+        &mut self.configs[id as usize - 1]
+    }
+
     /// A broker that was stopped loses all that it has.
     ///
     /// # Panics
     /// Where it runs, or had nothing.
     pub fn wipe(&self, id: u32) {
         assert!(self.brokers[id as usize - 1].is_none(), "it runs");
-        std::fs::remove_dir_all(&self.configs[id as usize - 1].data.0).unwrap();
+        std::fs::remove_dir_all(self.data(id)).unwrap();
     }
 
     /// Starts one that was stopped.

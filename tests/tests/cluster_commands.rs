@@ -47,7 +47,7 @@ async fn the_status_tells_scripts_whether_something_is_unsettled() {
     let partitions = json_of(&cluster, "partitions describe logs", 0).await;
     assert_eq!(partitions.as_array().unwrap().len(), 3);
     assert_eq!(partitions[0]["in_sync"].as_array().unwrap().len(), 3);
-    assert_eq!(text(&cluster, "partitions describe --unsettled").await, "");
+    assert_eq!(text(&cluster, "partitions describe --unsettled").await, "every partition is settled\n");
 
     cluster.stop(3).await;
     let status = json_of(&cluster, "cluster status", 7).await;
@@ -61,6 +61,46 @@ async fn the_status_tells_scripts_whether_something_is_unsettled() {
     let missing = tidelog(&cluster, "partitions describe other").await.expect_code(3);
     assert!(missing.stderr.contains("no topic 'other'"), "{missing:?}");
     cluster.start_again(3).await;
+    settled(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_and_a_replica_that_cannot_be_read_are_shown_and_unsettle() {
+    let mut cluster = JoinedCluster::start(3).await;
+    // What cannot be opened is in the way of its folder.
+    std::fs::write(cluster.data(2).join("blocked-0"), b"in the way").unwrap();
+    let _ = text(&cluster, "topics create blocked --partitions 1").await;
+    let page = wait_until("a replica that cannot be read", async || {
+        let page = text(&cluster, "partitions describe blocked").await;
+        page.contains("on 2: cannot be read").then_some(page)
+    })
+    .await;
+    assert!(page.contains("not in sync: 2"), "{page}");
+    let partitions = json_of(&cluster, "partitions describe --unsettled", 0).await;
+    assert_eq!(partitions[0]["ailing"], json!([{"broker": 2, "state": "cannot be read"}]));
+    let page = tidelog(&cluster, "cluster status").await.expect_code(7).text();
+    assert!(page.contains("broker 2: 1 replica, 0 of which lead: cannot be read"), "{page}");
+    let _ = text(&cluster, "topics delete blocked").await;
+    // With the topic, what was in its way may have gone.
+    let _ = std::fs::remove_file(cluster.data(2).join("blocked-0"));
+
+    let _ = text(&cluster, "topics create logs --partitions 3").await;
+    settled(&cluster).await;
+    cluster.stop(1).await;
+    cluster.config_mut(1).disk_free_min_bytes = u64::MAX / 2;
+    cluster.start_again(1).await;
+    let status = wait_until("the full disk to be all that is wrong", async || {
+        let finished = tidelog(&cluster, "cluster status --output json").await;
+        let status: Value = serde_json::from_slice(&finished.stdout).unwrap();
+        let full = json!([{"state": "disk full", "replicas": 3, "leaders": status["brokers"][0]["leaders"]}]);
+        (status["brokers"][0]["ailing"] == full && status["partitions"]["offline"] == 0)
+            .then_some((status, finished.code))
+    })
+    .await;
+    assert_eq!((status.1, &status.0["settled"]), (Some(7), &json!(false)));
+    cluster.stop(1).await;
+    cluster.config_mut(1).disk_free_min_bytes = 0;
+    cluster.start_again(1).await;
     settled(&cluster).await;
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
@@ -11,14 +10,13 @@ use tidelog_client::messages::{ReplicaAssignment, VoterChange};
 use tidelog_client::{Admin, BrokerId, PartitionId, TopicName};
 
 use super::Context;
+use super::ailing::{Ailing, PATIENCE};
 use super::cluster_view::{Lag, Status, brokers, status, status_json};
 use super::topics::print;
 use crate::byte_size::counted;
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
 
-/// How long a broker may take to say how far it is: one that is stopped must not hold up what is known of the others.
-const LAG_PATIENCE: Duration = Duration::from_secs(2);
 /// The largest file of assignments.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -28,7 +26,7 @@ pub enum ClusterCommand {
     /// Show controller, voters and brokers, and how many partitions are not as they should be.
     ///
     /// Ends with exit code 7 while something is unsettled: there is no controller, a broker does not serve, or a partition has no leader,
-    /// lacks a replica in sync, is below its minimum or is being moved.
+    /// lacks a replica in sync, is below its minimum or is being moved, or a replica has a full disk, is damaged or cannot be read.
     #[command(after_help = "\
 Examples:
   tidelog cluster status
@@ -177,16 +175,18 @@ async fn show_status(admin: &Admin, context: &Context) -> Result<Exit, Failure> 
     let asked = cluster.brokers.iter().map(|broker| {
         let (admin, id) = (admin.clone(), broker.broker_id);
         tokio::spawn(async move {
-            let described = tokio::time::timeout(LAG_PATIENCE, admin.describe_broker_of(id)).await.ok()?.ok()?;
+            let described = tokio::time::timeout(PATIENCE, admin.describe_broker_of(id)).await.ok()?.ok()?;
             Some(Lag { records: described.unsettled_records, records_max: described.unsettled_records_max })
         })
     });
-    let mut lags = Vec::new();
     // All are asked at once.
-    for asked in asked.collect::<Vec<_>>() {
+    let asked: Vec<_> = asked.collect();
+    let ailing = Ailing::ask(admin, cluster.brokers.iter().map(|broker| broker.broker_id)).await.map_err(failure)?;
+    let mut lags = Vec::new();
+    for asked in asked {
         lags.push(asked.await.ok().flatten());
     }
-    let shown = Status { cluster: &cluster, lags: &lags };
+    let shown = Status { cluster: &cluster, lags: &lags, ailing: &ailing };
     print(context, &status(&shown), || status_json(&shown))?;
     Ok(if shown.is_settled() { Exit::Done } else { Exit::Unsettled })
 }

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use tidelog_client::BrokerId;
 use tidelog_client::messages::{BrokerDescription, BrokerStanding, DescribeClusterResponse, PartitionCounts};
 
+use super::ailing::Ailing;
 use super::voting::{Advice, advice};
-use crate::byte_size::display_count;
+use crate::byte_size::{counted, display_count};
 use crate::output::{Align, Columns};
 
 /// Where nobody answers for the whole.
@@ -26,6 +27,8 @@ pub(super) struct Status<'a> {
     pub(super) cluster: &'a DescribeClusterResponse,
     /// One for each broker, in order; `None` where it did not answer.
     pub(super) lags: &'a [Option<Lag>],
+    /// What they said ails their replicas.
+    pub(super) ailing: &'a Ailing,
 }
 
 impl Status<'_> {
@@ -34,7 +37,8 @@ impl Status<'_> {
         let PartitionCounts { offline, under_replicated, below_minimum, moving, .. } = self.cluster.partitions;
         self.cluster.controller.is_some()
             && offline + under_replicated + below_minimum + moving == 0
-            && self.cluster.brokers.iter().all(|broker| broker.standing == BrokerStanding::Serving)
+            && self.cluster.brokers.iter().all(is_well)
+            && self.ailing.is_empty()
     }
 
     fn with_lags(&self) -> impl Iterator<Item = (&BrokerDescription, Option<Lag>)> {
@@ -45,6 +49,11 @@ impl Status<'_> {
     fn votes(&self, broker: BrokerId) -> bool {
         self.cluster.voters.contains(&broker)
     }
+}
+
+/// It serves, and was heard of in time: whose lease has ended is about to be fenced.
+fn is_well(broker: &BrokerDescription) -> bool {
+    broker.standing == BrokerStanding::Serving && broker.lease_left_ms != Some(0)
 }
 
 /// Ids of brokers in one cell.
@@ -114,6 +123,15 @@ pub(super) fn status(status: &Status<'_>) -> String {
         "\nPartitions  {partitions}: {offline} offline, {under_replicated} under-replicated, {below_minimum} below minimum, \
          {moving} moving; {not_preferred} not led by the preferred replica\n"
     ));
+    for broker in &cluster.brokers {
+        for (what, (replicas, leads)) in status.ailing.at(broker.broker_id) {
+            let replicas = counted(replicas as u32, "replica");
+            text.push_str(&format!(
+                "Ailing      broker {}: {replicas}, {leads} of which lead: {what}\n",
+                broker.broker_id
+            ));
+        }
+    }
     text.push_str(if status.is_settled() { "Settled     yes\n" } else { "Settled     no\n" });
     text
 }
@@ -140,6 +158,9 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
                 "draining": broker.draining,
                 "lease_left_ms": broker.lease_left_ms,
                 "votes": status.votes(broker.broker_id),
+                "ailing": status.ailing.at(broker.broker_id).into_iter()
+                    .map(|(what, (replicas, leads))| json!({"state": what, "replicas": replicas, "leaders": leads}))
+                    .collect::<Vec<_>>(),
                 "leaders": broker.leaders,
                 "preferred": broker.preferred,
                 "replicas": broker.replicas,
@@ -175,4 +196,37 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
 fn voters(cluster: &DescribeClusterResponse) -> String {
     let sentences = advice(cluster).into_iter().map(|advice| format!("\n            {}", advice.sentence()));
     brokers(&cluster.voters, ", ") + &sentences.collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidelog_client::messages::BrokerDescription;
+    use tidelog_protocol::{BrokerEpoch, IncarnationId};
+
+    #[test]
+    fn a_broker_whose_lease_has_ended_is_not_well_though_it_is_not_fenced_yet() {
+        let serving = BrokerDescription {
+            broker_id: BrokerId(1),
+            broker_epoch: BrokerEpoch(1),
+            incarnation: IncarnationId([1; 16]),
+            host: "localhost".into(),
+            port: 1,
+            rack: None,
+            standing: BrokerStanding::Serving,
+            draining: false,
+            lease_left_ms: Some(900),
+            leaders: 0,
+            preferred: 0,
+            replicas: 0,
+            in_sync: 0,
+        };
+        assert!(is_well(&serving));
+        assert!(
+            is_well(&BrokerDescription { lease_left_ms: None, ..serving.clone() }),
+            "told by whoever does not know"
+        );
+        assert!(!is_well(&BrokerDescription { lease_left_ms: Some(0), ..serving.clone() }));
+        assert!(!is_well(&BrokerDescription { standing: BrokerStanding::Fenced, ..serving }));
+    }
 }

@@ -9,6 +9,7 @@ use crate::connect::ConnectArgs;
 use crate::exit::{EXIT_CODES_HELP, Exit, Failure, conclude};
 use crate::output::OutputFormat;
 
+mod ailing;
 pub mod cluster;
 mod cluster_view;
 pub mod consume;

@@ -1,11 +1,14 @@
 //! `tidelog partitions`: who holds and leads each partition, and what is not as it should be.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use serde_json::{Value, json};
-use tidelog_client::messages::{PartitionFilter, PartitionReplicas};
+use tidelog_client::messages::{BrokerStanding, PartitionFilter, PartitionReplicas};
 use tidelog_client::{BrokerId, TopicName};
 
 use super::Context;
+use super::ailing::{Ailing, Ailment};
 use super::cluster_view::{ONE_VIEW, brokers};
 use super::topics::print;
 use crate::connect::failure;
@@ -26,7 +29,7 @@ Examples:
         /// Only of these topics.
         #[arg(value_name = "TOPIC")]
         topics: Vec<TopicName>,
-        /// Only those that are offline, under-replicated, below their minimum or being moved.
+        /// Only those that are offline, under-replicated, below their minimum or being moved, or of which a replica ails.
         #[arg(long)]
         unsettled: bool,
     },
@@ -39,12 +42,26 @@ pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result
     let filter = if unsettled { PartitionFilter::Unsettled } else { PartitionFilter::All };
     let asked = (!names.is_empty()).then_some(names.as_slice());
     let admin = client.admin();
-    let partitions = admin.describe_partitions(asked, filter).await.map_err(failure)?;
-    let controlled = admin.describe_cluster().await.map_err(failure)?.controller.is_some();
-    if partitions.is_empty() {
-        context.verbosity.say(if unsettled { "every partition is settled" } else { "there are no partitions" });
+    let mut partitions = admin.describe_partitions(asked, filter).await.map_err(failure)?;
+    let cluster = admin.describe_cluster().await.map_err(failure)?;
+    let controlled = cluster.controller.is_some();
+    let serving = cluster.brokers.iter().filter(|broker| broker.standing == BrokerStanding::Serving);
+    let ailing = Ailing::ask(&admin, serving.map(|broker| broker.broker_id)).await.map_err(failure)?;
+    if unsettled && !ailing.is_empty() {
+        // That they ail is known to those who have them only.
+        let all = admin.describe_partitions(asked, PartitionFilter::All).await.map_err(failure)?;
+        let place = |partition: &PartitionReplicas| (partition.topic.clone(), partition.partition);
+        let known: BTreeSet<_> = partitions.iter().map(place).collect();
+        let others = all.into_iter().filter(|partition| !known.contains(&place(partition)));
+        partitions.extend(others.filter(|partition| ailing.of(partition).next().is_some()));
+        partitions.sort_by_key(place);
     }
-    print(context, &table(&partitions), || partitions.iter().map(document).collect())?;
+    let text = match partitions.is_empty() {
+        false => table(&partitions, &ailing),
+        true if unsettled => "every partition is settled\n".into(),
+        true => "there are no partitions\n".into(),
+    };
+    print(context, &text, || partitions.iter().map(|partition| document(partition, &ailing)).collect())?;
     if !controlled {
         eprintln!("{ONE_VIEW}");
         return Ok(Exit::Unsettled);
@@ -52,10 +69,7 @@ pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result
     Ok(Exit::Done)
 }
 
-fn table(partitions: &[PartitionReplicas]) -> String {
-    if partitions.is_empty() {
-        return String::new();
-    }
+fn table(partitions: &[PartitionReplicas], ailing: &Ailing) -> String {
     let mut columns = Columns::new(&[
         ("TOPIC", Align::Left),
         ("PARTITION", Align::Right),
@@ -75,14 +89,14 @@ fn table(partitions: &[PartitionReplicas]) -> String {
             brokers(&partition.replicas, ","),
             brokers(&partition.in_sync, ","),
             partition.min_in_sync.to_string(),
-            state(partition),
+            state(partition, ailing.of(partition)),
         ]);
     }
     columns.to_string()
 }
 
 /// What there is to say of it, in words.
-fn state(partition: &PartitionReplicas) -> String {
+fn state(partition: &PartitionReplicas, ailing: impl Iterator<Item = (BrokerId, Ailment)>) -> String {
     let mut words = Vec::new();
     match (partition.leader, partition.last_leader) {
         (Some(_), _) => {}
@@ -105,6 +119,7 @@ fn state(partition: &PartitionReplicas) -> String {
     if !partition.removing.is_empty() {
         words.push(format!("then off {}", brokers(&partition.removing, ",")));
     }
+    words.extend(ailing.map(|(broker, ailment)| format!("on {broker}: {}", ailment.words())));
     if let Some(epoch) = partition.unclean_epoch {
         words.push(format!("unclean election at epoch {epoch}"));
     }
@@ -119,7 +134,8 @@ fn lacking(partition: &PartitionReplicas) -> Vec<BrokerId> {
     partition.replicas.iter().filter(missed).copied().collect()
 }
 
-fn document(partition: &PartitionReplicas) -> Value {
+fn document(partition: &PartitionReplicas, ailing: &Ailing) -> Value {
+    let ailments = ailing.of(partition).map(|(broker, ailment)| json!({"broker": broker.0, "state": ailment.words()}));
     let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
     json!({
         "topic": partition.topic.as_str(),
@@ -136,13 +152,15 @@ fn document(partition: &PartitionReplicas) -> Value {
         "min_in_sync": partition.min_in_sync,
         "last_leader": partition.last_leader.map(|leader| leader.0),
         "unclean_epoch": partition.unclean_epoch.map(|epoch| epoch.0),
-        "state": state(partition),
+        "ailing": ailments.collect::<Vec<_>>(),
+        "state": state(partition, ailing.of(partition)),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidelog_client::messages::LogHealth;
     use tidelog_client::{LeaderEpoch, PartitionId, TopicId};
     use tidelog_protocol::PartitionEpoch;
 
@@ -169,6 +187,9 @@ mod tests {
     #[test]
     fn what_a_partition_lacks_is_told_in_words() {
         let whole = partition();
+        let ails = (BrokerId(2), Ailment { health: LogHealth::Corrupt, leads: false });
+        assert_eq!(super::state(&whole, std::iter::once(ails)), "on 2: damaged");
+        let state = |partition: &PartitionReplicas| state(partition, std::iter::empty());
         assert_eq!(state(&whole), "settled");
         let behind = PartitionReplicas { in_sync: vec![BrokerId(1)], ..whole.clone() };
         assert_eq!(state(&behind), "below minimum; not in sync: 2,3");
@@ -181,6 +202,6 @@ mod tests {
         assert_eq!(state(&moving), "below minimum; copying to 3; then off 2");
         let offline = PartitionReplicas { leader: None, last_leader: Some(BrokerId(2)), ..whole };
         assert!(state(&offline).starts_with("offline, last led by 2"));
-        assert!(table(&[offline]).contains("1,2,3"));
+        assert!(table(&[offline], &Ailing::default()).contains("1,2,3"));
     }
 }
