@@ -18,6 +18,9 @@ use crate::quorum::Role;
 
 /// How long a change may wait for a controller where the client sets no limit.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a client waits for a controller where none is found: another broker may know of one, and nobody is to wait long to hear that
+/// there is none. Most elections take less.
+const LOST_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before the controller is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -146,7 +149,8 @@ pub(crate) async fn change<R: AtController>(
     request: R,
     deadline: Option<Instant>,
 ) -> Result<R::Response, WireError> {
-    let (response, as_of) = settle(node, request, deadline.unwrap_or_else(|| Instant::now() + PATIENCE)).await?;
+    let search = Search::of_a_client(deadline.unwrap_or_else(|| Instant::now() + PATIENCE));
+    let (response, as_of) = settle_by(node, request, search).await?;
     node.registry.applied(as_of).await;
     Ok(response)
 }
@@ -160,7 +164,14 @@ pub(crate) async fn settle<R: AtController>(
     request: R,
     deadline: Instant,
 ) -> Result<(R::Response, MetadataIndex), WireError> {
-    let search = Search::until(deadline);
+    settle_by(node, request, Search::until(deadline)).await
+}
+
+async fn settle_by<R: AtController>(
+    node: &Arc<Node>,
+    request: R,
+    search: Search,
+) -> Result<(R::Response, MetadataIndex), WireError> {
     loop {
         let ask = async {
             match node.controllers.role() {
@@ -187,7 +198,7 @@ pub(crate) async fn at_leader<R: AtLeader>(
     request: R,
     deadline: Instant,
 ) -> Result<R::Response, WireError> {
-    let search = Search::until(deadline);
+    let search = Search::of_a_client(deadline);
     loop {
         let ask = async {
             match node.controllers.role() {
@@ -205,12 +216,20 @@ pub(crate) async fn at_leader<R: AtLeader>(
 /// Looking for a controller, for as long as an answer can still be of use.
 struct Search {
     answer_by: Instant,
+    /// Until when a controller must be found.
+    find_by: Instant,
 }
 
 impl Search {
     fn until(deadline: Instant) -> Self {
         let left = deadline.saturating_duration_since(Instant::now());
-        Self { answer_by: Instant::now() + left - ANSWER_ROOM.min(left / 4) }
+        let answer_by = Instant::now() + left - ANSWER_ROOM.min(left / 4);
+        Self { answer_by, find_by: answer_by }
+    }
+
+    fn of_a_client(deadline: Instant) -> Self {
+        let search = Self::until(deadline);
+        Self { find_by: search.find_by.min(Instant::now() + LOST_PATIENCE), ..search }
     }
 
     async fn in_time<T>(&self, asked: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
@@ -222,7 +241,7 @@ impl Search {
 
     /// Nothing was done; there will be another one soon.
     async fn pause(&self, node: &Node) -> Result<(), WireError> {
-        if Instant::now() + PAUSE >= self.answer_by {
+        if Instant::now() + PAUSE >= self.find_by {
             return Err(no_controller());
         }
         let mut roles = node.controllers.roles();

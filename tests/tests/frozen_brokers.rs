@@ -68,6 +68,15 @@ fn a_command_without_a_quorum_says_so_within_its_timeout_and_shows_one_brokers_v
         assert!(refused.stderr.contains("NoQuorum") && refused.stderr.contains("majority"), "{words:?}: {refused:?}");
     }
     let _ = in_time(&brokers, &["cluster", "promote", "2"]).expect_code(4);
+    // Not only at the end of a longer timeout.
+    let began = Instant::now();
+    let server = living[0].server();
+    let refused = CommandLine::of("tidelog")
+        .args(["--server", &server, "--timeout", "10m", "topics", "create", "more"])
+        .run()
+        .expect_code(4);
+    assert!(refused.stderr.contains("NoQuorum"), "{refused:?}");
+    println!("told after {:?} that there is no controller", began.elapsed());
     for servers in [living, &brokers[..]] {
         let described = in_time(servers, &["partitions", "describe"]).expect_code(7);
         assert!(described.text().contains("logs") && described.stderr.contains("one broker's view"), "{described:?}");

@@ -37,6 +37,9 @@ use pool::Pool;
 /// How long one broker is waited for where others could be asked.
 const OVERDUE: Duration = Duration::from_secs(2);
 
+/// After how long without a controller it is told that there is none, once every broker has said so.
+const LOST: Duration = Duration::from_secs(5);
+
 /// The state behind every handle.
 pub(crate) struct Cluster {
     pub(crate) options: ClientBuilder,
@@ -135,7 +138,12 @@ impl Cluster {
     }
 
     fn noting_silence<T>(&self, asked: &Connection, result: Result<T, ClientError>) -> Result<T, ClientError> {
-        if matches!(result, Err(ClientError::TimedOut { .. } | ClientError::Disconnected { .. })) {
+        let is_of_no_use = result.as_ref().is_err_and(|error| match error {
+            ClientError::TimedOut { .. } | ClientError::Disconnected { .. } => true,
+            // It may be cut off from those that have one.
+            error => error.code() == Some(ErrorCode::NoQuorum),
+        });
+        if is_of_no_use {
             self.pool.shun(asked.address());
         }
         result
@@ -204,6 +212,7 @@ impl Cluster {
     /// Asks any broker, and again as [`Patience`] allows.
     pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
         let mut patience = Patience::new(&self.options);
+        let (began, mut lost) = (Instant::now(), 0);
         loop {
             match self.ask_any(request).await {
                 Ok(answer) => return Ok(answer),
@@ -213,6 +222,12 @@ impl Cluster {
                 }
                 Err(error) => {
                     self.set_back();
+                    let is_lost = error.code() == Some(ErrorCode::NoQuorum);
+                    lost += usize::from(is_lost);
+                    // Each has looked for a controller for a while: to wait on without a word would help nobody.
+                    if is_lost && lost >= self.brokers() && began.elapsed() >= LOST {
+                        return Err(error);
+                    }
                     patience.after(error).await?;
                 }
             }
