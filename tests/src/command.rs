@@ -5,6 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use tempfile::TempDir;
+
 use crate::binaries::binary;
 use crate::patience::wait_for;
 
@@ -92,19 +94,53 @@ impl CommandLine {
     #[track_caller]
     #[must_use]
     pub fn run(self) -> Finished {
+        self.start().finish()
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn start(self) -> Started {
         let folder = tempfile::tempdir().unwrap();
         let (out, err) = (folder.path().join("stdout"), folder.path().join("stderr"));
         let mut command = Command::new(&self.program);
         without_settings(&mut command).args(&self.arguments).envs(self.environment);
         let stdin = self.stdin.map_or_else(Stdio::null, |path| File::open(path).unwrap().into());
         command.stdin(stdin).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-        let mut child = Ended(command.spawn().unwrap());
-        let status = wait_for(&format!("the end of {command:?}"), || child.0.try_wait().unwrap());
-        Finished {
-            code: status.code(),
-            stdout: std::fs::read(&out).unwrap(),
-            stderr: String::from_utf8_lossy(&std::fs::read(&err).unwrap()).into_owned(),
-        }
+        Started { child: Ended(command.spawn().unwrap()), what: format!("the end of {command:?}"), folder }
+    }
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Started {
+    child: Ended,
+    what: String,
+    folder: TempDir,
+}
+
+impl Started {
+    /// What it has written to standard error by now.
+    ///
+    /// # Panics
+    /// Where that cannot be read.
+    #[must_use]
+    pub fn stderr_so_far(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.path().join("stderr")).unwrap()).into_owned()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    #[track_caller]
+    #[must_use]
+    pub fn finish(mut self) -> Finished {
+        let status = self.child.wait(&self.what);
+        let stdout = std::fs::read(self.folder.path().join("stdout")).unwrap();
+        Finished { code: status.code(), stdout, stderr: self.stderr_so_far() }
     }
 }
 

@@ -130,3 +130,46 @@ fn a_record_that_a_frozen_leader_never_got_is_told_from_one_that_it_may_have_got
     });
     brokers[leader].resume();
 }
+
+#[test]
+fn whole_topics_are_read_from_those_that_answer_and_the_rest_is_named_and_waited_for() {
+    let brokers = cluster();
+    drop(tidelog(&brokers, &["topics", "create", "logs", "--partitions", "3", "--replication-factor", "1"]).success());
+    let described: Value =
+        serde_json::from_slice(&tidelog(&brokers, &["partitions", "describe", "logs", "--output", "json"]).success())
+            .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for partition in ["0", "1", "2"] {
+        let line = folder.path().join("line");
+        std::fs::write(&line, format!("of-{partition}\n")).unwrap();
+        let produce = ["produce", "logs", "--partition", partition];
+        let servers = brokers[0].server();
+        let words = ["--server", &servers].into_iter().chain(produce);
+        drop(CommandLine::of("tidelog").args(words).stdin(&line).run().success());
+    }
+    // Not the one that runs the controller, so that there always is one.
+    let away = (0..3).find(|partition| described[partition]["leader"] == 3).expect("each broker leads one");
+    brokers[2].pause();
+    let read = in_time(&brokers[..2], &["consume", "logs", "--until-end"]).expect_code(4);
+    let there: Vec<_> =
+        (0..3).filter(|partition| *partition != away).map(|partition| format!("of-{partition}")).collect();
+    let mut lines: Vec<_> = read.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, there, "{read:?}");
+    for part in
+        [format!("partition {away} of 'logs' is waited for: "), format!("partition {away} of 'logs' could not be read")]
+    {
+        assert!(read.stderr.contains(&part), "{part:?} is missing: {read:?}");
+    }
+    // Whoever goes on waiting gets it.
+    let servers: Vec<String> = brokers[..2].iter().map(BrokerProcess::server).collect();
+    let follow =
+        ["--server", &servers.join(","), "--timeout", "20s", "consume", "logs", "--from", "beginning", "-n", "3"];
+    let following = CommandLine::of("tidelog").args(follow).start();
+    let told = format!("partition {away} of 'logs' is waited for: ");
+    wait_for("the partition to be waited for", || following.stderr_so_far().contains(&told).then_some(()));
+    brokers[2].resume();
+    let mut lines: Vec<_> = following.finish().expect_code(0).text().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["of-0", "of-1", "of-2"]);
+}

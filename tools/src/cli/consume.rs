@@ -4,13 +4,15 @@
 use std::io::{self, BufWriter, Write};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Instant;
 
 use clap::Args;
-use tidelog_client::{BatchView, ConsumeError, Consumer, Start, TopicName};
+use tidelog_client::{BatchView, ConsumeError, Start, TopicName};
 
 use super::Context;
 use super::consume_group::{self, Membership};
 use super::offsets::chosen_partitions;
+use super::sources::{SourceError, Sources, Wanted};
 use crate::byte_size::counted;
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
@@ -85,7 +87,7 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
         let ConsumeArgs { topic, until_end, max, .. } = args;
         return consume_group::run(Membership { group, topic, start, until_end, max, format }, context).await;
     }
-    let mut consumer = context.connect.in_time(open(&args, context)).await?;
+    let mut sources = context.connect.in_time(open(&args, context)).await?;
     if args.follows() && args.start() == StartPosition::End {
         context.verbosity.say("waiting for new records; Ctrl-C ends (--from beginning shows what is there already)");
     }
@@ -100,33 +102,34 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
         if printer.left == 0 {
             break Ok(Exit::Done);
         }
-        let batch = {
-            let mut next = pin!(consumer.next_batch());
-            match std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await {
-                Poll::Ready(batch) => batch,
-                Poll::Pending => {
-                    if let Some(ended) = outcome(printer.out.flush()) {
-                        return ended;
-                    }
-                    tokio::select! {
-                        batch = next => batch,
-                        _ = &mut interrupt => break Ok(if args.follows() { Exit::Done } else { Exit::Interrupted }),
-                    }
+        let polled = {
+            let mut next = pin!(sources.next(|batch| printer.print(&batch)));
+            std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await
+        };
+        let batch = match polled {
+            Poll::Ready(batch) => batch,
+            Poll::Pending => {
+                if let Some(ended) = outcome(printer.out.flush()) {
+                    return ended;
+                }
+                tokio::select! {
+                    batch = sources.next(|batch| printer.print(&batch)) => batch,
+                    _ = &mut interrupt => break Ok(if args.follows() { Exit::Done } else { Exit::Interrupted }),
                 }
             }
         };
         match batch {
             Ok(None) => break Ok(Exit::Done),
-            Ok(Some(batch)) => match printer.print(&batch) {
-                Ok(()) => {}
-                Err(PrintError::Output(error)) => {
-                    if let Some(ended) = outcome(Err(error)) {
-                        return ended;
-                    }
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(PrintError::Output(error)))) => {
+                if let Some(ended) = outcome(Err(error)) {
+                    return ended;
                 }
-                Err(PrintError::Batch(error)) => break Err(consume_failure(error)),
-            },
-            Err(error) => break Err(consume_failure(error)),
+            }
+            Ok(Some(Err(PrintError::Batch(error)))) | Err(SourceError::Read(error)) => {
+                break Err(consume_failure(error));
+            }
+            Err(SourceError::Late(failure)) => break Err(failure),
         }
     };
     if let Some(ended) = outcome(printer.out.flush()) {
@@ -136,14 +139,21 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
     ended
 }
 
-async fn open(args: &ConsumeArgs, context: &Context) -> Result<Consumer, Failure> {
+async fn open(args: &ConsumeArgs, context: &Context) -> Result<Sources, Failure> {
+    // A little less: what is waited for is to be told in time, too.
+    let first_by = Instant::now() + context.connect.timeout.mul_f32(0.9);
     let client = context.connect.client("tidelog").await?;
     let partitions = chosen_partitions(&client, &args.topic, &args.partition).await?;
-    let mut builder = client.consumer().partitions(args.topic.as_str(), partitions).start(client_start(args.start()));
-    if args.until_end {
-        builder = builder.until_end();
-    }
-    builder.build().await.map_err(failure)
+    let wanted = Wanted {
+        client,
+        topic: args.topic.clone(),
+        partitions,
+        start: client_start(args.start()),
+        until_end: args.until_end,
+        wait_until: args.until_end.then_some(first_by),
+        first_by,
+    };
+    Sources::open(wanted).await
 }
 
 /// How a failed write ends the command: quietly where the reader closed the pipe.

@@ -23,6 +23,7 @@ pub mod partitions;
 pub mod ping;
 pub mod produce;
 pub mod records;
+mod sources;
 mod topic_view;
 pub mod topics;
 pub mod verify;
