@@ -205,8 +205,8 @@ async fn what_cannot_be_is_refused_with_the_reason_and_an_exit_code() {
         ("cluster remove 2".into(), 1, "cannot be removed"),
         ("cluster promote 9".into(), 3, "does not belong to the metadata quorum"),
         ("cluster remove 9".into(), 3, "there is no broker 9"),
-        ("topics create wide --replication-factor 3".into(), 2, "on 2 live brokers"),
-        ("topics create strict --replication-factor 2 --config min.insync.replicas=3".into(), 2, "must not be above"),
+        ("topics create wide --replication-factor 3".into(), 1, "on 2 live brokers"),
+        ("topics create strict --replication-factor 2 --config min.insync.replicas=3".into(), 1, "must not be above"),
     ] {
         let refused = tidelog(&cluster, &line).await.expect_code(code);
         assert!(refused.stderr.contains(part) && refused.stdout.is_empty(), "{line}: {refused:?}");

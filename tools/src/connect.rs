@@ -123,14 +123,14 @@ pub fn send_failure(error: SendError) -> Failure {
         SendError::Client(error) => failure(error),
         SendError::Rejected(error) => refusal(&error),
         error @ SendError::TooLarge { .. } => Failure::new(Exit::Failed, error.to_string()).hint(
-            "send smaller records, or raise the topic's limit: tidelog topics alter NAME --set max.message.bytes=BYTES",
+            "send smaller records, or raise the topic's limit: tidelog topics alter NAME --config max.message.bytes=BYTES",
         ),
         error if error.is_retriable() => Failure::new(Exit::Unavailable, error.to_string()),
         error => Failure::new(Exit::Failed, error.to_string()),
     }
 }
 
-/// What the broker's refusal means to a script.
+/// What the broker's refusal means to a script. It is never [`Exit::Usage`]: that is found before anything is asked.
 #[must_use]
 pub fn refusal(error: &WireError) -> Failure {
     use ErrorCode as Code;
@@ -140,10 +140,8 @@ pub fn refusal(error: &WireError) -> Failure {
         | Code::UnknownBroker
         | Code::OffsetOutOfRange
         | Code::UnknownGroup => Exit::NotFound,
-        Code::InvalidGroup => Exit::Usage,
         Code::TopicExists => Exit::Exists,
         Code::CorruptLog => Exit::Damaged,
-        Code::InvalidName | Code::InvalidConfig | Code::InvalidPartitions | Code::InvalidReplication => Exit::Usage,
         Code::Internal => Exit::Failed,
         code if code.is_retriable() => Exit::Unavailable,
         _ => Exit::Failed,
@@ -171,7 +169,7 @@ mod tests {
         for (code, exit) in [
             (ErrorCode::UnknownTopic, Exit::NotFound),
             (ErrorCode::TopicExists, Exit::Exists),
-            (ErrorCode::InvalidConfig, Exit::Usage),
+            (ErrorCode::InvalidConfig, Exit::Failed),
             (ErrorCode::Overloaded, Exit::Unavailable),
             (ErrorCode::StorageFull, Exit::Unavailable),
             (ErrorCode::CorruptLog, Exit::Damaged),
@@ -183,6 +181,15 @@ mod tests {
         ] {
             assert_eq!(refusal(&WireError::new(code, "x")).exit(), exit, "{code}");
         }
+    }
+
+    #[test]
+    fn what_the_broker_refuses_is_no_error_of_the_command_line() {
+        for code in ErrorCode::ALL {
+            let exit = refusal(&WireError::new(*code, "x")).exit();
+            assert!(!matches!(exit, Exit::Usage | Exit::Done), "{code}: {exit:?}");
+        }
+        assert_eq!(failure(ClientError::Argument("x".into())).exit(), Exit::Usage);
     }
 
     #[test]

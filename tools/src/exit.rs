@@ -12,9 +12,9 @@ use crate::output::OutputFormat;
 pub enum Exit {
     /// Done.
     Done = 0,
-    /// It failed; the message says why.
+    /// It failed, or the broker refused it; the message says why.
     Failed = 1,
-    /// The command line is wrong.
+    /// The command line is wrong: nothing was asked.
     Usage = 2,
     /// The topic, partition, broker, offset or file does not exist.
     NotFound = 3,
@@ -34,8 +34,8 @@ pub enum Exit {
 pub const EXIT_CODES_HELP: &str = "\
 Exit codes:
     0  done
-    1  failed; the message says why
-    2  the command line is wrong
+    1  failed, or refused by the broker; the message says why
+    2  the command line is wrong; nothing was asked
     3  the topic, partition, broker, offset or file does not exist
     4  the broker is unreachable, too slow or overloaded; the same command may succeed later
     5  exists already
