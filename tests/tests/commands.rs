@@ -110,8 +110,17 @@ fn the_life_of_a_topic_in_json() {
     assert_eq!(value(&described[0], "retention.ms"), "3600000");
     assert_eq!(value(&described[0], "durability"), "written");
     let _ = run("topics alter orders --set max.message.bytes=4096 --reset retention.ms");
+    // The same spelling does it everywhere.
+    for (spelling, name) in [("--config", "c1"), ("-c", "c2"), ("--set", "s1"), ("-s", "s2")] {
+        let _ = run(&format!("topics create {name} {spelling} retention.ms=1000"));
+        assert_eq!(value(&run(&format!("topics describe {name}"))[0], "retention.ms"), "1000", "{spelling}");
+        let _ = run(&format!("topics alter {name} {spelling} retention.ms=2000"));
+        assert_eq!(value(&run(&format!("topics describe {name}"))[0], "retention.ms"), "2000", "{spelling}");
+        let _ = run(&format!("topics delete {name}"));
+    }
     // All of it or nothing.
-    let _ = tidelog(&server, "topics alter orders --set max.message.bytes=8192 --set durability=never").expect_code(1);
+    let _ =
+        tidelog(&server, "topics alter orders --set max.message.bytes=8192 --config durability=never").expect_code(1);
     let described = run("topics describe orders");
     assert_eq!(value(&described[0], "max.message.bytes"), "4096");
     assert_eq!(value(&described[0], "retention.ms"), "604800000");

@@ -35,7 +35,8 @@ Examples:
         #[arg(long, value_enum)]
         durability: Option<Durability>,
         /// A configuration value; may be given several times. 'topics describe' lists the keys.
-        #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse_config)]
+        #[arg(short, long, visible_alias = "set", visible_short_alias = 's')]
+        #[arg(value_name = "KEY=VALUE", value_parser = parse_config)]
         config: Vec<(String, String)>,
         /// Succeed where the topic exists already, whatever its configuration.
         #[arg(long)]
@@ -62,14 +63,15 @@ Examples:
     /// Change the configuration of a topic, all of it or nothing.
     #[command(after_help = "\
 Examples:
-  tidelog topics alter logs --set retention.ms=86400000
-  tidelog topics alter logs --reset retention.ms --set durability=written")]
+  tidelog topics alter logs --config retention.ms=86400000
+  tidelog topics alter logs --reset retention.ms --config durability=written")]
     Alter {
         /// Its name.
         name: TopicName,
         /// A value to set; may be given several times.
-        #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse_config, required_unless_present = "reset")]
-        set: Vec<(String, String)>,
+        #[arg(short, long, visible_alias = "set", visible_short_alias = 's')]
+        #[arg(value_name = "KEY=VALUE", value_parser = parse_config, required_unless_present = "reset")]
+        config: Vec<(String, String)>,
         /// A key to put back to its default; may be given several times.
         #[arg(short, long, value_name = "KEY")]
         reset: Vec<String>,
@@ -141,7 +143,7 @@ pub(super) async fn run(command: TopicsCommand, context: &Context) -> Result<Exi
         }
         TopicsCommand::List { internal } => list(&admin, internal, context).await?,
         TopicsCommand::Describe { names, all } => describe(&admin, &names, all, context).await?,
-        TopicsCommand::Alter { name, set, reset } => alter(&admin, &name, &set, &reset, context).await?,
+        TopicsCommand::Alter { name, config, reset } => alter(&admin, &name, &config, &reset, context).await?,
         TopicsCommand::Delete { names, if_exists } => delete(&admin, &names, if_exists, context).await?,
         TopicsCommand::AddPartitions { name, total } => {
             let total = admin.create_partitions(name.as_str(), total).await.map_err(failure)?;
