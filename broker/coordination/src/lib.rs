@@ -5,7 +5,8 @@
 //! - [`command`]: what can be asked for, and what comes back.
 //! - [`controller`]: the state machine `handle(command, now) → records + reply`, `replay(record)`.
 //! - `topics`: topics are created, changed and deleted.
-//! - [`topic_config`]: the one table of topic configuration keys, and [`nearest`] for names that were misspelt.
+//! - [`topic_config`]: the one table of topic configuration keys; `config_values`: their values as text; `invalid_config`: why one is refused,
+//!   and [`nearest`] for names that were misspelt.
 //! - `registration`: brokers start, lose their lease, come back, shut down, are removed.
 //! - [`leases`]: which brokers were heard of lately; [`confirmation`]: what leases may be given, and when those of a predecessor have ended.
 //! - `in_sync`: a leader changes who is in sync with it; `holdings`: a broker does not hold what it is counted on for.
@@ -28,6 +29,7 @@ extern crate alloc;
 mod balance;
 mod changes;
 pub mod command;
+mod config_values;
 pub mod confirmation;
 pub mod controller;
 pub mod description;
@@ -36,6 +38,7 @@ pub mod groups;
 mod holdings;
 pub mod image;
 mod in_sync;
+mod invalid_config;
 mod keyed_record;
 mod leadership;
 pub mod leases;
@@ -53,5 +56,6 @@ pub mod transactions;
 pub use command::{Command, Decision, Refusal, Reply};
 pub use controller::Controller;
 pub use image::{BrokerImage, ClusterImage, PartitionImage, TopicImage};
+pub use invalid_config::InvalidConfig;
 pub use records::{MetadataRecord, RecordError};
-pub use topic_config::{InvalidConfig, TopicConfig};
+pub use topic_config::TopicConfig;

@@ -5,11 +5,12 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
 
 use tidelog_protocol::Durability;
 use tidelog_protocol::messages::{ConfigEntry, ConfigValue};
 
+use crate::config_values::{limit, limit_text, ratio, ratio_text, within};
+use crate::invalid_config::{InvalidConfig, shortened};
 use crate::nearest::nearest;
 
 /// The configuration of a topic, every key resolved.
@@ -210,39 +211,6 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
 ];
 
-fn within<N: core::str::FromStr + PartialOrd>(text: &str, min: N, max: N) -> Option<N> {
-    digits(text)?.parse().ok().filter(|number| (min..=max).contains(number))
-}
-
-fn limit(text: &str) -> Option<Option<u64>> {
-    if text == "-1" { Some(None) } else { within(text, 0, i64::MAX as u64).map(Some) }
-}
-
-fn limit_text(limit: Option<u64>) -> String {
-    limit.map_or_else(|| "-1".into(), |limit| limit.to_string())
-}
-
-/// A number from 0 to 1 in millionths.
-fn ratio(text: &str) -> Option<u32> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let is_number = !whole.is_empty() && (1..=6).contains(&decimals.len()) && digits(decimals).is_some();
-    let whole: u32 = within(whole, 0, 1).filter(|_| is_number)?;
-    let decimals: u32 = format!("{decimals:0<6}").parse().ok()?;
-    Some(whole * MILLION + decimals).filter(|millionths| *millionths <= MILLION)
-}
-
-fn ratio_text(millionths: u32) -> String {
-    let text = format!("{}.{:06}", millionths / MILLION, millionths % MILLION);
-    text.trim_end_matches('0').trim_end_matches('.').into()
-}
-
-const MILLION: u32 = 1_000_000;
-
-/// Rust would read `+5` too, which no other tool writes back.
-fn digits(text: &str) -> Option<&str> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text)
-}
-
 /// What a topic sets itself: key to value, in the order of the keys.
 pub type Overrides = BTreeMap<String, String>;
 
@@ -321,77 +289,6 @@ impl TopicConfig {
             doc: format!("{} Values: {}. Default: {}.", key.doc, key.range, key.default_value()),
         };
         TOPIC_KEYS.iter().map(row).collect()
-    }
-}
-
-/// Why a configuration is refused.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum InvalidConfig {
-    /// No such key.
-    UnknownKey {
-        /// What was given.
-        key: String,
-        /// What may have been meant.
-        nearest: Option<&'static str>,
-    },
-    /// A value that its key does not allow.
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What was given.
-        value: String,
-        /// What is possible.
-        range: &'static str,
-    },
-    /// The same key more than once in one request.
-    Twice {
-        /// The key.
-        key: &'static str,
-    },
-    /// A value that does not fit the rest of the topic.
-    Conflict {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it must not be above.
-        limit: String,
-    },
-}
-
-impl InvalidConfig {
-    fn value(key: &TopicKey, value: &str) -> Self {
-        Self::Value { key: key.name, value: shortened(value), range: key.range }
-    }
-}
-
-impl fmt::Display for InvalidConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownKey { key, nearest: Some(nearest) } => {
-                write!(f, "there is no topic config '{key}'; did you mean '{nearest}'?")
-            }
-            Self::UnknownKey { key, nearest: None } => {
-                write!(f, "there is no topic config '{key}'; possible are")?;
-                for (i, known) in TOPIC_KEYS.iter().enumerate() {
-                    write!(f, "{} {}", if i == 0 { "" } else { "," }, known.name)?;
-                }
-                Ok(())
-            }
-            Self::Value { key, value, range } => write!(f, "{key} cannot be '{value}'; possible is {range}"),
-            Self::Twice { key } => write!(f, "{key} is given twice; give it once"),
-            Self::Conflict { key, value, limit } => write!(f, "{key} cannot be {value}: it must not be above {limit}"),
-        }
-    }
-}
-
-impl core::error::Error for InvalidConfig {}
-
-/// Text from outside, short enough for a sentence.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
     }
 }
 

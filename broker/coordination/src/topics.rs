@@ -15,11 +15,12 @@ use crate::changes::under_minimum;
 use crate::command::{CreateTopic, Refusal, Reply};
 use crate::controller::{Decided, INTERNAL_PREFIX, PARTITIONS_PER_REQUEST_MAX};
 use crate::image::{ClusterImage, TopicImage, entries};
+use crate::invalid_config::InvalidConfig;
 use crate::placement::{Spread, seed};
 use crate::records::{
     FeatureLevel, MetadataRecord, PartitionCreated, PartitionState, TopicConfigured, TopicCreated, TopicDeleted,
 };
-use crate::topic_config::{InvalidConfig, TopicConfig};
+use crate::topic_config::TopicConfig;
 use crate::transactions;
 
 /// A topic shall exist.
