@@ -10,7 +10,7 @@ use openraft::{RaftMetrics, ServerState, SnapshotPolicy};
 use tidelog_coordination::confirmation::{Confirmation, FAITHFUL_MS};
 use tidelog_coordination::{ClusterImage, MetadataRecord};
 use tidelog_log::AppendError;
-use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex};
+use tidelog_protocol::MetadataIndex;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
@@ -18,9 +18,11 @@ use super::entry_batch::{ENTRY_BYTES_MAX, pack};
 use super::journal::WriteError;
 use super::log_store::LogStore;
 use super::network::{PeerNetwork, address_of};
+use super::quorum_error::QuorumError;
 use super::raft_types::{Address, Member, Outcome, Proposal, RaftTypes};
+use super::role::{Leading, Role, role_of};
 use super::rpc::Arriving;
-use super::storage::{OpenStorageError, QuorumStorage};
+use super::storage::QuorumStorage;
 use crate::clock;
 use crate::peer::Peers;
 
@@ -47,128 +49,6 @@ const CONFIRM_PATIENCE: Duration = Duration::from_millis(400);
 const SILENCE_MS: u64 = 3 * ELECTION_MS.1;
 /// What an entry takes besides its records, at most.
 const ENTRY_OVERHEAD_BYTES: usize = 4 << 10;
-
-/// What this broker is in the quorum.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// It runs the controller, and its image lacks nothing that was settled before it began to lead.
-    Leader {
-        /// Itself.
-        broker: BrokerId,
-        /// Its leadership.
-        term: u64,
-    },
-    /// It follows.
-    Follower {
-        /// The broker that leads, if it is known.
-        leader: Option<BrokerId>,
-    },
-}
-
-/// Why metadata cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum QuorumError {
-    /// What lies in the data folder cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenStorageError),
-    /// The log has no room.
-    #[error("the metadata log cannot be written: {0}")]
-    Full(WriteError),
-    /// It failed while the records were written. They may hold, and nothing may follow them on this broker until it restarts.
-    #[error(
-        "the metadata log failed while it was written: {why}; whether the change holds is known after the next start of the broker"
-    )]
-    Failed {
-        /// How.
-        why: String,
-    },
-    /// It failed earlier. Nothing was written.
-    #[error(
-        "the metadata log failed earlier: {why}; nothing was changed, and nothing will be until the broker restarts"
-    )]
-    OutOfService {
-        /// How.
-        why: String,
-    },
-    /// Too much for one entry.
-    #[error(
-        "the change does not fit into one entry of the metadata log: {bytes} bytes, {limit} at most; ask for less at once"
-    )]
-    TooLarge {
-        /// What it takes.
-        bytes: usize,
-        /// What there is room for.
-        limit: usize,
-    },
-    /// Another broker leads, or nobody does.
-    #[error("this broker does not lead the metadata quorum; {}", leader_sentence(.leader))]
-    NotLeader {
-        /// The one that does, if it is known.
-        leader: Option<BrokerId>,
-    },
-    /// A majority of the voters cannot be reached. Nothing was changed.
-    #[error(
-        "no majority of the metadata quorum has answered for {silent_ms} ms: metadata cannot be changed until it does"
-    )]
-    NoQuorum {
-        /// Since when.
-        silent_ms: u64,
-    },
-    /// It was proposed, and nobody knows yet what will become of it.
-    #[error(
-        "the metadata quorum did not settle the change before its time was up or its leader changed; whether it will hold is unknown"
-    )]
-    Unknown,
-    /// Another proposal came in between. Nothing was changed; decide again.
-    #[error("another change of the metadata came in between")]
-    Superseded,
-    /// The log is closed.
-    #[error("the metadata log is closed: the broker shuts down")]
-    Closed,
-    /// It does not start.
-    #[error("the metadata quorum cannot start: {0}")]
-    Start(String),
-}
-
-fn leader_sentence(leader: &Option<BrokerId>) -> String {
-    leader.map_or_else(|| "nobody leads it at the moment".into(), |leader| format!("broker {leader} does"))
-}
-
-impl QuorumError {
-    /// How the wire says it.
-    #[must_use]
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::Full(_) => ErrorCode::StorageFull,
-            Self::TooLarge { .. } => ErrorCode::TooLarge,
-            Self::Unknown => ErrorCode::DeadlineExceeded,
-            Self::NotLeader { .. } => ErrorCode::NotController,
-            Self::NoQuorum { .. } => ErrorCode::NoQuorum,
-            Self::Superseded => ErrorCode::Overloaded,
-            Self::OutOfService { .. } => ErrorCode::OutOfService,
-            Self::Failed { .. } => ErrorCode::StorageFailed,
-            Self::Closed => ErrorCode::ShuttingDown,
-            // Of starting: no proposal meets them.
-            Self::Open(_) | Self::Start(_) => ErrorCode::Internal,
-        }
-    }
-
-    /// Of something that was under way.
-    fn failed(fatal: Fatal<Member>) -> Self {
-        match fatal {
-            Fatal::Stopped => Self::Closed,
-            fatal => Self::Failed { why: fatal.to_string() },
-        }
-    }
-
-    /// Of something that had not begun.
-    fn out_of_service(fatal: Fatal<Member>) -> Self {
-        match fatal {
-            Fatal::Stopped => Self::Closed,
-            fatal => Self::OutOfService { why: fatal.to_string() },
-        }
-    }
-}
 
 /// A member of the quorum, for display and for dialling.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -496,36 +376,6 @@ async fn follow(
         drop(shared);
         if metrics.changed().await.is_err() {
             return;
-        }
-    }
-}
-
-/// A leadership of this broker, and the last entry that it found in its log.
-#[derive(Clone, Copy)]
-struct Leading {
-    term: u64,
-    found: Option<u64>,
-}
-
-impl Leading {
-    fn seen(before: Option<Self>, metrics: &RaftMetrics<Member, Address>) -> Option<Self> {
-        if metrics.state != ServerState::Leader {
-            return None;
-        }
-        let term = metrics.current_term;
-        before.filter(|leading| leading.term == term).or(Some(Self { term, found: metrics.last_log_index }))
-    }
-}
-
-fn role_of(leading: Option<Leading>, metrics: &RaftMetrics<Member, Address>) -> Role {
-    let applied = metrics.last_applied.map(|last| last.index);
-    match leading {
-        // Until everything that it found is applied, it cannot tell what holds.
-        Some(Leading { term, found }) if applied >= found && metrics.running_state.is_ok() => {
-            Role::Leader { broker: metrics.id.broker, term }
-        }
-        _ => {
-            Role::Follower { leader: metrics.current_leader.map(|leader| leader.broker).filter(|_| leading.is_none()) }
         }
     }
 }

@@ -8,8 +8,10 @@ use tidelog_coordination::{ClusterImage, Command, Controller, Reply};
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
 use tokio::sync::{Mutex, watch};
 
-use super::consensus::{Quorum, QuorumError, Role};
+use super::consensus::Quorum;
 use super::lease_book::LeaseBook;
+use super::quorum_error::QuorumError;
+use super::role::Role;
 use crate::clock;
 use crate::member::{Address, Member};
 

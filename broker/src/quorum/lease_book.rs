@@ -8,8 +8,8 @@ use tidelog_coordination::{ClusterImage, Command};
 use tidelog_protocol::messages::BrokerHeartbeatResponse;
 use tidelog_protocol::{BrokerId, ControllerEpoch, ErrorCode, Monotonic, WireError};
 
-use super::consensus::Role;
 use super::controllers::Controllers;
+use super::role::Role;
 use crate::clock;
 
 /// A controller that was not there itself for so long cannot tell who was.

@@ -11,8 +11,10 @@ use tidelog_protocol::messages::{RaftMembership, VoterChange};
 use tidelog_protocol::{BrokerId, ErrorCode, WireError};
 use tracing::{info, warn};
 
-use super::consensus::{MemberStatus, Quorum, QuorumError, Role};
+use super::consensus::{MemberStatus, Quorum};
+use super::quorum_error::QuorumError;
 use super::raft_types::{Address, Member, membership_message};
+use super::role::Role;
 use crate::peer::{Lane, PeerError, Peers};
 
 /// The most voters: more make every change slower and survive no more in practice.

@@ -1,7 +1,8 @@
 //! Metadata and the way to change it. In flow order:
 //! - [`controllers`]: takes a command, lets the pure controller decide, proposes its records, waits until they hold.
 //! - `lease_book`: which brokers were heard of lately, as long as the controller runs here.
-//! - `consensus`: the seam: propose many records as one entry, watch the image, know the role and the members.
+//! - `consensus`: the seam: propose many records as one entry, watch the image, know the members; `role`: whether this broker leads;
+//!   `quorum_error`: why something does not come about.
 //! - `membership`: who belongs to it.
 //! - `raft_types`, `entry_batch`, `network`, `rpc`: what travels between the members.
 //! - `log_store`, `journal_thread`, `journal`, `marks`: the log, the vote and what was purged, durable before anybody is told.
@@ -25,7 +26,9 @@ mod network;
 mod one_broker_log;
 #[cfg(test)]
 mod one_voter;
+mod quorum_error;
 mod raft_types;
+mod role;
 mod rpc;
 mod snapshot;
 mod state_machine;
@@ -33,8 +36,10 @@ mod storage;
 #[cfg(test)]
 mod storage_suite;
 
-pub use consensus::{Beginning, MemberStatus, Quorum, QuorumError, Role};
+pub use consensus::{Beginning, MemberStatus, Quorum};
 pub use controllers::Controllers;
 pub use lease_book::Silent;
 pub use membership::VOTERS_MAX;
+pub use quorum_error::QuorumError;
+pub use role::Role;
 pub use storage::{OpenStorageError, QuorumStorage, StorageOptions};
