@@ -7,6 +7,7 @@ mod imports;
 mod manifests;
 mod maps;
 mod prose;
+mod tasks;
 mod tree;
 
 use tree::Tree;
@@ -110,6 +111,12 @@ fn the_pure_packages_have_no_standard_library() {
 fn inside_the_broker_the_arrows_go_one_way() {
     let inside = |path: &str| path.starts_with("broker/src/") && is_rust(path);
     assert_none(complaints(&Tree::read(), inside, imports::backward_arrows));
+}
+
+#[test]
+fn what_runs_beside_the_broker_is_watched() {
+    let starts = |path: &str| ["broker/src/broker.rs", "broker/src/replica/mod.rs"].contains(&path);
+    assert_none(complaints(&Tree::read(), starts, |_, text| tasks::unwatched(text)));
 }
 
 #[test]
