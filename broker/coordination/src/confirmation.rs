@@ -12,6 +12,9 @@
 //!    for as long, and a vote that it gave while it asked makes void what it asked.
 //! 3. So every lease that a predecessor gave has ended [`LEASE_MS`](crate::leases::LEASE_MS) − [`FAITHFUL_MS`] after another was elected; of the
 //!    time saved a tenth of a second is left for clocks that do not run alike: [`HANDOVER_MS`].
+//! 4. Who runs the controller gives itself [`OWN_LEASE_MS`] only, as nothing lies between the two: what it holds of its own ends sooner still.
+//!    What an earlier controller gave it ended 700 ms after it was elected, and a majority heard of it, when it took office, after that: so
+//!    that too has ended when the next is elected.
 //!
 //! `tests/lease_handover.rs` lives this through many random schedules, and shows that each of the steps is needed.
 
@@ -22,6 +25,9 @@ pub const FAITHFUL_MS: u64 = 800;
 
 /// What has certainly passed of every lease that a predecessor gave when another takes office, in milliseconds.
 pub const HANDOVER_MS: u64 = FAITHFUL_MS - 100;
+
+/// The lease of the broker that runs the controller, in milliseconds: short, since another must wait for its end when it is gone.
+pub const OWN_LEASE_MS: u64 = 1_000;
 
 /// A controller that has not made sure for so long that it still is one gives no leases, in milliseconds. Shorter than the time in which no
 /// other can be elected: it must not answer a broker that is heard of by its successor already.

@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 use tidelog_protocol::{BrokerId, MetadataIndex, Monotonic};
 
 use crate::command::{Command, Refusal, Registration};
-use crate::confirmation::HANDOVER_MS;
+use crate::confirmation::{HANDOVER_MS, OWN_LEASE_MS};
 use crate::image::{BrokerImage, ClusterImage};
 use crate::registration::registered;
 
@@ -95,12 +95,12 @@ impl Leases {
         leases
     }
 
-    /// This one ran the controller before: nobody but itself can have given it a lease, and much of that has passed (see
-    /// [`confirmation`](crate::confirmation)). That holds of everybody's lease; but the others could hardly know yet whom to tell that they
+    /// This one ran the controller before: nobody but itself can have given it a lease, and most of that has passed (see
+    /// [`confirmation`](crate::confirmation)). Much of everybody's lease has; but the others could hardly know yet whom to tell that they
     /// are there, and are not to be fenced for that.
     pub fn succeed(&mut self, predecessor: BrokerId) {
         if let Some(lease) = self.held.get_mut(&predecessor).filter(|lease| !lease.was_heard) {
-            lease.ends = lease.heard.plus_ms(self.lease_ms.saturating_sub(HANDOVER_MS));
+            lease.ends = lease.heard.plus_ms(OWN_LEASE_MS.saturating_sub(HANDOVER_MS).min(self.lease_ms));
         }
     }
 

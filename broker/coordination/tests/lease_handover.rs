@@ -7,7 +7,7 @@ mod cluster;
 use cluster::Cluster;
 use tidelog_coordination::ClusterImage;
 use tidelog_coordination::command::Registration;
-use tidelog_coordination::confirmation::{Asking, Confirmation, FAITHFUL_MS};
+use tidelog_coordination::confirmation::{Asking, Confirmation, FAITHFUL_MS, OWN_LEASE_MS};
 use tidelog_coordination::leases::{Heartbeat, Intent, LEASE_MS, Leases};
 use tidelog_protocol::{BrokerId, Monotonic};
 
@@ -26,6 +26,8 @@ enum Bug {
     LeaderVotes,
     /// A voter that restarts votes at once.
     ForgetfulVoters,
+    /// Who runs the controller gives itself as much as the others.
+    SelfishLeader,
     /// The new controller believes that more time has passed than is certain.
     Hasty,
 }
@@ -266,8 +268,9 @@ impl World {
                 let beat = Heartbeat { broker, applied: self.image.as_of(), intent: Intent::Serve };
                 let heard = leases.heartbeat(&self.image, &beat, Monotonic(now));
                 assert!(matches!(heard, Ok(None)), "{heard:?}");
-                let lease_ms = node.confirmation.lease_ms(Monotonic(now), LEASE_MS);
-                let lease_ms = if bug == Bug::WholeLeases { lease_ms.map(|_| LEASE_MS) } else { lease_ms };
+                let due = if from == at && bug != Bug::SelfishLeader { OWN_LEASE_MS } else { LEASE_MS };
+                let lease_ms = node.confirmation.lease_ms(Monotonic(now), due);
+                let lease_ms = if bug == Bug::WholeLeases { lease_ms.map(|_| due) } else { lease_ms };
                 if let Some(lease_ms) = lease_ms {
                     self.send(at, from, Message::Lease { sent, lease_ms });
                 }
@@ -358,7 +361,7 @@ fn whoever_is_fenced_holds_no_lease_across_changes_of_the_controller() {
     let (violation, fenced, handovers) = lived(Bug::None, 2_000);
     assert_eq!(violation, None);
     println!("{fenced} times somebody was fenced, {handovers} times whoever ran the controller before");
-    assert!(handovers > 1_000 && fenced > 2 * handovers, "{handovers} of {fenced}");
+    assert!(handovers > 1_000 && fenced > handovers + 1_000, "{handovers} of {fenced}");
 }
 
 #[test]
@@ -379,7 +382,7 @@ fn what_was_asked_before_a_vote_was_given_says_nothing() {
 
 #[test]
 fn each_step_of_the_argument_is_needed() {
-    for bug in [Bug::WholeLeases, Bug::LeaderVotes, Bug::ForgetfulVoters, Bug::Hasty] {
+    for bug in [Bug::WholeLeases, Bug::LeaderVotes, Bug::ForgetfulVoters, Bug::SelfishLeader, Bug::Hasty] {
         let (violation, ..) = lived(bug, 20_000);
         println!("{bug:?}: {violation:?}");
         assert!(violation.is_some(), "nothing was found of {bug:?}");

@@ -4,7 +4,7 @@ mod cluster;
 
 use cluster::{Cluster, Folder, code};
 use tidelog_coordination::command::{Command, Registration};
-use tidelog_coordination::confirmation::HANDOVER_MS;
+use tidelog_coordination::confirmation::{HANDOVER_MS, OWN_LEASE_MS};
 use tidelog_coordination::leases::{Answer, Heartbeat, Intent, LEASE_MS, Leases};
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, Monotonic};
 
@@ -62,7 +62,7 @@ fn a_new_controller_gives_everyone_a_whole_lease() {
 fn who_ran_the_controller_before_has_only_what_may_be_left_of_its_lease() {
     let mut office = Office::of(3);
     office.leases.succeed(BrokerId(1));
-    let left = LEASE_MS - HANDOVER_MS;
+    let left = OWN_LEASE_MS - HANDOVER_MS;
     assert_eq!(office.leases.next_end(), Some(Monotonic(1_000 + left)));
     assert_eq!(office.expired(1_000 + left - 1), []);
     assert_eq!(office.expired(1_000 + left), [1], "the others get a whole lease");

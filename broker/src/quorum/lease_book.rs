@@ -3,6 +3,7 @@
 
 use parking_lot::Mutex;
 use tidelog_coordination::command::Registration;
+use tidelog_coordination::confirmation::OWN_LEASE_MS;
 use tidelog_coordination::leases::{Answer, HEARTBEAT_MS, Heartbeat, Intent, LEASE_MS, Leases};
 use tidelog_coordination::{ClusterImage, Command};
 use tidelog_protocol::messages::BrokerHeartbeatResponse;
@@ -66,7 +67,7 @@ impl Controllers {
             let _ = self.submit(command).await?;
         }
         let image = self.image();
-        let lease_ms = self.lease_ms()?;
+        let lease_ms = self.lease_ms(heartbeat.broker.broker_id)?;
         let Answer { fenced, may_shut_down } = Answer::to(&image, heartbeat.broker)?;
         Ok(BrokerHeartbeatResponse {
             controller_epoch: image.controller_epoch(),
@@ -133,12 +134,11 @@ impl Controllers {
         Ok(work(open))
     }
 
-    /// How long a lease may be that is given now.
-    fn lease_ms(&self) -> Result<u32, WireError> {
-        if !matches!(self.role(), Role::Leader { .. }) {
-            return Err(elsewhere());
-        }
-        let lease_ms = self.quorum().lease_ms(LEASE_MS).ok_or_else(|| {
+    /// How long a lease may be that this one is given now.
+    fn lease_ms(&self, to: BrokerId) -> Result<u32, WireError> {
+        let Role::Leader { broker, .. } = self.role() else { return Err(elsewhere()) };
+        let due = if to == broker { OWN_LEASE_MS } else { LEASE_MS };
+        let lease_ms = self.quorum().lease_ms(due).ok_or_else(|| {
             let sentence = "the controller here cannot tell whether another has taken its place; ask again";
             WireError::new(ErrorCode::NoQuorum, sentence)
         })?;
