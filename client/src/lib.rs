@@ -44,6 +44,7 @@ mod groups;
 mod net;
 mod operations;
 pub mod producer;
+mod transactional_ids;
 pub mod transactions;
 
 pub use address::{Address, Addresses, InvalidAddress};
@@ -60,6 +61,7 @@ pub use producer::{
     Delivery, Partitioner, Producer, ProducerBuilder, Receipt, Record, RecordRef, SendError, TopicProducer,
 };
 
+pub use transactional_ids::TransactionFilter;
 pub use transactions::{
     ExactlyOnceOptions, Transaction, TransactionError, TransactionSender, TransactionalProducer,
     TransactionalProducerBuilder,
@@ -68,6 +70,7 @@ pub use transactions::{
 /// The words of the protocol that this crate's own signatures use.
 pub use tidelog_protocol::{
     BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName, WireError,
+    error::Actor,
     messages::{Acks, Isolation, Position, PositionKind},
     records::Compression,
 };
@@ -76,8 +79,9 @@ pub use tidelog_protocol::{
 pub mod messages {
     pub use tidelog_protocol::messages::{
         BalanceResponse, BrokerDescription, BrokerStanding, CommittedOffset, ConfigEntry, DescribeBrokerResponse,
-        DescribeClusterResponse, DescribeGroupResponse, DrainBrokerResponse, GroupListing, GroupState, LogHealth,
-        MemberDescription, PartitionCounts, PartitionFilter, PartitionReplicas, ReassignResponse, ReplicaAssignment,
-        TopicPartitions, VoterChange,
+        DescribeClusterResponse, DescribeGroupResponse, DescribeTransactionResponse, DrainBrokerResponse,
+        EndedTransaction, GroupListing, GroupState, LogHealth, MemberDescription, PartitionCounts, PartitionFilter,
+        PartitionReplicas, ProducerIdentity, ReassignResponse, ReplicaAssignment, TopicPartitions, TransactionEnder,
+        TransactionListing, TransactionState, VoterChange,
     };
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tidelog_client::{Addresses, Client, ClientBuilder, ClientError, ErrorCode, SendError, WireError};
+use tidelog_client::{
+    Addresses, Client, ClientBuilder, ClientError, ErrorCode, SendError, TransactionError, WireError,
+};
 
 use crate::duration::{display_duration, parse_duration};
 use crate::exit::{Exit, Failure};
@@ -130,6 +132,20 @@ pub fn send_failure(error: SendError) -> Failure {
     }
 }
 
+/// What a transaction that does not hold, or is not known to, means to a script.
+#[must_use]
+pub fn transaction_failure(error: TransactionError) -> Failure {
+    match error {
+        TransactionError::NotWritten { cause } => send_failure(cause).prefix("the transaction is undone"),
+        TransactionError::Client(error) => failure(error),
+        error @ TransactionError::Fenced { .. } => Failure::new(Exit::Failed, error.to_string())
+            .hint("two producers under one transactional id end each other: give each one of its own"),
+        error @ TransactionError::InDoubt { .. } => Failure::new(Exit::Unavailable, error.to_string())
+            .hint("'tidelog transactions describe ID' tells how the last one ended"),
+        error => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
 /// What the broker's refusal means to a script. It is never [`Exit::Usage`]: that is found before anything is asked.
 #[must_use]
 pub fn refusal(error: &WireError) -> Failure {
@@ -139,7 +155,8 @@ pub fn refusal(error: &WireError) -> Failure {
         | Code::UnknownPartition
         | Code::UnknownBroker
         | Code::OffsetOutOfRange
-        | Code::UnknownGroup => Exit::NotFound,
+        | Code::UnknownGroup
+        | Code::UnknownTransaction => Exit::NotFound,
         Code::TopicExists => Exit::Exists,
         Code::CorruptLog => Exit::Damaged,
         Code::Internal => Exit::Failed,

@@ -3,7 +3,7 @@
 //!
 //! What a user meets, in order:
 //! - [`exit`]: how every command ends.
-//! - [`start_position`], [`duration`], [`byte_size`], [`escape`]: what stands on a command line.
+//! - [`start_position`], [`isolation`], [`duration`], [`byte_size`], [`escape`]: what stands on a command line.
 //! - [`lines`], [`record_format`], [`base64`]: bytes in and bytes out.
 //! - [`output`]: tables and JSON.
 //! - [`connect`], [`producer_args`]: the way to the broker.
@@ -18,6 +18,7 @@ pub mod connect;
 pub mod duration;
 pub mod escape;
 pub mod exit;
+pub mod isolation;
 pub mod lines;
 pub mod output;
 pub mod perf;

@@ -16,6 +16,7 @@ use super::sources::{SourceError, Sources, Wanted};
 use crate::byte_size::counted;
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
+use crate::isolation::IsolationArg;
 use crate::output::OutputFormat;
 use crate::record_format::{FORMAT_HELP, PrintedRecord, RecordFormat};
 use crate::start_position::StartPosition;
@@ -37,9 +38,12 @@ pub struct ConsumeArgs {
     /// Where to start: beginning, end, offset:N or time:RFC3339. If absent: 'beginning' with --until-end, else 'end'.
     #[arg(long, value_name = "POSITION")]
     from: Option<StartPosition>,
-    /// Stop at what was the end when the command started.
+    /// Stop at what was the end when the command started; where a transaction was open, at its first record.
     #[arg(long)]
     until_end: bool,
+    /// Which records are shown: of committed transactions and of none, or all.
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    isolation: IsolationArg,
     /// Stop after this many records.
     #[arg(short = 'n', long, value_name = "N")]
     max: Option<u64>,
@@ -84,8 +88,10 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
     let format = args.format.clone().unwrap_or(default);
     if let Some(group) = args.group.clone() {
         let start = client_start(args.start());
-        let ConsumeArgs { topic, until_end, max, .. } = args;
-        return consume_group::run(Membership { group, topic, start, until_end, max, format }, context).await;
+        let ConsumeArgs { topic, until_end, isolation, max, .. } = args;
+        let isolation = isolation.isolation();
+        let membership = Membership { group, topic, start, until_end, isolation, max, format };
+        return consume_group::run(membership, context).await;
     }
     let mut sources = context.connect.in_time(open(&args, context)).await?;
     if args.follows() && args.start() == StartPosition::End {
@@ -150,6 +156,7 @@ async fn open(args: &ConsumeArgs, context: &Context) -> Result<Sources, Failure>
         partitions,
         start: client_start(args.start()),
         until_end: args.until_end,
+        isolation: args.isolation.isolation(),
         wait_until: args.until_end.then_some(first_by),
         first_by,
     };

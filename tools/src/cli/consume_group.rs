@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tidelog_client::messages::CommittedOffset;
 use tidelog_client::{
-    Client, CommitMode, ConsumerRecord, GroupConsumer, GroupError, Offset, PartitionId, Position, Start, TopicId,
-    TopicName,
+    Client, CommitMode, ConsumerRecord, GroupConsumer, GroupError, Isolation, Offset, PartitionId, Position, Start,
+    TopicId, TopicName,
 };
 
 use super::Context;
@@ -30,6 +30,7 @@ pub(super) struct Membership {
     pub(super) topic: TopicName,
     pub(super) start: Start,
     pub(super) until_end: bool,
+    pub(super) isolation: Isolation,
     pub(super) max: Option<u64>,
     pub(super) format: RecordFormat,
 }
@@ -44,8 +45,15 @@ pub(super) async fn run(membership: Membership, context: &Context) -> Result<Exi
     let client = context.connect.client_in_time("tidelog").await?;
     let end = context.connect.in_time(end(&client, &membership)).await?;
     let builder = client.group(&membership.group).topics([membership.topic.as_str()]);
-    let joining =
-        async { builder.start(membership.start).commit(CommitMode::Manual).build().await.map_err(group_failure) };
+    let joining = async {
+        builder
+            .start(membership.start)
+            .isolation(membership.isolation)
+            .commit(CommitMode::Manual)
+            .build()
+            .await
+            .map_err(group_failure)
+    };
     let mut consumer = context.connect.in_time(joining).await?;
     context.verbosity.say(format!("joined group '{}' as {}", membership.group, consumer.member_id()));
     let mut printing = Printing { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()), printed: 0 };

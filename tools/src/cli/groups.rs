@@ -129,11 +129,12 @@ async fn list(admin: &Admin, context: &Context) -> Result<(), Failure> {
     print(context, &text, || json!({"groups": documents}))
 }
 
-/// Names of topics, for the ids that groups hold.
-struct Names(Vec<(tidelog_client::TopicId, TopicName)>);
+/// Names of topics, for the ids that groups and transactions hold.
+#[derive(Default)]
+pub(super) struct Names(Vec<(tidelog_client::TopicId, TopicName)>);
 
 impl Names {
-    async fn ask(admin: &Admin) -> Result<Self, Failure> {
+    pub(super) async fn ask(admin: &Admin) -> Result<Self, Failure> {
         let metadata = admin.metadata().await.map_err(failure)?;
         Ok(Self(metadata.topics.into_iter().map(|topic| (topic.topic_id, topic.name)).collect()))
     }
@@ -144,13 +145,13 @@ impl Names {
     }
 
     /// `orders:0-3,7 logs:1`.
-    fn places(&self, owned: &[TopicPartitions]) -> String {
+    pub(super) fn places(&self, owned: &[TopicPartitions]) -> String {
         let topics = owned.iter().map(|topic| format!("{}:{}", self.of(topic.topic_id), ranges(&topic.partitions)));
         let text = topics.collect::<Vec<_>>().join(" ");
         if text.is_empty() { "-".into() } else { text }
     }
 
-    fn documents(&self, owned: &[TopicPartitions]) -> Value {
+    pub(super) fn documents(&self, owned: &[TopicPartitions]) -> Value {
         let topic = |topic: &TopicPartitions| {
             let partitions: Vec<_> = topic.partitions.iter().map(|partition| partition.0).collect();
             json!({"topic": self.of(topic.topic_id), "partitions": partitions})

@@ -22,10 +22,12 @@ pub mod offsets;
 pub mod partitions;
 pub mod ping;
 pub mod produce;
+mod produce_transactions;
 pub mod records;
 mod sources;
 mod topic_view;
 pub mod topics;
+pub mod transactions;
 pub mod verify;
 mod voting;
 
@@ -94,6 +96,9 @@ pub enum Command {
     /// Show consumer groups and how far they are, set where they go on.
     #[command(subcommand, visible_alias = "group")]
     Groups(groups::GroupsCommand),
+    /// Show transactional producers and what they have open, undo what they do not end.
+    #[command(subcommand, visible_alias = "transaction")]
+    Transactions(transactions::TransactionsCommand),
     /// Show records that consumers could not process, and send them back.
     #[command(subcommand, visible_alias = "dead-letter")]
     DeadLetters(dead_letters::DeadLettersCommand),
@@ -187,6 +192,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Cluster(command) => cluster::run(command, &context).await,
                 Command::Partitions(command) => context.connect.in_time(partitions::run(command, &context)).await,
                 Command::Groups(command) => context.connect.in_time(groups::run(command, &context)).await,
+                Command::Transactions(command) => context.connect.in_time(transactions::run(command, &context)).await,
                 Command::DeadLetters(command) => dead_letters::run(command, &context).await,
                 Command::Verify(args) => verify::run(args, &context).await,
                 Command::Records(command) => context.connect.in_time(records::run(command, &context)).await,
@@ -247,6 +253,10 @@ mod tests {
             (&["cluster", "elect", "--topic", "x"], "--partition <N>"),
             (&["cluster", "drain", "1", "--cancel", "--dry-run"], "cannot be used with"),
             (&["cluster", "promote"], "<BROKER>"),
+            (&["consume", "x", "--isolation", "dirty"], "committed, uncommitted"),
+            (&["produce", "x", "--records-per-transaction", "5"], "--transactional-id <ID>"),
+            (&["produce", "x", "--transactional-id", "i", "--records-per-transaction", "0"], "0 is not in 1.."),
+            (&["transactions", "abort"], "<ID>"),
             (&["records", "delete", "x", "--partition", "0"], "--before <OFFSET>"),
         ] {
             let refused = refusal(arguments);

@@ -14,7 +14,7 @@ use tidelog_client::{Delivery, PartitionId, RecordRef, TopicName, TopicProducer}
 use tokio::sync::mpsc;
 
 use super::topics::{parse_config, print};
-use super::{Context, Verbosity};
+use super::{Context, Verbosity, produce_transactions};
 use crate::byte_size::{counted, display_byte_size};
 use crate::connect::{failure, send_failure};
 use crate::escape::unescape_separator;
@@ -42,28 +42,38 @@ counts as a line. Returns once every record is acknowledged.
 Examples:
   tidelog produce logs < app.log
   tidelog produce logs app.log --compression zstd
+  tidelog produce logs app.log --transactional-id import-1
   printf 'k1\\tv1\\nk2\\tv2\\n' | tidelog produce pairs --key-separator '\\t' --header origin=shell")]
 pub struct ProduceArgs {
     /// The topic; it must exist.
-    topic: TopicName,
+    pub(super) topic: TopicName,
     /// The file whose lines are written; standard input if absent or '-'.
     file: Option<PathBuf>,
     /// What stands between key and value in each line; \t, \0 and \xNN are understood.
     #[arg(short, long, value_name = "TEXT", value_parser = unescape_separator)]
-    key_separator: Option<Bytes>,
+    pub(super) key_separator: Option<Bytes>,
     /// A header for every record; may be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_config)]
-    header: Vec<(String, String)>,
+    pub(super) header: Vec<(String, String)>,
     /// Write to this partition instead of spreading by key.
     #[arg(short, long, value_name = "N")]
-    partition: Option<u32>,
+    pub(super) partition: Option<u32>,
+    /// Write within transactions under this id: the lines of each are seen together or not at all. Whoever else has the id is fenced.
+    #[arg(long, value_name = "ID")]
+    transactional_id: Option<String>,
+    /// Lines in each transaction; all in one if absent, which then has as much time as the broker gives a transaction (1 min).
+    #[arg(long, value_name = "N", requires = "transactional_id", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) records_per_transaction: Option<u64>,
     /// Batching and acknowledgement.
     #[command(flatten)]
-    producer: ProducerArgs,
+    pub(super) producer: ProducerArgs,
 }
 
 pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Failure> {
     let input = Input::open(args.file.clone())?;
+    if let Some(id) = args.transactional_id.clone() {
+        return produce_transactions::run(id, args, input, context).await;
+    }
     let opened = async {
         let client = context.connect.client("tidelog").await?;
         let producer = args.producer.apply(client.producer()).delivery_timeout(context.connect.timeout);
@@ -72,14 +82,7 @@ pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Fa
         Ok((producer, topic))
     };
     let (producer, topic) = context.connect.in_time(opened).await?;
-    if let Some(missing) = args.partition.filter(|partition| *partition >= topic.partitions()) {
-        let partitions = topic.partitions();
-        let text = format!(
-            "topic '{}' has {partitions} partitions, numbered from 0; there is no partition {missing}",
-            args.topic
-        );
-        return Err(Failure::new(Exit::NotFound, text));
-    }
+    check_partition(&args, &topic)?;
     if input.is_terminal() {
         context.verbosity.say("type lines to write them; Ctrl-D ends");
     }
@@ -116,8 +119,17 @@ pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Fa
     exit
 }
 
+/// Refuses a partition that the topic does not have.
+pub(super) fn check_partition(args: &ProduceArgs, topic: &TopicProducer) -> Result<(), Failure> {
+    let partitions = topic.partitions();
+    let Some(missing) = args.partition.filter(|partition| *partition >= partitions) else { return Ok(()) };
+    let text =
+        format!("topic '{}' has {partitions} partitions, numbered from 0; there is no partition {missing}", args.topic);
+    Err(Failure::new(Exit::NotFound, text))
+}
+
 /// Says what was written: JSON where it was asked for, a closing line where talking.
-fn report(tally: &Tally, args: &ProduceArgs, start: Instant, context: &Context) -> Result<(), Failure> {
+pub(super) fn report(tally: &Tally, args: &ProduceArgs, start: Instant, context: &Context) -> Result<(), Failure> {
     let seconds = start.elapsed().as_secs_f64();
     if context.output == OutputFormat::Json {
         return print(context, "", || {
@@ -137,11 +149,11 @@ fn report(tally: &Tally, args: &ProduceArgs, start: Instant, context: &Context) 
 
 /// How many records were taken and written.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    taken: u64,
-    written: u64,
+pub(super) struct Tally {
+    pub(super) taken: u64,
+    pub(super) written: u64,
     /// Bytes of keys and values taken.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// Records on their way.
@@ -158,13 +170,7 @@ impl Sending<'_> {
         let headers: Vec<HeaderRef<'_>> =
             self.args.header.iter().map(|(name, value)| (name.as_str(), Some(value.as_bytes()))).collect();
         for line in lines {
-            let (key, value) = match &self.args.key_separator {
-                None => (None, &line[..]),
-                Some(separator) => {
-                    let (key, value) = split_key(line, separator).ok_or_else(|| self.no_key(separator))?;
-                    (Some(key), value)
-                }
-            };
+            let (key, value) = key_and_value(self.args, line).map_err(|refused| self.at_line(refused))?;
             let partition = self.args.partition.map(PartitionId);
             let record = RecordRef { partition, key, value: Some(value), headers: &headers, timestamp: None };
             let delivery = self.topic.send_record(&record).await.map_err(|error| self.at_line(send_failure(error)))?;
@@ -202,14 +208,19 @@ impl Sending<'_> {
         })
     }
 
-    fn no_key(&self, separator: &[u8]) -> Failure {
-        let separator = String::from_utf8_lossy(separator);
-        self.at_line(Failure::new(Exit::Failed, format!("there is no key separator {separator:?}")))
-    }
-
     fn at_line(&self, refused: Failure) -> Failure {
         refused.prefix(format!("line {}", self.tally.taken + 1))
     }
+}
+
+/// What a line is to be written as.
+pub(super) fn key_and_value<'a>(args: &ProduceArgs, line: &'a [u8]) -> Result<(Option<&'a [u8]>, &'a [u8]), Failure> {
+    let Some(separator) = &args.key_separator else { return Ok((None, line)) };
+    let no_key = || {
+        let separator = String::from_utf8_lossy(separator);
+        Failure::new(Exit::Failed, format!("there is no key separator {separator:?}"))
+    };
+    split_key(line, separator).map(|(key, value)| (Some(key), value)).ok_or_else(no_key)
 }
 
 /// Key and value of a line: what stands before and after the first separator.
@@ -219,7 +230,7 @@ fn split_key<'a>(line: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8]
 }
 
 /// Where lines come from.
-enum Input {
+pub(super) enum Input {
     Stdin,
     File(File, PathBuf),
 }
@@ -236,13 +247,13 @@ impl Input {
         }
     }
 
-    fn is_terminal(&self) -> bool {
+    pub(super) fn is_terminal(&self) -> bool {
         matches!(self, Self::Stdin) && std::io::stdin().is_terminal()
     }
 
     /// Lines, chunk by chunk, read by a thread of its own: a read from a terminal or pipe cannot be called off, and the
     /// thread must not hold up the end of the process.
-    fn read_lines(self) -> mpsc::Receiver<Result<Vec<Bytes>, Failure>> {
+    pub(super) fn read_lines(self) -> mpsc::Receiver<Result<Vec<Bytes>, Failure>> {
         let (sender, receiver) = mpsc::channel(4);
         std::thread::spawn(move || {
             let result = match self {

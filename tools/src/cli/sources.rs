@@ -7,7 +7,9 @@ use std::pin::pin;
 use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
-use tidelog_client::{BatchView, BrokerId, Client, ClientError, ConsumeError, Consumer, PartitionId, Start, TopicName};
+use tidelog_client::{
+    BatchView, BrokerId, Client, ClientError, ConsumeError, Consumer, Isolation, PartitionId, Start, TopicName,
+};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -27,6 +29,7 @@ pub(super) struct Wanted {
     pub(super) partitions: Vec<PartitionId>,
     pub(super) start: Start,
     pub(super) until_end: bool,
+    pub(super) isolation: Isolation,
     /// Until when partitions are waited for, where that is not for ever.
     pub(super) wait_until: Option<Instant>,
     /// Until when at least one must be there.
@@ -35,7 +38,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     async fn consumer(&self, partitions: Vec<PartitionId>) -> Result<Consumer, ClientError> {
-        let mut builder = self.client.consumer().partitions(self.topic.as_str(), partitions).start(self.start);
+        let mut builder = self.client.consumer().partitions(self.topic.as_str(), partitions).start(self.start).isolation(self.isolation);
         if self.until_end {
             builder = builder.until_end();
         }

@@ -27,6 +27,7 @@ use crate::cli::consume::{client_start, consume_failure};
 use crate::connect::failure;
 use crate::duration::{display_duration, parse_duration};
 use crate::exit::{EXIT_CODES_HELP, Exit, Failure};
+use crate::isolation::IsolationArg;
 use crate::start_position::StartPosition;
 
 /// Reads records as fast as they come, and reports throughput, latency, CPU and memory.
@@ -68,6 +69,10 @@ pub struct ConsumerCommand {
     /// Bytes of batches, per partition, that the broker may push ahead.
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_small_byte_size)]
     prefetch: u32,
+
+    /// Which records are read: of committed transactions and of none, or all.
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    isolation: IsolationArg,
 
     /// Give up once no record has come for this long.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
@@ -133,12 +138,14 @@ impl ConsumerCommand {
             ("threads", self.run.threads.map_or("one per core".into(), |threads| threads.to_string())),
             ("batch size", display_byte_size(self.batch_size.into())),
             ("prefetch", display_byte_size(self.prefetch.into())),
+            ("isolation", self.isolation.name().into()),
         ]
     }
 
     async fn consumer(&self, client: &Client, partitions: Vec<PartitionId>) -> Result<Consumer, Failure> {
         let consumer = client.consumer().partitions(self.run.topic.as_str(), partitions);
         let consumer = consumer.start(client_start(self.from)).item_bytes(self.batch_size);
+        let consumer = consumer.isolation(self.isolation.isolation());
         consumer.prefetch_bytes(self.prefetch.max(self.batch_size)).build().await.map_err(failure)
     }
 

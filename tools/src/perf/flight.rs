@@ -126,14 +126,12 @@ impl<'a> Flight<'a> {
     }
 
     /// Waits for everything that is under way.
-    pub async fn settle(mut self, failure: Option<SendError>) -> Sent {
+    pub async fn settle(mut self, failure: Option<Failure>) -> Sent {
         while !self.waiting.is_empty() {
             self.any_settled().await;
             self.drain(Instant::now());
         }
-        if let Some(error) = failure {
-            self.sent.failure.get_or_insert_with(|| send_failure(error));
-        }
+        self.sent.failure = self.sent.failure.or(failure);
         self.sent
     }
 }

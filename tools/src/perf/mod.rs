@@ -5,6 +5,7 @@
 //! - [`session`]: what surrounds the workers, from the topic to the report.
 //! - [`producer`], [`consumer`]: the workers of `perf-producer` and `perf-consumer`.
 //! - [`membership`]: the workers of `perf-consumer --group`.
+//! - `transactions`: a worker of `perf-producer` that sends within them.
 //! - [`flight`]: records on their way to their acks.
 //! - [`limits`]: what the machine itself can do, measured in the same run.
 //! - [`payload`]: the record that is sent, with its intended send time in front.
@@ -32,4 +33,5 @@ pub mod report;
 pub mod session;
 pub mod summary;
 pub mod timer;
+mod transactions;
 pub mod usage;

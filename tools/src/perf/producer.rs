@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tidelog_client::{RecordRef, SendError, TopicProducer};
+use tidelog_client::{Client, ProducerBuilder, RecordRef, SendError, TopicProducer};
 use tokio::task::JoinSet;
 
 use super::flight::{Flight, LOOK_THROUGH};
@@ -20,8 +20,9 @@ use super::progress::Progress;
 use super::session::{Session, Stop};
 use super::summary::{LatencyOf, Measured};
 use super::timer::Timer;
+use super::transactions::Transactions;
 use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
-use crate::connect::failure;
+use crate::connect::{failure, send_failure, transaction_failure};
 use crate::exit::{EXIT_CODES_HELP, Exit, Failure};
 use crate::producer_args::{CompressionArg, ProducerArgs};
 
@@ -40,13 +41,15 @@ const WAIT_MIN: Duration = Duration::from_micros(50);
 Examples:
   perf-producer --records 5000000 --record-size 100 --warmup 5000000
   perf-producer --throughput 50000 --records 500000 --report latency.html
-  perf-producer --producers 4 --record-size 1000 --limits --json"
+  perf-producer --producers 4 --record-size 1000 --limits --json
+  perf-producer --transactional-id perf --transaction-records 1000"
 )]
 #[command(after_long_help = format!("\
 Examples:
   perf-producer --records 5000000 --record-size 100 --warmup 5000000
   perf-producer --throughput 50000 --records 500000 --report latency.html
   perf-producer --producers 4 --record-size 1000 --limits --json
+  perf-producer --transactional-id perf --transaction-records 1000
 
 Each record carries its intended send time in its first 8 bytes; perf-consumer tells the end-to-end latency from it.
 
@@ -84,6 +87,14 @@ pub struct ProducerCommand {
     #[arg(long, value_name = "BOOL")]
     idempotent: Option<bool>,
 
+    /// Send within transactions under this id, with the number of the producer behind it.
+    #[arg(long, value_name = "ID", requires = "transaction_records", conflicts_with_all = ["idempotent", "throughput"])]
+    transactional_id: Option<String>,
+
+    /// Records of each transaction. The next begins once the commit of the one before is answered; a latency counts to the ack of its record.
+    #[arg(long, value_name = "N", requires = "transactional_id", value_parser = clap::value_parser!(u64).range(1..))]
+    transaction_records: Option<u64>,
+
     /// What the bytes of a record are: 'text' (log-like lines) if compressed, else 'random'.
     #[arg(long, value_enum)]
     content: Option<Content>,
@@ -115,18 +126,9 @@ async fn run(command: ProducerCommand) -> Result<Exit, Failure> {
     let mut senders = Vec::with_capacity(workers);
     for worker in 0..workers {
         let client = session.worker_client().await?;
-        let builder = command.producer.apply(client.producer());
-        let builder = builder
-            .memory_bytes(command.in_flight.max(command.producer.batch_size) as usize)
-            .max_in_flight(command.batches_in_flight.into());
-        let builder = match command.idempotent {
-            Some(idempotent) => builder.idempotent(idempotent),
-            None => builder,
-        };
-        let producer = builder.build().map_err(failure)?;
-        let topic = producer.topic(session.args.topic.as_str()).await.map_err(failure)?;
+        let outlet = command.outlet(&client, &session, worker).await?;
         let payload = Payload::new(command.record_size as usize, command.content(), worker as u64);
-        senders.push(Sender { topic, payload, stop: session.stop.clone() });
+        senders.push(Sender { outlet, payload, stop: session.stop.clone() });
     }
     if command.warmup > 0 {
         let plan = Plan { records: command.warmup, throughput: Throughput::Unlimited, what: "warming up" };
@@ -154,6 +156,29 @@ impl ProducerCommand {
         self.content.unwrap_or(if compressed { Content::Text } else { Content::Random })
     }
 
+    fn describe(&self, builder: ProducerBuilder) -> ProducerBuilder {
+        let builder = self
+            .producer
+            .apply(builder)
+            .memory_bytes(self.in_flight.max(self.producer.batch_size) as usize)
+            .max_in_flight(self.batches_in_flight.into());
+        match self.idempotent {
+            Some(idempotent) => builder.idempotent(idempotent),
+            None => builder,
+        }
+    }
+
+    async fn outlet(&self, client: &Client, session: &Session, worker: usize) -> Result<Outlet, Failure> {
+        let topic = session.args.topic.as_str();
+        let (Some(id), Some(records)) = (&self.transactional_id, self.transaction_records) else {
+            let producer = self.describe(client.producer()).build().map_err(failure)?;
+            return Ok(Outlet::Plain(producer.topic(topic).await.map_err(failure)?));
+        };
+        let building = client.transactional_producer(format!("{id}-{worker}")).sending(|it| self.describe(it));
+        let producer = building.build().await.map_err(transaction_failure)?;
+        Ok(Outlet::Transactions(Transactions::new(producer, topic, records)))
+    }
+
     fn settings(&self) -> Vec<(&'static str, String)> {
         vec![
             ("topic", self.run.topic.to_string()),
@@ -168,6 +193,10 @@ impl ProducerCommand {
             ("linger", format!("{} ms", self.producer.linger.as_secs_f64() * 1e3)),
             ("in flight", display_byte_size(self.in_flight.into())),
             ("batches in flight", self.batches_in_flight.to_string()),
+            (
+                "transactions",
+                self.transaction_records.map_or("none".into(), |n| format!("of {} records", display_count(n))),
+            ),
         ]
     }
 }
@@ -182,9 +211,15 @@ struct Plan {
 
 /// One worker's means.
 struct Sender {
-    topic: TopicProducer,
+    outlet: Outlet,
     payload: Payload,
     stop: Stop,
+}
+
+/// Where a worker's records go.
+enum Outlet {
+    Plain(TopicProducer),
+    Transactions(Transactions),
 }
 
 /// Sends a plan's records with all workers at once; hands the workers back for the next plan.
@@ -208,11 +243,20 @@ async fn send_all(
         };
         tasks.spawn(async move {
             let mut flight = Flight::new(&progress, worker, record_bytes, look_through);
-            let failure = match plan.throughput {
-                Throughput::Unlimited => closed_loop(&mut sender, clock, records, &mut flight).await,
-                Throughput::PerSecond(rate) => {
+            let Sender { outlet, payload, stop } = &mut sender;
+            let failure = match (outlet, plan.throughput) {
+                (Outlet::Plain(topic), Throughput::Unlimited) => {
+                    let mut sending = Sending { topic, payload, stop };
+                    closed_loop(&mut sending, clock, records, &mut flight).await.map_err(send_failure)
+                }
+                (Outlet::Plain(topic), Throughput::PerSecond(rate)) => {
                     let pacer = Pacer::new(rate / workers as f64);
-                    open_loop(&mut sender, clock, (records, pacer), &mut flight).await
+                    let mut sending = Sending { topic, payload, stop };
+                    open_loop(&mut sending, clock, (records, pacer), &mut flight).await.map_err(send_failure)
+                }
+                // The command line refuses a rate.
+                (Outlet::Transactions(transactions), _) => {
+                    transactions.run(clock, records, (payload, stop), &mut flight).await
                 }
             };
             (sender, flight.settle(failure.err()).await)
@@ -248,14 +292,21 @@ async fn send_all(
 
 /// The start of a run, on both clocks.
 #[derive(Clone, Copy)]
-struct Clock {
-    start: Instant,
-    wall: SendTime,
+pub(super) struct Clock {
+    pub(super) start: Instant,
+    pub(super) wall: SendTime,
+}
+
+/// What a loop sends with.
+pub(super) struct Sending<'a> {
+    pub(super) topic: &'a TopicProducer,
+    pub(super) payload: &'a mut Payload,
+    pub(super) stop: &'a Stop,
 }
 
 /// Sends as fast as the bound on unacknowledged bytes allows.
-async fn closed_loop(
-    sender: &mut Sender,
+pub(super) async fn closed_loop(
+    sender: &mut Sending<'_>,
     clock: Clock,
     records: u64,
     flight: &mut Flight<'_>,
@@ -288,7 +339,7 @@ async fn closed_loop(
 
 /// Sends each record when it is due, however the earlier ones fare.
 async fn open_loop(
-    sender: &mut Sender,
+    sender: &mut Sending<'_>,
     clock: Clock,
     (records, pacer): (u64, Pacer),
     flight: &mut Flight<'_>,
