@@ -74,6 +74,7 @@ impl Broker {
         let admission = self.leader.admit_batches(&terms, &[header], &self.producers)?;
         let base_offset = match admission {
             Admission::Duplicate { base_offset, .. } => base_offset,
+            Admission::AskCoordinator { .. } => panic!("nothing of this is transactional"),
             Admission::Append => {
                 let base_offset = self.leader.offsets().log_end();
                 let header = BatchHeader { base_offset, ..header };

@@ -1,0 +1,408 @@
+//! The client's transactions against a cluster: seen as a whole or not at all, undone unless committed, fenced by who comes later; and a group
+//! that processes exactly once while its members die.
+
+#![allow(clippy::unwrap_used)] // Tests only; clippy sees just the functions marked as one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tidelog_client::group::{DeadLetterTopic, RetryPolicy};
+use tidelog_client::{
+    Backoff, Client, ConsumerRecord, ExactlyOnceOptions, Isolation, NewTopic, PartitionId, Record, SendError, Start,
+    TopicPartition, TransactionError, TransactionSender, TransactionalProducer,
+};
+use tidelog_tests::cluster::{Cluster, ClusterSettings};
+use tidelog_tests::patience::{LIMIT, wait_until, within_limit};
+use tokio::sync::Notify;
+
+async fn cluster_with(topics: &[(&str, u32)]) -> (Cluster, Client) {
+    let cluster = Cluster::start(ClusterSettings::three()).await;
+    let client = Client::connect(&cluster.servers()).await.unwrap();
+    for (topic, partitions) in topics {
+        client.admin().create_topic(&NewTopic::named(*topic).partitions(*partitions)).await.unwrap();
+    }
+    (cluster, client)
+}
+
+/// The values that a topic holds for who reads so.
+async fn values(client: &Client, topic: &str, isolation: Isolation) -> Vec<String> {
+    let reading = client.consumer().topic(topic).start(Start::Beginning).isolation(isolation).until_end();
+    let mut consumer = reading.build().await.unwrap();
+    let mut values = Vec::new();
+    while let Some(record) = within_limit("the end of a topic", consumer.next()).await {
+        values.push(String::from_utf8(record.unwrap().value.clone().unwrap().to_vec()).unwrap());
+    }
+    values.sort();
+    values
+}
+
+async fn committed(client: &Client, topic: &str) -> Vec<String> {
+    values(client, topic, Isolation::ReadCommitted).await
+}
+
+/// Waits until nothing is open in a topic: markers come a moment after the decision.
+async fn until_settled(client: &Client, topic: &str) {
+    wait_until("the markers of a transaction", async || {
+        let mut ends = Vec::new();
+        for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
+            let reading = client.consumer().topic(topic).start(Start::End).isolation(isolation);
+            let consumer = reading.build().await.unwrap();
+            let end = |at: &TopicPartition| consumer.position(at.topic.as_str(), at.partition).unwrap();
+            ends.push(consumer.assignment().iter().map(end).collect::<Vec<_>>());
+        }
+        (ends[0] == ends[1]).then_some(())
+    })
+    .await;
+}
+
+/// Sends a record to each of so many partitions.
+async fn send(transaction: &tidelog_client::Transaction<'_>, topic: &str, values: &[&str]) {
+    for (partition, value) in values.iter().enumerate() {
+        let record = Record::to(topic).value((*value).to_owned()).partition(PartitionId(partition as u32));
+        drop(transaction.send(record).await.unwrap());
+    }
+}
+
+async fn producer(client: &Client, id: &str) -> TransactionalProducer {
+    client.transactional_producer(id).build().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_seen_as_a_whole_and_nothing_before_it() {
+    let (_cluster, client) = cluster_with(&[("orders", 3), ("stock", 1)]).await;
+    let mut producer = producer(&client, "billing-1").await;
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["a", "b", "c"]).await;
+    send(&transaction, "stock", &["-3"]).await;
+    transaction.flush().await.unwrap();
+    assert_eq!(values(&client, "orders", Isolation::ReadUncommitted).await, ["a", "b", "c"]);
+    assert_eq!(committed(&client, "orders").await, [""; 0]);
+    // What others write behind it waits as well.
+    let other = client.producer().build().unwrap();
+    other.send(Record::to("stock").value("plain")).await.unwrap().await.unwrap();
+    assert_eq!(committed(&client, "stock").await, [""; 0]);
+    transaction.commit().await.unwrap();
+    until_settled(&client, "orders").await;
+    until_settled(&client, "stock").await;
+    assert_eq!(committed(&client, "orders").await, ["a", "b", "c"]);
+    assert_eq!(committed(&client, "stock").await, ["-3", "plain"]);
+
+    // The next one begins at once, however often; one that sends nothing costs nothing.
+    for number in 0..20 {
+        let transaction = producer.begin().await.unwrap();
+        if number % 2 == 0 {
+            send(&transaction, "stock", &[&format!("{number:02}")]).await;
+        }
+        transaction.commit().await.unwrap();
+    }
+    until_settled(&client, "stock").await;
+    let mut expected: Vec<String> = (0..20).step_by(2).map(|number| format!("{number:02}")).collect();
+    expected.extend(["-3".into(), "plain".into()]);
+    expected.sort();
+    assert_eq!(committed(&client, "stock").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_aborted_or_dropped_is_never_seen_and_the_next_one_begins_after_it() {
+    let (_cluster, client) = cluster_with(&[("orders", 3)]).await;
+    let mut producer = producer(&client, "billing-1").await;
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["a", "b", "c"]).await;
+    transaction.flush().await.unwrap();
+    transaction.abort().await.unwrap();
+
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["d", "e", "f"]).await;
+    transaction.flush().await.unwrap();
+    let sender = transaction.sender();
+    drop(transaction);
+    let late = sender.send(Record::to("orders").value("late")).await.unwrap_err();
+    assert!(matches!(late, SendError::TransactionEnded | SendError::Undone), "{late}");
+
+    // Dropped with records that never left, too.
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["g"]).await;
+    drop(transaction);
+
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["x", "y"]).await;
+    transaction.commit().await.unwrap();
+    until_settled(&client, "orders").await;
+    assert_eq!(committed(&client, "orders").await, ["x", "y"]);
+    let all = values(&client, "orders", Isolation::ReadUncommitted).await;
+    assert!(["a", "b", "c", "d", "e", "f"].iter().all(|value| all.iter().any(|it| it == value)), "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_producer_under_the_same_id_fences_the_first() {
+    let (_cluster, client) = cluster_with(&[("orders", 2)]).await;
+    let mut first = producer(&client, "billing-1").await;
+    let transaction = first.begin().await.unwrap();
+    send(&transaction, "orders", &["a", "b"]).await;
+    transaction.flush().await.unwrap();
+
+    let mut second = producer(&client, "billing-1").await;
+    // It tries to go on, at a partition it wrote to and at its end.
+    let record = Record::to("orders").value("c").partition(PartitionId(0));
+    let refused = transaction.send(record).await.unwrap().await.unwrap_err();
+    assert!(!refused.is_retriable(), "{refused}");
+    let error = transaction.commit().await.unwrap_err();
+    assert!(matches!(error, TransactionError::Fenced { in_doubt: false, .. }), "{error}");
+    assert!(error.is_undone());
+    assert!(matches!(first.begin().await, Err(TransactionError::Fenced { .. })));
+
+    let transaction = second.begin().await.unwrap();
+    send(&transaction, "orders", &["x", "y"]).await;
+    transaction.commit().await.unwrap();
+    until_settled(&client, "orders").await;
+    assert_eq!(committed(&client, "orders").await, ["x", "y"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_not_written_fails_the_commit_and_undoes_the_others() {
+    let (_cluster, client) = cluster_with(&[("orders", 2)]).await;
+    let keyed = NewTopic::named("latest").partitions(1).config("cleanup.policy", "compact");
+    client.admin().create_topic(&keyed).await.unwrap();
+    let mut producer = producer(&client, "billing-1").await;
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["a", "b"]).await;
+    transaction.flush().await.unwrap();
+    // Without a key it has no place in a compacted topic; nobody looks at its delivery.
+    send(&transaction, "latest", &["no key"]).await;
+    let error = transaction.commit().await.unwrap_err();
+    assert!(matches!(&error, TransactionError::NotWritten { cause: SendError::Rejected(_) }), "{error}");
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["x"]).await;
+    transaction.commit().await.unwrap();
+    until_settled(&client, "orders").await;
+    assert_eq!(committed(&client, "orders").await, ["x"]);
+    assert_eq!(committed(&client, "latest").await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_open_for_too_long_is_undone_and_the_commit_says_so() {
+    let (_cluster, client) = cluster_with(&[("orders", 2)]).await;
+    let building = client.transactional_producer("billing-1").transaction_timeout(Duration::from_secs(1));
+    let mut producer = building.build().await.unwrap();
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["a", "b"]).await;
+    transaction.flush().await.unwrap();
+    until_settled(&client, "orders").await;
+    let error = transaction.commit().await.unwrap_err();
+    assert!(matches!(error, TransactionError::Undone(_)), "{error}");
+    assert_eq!(error.actor(), tidelog_client::Actor::ClientAborts);
+    let transaction = producer.begin().await.unwrap();
+    send(&transaction, "orders", &["x", "y"]).await;
+    transaction.commit().await.unwrap();
+    until_settled(&client, "orders").await;
+    assert_eq!(committed(&client, "orders").await, ["x", "y"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_go_on_over_the_death_of_each_broker() {
+    let (mut cluster, client) = cluster_with(&[("orders", 6)]).await;
+    let mut producer = producer(&client, "billing-1").await;
+    let mut expected = Vec::new();
+    for victim in 1..=3 {
+        for number in 0..30 {
+            if number == 10 {
+                let _ = cluster.kill(victim);
+            }
+            let values: Vec<String> = (0..6).map(|partition| format!("{victim}-{number:02}-{partition}")).collect();
+            let texts: Vec<&str> = values.iter().map(String::as_str).collect();
+            let transaction = producer.begin().await.unwrap();
+            send(&transaction, "orders", &texts).await;
+            match transaction.commit().await {
+                Ok(()) => expected.extend(values),
+                Err(error) if error.is_undone() => {}
+                Err(error) => {
+                    assert!(matches!(error, TransactionError::InDoubt { .. }), "{error}");
+                    if producer.settle().await.is_ok() {
+                        expected.extend(values);
+                    }
+                }
+            }
+        }
+        assert!(cluster.is_down(victim), "all of that went on without it");
+        cluster.restart(victim);
+        cluster.wait_settled("orders").await;
+    }
+    assert!(expected.len() > 6 * 3 * 20, "{}", expected.len());
+    until_settled(&client, "orders").await;
+    expected.sort();
+    assert_eq!(committed(&client, "orders").await, expected);
+}
+
+/// What a member's handler shares with the test.
+#[derive(Default)]
+struct Handling {
+    count: AtomicUsize,
+    /// The next record is written, and then nothing more is done.
+    freezes: AtomicBool,
+    frozen: Notify,
+    stop: Notify,
+}
+
+/// A process with a member: its runtime is shut down as a kill ends a process, so that it neither leaves nor aborts.
+struct Member {
+    runtime: tokio::runtime::Runtime,
+    running: tokio::task::JoinHandle<Result<(), TransactionError>>,
+    handling: Arc<Handling>,
+}
+
+impl Member {
+    fn start(servers: String, id: &'static str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let handling = Arc::<Handling>::default();
+        let (shared, stopping) = (Arc::clone(&handling), Arc::clone(&handling));
+        let running = runtime.spawn(async move {
+            let client = Client::connect(&servers).await.unwrap();
+            let building = client.transactional_producer(id).transaction_timeout(Duration::from_secs(5));
+            let producer = building.build().await?;
+            let group = client.group("pipeline").topics(["in"]).start(Start::Beginning);
+            let consumer = group.session_timeout(Duration::from_secs(6)).build().await?;
+            let options = ExactlyOnceOptions::default().records(50);
+            let handler = move |record: ConsumerRecord, transaction: TransactionSender| {
+                let handling = Arc::clone(&shared);
+                async move {
+                    let mut made = Record::to("out");
+                    (made.key, made.value) = (record.key.clone(), record.value.clone());
+                    let delivery = transaction.send(made).await?;
+                    handling.count.fetch_add(1, Ordering::Relaxed);
+                    if handling.freezes.load(Ordering::Relaxed) {
+                        delivery.await?;
+                        handling.frozen.notify_one();
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<(), SendError>(())
+                }
+            };
+            producer.exactly_once_with(consumer, options, async move { stopping.stop.notified().await }, handler).await
+        });
+        Self { runtime, running, handling }
+    }
+
+    /// Ends it where a record of an open transaction is written.
+    async fn kill(self) {
+        self.handling.freezes.store(true, Ordering::Relaxed);
+        within_limit("a record to be written", self.handling.frozen.notified()).await;
+        self.runtime.shutdown_background();
+    }
+
+    fn handled(&self) -> usize {
+        self.handling.count.load(Ordering::Relaxed)
+    }
+
+    async fn stop(self) {
+        self.handling.stop.notify_one();
+        within_limit("a member that stops", self.running).await.unwrap().unwrap();
+        self.runtime.shutdown_background();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_processes_exactly_once_while_members_die_and_come_back() {
+    let (cluster, client) = cluster_with(&[("in", 6), ("out", 4)]).await;
+    let first = Member::start(cluster.servers(), "pipeline-1");
+    let second = Member::start(cluster.servers(), "pipeline-2");
+    let (enough, producer) = (Arc::new(AtomicBool::new(false)), client.producer().build().unwrap());
+    let feeding = tokio::spawn({
+        let enough = Arc::clone(&enough);
+        async move {
+            let mut fed = 0;
+            while !enough.load(Ordering::Relaxed) {
+                let mut deliveries = Vec::new();
+                for number in fed..fed + 20 {
+                    let record = Record::to("in").key(number.to_string()).value(format!("{number:08}"));
+                    deliveries.push(producer.send(record).await.unwrap());
+                }
+                for delivery in deliveries {
+                    delivery.await.unwrap();
+                }
+                fed += 20;
+            }
+            fed
+        }
+    });
+    wait_until("both members to work", async || (first.handled() > 100 && second.handled() > 100).then_some(())).await;
+    // In the midst of a transaction, with more to come. It comes back under its id.
+    first.kill().await;
+    let back = Member::start(cluster.servers(), "pipeline-1");
+    wait_until("the one that came back to work", async || (back.handled() > 100).then_some(())).await;
+    // This one does not: its transaction times out, and then others get its partitions.
+    second.kill().await;
+    let before = back.handled();
+    wait_until("the last one to go on", async || (back.handled() > before + 500).then_some(())).await;
+    enough.store(true, Ordering::Relaxed);
+    let fed = within_limit("the feed to end", feeding).await.unwrap();
+
+    let mut seen = client.consumer().topic("out").start(Start::Beginning).build().await.unwrap();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let read = async {
+        while counts.len() < fed {
+            let record = seen.next().await.unwrap().unwrap();
+            let value = String::from_utf8(record.value.clone().unwrap().to_vec()).unwrap();
+            *counts.entry(value).or_default() += 1;
+        }
+    };
+    if tokio::time::timeout(LIMIT * 2, read).await.is_err() {
+        panic!("only {} of {fed} came", counts.len());
+    }
+    back.stop().await;
+    until_settled(&client, "out").await;
+    let out = committed(&client, "out").await;
+    let expected: Vec<String> = (0..fed).map(|number| format!("{number:08}")).collect();
+    assert_eq!(out.len(), fed, "each once");
+    assert_eq!(out, expected);
+    let all = values(&client, "out", Isolation::ReadUncommitted).await.len();
+    assert!(all >= fed + 2, "two were killed in the midst of a transaction, and {} records are undone", all - fed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_keeps_failing_goes_to_the_dead_letters_once_and_the_others_on() {
+    let (_cluster, client) = cluster_with(&[("in", 1), ("out", 1)]).await;
+    let plain = client.producer().build().unwrap();
+    for number in 0..10 {
+        plain.send(Record::to("in").value(number.to_string())).await.unwrap().await.unwrap();
+    }
+    let consumer = client.group("pipeline").topics(["in"]).start(Start::Beginning).build().await.unwrap();
+    let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2) };
+    let options = ExactlyOnceOptions::default()
+        .retry(RetryPolicy { attempts: 3, backoff })
+        .dead_letters(DeadLetterTopic::Named("bad".into()));
+    let (tries, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let stopped = Arc::clone(&stop);
+    let counts = Arc::clone(&tries);
+    let running = tokio::spawn(producer(&client, "pipeline-1").await.exactly_once_with(
+        consumer,
+        options,
+        async move { stopped.notified().await },
+        move |record, transaction| {
+            let counts = Arc::clone(&counts);
+            async move {
+                let value = record.value.clone().unwrap();
+                // Sent before it fails: undone with the rest.
+                let _ = transaction
+                    .send(Record::to("out").value(value.clone()))
+                    .await
+                    .map_err(|error| error.to_string())?;
+                if &value[..] == b"7" {
+                    counts.fetch_add(1, Ordering::Relaxed);
+                    return Err("seven".to_owned());
+                }
+                Ok(())
+            }
+        },
+    ));
+    let expected: Vec<String> = (0..10).filter(|number| *number != 7).map(|number| number.to_string()).collect();
+    wait_until("the others", async || (committed(&client, "out").await == expected).then_some(())).await;
+    stop.notify_one();
+    within_limit("the end of the run", running).await.unwrap().unwrap();
+    assert_eq!(tries.load(Ordering::Relaxed), 3);
+    until_settled(&client, "bad").await;
+    assert_eq!(committed(&client, "bad").await, ["7"]);
+    let lag = client.admin().group_lag("pipeline").await.unwrap();
+    assert_eq!(lag[0].lag(), Some(0));
+}
