@@ -25,6 +25,26 @@ fn every_future_is_send(client: &Client, producer: &Producer, topic: &TopicProdu
 }
 
 #[allow(dead_code)]
+fn every_future_of_transactions_is_send(
+    client: &Client,
+    producer: &mut TransactionalProducer,
+    [ended, undone]: [Transaction<'_>; 2],
+    (running, reading): (TransactionalProducer, GroupConsumer),
+) {
+    send(client.transactional_producer("a").build());
+    send(producer.settle());
+    send(producer.begin());
+    send(ended.send(Record::to("a")));
+    send(ended.flush());
+    send(ended.commit());
+    send(undone.abort());
+    send(
+        running
+            .exactly_once(reading, |_, transaction| async move { transaction.send(Record::to("a")).await.map(drop) }),
+    );
+}
+
+#[allow(dead_code)]
 fn every_future_of_a_group_is_send(
     client: &Client,
     consumer: &mut GroupConsumer,

@@ -151,6 +151,7 @@ impl ConsumerCommand {
 
     fn member(&self, client: &Client, group: &str, sharing: &Sharing) -> GroupConsumerBuilder {
         let member = client.group(group).topics([self.run.topic.as_str()]).start(client_start(self.from));
+        let member = member.isolation(self.isolation.isolation());
         member.prefetch_bytes(self.prefetch.max(self.batch_size)).on_rebalance(sharing.clone())
     }
 }
