@@ -44,6 +44,7 @@ impl Process {
             if self.poisoned { None } else { leader.admit_batches(&terms, &[header], &disk.producers).ok() };
         match admission {
             None => cx.checks.events.failed += 1,
+            Some(Admission::AskCoordinator { .. }) => unreachable!("nobody sends transactions here"),
             Some(Admission::Append) => {
                 let base = leader.offsets().log_end();
                 let values = request.values.clone();
