@@ -2,7 +2,7 @@
 //! partition goes on with it as if nothing had happened.
 //!
 //! A quarter of a minute; for two minutes and figures worth keeping:
-//! `TEST_ROUNDS=8 cargo test --release -p tidelog-tests --test group_crowd -- --nocapture`
+//! `TEST_ROUNDS=8 cargo test -p tidelog-tests --test group_crowd -- --nocapture`
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
