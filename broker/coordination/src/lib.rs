@@ -22,7 +22,8 @@
 //! Beside it:
 //! - [`groups`]: consumer groups, machines of their own over internal topics.
 //! - [`transactions`]: transactional producers, likewise.
-//! - `keyed_record`: the bytes of what those two write.
+//! - `keyed_record`: the bytes of what those two write; `versioned_body`: how they, and metadata, say a record.
+//! - [`planted`]: bugs on purpose, for tests.
 #![no_std]
 extern crate alloc;
 
@@ -45,6 +46,7 @@ pub mod leases;
 pub mod nearest;
 mod partition;
 mod placement;
+pub mod planted;
 pub mod producer_ids;
 mod reassignment;
 pub mod records;
@@ -52,6 +54,7 @@ mod registration;
 pub mod topic_config;
 mod topics;
 pub mod transactions;
+mod versioned_body;
 
 pub use command::{Command, Decision, Refusal, Reply};
 pub use controller::Controller;

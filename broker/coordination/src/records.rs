@@ -10,12 +10,15 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tidelog_protocol::codec::{BytesMut, DecodeError, Entropy};
+use tidelog_protocol::codec::{BytesMut, Entropy};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{
     BrokerEpoch, BrokerId, ControllerEpoch, IncarnationId, LeaderEpoch, Message, PartitionEpoch, PartitionId,
     ProducerId, ProtocolVersion, Timestamp, TopicId, TopicName, message,
 };
+
+pub use crate::versioned_body::RecordError;
+use crate::versioned_body::{body, split_kind};
 
 message! {
     /// From here on records up to this feature level may follow. The first record of every metadata log.
@@ -219,66 +222,6 @@ message! {
     }
 }
 
-/// Why bytes are not a record.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RecordError {
-    /// They end inside the type or version.
-    Short,
-    /// A newer broker wrote a type of record that this one does not know.
-    UnknownType {
-        /// The type.
-        kind: u16,
-    },
-    /// A newer broker wrote a version of the record that this one does not know.
-    NewerVersion {
-        /// The record.
-        name: &'static str,
-        /// The version.
-        version: u16,
-    },
-    /// The cluster was raised to a level that this broker does not have.
-    NewerFeatureLevel {
-        /// The level.
-        level: u16,
-    },
-    /// The body does not parse.
-    Body {
-        /// The record.
-        name: &'static str,
-        /// Why.
-        cause: DecodeError,
-    },
-    /// The body is longer or shorter than its version says.
-    Length {
-        /// The record.
-        name: &'static str,
-        /// The version.
-        version: u16,
-    },
-}
-
-impl core::fmt::Display for RecordError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        const UPGRADE: &str = "a newer broker wrote it; upgrade this one";
-        match self {
-            Self::Short => f.write_str("a metadata record is cut short"),
-            Self::UnknownType { kind } => write!(f, "metadata record of unknown type {kind}: {UPGRADE}"),
-            Self::NewerVersion { name, version } => {
-                write!(f, "metadata record {name} of unknown version {version}: {UPGRADE}")
-            }
-            Self::NewerFeatureLevel { level } => {
-                write!(f, "metadata of feature level {level}, {} is known here: {UPGRADE}", FeatureLevel::NEWEST)
-            }
-            Self::Body { name, cause } => write!(f, "metadata record {name} does not parse: {cause}"),
-            Self::Length { name, version } => {
-                write!(f, "metadata record {name} of version {version} has another length: {UPGRADE}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for RecordError {}
-
 macro_rules! record_table {
     ($($(#[$doc:meta])* $kind:literal $name:ident newest $newest:literal;)*) => {
         /// One record of the metadata log.
@@ -326,11 +269,9 @@ macro_rules! record_table {
             /// # Errors
             /// [`RecordError`].
             pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-                let (kind, rest) = bytes.split_first_chunk::<2>().ok_or(RecordError::Short)?;
-                let (version, body) = rest.split_first_chunk::<2>().ok_or(RecordError::Short)?;
-                let (kind, version) = (u16::from_le_bytes(*kind), u16::from_le_bytes(*version));
+                let (kind, rest) = split_kind(bytes)?;
                 match kind {
-                    $($kind => Self::body::<$name>(body, version, $newest),)*
+                    $($kind => body::<$name>(rest, $newest).map(Self::from)?.known(),)*
                     _ => Err(RecordError::UnknownType { kind }),
                 }
             }
@@ -432,19 +373,11 @@ impl Form for PartitionChanged {
 }
 
 impl MetadataRecord {
-    fn body<R: Message + Into<Self>>(body: &[u8], version: u16, newest: u16) -> Result<Self, RecordError> {
-        if version == 0 || version > newest {
-            return Err(RecordError::NewerVersion { name: R::NAME, version });
-        }
-        let record = R::from_body(body, ProtocolVersion(version));
-        let record = record.map_err(|cause| RecordError::Body { name: R::NAME, cause })?;
-        // On the wire a longer body is a newer peer's; here the version says to the byte what there is.
-        if record.to_body(ProtocolVersion(version)).len() != body.len() {
-            return Err(RecordError::Length { name: R::NAME, version });
-        }
-        match record.into() {
+    /// Unless it raises the cluster above what is known here.
+    fn known(self) -> Result<Self, RecordError> {
+        match self {
             Self::FeatureLevel(FeatureLevel { level }) if level > FeatureLevel::NEWEST => {
-                Err(RecordError::NewerFeatureLevel { level })
+                Err(RecordError::NewerFeatureLevel { level, known: FeatureLevel::NEWEST })
             }
             record => Ok(record),
         }

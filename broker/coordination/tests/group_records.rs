@@ -83,10 +83,7 @@ fn what_a_newer_broker_wrote_asks_for_an_upgrade() {
     let mut value = record.value().expect("it has one");
     value[0] = 2;
     let error = GroupRecord::from_key_value(&record.key(), Some(&value)).expect_err("a newer version");
-    assert_eq!(
-        error.to_string(),
-        "GroupValue of unknown version 2 in a coordinator's record: a newer broker wrote it; upgrade this one"
-    );
+    assert_eq!(error.to_string(), "record GroupValue of unknown version 2: a newer broker wrote it; upgrade this one");
     value[0] = 1;
     value.push(0);
     let error = GroupRecord::from_key_value(&record.key(), Some(&value));

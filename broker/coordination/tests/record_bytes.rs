@@ -106,12 +106,12 @@ fn what_a_newer_broker_wrote_asks_for_an_upgrade() {
     let error = MetadataRecord::decode(&bytes).expect_err("a newer version");
     assert_eq!(
         error.to_string(),
-        "metadata record TopicCreated of unknown version 2: a newer broker wrote it; upgrade this one"
+        "record TopicCreated of unknown version 2: a newer broker wrote it; upgrade this one"
     );
     bytes[0] = 0xff;
     assert_eq!(MetadataRecord::decode(&bytes), Err(RecordError::UnknownType { kind: 0xff }));
     let level = MetadataRecord::from(FeatureLevel { level: FeatureLevel::NEWEST + 1 });
-    let newer = Err(RecordError::NewerFeatureLevel { level: FeatureLevel::NEWEST + 1 });
+    let newer = Err(RecordError::NewerFeatureLevel { level: FeatureLevel::NEWEST + 1, known: FeatureLevel::NEWEST });
     assert_eq!(MetadataRecord::decode(&level.to_bytes()), newer);
 }
 

@@ -74,7 +74,7 @@ fn what_a_newer_broker_wrote_asks_for_an_upgrade() {
     let error = TransactionRecord::from_key_value(&record.key(), Some(&value)).expect_err("a newer version");
     assert_eq!(
         error.to_string(),
-        "TransactionValue of unknown version 2 in a coordinator's record: a newer broker wrote it; upgrade this one"
+        "record TransactionValue of unknown version 2: a newer broker wrote it; upgrade this one"
     );
     value[0] = 1;
     value.push(0);

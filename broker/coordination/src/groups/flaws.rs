@@ -1,5 +1,6 @@
-//! Bugs that were planted on purpose, so that tests prove they would be caught. Without the feature `planted-bugs` there is no way
-//! to plant one, and the questions below are constants. Knows nothing of what the rules are; each rule asks here whether to break.
+//! Bugs that can be planted in the rules of the groups, so that tests prove that they would be caught. Knows nothing of the rules.
+
+use crate::planted::Planted;
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,39 +19,5 @@ pub enum GroupFlaw {
     EverythingRevoked,
 }
 
-/// Which bug is planted, if any.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct GroupFlaws {
-    #[cfg(feature = "planted-bugs")]
-    planted: Option<GroupFlaw>,
-}
-
-impl GroupFlaws {
-    /// None: what every broker runs with.
-    #[cfg(not(feature = "planted-bugs"))]
-    pub const NONE: Self = Self {};
-    /// None: what every broker runs with.
-    #[cfg(feature = "planted-bugs")]
-    pub const NONE: Self = Self { planted: None };
-
-    /// This one.
-    #[cfg(feature = "planted-bugs")]
-    #[must_use]
-    pub const fn planted(flaw: GroupFlaw) -> Self {
-        Self { planted: Some(flaw) }
-    }
-
-    /// Is it this one?
-    #[cfg(feature = "planted-bugs")]
-    #[must_use]
-    pub fn has(self, flaw: GroupFlaw) -> bool {
-        self.planted == Some(flaw)
-    }
-
-    /// Is it this one? Never.
-    #[cfg(not(feature = "planted-bugs"))]
-    #[must_use]
-    pub const fn has(self, _flaw: GroupFlaw) -> bool {
-        false
-    }
-}
+/// Which of them is planted, if any.
+pub type GroupFlaws = Planted<GroupFlaw>;

@@ -13,8 +13,8 @@ use tidelog_protocol::{
     LeaderEpoch, Message, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, message,
 };
 
-pub use crate::keyed_record::RecordError;
 use crate::keyed_record::{self, KEY_FORM, body, split_kind, versioned};
+pub use crate::versioned_body::RecordError;
 
 message! {
     /// Names a group.

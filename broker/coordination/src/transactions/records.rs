@@ -8,8 +8,8 @@ use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::messages::{TopicPartitions, TransactionEnder, TransactionState};
 use tidelog_protocol::{Message, ProducerEpoch, ProducerId, Timestamp, message};
 
-pub use crate::keyed_record::RecordError;
 use crate::keyed_record::{self, KEY_FORM, body, split_kind, versioned};
+pub use crate::versioned_body::RecordError;
 
 message! {
     /// Names a transactional id.
