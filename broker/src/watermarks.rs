@@ -87,3 +87,23 @@ fn entry(bytes: &[u8]) -> Option<(Replica, Offset)> {
 fn path(data: &DataDir) -> PathBuf {
     data.root().join(FILE)
 }
+
+#[cfg(test)]
+mod tests {
+    use tidelog_log::{Dump, DumpEntry, FieldValue, OsDisk};
+
+    use super::*;
+
+    #[test]
+    fn what_is_noted_can_be_dumped() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(OsDisk::shared(), folder.path(), None).unwrap();
+        let replica = |partition| Replica { topic_id: TopicId([7; 16]), partition: PartitionId(partition) };
+        let noted = Watermarks { written: Mutex::new([(replica(0), Offset(41)), (replica(1), Offset(9))].into()) };
+        noted.write(&data, &[], &[replica(0)]).unwrap();
+        assert_eq!(Watermarks::read(&data).of(replica(0)), Some(Offset(41)));
+        let entries: Vec<_> = Dump::open(&path(&data)).unwrap().map(Result::unwrap).collect();
+        let [DumpEntry::Note { fields, .. }] = &entries[..] else { panic!("{entries:?}") };
+        assert!(fields.contains(&("offset", FieldValue::Number(41))), "{fields:?}");
+    }
+}

@@ -1,4 +1,5 @@
-//! A data folder that a release without a metadata quorum left: everything in it is there after an upgrade, and after a restart.
+//! A data folder that a release without a metadata quorum left: everything in it is there after an upgrade, and after a restart. Besides: `log
+//! dump` knows every file of it.
 #![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
 
 use std::fs;
@@ -6,10 +7,13 @@ use std::path::Path;
 
 use tidelog_client::{Client, NewTopic};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::command::CommandLine;
 use tidelog_tests::contents::read_all;
 
 /// Topics `orders` (3 partitions, three records in one of them, retention of an hour), `payments` and `gone`, as 0.1.0 left them.
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/one-broker");
+
+const SPECIFICATION: &str = include_str!("../../protocol/SPEC.md");
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
@@ -50,4 +54,65 @@ async fn the_folder_of_a_release_without_a_quorum_opens_and_goes_on() {
     broker.kill();
     broker.restart();
     check(&broker, &[("new", 2), ("orders", 3), ("payments", 1)]).await;
+}
+
+/// Every file below `folder`.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn every_file_of_a_data_folder_can_be_dumped() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    copy(Path::new(FIXTURE), &data);
+    let mut broker = BrokerSettings::new().data(&data).start();
+    let tidelog = |line: &str| CommandLine::of("tidelog").args(line.split_whitespace()).run();
+    let server = broker.server();
+    let _ = tidelog(&format!("--server {server} topics create quick --durability written")).success();
+    let lines = temp.path().join("lines");
+    fs::write(&lines, "a\nb\n").unwrap();
+    let _ = tidelog(&format!("--server {server} produce quick {} --acks leader", lines.display())).success();
+    assert!(broker.terminate().success());
+    let (_, persisted) = SPECIFICATION.split_once("## Persisted forms").unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for path in files(&data) {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let extension = name.split_once('.').map(|(_, extension)| format!("`….{extension}`"));
+        let written = extension.unwrap_or_else(|| format!("`{name}`"));
+        assert!(persisted.contains(&written), "the specification does not know {written}");
+        // These hold nothing: a lock and room.
+        if ["lock", "reserve"].contains(&name.as_str()) {
+            continue;
+        }
+        for format in ["table", "json"] {
+            let dumped = tidelog(&format!("--output {format} log dump {}", path.display()));
+            assert_eq!(dumped.code, Some(0), "{}: {}", path.display(), dumped.stderr);
+        }
+        seen.insert(name.split_once('.').map_or(name.clone(), |(_, extension)| extension.to_owned()));
+    }
+    for expected in [
+        "log",
+        "index",
+        "timeindex",
+        "producers",
+        "identity",
+        "checkpoint",
+        "leader-epochs",
+        "written-since",
+        "vote",
+        "purged",
+        "settled",
+        "snapshot",
+        "format",
+        "broker-id",
+        "metadata-seen",
+        "closed-cleanly",
+    ] {
+        assert!(seen.contains(expected), "{expected} was not there to be dumped: {seen:?}");
+    }
+    let vote = tidelog(&format!("--output json log dump {}", data.join("__cluster_metadata-0/vote").display()));
+    let vote: serde_json::Value = serde_json::from_slice(&vote.success()).unwrap();
+    assert_eq!((&vote["kind"], &vote["elected"], &vote["broker_id"]), (&"vote".into(), &true.into(), &1.into()));
 }

@@ -18,7 +18,7 @@ use crate::storage_error::{Context, StorageError};
 const LOCK: &str = "lock";
 /// Name of the file that says whose a data folder is; there from its first opening on.
 pub const FORMAT: &str = "format";
-const KIND: Kind = Kind { magic: *b"TLfm", version: 1 };
+pub(crate) const KIND: Kind = Kind { magic: *b"TLfm", version: 1 };
 /// Suffix of partition folders that are being deleted.
 const DELETED_SUFFIX: &str = ".deleted";
 /// Longest name of a folder entry on Linux, in bytes.
@@ -116,9 +116,22 @@ pub enum DataDirError {
         /// Length of the topic's name.
         name_bytes: usize,
     },
+    /// Nothing can be kept there.
+    #[error(
+        "the data folder cannot be used: {error}; set data to a folder that this process may make and write to, or allow it this one"
+    )]
+    Unusable {
+        /// Why.
+        error: StorageError,
+    },
     /// The disk refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+/// What stands in the way before anything of the folder was read: mostly that it is none, or not ours. A full disk is no fault of the folder.
+fn unusable(error: StorageError) -> DataDirError {
+    if error.is_transient() { error.into() } else { DataDirError::Unusable { error } }
 }
 
 struct LockHeld(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
@@ -136,14 +149,15 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError`].
     pub fn open(disk: Arc<dyn Disk>, root: &Path, cluster: Option<ClusterId>) -> Result<Self, DataDirError> {
-        let made_root = create_with_parents(&*disk, root)?;
-        let names = disk.list(root).context("list", root)?.into_iter().map(|entry| entry.name).collect();
+        let made_root = create_with_parents(&*disk, root).map_err(unusable)?;
+        let names =
+            disk.list(root).context("list", root).map_err(unusable)?.into_iter().map(|entry| entry.name).collect();
         let lock_path = root.join(LOCK);
         let lock = match disk.lock(&lock_path) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(DataDirError::InUse { path: root.to_owned() });
             }
-            locked => locked.context("lock", &lock_path)?,
+            locked => locked.context("lock", &lock_path).map_err(unusable)?,
         };
         let (format, is_new) = read_or_write_format(&*disk, root, cluster)?;
         let found = is_new.then_some(Found { made_root, names });
@@ -347,6 +361,18 @@ mod tests {
         assert_eq!(open(&root).unwrap().format(), format);
         let other = DataDir::open(OsDisk::shared(), &root, Some(ClusterId([1; 16]))).unwrap_err();
         assert!(matches!(other, DataDirError::OtherCluster { .. }), "{other}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_one_is_told_with_what_to_do() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("c.toml");
+        std::fs::write(&file, b"x").unwrap();
+        for root in [file.clone(), file.join("data"), "/proc/x".into()] {
+            let error = open(&root).unwrap_err();
+            assert!(matches!(error, DataDirError::Unusable { .. }), "{error}");
+            assert!(error.to_string().contains("set data to a folder"), "{error}");
+        }
     }
 
     #[test]

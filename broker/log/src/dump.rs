@@ -15,14 +15,19 @@ use crate::compaction::cleaned::{self, Cleaned};
 use crate::disk::{Disk, read_whole};
 use crate::identity::{self, Identity};
 use crate::leader_epochs::{self, EpochStart, LeaderEpochs};
-use crate::offset_index::{self, OffsetEntry};
+use crate::offset_index::OffsetEntry;
 use crate::os_disk::OsDisk;
 use crate::producer_files;
 use crate::scan::{Next, Window};
 use crate::segment_files::{INDEX, LOG, PRODUCERS, TIME_INDEX, parse_name, parse_swap_name};
 use crate::small_file::{self, Kind, SmallFileError};
 use crate::storage_error::{Context, StorageError};
-use crate::time_index::{self, TimeEntry};
+use crate::time_index::TimeEntry;
+
+mod indexes;
+mod notes;
+
+pub use notes::{Field, FieldValue};
 
 /// Index files of a full segment are far below this.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
@@ -38,6 +43,15 @@ pub enum DumpEntry {
         position: u64,
         /// How many there are.
         bytes: u64,
+    },
+    /// Bytes of an index that break its rules.
+    Misfit {
+        /// Where they begin.
+        position: u64,
+        /// How many there are.
+        bytes: u64,
+        /// Which rule.
+        reason: &'static str,
     },
     /// Reserved space behind the last batch.
     Zeros {
@@ -77,6 +91,13 @@ pub enum DumpEntry {
         /// Deletions below this may be forgotten, and none above.
         dropped_below: Offset,
     },
+    /// The numbers of a file that holds a few.
+    Note {
+        /// The file.
+        file: &'static str,
+        /// What stands in it, in its order.
+        fields: Vec<Field>,
+    },
 }
 
 /// A batch in a segment.
@@ -104,7 +125,7 @@ pub enum CrcCheck {
 pub enum DumpError {
     /// The name is none that a partition folder holds.
     #[error(
-        "{}: not a file of a log: expected <20 digits>.log, .index, .timeindex, .producers or .swap, checkpoint, leader-epochs, compaction or identity", path.display()
+        "{}: not a file of a log that has something to show: expected <20 digits>.log, .index, .timeindex or .producers, <20 digits>.<20 digits>.swap, checkpoint, leader-epochs, compaction, identity, {}", path.display(), notes::names().collect::<Vec<_>>().join(", ")
     )]
     UnknownKind {
         /// The file.
@@ -143,7 +164,8 @@ struct SegmentWalk {
 }
 
 impl Dump {
-    /// Opens a `.log`, `.index`, `.timeindex`, `.producers`, `.swap`, `checkpoint`, `leader-epochs`, `compaction` or `identity` file.
+    /// Opens a `.log`, `.index`, `.timeindex`, `.producers` or `.swap` file, or one of the small files of a partition, of a data folder or of the
+    /// metadata log.
     ///
     /// # Errors
     /// [`DumpError`].
@@ -166,8 +188,8 @@ impl Dump {
                 let (seen_to, cleaned_to, dropped_below) = (found.seen_to, found.cleaned_to(), found.dropped_below);
                 vec![DumpEntry::Compaction { seen_to, cleaned_to, dropped_below }]
             }
-            (Some((base, INDEX)), _) => offsets(base, &read(path)?),
-            (Some((base, TIME_INDEX)), _) => times(base, &read(path)?),
+            (Some((base, INDEX)), _) => indexes::offsets(base, &read(path)?),
+            (Some((base, TIME_INDEX)), _) => indexes::times(base, &read(path)?),
             (_, checkpoint::FILE_NAME) => {
                 let body = small(path, checkpoint::KIND)?;
                 vec![DumpEntry::Checkpoint(Checkpoint::decode(&body).ok_or_else(|| misfit(path))?)]
@@ -181,7 +203,10 @@ impl Dump {
                 let body = small(path, identity::KIND)?;
                 vec![DumpEntry::Identity(Identity::decode(&body).ok_or_else(|| misfit(path))?)]
             }
-            _ => return Err(DumpError::UnknownKind { path: path.to_owned() }),
+            _ => match notes::entries(name, path)? {
+                Some(entries) => entries,
+                None => return Err(DumpError::UnknownKind { path: path.to_owned() }),
+            },
         };
         Ok(Self(Source::Entries(entries.into_iter())))
     }
@@ -270,14 +295,4 @@ fn small_with_version(path: &Path, kind: Kind) -> Result<(u16, Vec<u8>), DumpErr
 
 fn misfit(path: &Path) -> DumpError {
     DumpError::Damaged { path: path.to_owned(), reason: "its fields do not fit".to_owned() }
-}
-
-fn offsets(base: Offset, bytes: &[u8]) -> Vec<DumpEntry> {
-    let entries = bytes.as_chunks::<{ offset_index::ENTRY_BYTES }>().0.iter().map(|chunk| OffsetEntry::decode(*chunk));
-    entries.map(|entry| DumpEntry::Offset { offset: base.plus(u64::from(entry.relative)), entry }).collect()
-}
-
-fn times(base: Offset, bytes: &[u8]) -> Vec<DumpEntry> {
-    let entries = bytes.as_chunks::<{ time_index::ENTRY_BYTES }>().0.iter().map(|chunk| TimeEntry::decode(*chunk));
-    entries.map(|entry| DumpEntry::Time { offset: base.plus(u64::from(entry.relative)), entry }).collect()
 }

@@ -68,7 +68,7 @@ pub use compaction::{
 pub use complaint::Complaint;
 pub use data_dir::{DataDir, DataDirError, Format, PartitionDir, format_of};
 pub use disk::{Disk, DiskFile};
-pub use dump::{BatchEntry, CrcCheck, Dump, DumpEntry, DumpError};
+pub use dump::{BatchEntry, CrcCheck, Dump, DumpEntry, DumpError, FieldValue};
 pub use flusher::{FlushMetrics, Flusher, FlusherHandle, FlusherOptions};
 pub use hole::Hole;
 pub use identity::{Identity, IdentityError};

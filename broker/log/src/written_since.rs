@@ -13,7 +13,7 @@ use crate::small_file::{self, Fields, Kind, SmallFileError};
 use crate::storage_error::{Context, StorageError};
 
 const FILE_NAME: &str = "written-since";
-const KIND: Kind = Kind { magic: *b"TLws", version: 1 };
+pub(crate) const KIND: Kind = Kind { magic: *b"TLws", version: 1 };
 
 /// What is to be said, and what the file says. `None`: every ack waits for its flush.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidelog_log::checkpoint::{Checkpoint, Shutdown};
-use tidelog_log::{BatchEntry, CrcCheck, DumpEntry};
+use tidelog_log::{BatchEntry, CrcCheck, DumpEntry, FieldValue};
 use tidelog_protocol::PartitionId;
 use tidelog_protocol::messages::SequenceSpan;
 use tidelog_protocol::records::{BatchHeader, Record};
@@ -47,6 +47,9 @@ pub(super) fn entry_text(entry: &DumpEntry) -> (&'static str, String) {
         DumpEntry::Damage { position, bytes } => {
             ("", format!("{position:>11}  DAMAGED: {} bytes are no batch", display_count(*bytes)))
         }
+        DumpEntry::Misfit { position, bytes, reason } => {
+            ("", format!("DAMAGED: {} bytes at position {position}: {reason}", display_count(*bytes)))
+        }
         DumpEntry::Zeros { position, bytes } => {
             ("", format!("{position:>11}  {} zero bytes, reserved and not written yet", display_count(*bytes)))
         }
@@ -77,6 +80,27 @@ pub(super) fn entry_text(entry: &DumpEntry) -> (&'static str, String) {
                 "looked at up to         {seen_to}\nclean up to             {cleaned_to}\ndeletions forgotten to  {dropped_below}"
             ),
         ),
+        DumpEntry::Note { fields, .. } => {
+            let lines =
+                fields.iter().map(|(name, value)| format!("{:<15} {}", name.replace('_', " "), field_text(value)));
+            ("", lines.collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+fn field_text(value: &FieldValue) -> String {
+    match value {
+        FieldValue::Number(number) => number.to_string(),
+        FieldValue::Id(id) => id.clone(),
+        FieldValue::Flag(flag) => if *flag { "yes" } else { "no" }.into(),
+    }
+}
+
+fn field_json(value: &FieldValue) -> Value {
+    match value {
+        FieldValue::Number(number) => json!(number),
+        FieldValue::Id(id) => json!(id),
+        FieldValue::Flag(flag) => json!(flag),
     }
 }
 
@@ -170,6 +194,9 @@ pub(super) fn entry_json(entry: &DumpEntry) -> Value {
             })
         }
         DumpEntry::Damage { position, bytes } => json!({"kind": "damage", "position": position, "bytes": bytes}),
+        DumpEntry::Misfit { position, bytes, reason } => {
+            json!({"kind": "damage", "position": position, "bytes": bytes, "reason": reason})
+        }
         DumpEntry::Zeros { position, bytes } => json!({"kind": "zeros", "position": position, "bytes": bytes}),
         DumpEntry::Offset { offset, entry } => {
             json!({"kind": "offset", "offset": offset.0, "position": entry.position})
@@ -207,6 +234,13 @@ pub(super) fn entry_json(entry: &DumpEntry) -> Value {
             "cleaned_to": cleaned_to.0,
             "dropped_below": dropped_below.0,
         }),
+        DumpEntry::Note { file, fields } => {
+            let mut object = json!({"kind": file});
+            for (name, value) in fields {
+                object[*name] = field_json(value);
+            }
+            object
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::record_format::record_json;
 /// What to do with the files of a log.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
-    /// Print what stands in a segment, index, checkpoint, leader epoch or identity file. Changes nothing.
+    /// Print what stands in one file of a data folder: segments, indexes, and the small files beside them. Changes nothing.
     #[command(after_help = "\
 With --output json each line is one JSON object. Damage is printed where it is found and ends the command with exit code 6;
 behind the last batch of a segment that was being written it may be a torn tail, which recovery cuts.
@@ -35,7 +35,9 @@ Examples:
 /// Arguments of `log dump`.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
-    /// The file: <offset>.log, <offset>.index, <offset>.timeindex, checkpoint, leader-epochs or identity.
+    /// The file: <offset>.log, .index, .timeindex or .producers, <offset>.<offset>.swap; checkpoint, leader-epochs, compaction, identity or
+    /// written-since of a partition; vote, purged, settled or snapshot of the metadata log; format, broker-id, metadata-seen, closed-cleanly or
+    /// high-watermarks of the data folder.
     file: PathBuf,
     /// Print the records of each batch too.
     #[arg(short, long)]
@@ -158,7 +160,7 @@ impl<W: Write> Printer<W> {
 
 const fn is_damage(entry: &DumpEntry) -> bool {
     match entry {
-        DumpEntry::Damage { .. } => true,
+        DumpEntry::Damage { .. } | DumpEntry::Misfit { .. } => true,
         DumpEntry::Batch(batch) => matches!(batch.crc, CrcCheck::Invalid),
         _ => false,
     }
