@@ -38,7 +38,12 @@ pub(super) struct Wanted {
 
 impl Wanted {
     async fn consumer(&self, partitions: Vec<PartitionId>) -> Result<Consumer, ClientError> {
-        let mut builder = self.client.consumer().partitions(self.topic.as_str(), partitions).start(self.start).isolation(self.isolation);
+        let mut builder = self
+            .client
+            .consumer()
+            .partitions(self.topic.as_str(), partitions)
+            .start(self.start)
+            .isolation(self.isolation);
         if self.until_end {
             builder = builder.until_end();
         }
