@@ -189,7 +189,8 @@ impl World {
         for id in IDS {
             self.start_producer(id);
         }
-        self.pass(20_000);
+        // Each try that meets markers under way costs a patience of some seconds, and one end in four is an abort.
+        self.pass(60_000);
         for producer in &self.producers[self.producers.len() - IDS.len()..] {
             assert!(producer.commits > 0, "seed {}: EventuallyAvailable: {}", self.seed, producer.id);
         }
