@@ -109,7 +109,7 @@ fn figures(summary: &Summary) -> Vec<(String, String)> {
         ("broker CPU", summary.broker_cpu_seconds.map_or("-".into(), |seconds| format!("{seconds:.2} s"))),
         ("broker CPU per GB", per(summary.broker_cpu_seconds_per_gb)),
         ("broker CPU per million records", per(summary.broker_cpu_seconds_per_million_records)),
-        ("broker memory", bytes(summary.broker_rss_bytes)),
+        ("broker memory of its own", bytes(summary.broker_rss_bytes)),
         ("broker memory, peak, with mapped log", bytes(summary.broker_rss_peak_bytes)),
         ("log growth", bytes(summary.log_bytes_added)),
     ]
@@ -182,6 +182,14 @@ mod tests {
         for link in ["src=", "href=", "@import", "url(", "<script"] {
             assert!(!page.contains(link), "{link}");
         }
+    }
+
+    #[test]
+    fn a_large_figure_stays_in_its_box() {
+        // Where it is wider than its tile it takes a second line; nothing may forbid that.
+        let figures: Vec<&str> = STYLE.lines().filter(|line| line.starts_with(".figure")).collect();
+        assert!(figures.iter().all(|rule| !rule.contains("nowrap")), "{figures:?}");
+        assert!(figures.iter().any(|rule| rule.starts_with(".figure b") && rule.contains("overflow-wrap: anywhere")));
     }
 
     #[test]
