@@ -61,8 +61,9 @@ async fn ready(State(node): State<Arc<Node>>) -> Response {
 
 async fn metrics(State(node): State<Arc<Node>>) -> Response {
     let metrics = &node.metrics;
-    let (anonymous, _) = process::resident_bytes();
-    metrics.process_resident_memory_bytes.set(anonymous as i64);
+    let memory = process::memory();
+    metrics.process_resident_memory_bytes.set(memory.resident as i64);
+    metrics.process_anonymous_memory_bytes.set(memory.anonymous as i64);
     let cpu = process::cpu_time().as_secs_f64();
     metrics.process_cpu_seconds.inc_by((cpu - metrics.process_cpu_seconds.get()).max(0.0));
     metrics.budget_lent_bytes.set(node.budget.under_way.lent_bytes() as i64);

@@ -92,8 +92,10 @@ pub struct Metrics {
     pub flush_seconds: Counter<f64, AtomicU64>,
     /// CPU time of the process, in seconds.
     pub process_cpu_seconds: Counter<f64, AtomicU64>,
-    /// Resident memory of the process, in bytes.
+    /// Resident memory of the process, mapped log pages included, in bytes.
     pub process_resident_memory_bytes: Gauge,
+    /// What of it is its own, in bytes.
+    pub process_anonymous_memory_bytes: Gauge,
     /// Records that retention or a request removed from the front of logs, counted in segments.
     pub segments_deleted: Counter,
     /// Bytes the scrub has re-read.
@@ -182,7 +184,14 @@ impl Metrics {
         let budget_lent_bytes = gauge("budget_lent_bytes", "Memory lent to requests under way");
         let disk_free_bytes = gauge("disk_free_bytes", "Free space in the data folder's file system");
         let disk_full = gauge("disk_full", "1 while produce is refused for lack of space");
-        let process_resident_memory_bytes = gauge("process_resident_memory_bytes", "Resident memory");
+        let process_resident_memory_bytes = gauge(
+            "process_resident_memory_bytes",
+            "Resident memory (VmRSS), pages of mapped log files included: those the system takes back when it needs them",
+        );
+        let process_anonymous_memory_bytes = gauge(
+            "process_anonymous_memory_bytes",
+            "Resident memory that is the process's own (RssAnon), without mapped log files",
+        );
         let partition_transactions_open =
             gauge("partition_transactions_open", "Transactions that are open in partitions of this broker");
         let partition_transactions_oldest_seconds = gauge(
@@ -242,6 +251,7 @@ impl Metrics {
             flush_seconds,
             process_cpu_seconds,
             process_resident_memory_bytes,
+            process_anonymous_memory_bytes,
             segments_deleted,
             scrubbed_bytes,
             partition_transactions_open,

@@ -10,16 +10,26 @@ pub fn cpu_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Memory that belongs to the process itself, and the largest resident size so far (which counts mapped log pages too), in
-/// bytes; 0 where the system does not tell.
+/// Resident memory of this process, in bytes; 0 where the system does not tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Memory {
+    /// All of it (VmRSS), pages of mapped log files included: those belong to the page cache, which takes them back when it needs them.
+    pub resident: u64,
+    /// What is the process's own (RssAnon).
+    pub anonymous: u64,
+    /// The most that was ever resident (VmHWM).
+    pub resident_peak: u64,
+}
+
+/// As of now.
 #[must_use]
-pub fn resident_bytes() -> (u64, u64) {
+pub fn memory() -> Memory {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib = |key: &str| {
         let line = status.lines().find(|line| line.starts_with(key));
         line.and_then(|line| line.split_whitespace().nth(1)).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
     };
-    (kib("RssAnon:") << 10, kib("VmHWM:") << 10)
+    Memory { resident: kib("VmRSS:") << 10, anonymous: kib("RssAnon:") << 10, resident_peak: kib("VmHWM:") << 10 }
 }
 
 /// Raises the limit of open files as far as the system allows, and says where it ended.
@@ -34,4 +44,16 @@ pub fn raise_file_limit() -> io::Result<u64> {
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     }
     Ok(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_our_own_is_a_part_of_what_is_resident() {
+        let memory = memory();
+        assert!(memory.anonymous > 0 && memory.anonymous < memory.resident, "{memory:?}");
+        assert!(memory.resident <= memory.resident_peak, "{memory:?}");
+    }
 }

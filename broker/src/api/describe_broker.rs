@@ -12,15 +12,15 @@ use crate::session::Session;
 
 impl Handle for DescribeBrokerRequest {
     async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<DescribeBrokerResponse, WireError> {
-        let (rss_bytes, rss_peak_bytes) = process::resident_bytes();
+        let memory = process::memory();
         let Led { partitions: leads, unsettled_records, unsettled_records_max } = led(node);
         Ok(DescribeBrokerResponse {
             broker_id: node.broker_id,
             software: SOFTWARE.into(),
             uptime_ms: u64::try_from(node.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             cpu_us: u64::try_from(process::cpu_time().as_micros()).unwrap_or(u64::MAX),
-            rss_bytes,
-            rss_peak_bytes,
+            rss_bytes: memory.anonymous,
+            rss_peak_bytes: memory.resident_peak,
             connections: u32::try_from(node.metrics.connections.get()).unwrap_or(0),
             partitions: u32::try_from(node.registry.len()).unwrap_or(u32::MAX),
             leads,

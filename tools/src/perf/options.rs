@@ -43,7 +43,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 
-    /// Print one JSON object on standard output and nothing else.
+    /// Print one JSON object on standard output and nothing else. `broker_rss_bytes` in it is the resident memory that is the broker's own
+    /// (RssAnon); pages of mapped log files, which the system takes back when it needs them, are in `broker_rss_peak_bytes` alone.
     #[arg(long)]
     pub json: bool,
 

@@ -120,7 +120,8 @@ pub struct Summary {
     pub client_cpu_seconds: f64,
     /// CPU time of the broker; `null` where it does not tell, or restarted during the run.
     pub broker_cpu_seconds: Option<f64>,
-    /// Resident memory of the broker after the run, mapped log pages not included; `null` where it does not tell.
+    /// Resident memory of the broker after the run that is its own (RssAnon), so without pages of mapped log files, which the system takes back
+    /// when it needs them; `null` where it does not tell.
     pub broker_rss_bytes: Option<u64>,
     /// What the latencies are of.
     pub latency_of: LatencyOf,
@@ -276,7 +277,7 @@ impl fmt::Display for Summary {
         write!(f, "memory      client {} at its peak", display_byte_size(self.client_rss_peak_bytes))?;
         if let (Some(rss), Some(peak)) = (self.broker_rss_bytes, self.broker_rss_peak_bytes) {
             let (rss, peak) = (display_byte_size(rss), display_byte_size(peak));
-            write!(f, "; broker {rss} now, {peak} at its peak (mapped log pages included)")?;
+            write!(f, "; broker {rss} of its own now, {peak} at its peak with mapped log pages")?;
         }
         writeln!(f)?;
         if let Some(added) = self.log_bytes_added.filter(|added| *added > 0) {
@@ -429,7 +430,7 @@ mod tests {
             "1,000,000 of 1,000 bytes in 4.000 s",
             "250,000 records/s, 250 MB/s",
             "client 2.00 s (2.000 s per GB, 2.000 s per million records)",
-            "broker 63.0 MiB now, 212 MiB at its peak",
+            "broker 63.0 MiB of its own now, 212 MiB at its peak with mapped log pages",
             "loopback TCP 3,600 MB/s",
             "4 KiB append + fdatasync 0.130 ms",
             "intended send time",
