@@ -148,7 +148,7 @@ macro_rules! config_table {
                             })?;
                         Ok(())
                     })*
-                    _ => Err(ConfigError::UnknownKey { key: key.into(), nearest: nearest(key) }),
+                    _ => Err(ConfigError::UnknownKey { key: key.into(), nearest: tidelog_coordination::nearest::nearest(key, Self::KEYS.iter().copied()) }),
                 }
             }
 
@@ -301,28 +301,6 @@ config_table! {
     log_level: String = "info".to_string(), text ("error, warn, info, debug, trace, or a list of target=level");
 }
 
-/// The known key closest to `key` by edit distance, if it is close.
-fn nearest(key: &str) -> Option<&'static str> {
-    let distance = |other: &str| {
-        let (a, b): (Vec<char>, Vec<char>) = (key.chars().collect(), other.chars().collect());
-        let mut row: Vec<usize> = (0..=b.len()).collect();
-        for (i, x) in a.iter().enumerate() {
-            let mut diagonal = row[0];
-            row[0] = i + 1;
-            for (j, y) in b.iter().enumerate() {
-                let substituted = diagonal + usize::from(x != y);
-                diagonal = row[j + 1];
-                row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-            }
-        }
-        row[b.len()]
-    };
-    if key.len() > 64 {
-        return None;
-    }
-    Config::KEYS.iter().copied().map(|known| (distance(known), known)).min().filter(|(d, _)| *d <= 4).map(|(_, k)| k)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,6 +344,8 @@ mod tests {
     fn an_unknown_key_suggests_the_nearest() {
         let error = Config::default().set("conections_max", "1").unwrap_err().to_string();
         assert!(error.contains("did you mean 'connections_max'?"), "{error}");
+        let error = Config::default().set("foo", "1").unwrap_err().to_string();
+        assert!(!error.contains("did you mean"), "a guess that far off misleads: {error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::{Config, ConfigError};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigSourceError {
     /// The file cannot be read.
-    #[error("cannot read the config file {}: {error}", path.display())]
+    #[error("cannot read the config file {}: {error}; name a file that this process may read with --config or TIDELOG_CONFIG, or leave it out", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -101,6 +101,6 @@ mod tests {
         let error = layered(None, environment(&[]), &[("listen".into(), "y".into())]).unwrap_err().to_string();
         assert!(error.starts_with("flag for listen: config key 'listen'"), "{error}");
         let error = layered(Some(Path::new("/no/such/file")), environment(&[]), &[]).unwrap_err().to_string();
-        assert!(error.contains("/no/such/file"), "{error}");
+        assert!(error.contains("/no/such/file") && error.contains("or leave it out"), "{error}");
     }
 }

@@ -16,7 +16,7 @@ use crate::quorum::{OpenStorageError, QuorumError};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port is taken or not ours to bind.
-    #[error("cannot listen on {address}: {error}; set {key} to another address, or end what uses this one")]
+    #[error("cannot listen on {address}: {error}; {}", crate::net::listener::remedy(key, error))]
     Listen {
         /// The config key.
         key: &'static str,

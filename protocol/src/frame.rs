@@ -175,7 +175,7 @@ impl Header {
             return Err(FrameError::Flags { found: flags.0 });
         }
         if flags.contains(Flags::TRACE) && (body_bytes as usize) < TRACE_BYTES {
-            return Err(FrameError::Lengths { frame: length, body: body_bytes });
+            return Err(FrameError::TraceContext { body: body_bytes });
         }
         let correlation = CorrelationId(u64::from(u32_at(bytes, 8)) | u64::from(u32_at(bytes, 12)) << 32);
         Ok(Self {
@@ -242,10 +242,16 @@ pub enum FrameError {
         limit: u32,
     },
     /// The lengths contradict each other.
-    #[error("the frame says {frame} bytes in all but {body} bytes of body")]
+    #[error("the frame says {frame} bytes in all, which do not hold its header and {body} bytes of body")]
     Lengths {
         /// Stated for the frame.
         frame: u32,
+        /// Stated for the body.
+        body: u32,
+    },
+    /// The flags promise a trace context that does not fit.
+    #[error("the frame's flags promise a trace context, which takes {TRACE_BYTES} bytes, and its body has {body}")]
+    TraceContext {
         /// Stated for the body.
         body: u32,
     },
@@ -320,6 +326,8 @@ mod tests {
         assert!(matches!(at(0, 0), Err(FrameError::Lengths { .. })));
         assert!(matches!(at(27, 0), Err(FrameError::Lengths { .. })));
         assert!(matches!(at(60, 33), Err(FrameError::Lengths { .. })));
+        let traced = Header { flags: Flags::TRACE, ..header() }.encode(&[b"abc"]);
+        assert_eq!(Header::decode(&traced, limits), Err(FrameError::TraceContext { body: 3 }));
         assert!(matches!(at(90, 51), Err(FrameError::BodyTooLarge { .. })));
         assert!(at(100, 50).is_ok());
     }

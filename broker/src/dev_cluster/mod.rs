@@ -56,8 +56,8 @@ pub enum DevClusterError {
     OneBrokersFolder(PathBuf),
     /// Another program has a port that a broker needs.
     #[error(
-        "broker {broker} cannot listen on {address}: {error}; end what uses that port, or set {key}, from which on the brokers' \
-         ports count up, to another"
+        "broker {broker} cannot listen on {address}: {error}; {}; the brokers' ports count up from there",
+        crate::net::listener::remedy(key, error)
     )]
     Port {
         /// Which.

@@ -2,7 +2,7 @@
 
 mod connection;
 mod frame_writer;
-mod listener;
+pub(crate) mod listener;
 mod receive_buffer;
 
 pub(crate) use listener::{Listener, serve};
