@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidelog_client::{Delivery, SendError};
 
@@ -18,7 +18,7 @@ pub struct Sent {
     pub latencies: Latencies,
     /// Records acknowledged.
     pub records: u64,
-    /// Records that failed.
+    /// Records that failed, or of which nothing was heard once one had.
     pub failed: u64,
     /// Why the first of them did.
     pub failure: Option<Failure>,
@@ -29,6 +29,10 @@ pub struct Sent {
 /// How many unacknowledged records an open loop looks through for acks, where several partitions answer in any order. A closed
 /// loop looks at the oldest alone: it has far more, and its latencies are those of a full pipe anyway.
 pub const LOOK_THROUGH: usize = 1024;
+
+/// How long the fate of the others is waited for once a record has failed: what stands in the way of one mostly stands in the way of all, and
+/// each would be tried for a delivery timeout of its own.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// How many of those it can be woken by.
 const WOKEN_BY: usize = 64;
@@ -125,12 +129,17 @@ impl<'a> Flight<'a> {
         .await;
     }
 
-    /// Waits for everything that is under way.
+    /// Waits for everything that is under way; not for long once something has failed.
     pub async fn settle(mut self, failure: Option<Failure>) -> Sent {
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() && failure.is_none() && self.is_sound() {
             self.any_settled().await;
             self.drain(Instant::now());
         }
+        let last = tokio::time::Instant::now() + LAST_WAIT;
+        while !self.waiting.is_empty() && tokio::time::timeout_at(last, self.any_settled()).await.is_ok() {
+            self.drain(Instant::now());
+        }
+        self.sent.failed += self.waiting.len() as u64;
         self.sent.failure = self.sent.failure.or(failure);
         self.sent
     }

@@ -21,8 +21,9 @@ use super::session::{Session, Stop};
 use super::summary::{LatencyOf, Measured};
 use super::timer::Timer;
 use super::transactions::Transactions;
-use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
+use crate::byte_size::{display_byte_size, display_count, parse_byte_size, parse_small_byte_size};
 use crate::connect::{failure, send_failure, transaction_failure};
+use crate::duration::{display_duration, parse_timeout};
 use crate::exit::{EXIT_CODES_HELP, Exit, Failure};
 use crate::producer_args::{CompressionArg, ProducerArgs};
 
@@ -95,6 +96,10 @@ pub struct ProducerCommand {
     #[arg(long, value_name = "N", requires = "transactional_id", value_parser = clap::value_parser!(u64).range(1..))]
     transaction_records: Option<u64>,
 
+    /// How long a record is tried before it counts as failed, such as 10s. The first that fails ends the run.
+    #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = parse_timeout)]
+    delivery_timeout: Duration,
+
     /// What the bytes of a record are: 'text' (log-like lines) if compressed, else 'random'.
     #[arg(long, value_enum)]
     content: Option<Content>,
@@ -105,9 +110,10 @@ pub struct ProducerCommand {
 }
 
 fn parse_record_size(text: &str) -> Result<u32, String> {
-    match parse_small_byte_size(text)? {
-        size if (size as usize) < STAMP_BYTES => Err(format!("a record needs {STAMP_BYTES} bytes for its send time")),
-        size => Ok(size),
+    // Before the rule that holds for every size, which would only lead to this one.
+    match parse_byte_size(text)? {
+        size if size < STAMP_BYTES as u64 => Err(format!("a record needs {STAMP_BYTES} bytes for its send time")),
+        _ => parse_small_byte_size(text),
     }
 }
 
@@ -161,7 +167,8 @@ impl ProducerCommand {
             .producer
             .apply(builder)
             .memory_bytes(self.in_flight.max(self.producer.batch_size) as usize)
-            .max_in_flight(self.batches_in_flight.into());
+            .max_in_flight(self.batches_in_flight.into())
+            .delivery_timeout(self.delivery_timeout);
         match self.idempotent {
             Some(idempotent) => builder.idempotent(idempotent),
             None => builder,
@@ -193,6 +200,7 @@ impl ProducerCommand {
             ("linger", format!("{} ms", self.producer.linger.as_secs_f64() * 1e3)),
             ("in flight", display_byte_size(self.in_flight.into())),
             ("batches in flight", self.batches_in_flight.to_string()),
+            ("delivery timeout", display_duration(self.delivery_timeout)),
             (
                 "transactions",
                 self.transaction_records.map_or("none".into(), |n| format!("of {} records", display_count(n))),
@@ -259,7 +267,12 @@ async fn send_all(
                     transactions.run(clock, records, (payload, stop), &mut flight).await
                 }
             };
-            (sender, flight.settle(failure.err()).await)
+            let failure = failure.err();
+            if failure.is_some() || !flight.is_sound() {
+                // The others would send into the same wall.
+                stop.ask();
+            }
+            (sender, flight.settle(failure).await)
         });
     }
     let (joined, timeline) = session.watch(plan.what, plan.records, &progress, tasks.join_all()).await;
@@ -321,6 +334,9 @@ pub(super) async fn closed_loop(
             let delivery = match sender.topic.try_send(&record) {
                 Err(SendError::Full) => {
                     flight.drain(now);
+                    if !flight.is_sound() {
+                        return Ok(());
+                    }
                     let delivery = sender.topic.send_record(&record).await?;
                     flight.push(now, delivery);
                     now = Instant::now();
@@ -351,7 +367,16 @@ async fn open_loop(
         for sequence in sent..due {
             let intended = pacer.due_at(sequence);
             let record = RecordRef::new(None, sender.payload.next(clock.wall.plus(intended)));
-            let delivery = sender.topic.send_record(&record).await?;
+            let delivery = match sender.topic.try_send(&record) {
+                Err(SendError::Full) => {
+                    flight.drain(Instant::now());
+                    if !flight.is_sound() || sender.stop.is_wanted() {
+                        return Ok(());
+                    }
+                    sender.topic.send_record(&record).await?
+                }
+                result => result?,
+            };
             flight.push(clock.start + intended, delivery);
         }
         sent = due;
@@ -390,6 +415,8 @@ mod tests {
         assert_eq!(parsed.throughput, Throughput::Unlimited);
         let refused = ProducerCommand::try_parse_from(["perf-producer", "--record-size", "7"]).unwrap_err();
         assert!(refused.to_string().contains("needs 8 bytes for its send time"));
+        let refused = ProducerCommand::try_parse_from(["perf-producer", "--record-size", "0"]).unwrap_err();
+        assert!(refused.to_string().contains("needs 8 bytes for its send time"), "one refusal is not to lead to another");
         let refused = ProducerCommand::try_parse_from(["perf-producer", "--recods", "7"]).unwrap_err();
         assert!(refused.to_string().contains("--records"));
     }

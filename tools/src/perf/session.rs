@@ -50,6 +50,11 @@ impl Stop {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Wishes to stop.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Ctrl-C wishes to stop; a second one ends the process at once.
     fn on_interrupt(&self) {
         let flag = Arc::clone(&self.0);
