@@ -8,6 +8,7 @@ use tidelog_protocol::messages::*;
 use tidelog_protocol::{BrokerId, Offset, PartitionId, Timestamp, TopicName};
 
 use crate::ClientError;
+use crate::address::Address;
 use crate::cluster::{Cluster, TopicImage};
 
 /// What manages a cluster. Every call waits for its answer within the client's request timeout. A call whose outcome became
@@ -188,6 +189,14 @@ impl Admin {
     /// As any call.
     pub async fn broker(&self) -> Result<HelloResponse, ClientError> {
         Ok(self.cluster.any().await?.hello().clone())
+    }
+
+    /// Where the broker is that is asked first when any will do: the one that answered last, where it can still be reached.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn address(&self) -> Result<Address, ClientError> {
+        Ok(self.cluster.any().await?.address().clone())
     }
 
     /// Asks any broker for its clock.

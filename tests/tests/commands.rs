@@ -38,6 +38,34 @@ fn ping_waits_for_a_broker_that_starts_later() {
 }
 
 #[test]
+fn ping_names_the_broker_that_answered() {
+    let broker = BrokerProcess::start();
+    let answer = json(tidelog(&format!("{NOBODY},{}", broker.server()), "--output json ping"));
+    assert_eq!(answer["server"], Value::from(broker.server()));
+}
+
+#[test]
+fn a_load_that_nobody_takes_ends_with_the_first_record_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = BrokerSettings::new().data(folder.path()).start();
+    let _ = tidelog(&broker.server(), "topics create full").expect_code(0);
+    assert!(broker.terminate().success());
+    // As on a full disk: what is sent is refused, and may be sent again.
+    let broker = BrokerSettings::new().data(folder.path()).set("disk_free_min_bytes", "1099511627776").start();
+    for rate in ["-1", "100000"] {
+        let before = std::time::Instant::now();
+        let ended = CommandLine::of("perf-producer")
+            .args(["--server", &broker.server(), "--topic", "full", "--records", "1000000", "--throughput", rate])
+            .args(["--delivery-timeout", "15s"])
+            .run()
+            .expect_code(4);
+        assert!(ended.stderr.contains("StorageFull") && ended.stderr.contains("not acknowledged"), "{}", ended.stderr);
+        let taken = before.elapsed().as_secs();
+        assert!((14..28).contains(&taken), "one delivery timeout and not two: {taken} s at {rate}");
+    }
+}
+
+#[test]
 fn exit_codes_tell_what_went_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let broker = BrokerProcess::start();
@@ -79,12 +107,18 @@ fn exit_codes_tell_what_went_wrong() {
         ("frobnicate".into(), 2, "frobnicate"),
         ("--server 127.0.0.1:99999 ping".into(), 2, "65535"),
         ("--timeout fast ping".into(), 2, "fast"),
+        ("--timeout 0s ping".into(), 2, "the least is 1ms"),
+        ("topics create __mine".into(), 2, "__mine"),
+        ("consume there --from time:9999-12-31T23:59:59Z --until-end".into(), 0, ""),
+        ("--output json consume there --until-end --format %v".into(), 2, "--output json"),
     ] {
         let finished = tidelog(&server, &line);
         assert_eq!(finished.code, Some(code), "tidelog {line}\n{}\n{}", finished.text(), finished.stderr);
         assert!(finished.stderr.contains(word), "tidelog {line}: no {word:?} in {}", finished.stderr);
         assert_eq!(finished.stderr.is_empty(), code == 0, "tidelog {line}: {}", finished.stderr);
     }
+    let usage = tidelog(&server, "topics create").expect_code(2).stderr;
+    assert!(!usage.contains("--server"), "what the environment says is no duty of the command line: {usage}");
     for binary in ["perf-producer", "perf-consumer", "tidelog", "tidelog-broker"] {
         let help = CommandLine::of(binary).args(["--help"]).run().expect_code(0);
         assert!(help.text().contains("Usage:") && help.stderr.is_empty());

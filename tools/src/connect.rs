@@ -6,7 +6,7 @@ use tidelog_client::{
     Addresses, Client, ClientBuilder, ClientError, ErrorCode, SendError, TransactionError, WireError,
 };
 
-use crate::duration::{display_duration, parse_duration};
+use crate::duration::{display_duration, parse_timeout};
 use crate::exit::{Exit, Failure};
 
 /// How long a broker may take to be connected to, at most.
@@ -16,14 +16,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct ConnectArgs {
-    /// Broker to connect to, or several separated by commas: the first that answers leads to all.
-    #[arg(long, global = true, env = "TIDELOG_SERVER", hide_env_values = true, value_name = "HOST:PORT")]
-    #[arg(default_value = "127.0.0.1:9092", value_parser = parse_server)]
+    // The variable is a default like any other: as clap's own, usage lines would show the flag as required wherever it is set.
+    /// Broker to connect to, or several separated by commas: the first that answers leads to all [env: TIDELOG_SERVER] [default:
+    /// 127.0.0.1:9092]
+    #[arg(long, global = true, value_name = "HOST:PORT", hide_default_value = true)]
+    #[arg(default_value_t = server_of(std::env::var("TIDELOG_SERVER").ok()), value_parser = parse_server)]
     pub server: String,
 
     /// How long the command may take, such as 500ms or 30s; of one that goes on by itself: how long to wait for an answer.
-    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = parse_timeout)]
     pub timeout: Duration,
+}
+
+/// Where a broker is unless a flag says it: as the environment does, where it says something.
+fn server_of(variable: Option<String>) -> String {
+    variable.filter(|value| !value.trim().is_empty()).unwrap_or_else(|| "127.0.0.1:9092".into())
 }
 
 fn parse_server(text: &str) -> Result<String, String> {
@@ -125,7 +132,7 @@ pub fn send_failure(error: SendError) -> Failure {
         SendError::Client(error) => failure(error),
         SendError::Rejected(error) => refusal(&error),
         error @ SendError::TooLarge { .. } => Failure::new(Exit::Failed, error.to_string()).hint(
-            "send smaller records, or raise the topic's limit: tidelog topics alter NAME --config max.message.bytes=BYTES",
+            "send smaller records, or raise the topic's max.message.bytes: 'tidelog topics alter --help' says how",
         ),
         error if error.is_retriable() => Failure::new(Exit::Unavailable, error.to_string()),
         error => Failure::new(Exit::Failed, error.to_string()),
@@ -220,6 +227,20 @@ mod tests {
     fn nobody_is_told_to_create_a_topic_that_only_the_broker_may_create() {
         let failure = failure(ClientError::UnknownTopic { topic: "__x".into() });
         assert!(!failure.to_string().contains("topics create") && failure.to_string().contains("belong to the broker"));
+    }
+
+    #[test]
+    fn a_variable_that_says_nothing_is_none() {
+        assert_eq!(server_of(Some("b1:9".into())), "b1:9");
+        for nothing in [None, Some(String::new()), Some(" ".into())] {
+            assert_eq!(server_of(nothing), "127.0.0.1:9092");
+        }
+    }
+
+    #[test]
+    fn a_hint_holds_nothing_that_has_to_be_filled_in() {
+        let failure = send_failure(SendError::TooLarge { bytes: 9, limit: 8 }).to_string();
+        assert!(failure.contains("max.message.bytes") && !failure.contains("NAME"), "{failure}");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Timeouts travel as milliseconds in 32 bits.
+const TIMEOUT_MAX: Duration = Duration::from_secs(49 * 86_400);
+
 /// Reads a duration: a number with its unit (`us`, `ms`, `s`, `m`, `h`, `d`), or several such added up.
 ///
 /// # Errors
@@ -16,6 +19,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let refused = || format!("'{text}' is no duration; write a number and its unit, such as 250ms, 10s or '1m 30s'");
     let signed: jiff::SignedDuration = text.parse().map_err(|_| refused())?;
     Duration::try_from(signed).map_err(|_| refused())
+}
+
+/// Reads how long something may take: a duration that is neither nothing nor beyond what the protocol can say.
+///
+/// # Errors
+/// As [`parse_duration`], and beyond these bounds.
+pub fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        duration if duration < Duration::from_millis(1) => Err("nothing is done in no time; the least is 1ms".into()),
+        duration if duration > TIMEOUT_MAX => Err(format!("'{text}' is too long; the limit is 49d")),
+        duration => Ok(duration),
+    }
 }
 
 /// A duration for people: `850 ms`, `12.3 s`, `4m 05s`, `3h 12m`, `2d 4h`.
@@ -57,6 +72,16 @@ mod tests {
         for text in ["", "s", "-5s", "ten seconds", "5 parsecs"] {
             assert!(parse_duration(text).unwrap_err().contains("such as 250ms"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_timeout_leaves_time_for_something() {
+        assert_eq!(parse_timeout("250ms"), Ok(Duration::from_millis(250)));
+        for text in ["0", "0s", "500us"] {
+            assert!(parse_timeout(text).unwrap_err().contains("the least is 1ms"), "{text}");
+        }
+        assert!(parse_timeout("50d").unwrap_err().contains("49d"));
+        assert!(parse_timeout("5").unwrap_err().contains("5ms or 5s"));
     }
 
     #[test]

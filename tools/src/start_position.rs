@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 use tidelog_protocol::{Offset, Timestamp};
 
 /// Where reading starts, in every partition alike.
@@ -59,17 +62,26 @@ pub fn parse_offset(text: &str) -> Result<Offset, String> {
 /// # Errors
 /// A sentence for the command line, with an example.
 pub fn parse_time(text: &str) -> Result<Timestamp, String> {
-    let time: jiff::Timestamp = text.parse().map_err(|_| {
+    // By its pieces: records may be of times up to the end of the year 9999 in UTC, and jiff's own timestamps end a day before.
+    let millis = || {
+        let pieces = Pieces::parse(text).ok()?;
+        let offset = pieces.to_numeric_offset()?;
+        let since = pieces.date().to_datetime(pieces.time()?).duration_since(EPOCH).as_millis();
+        i64::try_from(since - i128::from(offset.seconds()) * 1_000).ok()
+    };
+    let millis = millis().ok_or_else(|| {
         format!("'{text}' is no RFC 3339 time; write 2026-01-31T12:00:00Z or 2026-01-31T12:00:00+01:00")
     })?;
-    Ok(Timestamp(time.as_millisecond()))
+    Ok(Timestamp(millis))
 }
+
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// A timestamp for people: RFC 3339 in UTC with milliseconds; `-` where there is none.
 #[must_use]
 pub fn display_time(timestamp: Timestamp) -> String {
-    match jiff::Timestamp::from_millisecond(timestamp.0) {
-        Ok(time) if timestamp != Timestamp::NONE => format!("{time:.3}"),
+    match EPOCH.checked_add(SignedDuration::from_millis(timestamp.0)) {
+        Ok(time) if timestamp != Timestamp::NONE => format!("{time:.3}Z"),
         _ => "-".into(),
     }
 }
@@ -84,12 +96,20 @@ mod tests {
         assert_eq!("end".parse(), Ok(StartPosition::End));
         assert_eq!("offset:42".parse(), Ok(StartPosition::Offset(Offset(42))));
         assert_eq!("time:1970-01-01T00:00:01Z".parse(), Ok(StartPosition::Time(Timestamp(1000))));
+        assert_eq!("time:1969-12-31T18:29:59.5-05:30".parse(), Ok(StartPosition::Time(Timestamp(-500))));
         assert_eq!("time:1970-01-01T01:00:01.5+01:00".parse(), Ok(StartPosition::Time(Timestamp(1500))));
     }
 
     #[test]
     fn what_is_printed_can_be_read_again() {
-        for text in ["beginning", "end", "offset:7", "time:2026-01-31T12:00:00.250Z"] {
+        for text in [
+            "beginning",
+            "end",
+            "offset:7",
+            "time:2026-01-31T12:00:00.250Z",
+            "time:0001-01-01T00:00:00.000Z",
+            "time:9999-12-31T23:59:59.999Z",
+        ] {
             assert_eq!(text.parse::<StartPosition>().unwrap().to_string(), text);
         }
     }

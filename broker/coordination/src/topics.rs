@@ -210,7 +210,10 @@ fn check_replication(replicas: usize, live: usize) -> Result<(), Refusal> {
     }
     let message = match live {
         0 => "no broker is registered yet; try again when one is".to_string(),
-        _ => format!("cannot keep {replicas} replicas on {live} live brokers; possible is 1 to {live}"),
+        _ => format!(
+            "cannot keep {replicas} replicas on {live} live broker{}; possible is 1 to {live}",
+            if live == 1 { "" } else { "s" }
+        ),
     };
     Err(Refusal::new(ErrorCode::InvalidReplication, message))
 }

@@ -265,7 +265,7 @@ fn a_broker_that_starts_serves_only_once_it_has_caught_up() {
     cluster.start(2, Folder::Clean);
     assert!(cluster.controller.image().broker(BrokerId(2)).unwrap().fenced);
     let refused = message(cluster.create("x", |topic| topic.replication_factor = 2));
-    assert!(refused.contains("on 1 live brokers"), "{refused}");
+    assert!(refused.contains("on 1 live broker;"), "{refused}");
     cluster.unfence(2);
     cluster.create("x", |topic| topic.replication_factor = 2).unwrap();
     assert_eq!(cluster.in_sync("x").len(), 2);

@@ -84,8 +84,7 @@ pub const fn client_start(position: StartPosition) -> Start {
 }
 
 pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Failure> {
-    let default = if context.output == OutputFormat::Json { RecordFormat::Json } else { RecordFormat::Value };
-    let format = args.format.clone().unwrap_or(default);
+    let format = chosen_format(args.format.clone(), context.output)?;
     if let Some(group) = args.group.clone() {
         let start = client_start(args.start());
         let ConsumeArgs { topic, until_end, isolation, max, .. } = args;
@@ -143,6 +142,18 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
     }
     context.verbosity.say(counted(printer.printed, "record"));
     ended
+}
+
+/// What a record is printed as. Whoever asked for JSON gets nothing else: programs read it.
+fn chosen_format(asked: Option<RecordFormat>, output: OutputFormat) -> Result<RecordFormat, Failure> {
+    match (asked, output) {
+        (None | Some(RecordFormat::Json), OutputFormat::Json) => Ok(RecordFormat::Json),
+        (Some(_), OutputFormat::Json) => {
+            let sentence = "--output json prints each record as a JSON object; --format says something else";
+            Err(Failure::new(Exit::Usage, sentence).hint("leave one of the two out"))
+        }
+        (asked, OutputFormat::Table) => Ok(asked.unwrap_or(RecordFormat::Value)),
+    }
 }
 
 async fn open(args: &ConsumeArgs, context: &Context) -> Result<Sources, Failure> {
@@ -236,6 +247,18 @@ impl<W: Write> Printer<W> {
 mod tests {
     use super::*;
     use tidelog_client::{Offset, PartitionId};
+
+    #[test]
+    fn json_is_json_whatever_else_is_asked() {
+        let chosen = |format: Option<&str>, output| chosen_format(format.map(|text| text.parse().unwrap()), output);
+        assert_eq!(chosen(None, OutputFormat::Json), Ok(RecordFormat::Json));
+        assert_eq!(chosen(Some("json"), OutputFormat::Json), Ok(RecordFormat::Json));
+        assert_eq!(chosen(None, OutputFormat::Table), Ok(RecordFormat::Value));
+        assert_eq!(chosen(Some("json"), OutputFormat::Table), Ok(RecordFormat::Json));
+        for format in ["value", "%v"] {
+            assert_eq!(chosen(Some(format), OutputFormat::Json).unwrap_err().exit(), Exit::Usage);
+        }
+    }
 
     #[test]
     fn a_closed_pipe_ends_quietly() {

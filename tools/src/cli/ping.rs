@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use tidelog_client::{Client, Timestamp};
+use tidelog_client::{Address, Client, Timestamp};
 
 use super::{Context, topics::print};
 use crate::connect::failure;
@@ -27,6 +27,7 @@ pub struct PingArgs {
 }
 
 struct Answer {
+    address: Address,
     software: String,
     broker_id: u32,
     uptime: Duration,
@@ -46,7 +47,7 @@ pub(super) async fn run(args: PingArgs, context: &Context) -> Result<Exit, Failu
         }
     };
     let millis = answer.round_trip.as_secs_f64() * 1e3;
-    let server = &context.connect.server;
+    let server = answer.address.to_string();
     let text = format!(
         "{server} answers in {millis:.3} ms: broker {}, {}, up for {}\n",
         answer.broker_id,
@@ -73,6 +74,7 @@ async fn ask(context: &Context) -> Result<Answer, Failure> {
     let start = Instant::now();
     let broker_time = admin.ping().await.map_err(failure)?;
     Ok(Answer {
+        address: admin.address().await.map_err(failure)?,
         software: described.software,
         broker_id: described.broker_id.0,
         uptime: Duration::from_millis(described.uptime_ms),

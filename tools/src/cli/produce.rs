@@ -123,8 +123,8 @@ pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Fa
 pub(super) fn check_partition(args: &ProduceArgs, topic: &TopicProducer) -> Result<(), Failure> {
     let partitions = topic.partitions();
     let Some(missing) = args.partition.filter(|partition| *partition >= partitions) else { return Ok(()) };
-    let text =
-        format!("topic '{}' has {partitions} partitions, numbered from 0; there is no partition {missing}", args.topic);
+    let has = counted(partitions, "partition");
+    let text = format!("topic '{}' has {has}, numbered from 0; there is no partition {missing}", args.topic);
     Err(Failure::new(Exit::NotFound, text))
 }
 

@@ -22,7 +22,8 @@ Examples:
   tidelog topics create events --durability written --config retention.ms=86400000
   tidelog topics create logs --if-not-exists")]
     Create {
-        /// Its name: letters, digits, '.', '_' and '-', 249 bytes at most.
+        /// Its name: letters, digits, '.', '_' and '-', 249 bytes at most, not beginning with '__'.
+        #[arg(value_parser = parse_new_name)]
         name: TopicName,
         /// How many partitions; the broker's default if absent.
         #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -114,6 +115,12 @@ impl Durability {
             Self::Written => "written",
         }
     }
+}
+
+/// Reads the name of a topic that may be created.
+fn parse_new_name(text: &str) -> Result<TopicName, String> {
+    let name: TopicName = text.parse().map_err(|invalid: tidelog_protocol::InvalidTopicName| invalid.to_string())?;
+    if text.starts_with("__") { Err("names that begin with '__' belong to the broker".into()) } else { Ok(name) }
 }
 
 /// Reads `key=value`.

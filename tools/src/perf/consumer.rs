@@ -22,7 +22,7 @@ use super::progress::Progress;
 use super::session::{Session, Stop};
 use super::summary::{LatencyOf, Measured};
 use super::timer::Timer;
-use crate::byte_size::{display_byte_size, display_count, parse_small_byte_size};
+use crate::byte_size::{counted, display_byte_size, display_count, parse_small_byte_size};
 use crate::cli::consume::{client_start, consume_failure};
 use crate::connect::failure;
 use crate::duration::{display_duration, parse_duration};
@@ -103,7 +103,7 @@ async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
         let (topic, partitions) = (&session.args.topic, session.partitions);
         return Err(Failure::new(
             Exit::Usage,
-            format!("{workers} consumers share the {partitions} partitions of '{topic}', so some would have none"),
+            format!("{workers} consumers share {} of '{topic}', so some would have none", counted(partitions, "partition")),
         )
         .hint(format!("read with --consumers {partitions}, or add partitions: tidelog topics add-partitions {topic} --total {workers}")));
     }

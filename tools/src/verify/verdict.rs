@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::byte_size::display_count;
+use crate::byte_size::{counted, display_count};
 
 /// What must not be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -103,9 +103,9 @@ impl Verdict {
     pub fn text(&self) -> String {
         let count = display_count;
         let mut text = format!(
-            "Topic       {}, {} partitions\nSent        {}: {} acknowledged, {} unknown, {} refused\nRead        {} along, {} at the end\n",
+            "Topic       {}, {}\nSent        {}: {} acknowledged, {} unknown, {} refused\nRead        {} along, {} at the end\n",
             self.topic,
-            self.partitions,
+            counted(self.partitions, "partition"),
             count(self.sent),
             count(self.acked),
             count(self.unknown),
