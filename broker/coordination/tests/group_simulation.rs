@@ -90,3 +90,15 @@ fn a_rebalance_that_stops_the_world_is_caught() {
     let said = caught(GroupFlaw::EverythingRevoked, 200);
     assert!(said.contains("KeptPartitionIsNeverTaken"), "{said}");
 }
+
+#[test]
+fn offsets_noted_after_their_transaction_has_ended_are_caught() {
+    let said = caught(GroupFlaw::LateOffsetsTaken, 2_000);
+    assert!(said.contains("NothingOfAnUndoneTransaction") || said.contains("NoHangingTransaction"), "{said}");
+}
+
+#[test]
+fn an_end_that_ends_a_later_transaction_is_caught() {
+    let said = caught(GroupFlaw::EndUnfenced, 2_000);
+    assert!(said.contains("NothingOfAnUndoneTransaction") || said.contains("CommittedTransactionIsWhole"), "{said}");
+}

@@ -7,10 +7,12 @@ use tidelog_coordination::groups::partition_set::{PartitionSet, TopicPartition};
 use tidelog_coordination::groups::{GroupCommand, GroupReply};
 use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::messages::{
-    CommittedOffset, GroupHeartbeatRequest, GroupHeartbeatResponse, LEAVING, OffsetCommitRequest, PAUSING, Subscription,
+    CommitTransaction, CommittedOffset, GroupHeartbeatRequest, GroupHeartbeatResponse, LEAVING, OffsetCommitRequest,
+    PAUSING, ProducerIdentity, Subscription,
 };
 use tidelog_protocol::{ErrorCode, Offset};
 
+use super::producers::number;
 use super::{Answer, GROUP, Tally};
 
 /// A request that leaves.
@@ -38,6 +40,8 @@ pub struct Client {
     pub stalled_until: u64,
     /// It does not let go in time.
     pub is_slow: bool,
+    /// Where it commits within transactions: who its producer is, as it knows it.
+    pub producer: Option<ProducerIdentity>,
     rack: Option<String>,
     assignor: Option<String>,
     subscription: Subscription,
@@ -79,6 +83,7 @@ impl Client {
             cut_off_until: 0,
             stalled_until: 0,
             is_slow: false,
+            producer: None,
             is_running: true,
             was_stalled: false,
             must_let_go: PartitionSet::EMPTY,
@@ -267,7 +272,7 @@ impl Client {
             topic_id: partition.0,
             partition: partition.1,
             offset: Offset(now),
-            leader_epoch: None,
+            leader_epoch: self.producer.as_ref().map(number),
             metadata: self.tenures[partition].to_string(),
         };
         let request = OffsetCommitRequest {
@@ -275,7 +280,10 @@ impl Client {
             member_id: Some(self.id.clone()),
             member_epoch: self.epoch,
             offsets: partitions.iter().map(offset).collect(),
-            transaction: None,
+            transaction: self.producer.clone().map(|identity| {
+                let transactional_id = self.id.clone();
+                CommitTransaction { transactional_id, identity }
+            }),
         };
         Sent { command: GroupCommand::Commit(request), at: now }
     }

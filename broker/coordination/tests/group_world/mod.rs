@@ -6,19 +6,23 @@ pub mod client;
 pub mod compaction;
 pub mod coordinator;
 pub mod oracle;
+pub mod producers;
+mod transactions;
 
 use std::collections::BTreeMap;
 
 use client::{Client, Identity, Sent};
 use coordinator::Coordinator;
 use oracle::Oracle;
+use producers::Producers;
 use tidelog_coordination::Command;
 use tidelog_coordination::groups::{GroupCommand, GroupFlaws, GroupReply};
 use tidelog_protocol::codec::Entropy;
-use tidelog_protocol::messages::{GroupState, Subscription};
+use tidelog_protocol::messages::{GroupState, OffsetCommitRequest, ProducerIdentity, Subscription};
 use tidelog_protocol::{ErrorCode, Monotonic};
 
 use crate::cluster::Cluster;
+use transactions::Question;
 
 pub const GROUP: &str = "payments";
 pub const TOPICS: [&str; 4] = ["orders", "orders-eu", "logs", "clicks"];
@@ -30,6 +34,14 @@ const CLIENTS_MAX: usize = 6;
 pub enum Answer {
     Reply(GroupReply),
     Refused(ErrorCode),
+}
+
+/// Who waits until something is stored.
+enum Waiting {
+    /// A client, for an answer.
+    Client(Answer, Option<OffsetCommitRequest>),
+    /// The coordinator of transactions: the group knows of an end.
+    End(ProducerIdentity),
 }
 
 /// Something on its way.
@@ -62,6 +74,7 @@ macro_rules! tally {
 tally! {
     joins requests_lost requests_doubled answers_lost moves tails_lost compacted crashes leaves pauses fenced instance_taken
     commits commits_stale commits_of_no_member handed_over topics_changed
+    transactions_committed transactions_undone offsets_noted overtaken ends_again refused_meanwhile
 }
 
 pub struct World {
@@ -75,7 +88,11 @@ pub struct World {
     oracle: Oracle,
     requests: Vec<Parcel<GroupCommand>>,
     answers: Vec<Parcel<Answer>>,
-    waiting: Vec<(usize, Parcel<Answer>)>,
+    waiting: Vec<(usize, Parcel<Waiting>)>,
+    producers: Producers,
+    /// With the life of the coordinator that asked.
+    questions: Vec<Parcel<(u64, Question)>>,
+    ends: Vec<Parcel<GroupCommand>>,
     calm: bool,
     checked: (usize, usize, u64),
     numbers: u64,
@@ -100,6 +117,9 @@ impl World {
             requests: Vec::new(),
             answers: Vec::new(),
             waiting: Vec::new(),
+            producers: Producers::default(),
+            questions: Vec::new(),
+            ends: Vec::new(),
             calm: false,
             checked: (0, 0, 0),
             numbers: 0,
@@ -119,8 +139,14 @@ impl World {
             self.pass(ms);
         }
         self.calm = true;
-        for _ in 0..500 {
+        for round in 0..500 {
             self.pass(100);
+            if round < 100 {
+                // Whatever its members left open is over after its timeout.
+                for client in 0..self.clients.len() {
+                    self.producers.end(client, false);
+                }
+            }
         }
         self.assert_settled();
     }
@@ -177,6 +203,7 @@ impl World {
             }
             9..=10 => self.change_topics(),
             11..=12 => self.move_coordinator(),
+            14..=16 => self.end_transaction(),
             13 => {
                 if let Some(client) = self.any_client(Client::is_running) {
                     self.clients[client].is_slow = !self.clients[client].is_slow;
@@ -204,6 +231,10 @@ impl World {
         let seed = self.chance.next();
         let identity = Identity { id, instance, rack, assignor };
         self.clients.push(Client::new(identity, subscription, self.now, seed));
+        self.producers.start();
+        if self.one_in(2) {
+            self.learn_producer(self.clients.len() - 1);
+        }
     }
 
     fn draw_subscription(&mut self) -> Subscription {
@@ -290,6 +321,9 @@ impl World {
             for parcel in due(&mut self.requests, now) {
                 self.arrive(parcel);
             }
+            for parcel in due(&mut self.ends, now) {
+                self.hear_end(parcel);
+            }
             if now.is_multiple_of(100) {
                 self.coordinator.expire(self.cluster.controller.image(), Monotonic(now), &mut self.oracle);
                 // Nothing written and no topic changed: nothing to look at that was not looked at before.
@@ -301,12 +335,29 @@ impl World {
             }
         } else {
             drop(due(&mut self.requests, now));
+            drop(due(&mut self.ends, now));
         }
         if self.calm || self.one_in(3) {
             self.coordinator.store();
         }
         let stored = self.coordinator.stored();
+        for parcel in due(&mut self.questions, now) {
+            self.take_in(parcel);
+        }
+        self.send_ends();
         for (_, parcel) in self.waiting.extract_if(.., |(needs, _)| *needs <= stored).collect::<Vec<_>>() {
+            let Parcel { client, number, content, .. } = parcel;
+            let content = match content {
+                Waiting::Client(answer, noted) => {
+                    self.acknowledge(noted);
+                    answer
+                }
+                Waiting::End(identity) => {
+                    self.confirm(&identity);
+                    continue;
+                }
+            };
+            let parcel = Parcel { arrives: now, client, number, content };
             if self.clients[parcel.client].cut_off_until > now || (!self.calm && self.one_in(12)) {
                 self.tally.answers_lost += 1;
                 continue;
@@ -327,17 +378,28 @@ impl World {
 
     fn arrive(&mut self, Parcel { client, number, content, .. }: Parcel<GroupCommand>) {
         let image = self.cluster.controller.image();
-        let is_commit = matches!(content, GroupCommand::Commit(_));
+        let is_commit = matches!(content, GroupCommand::Commit(_) | GroupCommand::CommitTakenIn(_));
         let before = if is_commit { self.oracle.tenures() } else { BTreeMap::new() };
         let result = self.coordinator.handle(&content, image, Monotonic(self.now), &mut self.oracle);
-        if let GroupCommand::Commit(commit) = &content {
+        let mut noted = None;
+        if let GroupCommand::Commit(commit) | GroupCommand::CommitTakenIn(commit) = &content {
             match &result {
+                Ok(GroupReply::TakeInFirst) => {
+                    let question = (self.tally.moves, Question::Asked(commit.clone()));
+                    let arrives = self.now + self.delay();
+                    self.questions.push(Parcel { arrives, client, number, content: question });
+                    return;
+                }
                 Ok(_) => {
+                    self.tally.offsets_noted += u64::from(commit.transaction.is_some());
+                    noted = commit.transaction.is_some().then(|| commit.clone());
                     self.tally.commits += 1;
                     self.oracle.check_commit(commit, &before, &self.clients, self.now);
                 }
                 Err(refusal) if refusal.code == ErrorCode::UnknownMember => self.tally.commits_of_no_member += 1,
                 Err(refusal) if refusal.code == ErrorCode::StaleMember => self.tally.commits_stale += 1,
+                Err(refusal) if refusal.code == ErrorCode::UnstableOffset => self.tally.refused_meanwhile += 1,
+                Err(refusal) if refusal.code == ErrorCode::InvalidTransactionState => self.tally.overtaken += 1,
                 Err(_) => {}
             }
         }
@@ -349,11 +411,12 @@ impl World {
             Err(refusal) => Answer::Refused(refusal.code),
         };
         let needs = self.coordinator.written();
-        self.waiting.push((needs, Parcel { arrives: 0, client, number, content }));
+        self.waiting.push((needs, Parcel { arrives: 0, client, number, content: Waiting::Client(content, noted) }));
     }
 
     /// Everyone owns what it should, and all there is to read is read.
     fn assert_settled(&mut self) {
+        self.assert_nothing_open();
         let running: Vec<&Client> = self.clients.iter().filter(|client| client.is_running()).collect();
         let described = self.coordinator.describe(Monotonic(self.now));
         let Some(group) = described else {

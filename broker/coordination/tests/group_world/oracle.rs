@@ -7,7 +7,7 @@ use tidelog_coordination::ClusterImage;
 use tidelog_coordination::groups::GroupRecord;
 use tidelog_coordination::groups::partition_set::{PartitionSet, TopicPartition};
 use tidelog_protocol::messages::{DescribeGroupResponse, OffsetCommitRequest, PAUSING, Subscription};
-use tidelog_protocol::{Monotonic, PartitionId};
+use tidelog_protocol::{LeaderEpoch, Monotonic, PartitionId};
 
 use super::client::Client;
 use super::coordinator::Coordinator;
@@ -18,12 +18,17 @@ pub struct Oracle {
     owned: BTreeMap<String, PartitionSet>,
     /// The latest tenure that a commit was taken of.
     tenures: BTreeMap<TopicPartition, u64>,
+    /// Transactions that are decided to hold.
+    committed: BTreeSet<LeaderEpoch>,
+    /// What came to count of them.
+    counts: BTreeSet<(LeaderEpoch, TopicPartition)>,
 }
 
 impl Oracle {
     /// Another coordinator: what it did not read never was.
     pub fn forget(&mut self, coordinator: &Coordinator) {
-        *self = Self::default();
+        let (committed, counts) = (std::mem::take(&mut self.committed), std::mem::take(&mut self.counts));
+        *self = Self { committed, counts, ..Self::default() };
         for record in coordinator.records() {
             self.follow(record);
         }
@@ -44,7 +49,38 @@ impl Oracle {
                     key.member_id
                 );
             }
+            self.check_counts(record);
             self.follow(record);
+        }
+    }
+
+    /// A transaction shall hold.
+    pub fn decide(&mut self, transaction: LeaderEpoch) {
+        self.committed.insert(transaction);
+    }
+
+    /// NothingOfAnUndoneTransaction: what is noted within one counts once it is committed, and never before or otherwise. Nor does it come from
+    /// an earlier tenure.
+    fn check_counts(&self, record: &GroupRecord) {
+        let GroupRecord::Offset(key, Some(value)) = record else { return };
+        let Some(transaction) = value.leader_epoch else { return };
+        assert!(
+            self.committed.contains(&transaction),
+            "NothingOfAnUndoneTransaction: {transaction} is not committed, and its offset for {key:?} counts"
+        );
+        let tenure: u64 = value.metadata.parse().expect("the simulation notes numbers");
+        let latest = self.tenures.get(&(key.topic_id, key.partition)).copied().unwrap_or_default();
+        assert!(
+            tenure >= latest,
+            "NoCommitFromAnEarlierTenure: {transaction} commits {tenure}, and {latest} was taken"
+        );
+    }
+
+    /// CommittedTransactionIsWhole: all that was answered to be noted counts, but for what is of deleted topics.
+    pub fn check_whole(&self, transaction: LeaderEpoch, acknowledged: &BTreeSet<TopicPartition>, image: &ClusterImage) {
+        for partition in acknowledged.iter().filter(|(topic, _)| image.topic(*topic).is_some()) {
+            let counts = self.counts.contains(&(transaction, *partition));
+            assert!(counts, "CommittedTransactionIsWhole: {transaction} is committed without {partition:?}");
         }
     }
 
@@ -61,9 +97,13 @@ impl Oracle {
             GroupRecord::Offset(key, Some(value)) => {
                 let tenure = value.metadata.parse().expect("the simulation notes numbers");
                 self.tenures.insert((key.topic_id, key.partition), tenure);
+                if let Some(transaction) = value.leader_epoch {
+                    self.counts.insert((transaction, (key.topic_id, key.partition)));
+                }
             }
             GroupRecord::Offset(key, None) => drop(self.tenures.remove(&(key.topic_id, key.partition))),
             GroupRecord::Group(..) | GroupRecord::Member(..) => {}
+            GroupRecord::PendingOffset(..) | GroupRecord::Fence(..) => {}
         }
     }
 
