@@ -41,7 +41,7 @@ mod subscribe;
 mod transactions;
 mod unsubscribe;
 mod wait_for;
-pub(crate) mod write_markers;
+mod write_markers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,24 +1,15 @@
-//! WriteMarkers: a coordinator tells how transactions ended. Each partition and group here hears of it by itself; the answer says which know by
-//! then, and whoever asked tells the others again.
+//! WriteMarkers: a coordinator on another broker tells how transactions ended. The answer says who knows by then.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tidelog_coordination::groups::GroupCommand;
-use tidelog_protocol::messages::{
-    Fault, MarkerOutcome, ProducerIdentity, TopicPartitions, TransactionMarkers, WriteMarkersRequest,
-    WriteMarkersResponse,
-};
-use tidelog_protocol::{ErrorCode, LeaderEpoch, PartitionId, TopicId, WireError};
-use tokio::task::JoinSet;
+use tidelog_protocol::messages::{TransactionMarkers, WriteMarkersRequest, WriteMarkersResponse};
+use tidelog_protocol::{ErrorCode, WireError};
 
 use super::Handle;
+use crate::coordinators::write_markers;
 use crate::node::Node;
-use crate::partition::Marker;
 use crate::session::Session;
 
-/// After so long the answer leaves with what there is: a partition that lacks replicas must not hold up the others.
-const ANSWER_AFTER: Duration = Duration::from_millis(300);
 /// Places in one request; who sends it asks for far fewer.
 const PLACES_MAX: usize = 10_000;
 
@@ -34,71 +25,6 @@ impl Handle for WriteMarkersRequest {
             let sentence = format!("markers for {count} places in one request; {PLACES_MAX} may be");
             return Err(WireError::new(ErrorCode::TooLarge, sentence));
         }
-        Ok(write(node, &self).await)
-    }
-}
-
-/// Where a marker belongs.
-enum Place {
-    Partition(TopicId, PartitionId),
-    Group(String),
-}
-
-/// Writes them all at once, and says after a while how far that has come. What has not ended by then goes on, or is done again.
-pub(crate) async fn write(node: &Arc<Node>, request: &WriteMarkersRequest) -> WriteMarkersResponse {
-    let mut writing = JoinSet::new();
-    for (index, markers) in request.markers.iter().enumerate() {
-        for place in places(markers) {
-            let (node, identity, commit) = (node.clone(), markers.identity.clone(), markers.commit);
-            let coordinator_epoch = request.coordinator_epoch;
-            writing.spawn(async move {
-                let written = write_one(&node, &place, identity, commit, coordinator_epoch).await;
-                (index, place, written)
-            });
-        }
-    }
-    let nothing = || MarkerOutcome { partitions: Vec::new(), groups: Vec::new(), fault: None };
-    let mut outcomes: Vec<MarkerOutcome> = request.markers.iter().map(|_| nothing()).collect();
-    let collect = async {
-        while let Some(written) = writing.join_next().await {
-            let Ok((index, place, written)) = written else { continue };
-            match (written, place) {
-                (Ok(()), Place::Partition(topic_id, partition)) => {
-                    outcomes[index].partitions.push(TopicPartitions { topic_id, partitions: vec![partition] });
-                }
-                (Ok(()), Place::Group(group)) => outcomes[index].groups.push(group),
-                (Err(error), _) => outcomes[index].fault = Some(Fault::from(error)),
-            }
-        }
-    };
-    // Too late is no fault: it is asked again.
-    let _ = tokio::time::timeout(ANSWER_AFTER, collect).await;
-    WriteMarkersResponse { outcomes }
-}
-
-fn places(markers: &TransactionMarkers) -> impl Iterator<Item = Place> {
-    let partitions = markers.partitions.iter().flat_map(|TopicPartitions { topic_id, partitions }| {
-        partitions.iter().map(|partition| Place::Partition(*topic_id, *partition))
-    });
-    partitions.chain(markers.groups.iter().cloned().map(Place::Group))
-}
-
-async fn write_one(
-    node: &Arc<Node>,
-    place: &Place,
-    identity: ProducerIdentity,
-    commit: bool,
-    coordinator_epoch: LeaderEpoch,
-) -> Result<(), WireError> {
-    match place {
-        Place::Partition(topic_id, partition) => {
-            let (handle, _) = node.registry.find(*topic_id, *partition)?;
-            handle.write_marker(Marker { identity, commit, coordinator_epoch }).await
-        }
-        Place::Group(group) => {
-            let shard = node.coordinators.groups.of(node, group)?;
-            let command = GroupCommand::EndTransaction { group: group.clone(), identity, commit };
-            shard.ask(node, &command).await.map(drop)
-        }
+        Ok(write_markers(node, &self).await)
     }
 }

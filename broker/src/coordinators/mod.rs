@@ -32,9 +32,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::node::Node;
-#[allow(unused_imports, reason = "partitions ask it")]
-pub(crate) use membership::ask_membership;
-pub(crate) use membership::take_in;
+pub(crate) use markers::write as write_markers;
+pub(crate) use membership::{ask_membership, take_in};
 use shards::Shards;
 
 /// How often what is due is looked for.

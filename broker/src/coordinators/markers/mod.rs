@@ -2,12 +2,13 @@
 //! of the internal topic that this broker leads. It is woken by what changes, not by a clock; what was replayed is stored before anything of it
 //! leaves. In flow order:
 //! - [`dispatch`]: which markers leave next, and for whom.
-//! - [`sending`]: they leave.
+//! - [`sending`]: they leave. [`writing`]: they are written, on the broker that they are for.
 //!
 //! Knows nothing of when transactions end.
 
 mod dispatch;
 mod sending;
+mod writing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use super::topic;
 use crate::change::change;
 use crate::node::Node;
 use dispatch::{Dispatch, Plan, Whose};
+pub(crate) use writing::write;
 
 /// Where nothing is due there is nothing to wake up for.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -32,10 +34,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Works for as long as this broker leads, and until its connections close.
 pub(super) async fn run(shard: Arc<Shard<Transactions>>, node: Arc<Node>) {
     let ends = node.connections_close.clone();
-    ends.run_until_cancelled(write(&shard, &node)).await;
+    ends.run_until_cancelled(tell(&shard, &node)).await;
 }
 
-async fn write(shard: &Arc<Shard<Transactions>>, node: &Arc<Node>) {
+async fn tell(shard: &Arc<Shard<Transactions>>, node: &Arc<Node>) {
     let (mut changes, mut images) = (shard.changes(), node.controllers.images());
     let mut dispatch = Dispatch::default();
     let mut sending = JoinSet::new();

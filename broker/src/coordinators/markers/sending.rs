@@ -9,7 +9,7 @@ use tidelog_protocol::messages::WriteMarkersRequest;
 use tracing::debug;
 
 use super::dispatch::{Batch, Outcome};
-use crate::api::write_markers;
+use super::writing::write;
 use crate::coordinators::membership::dialled;
 use crate::coordinators::shard::Shard;
 use crate::node::Node;
@@ -31,7 +31,7 @@ pub(super) async fn send(
     let markers = batch.markers.iter().map(|(_, markers)| markers.clone()).collect();
     let request = WriteMarkersRequest { coordinator_epoch: shard.epoch(), markers };
     if batch.broker == node.broker_id {
-        return (batch, Outcome::Answered(write_markers::write(&node, &request).await.outcomes));
+        return (batch, Outcome::Answered(write(&node, &request).await.outcomes));
     }
     let Some((member, address)) = dialled(&node.controllers.image(), batch.broker) else {
         return (batch, Outcome::Failed);
