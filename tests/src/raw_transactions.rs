@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{
     Acks, CommitTransaction, CommittedOffset, Coordinated, DescribeTransactionRequest, DescribeTransactionResponse,
-    EndTransactionRequest, FindCoordinatorRequest, InitProducerIdRequest, OffsetCommitRequest, ProduceRequest,
-    ProducerIdentity,
+    EndTransactionRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, OffsetCommitRequest,
+    OffsetQuery, Position, PositionKind, ProduceRequest, ProducerIdentity,
 };
 use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS, Producer};
 use tidelog_protocol::{Offset, PartitionId, Sequence, Timestamp, TopicId, WireError};
@@ -166,6 +166,41 @@ pub async fn ask_coordinator<R: Request>(
         Err(nobody)
     })
     .await
+}
+
+/// How far a partition can be read: what is committed up to the first, everything up to the second.
+///
+/// # Panics
+/// Where nobody says.
+pub async fn ends(addresses: &[SocketAddr], topic_id: TopicId, partition: u32) -> (Offset, Offset) {
+    let end = async |committed_only| {
+        let position = Position { kind: PositionKind::Latest, value: 0 };
+        let queries = vec![OffsetQuery { partition: PartitionId(partition), position }];
+        let request = ListOffsetsRequest { topic_id, queries, committed_only };
+        let answer = again("the end of a partition", async || {
+            let leader = leader_of(addresses, topic_id, partition).await?;
+            let mut answer = ask(leader, &request).await?.answers.remove(0);
+            match answer.fault.take() {
+                Some(fault) => Err(NoAnswer::Fault(fault.into())),
+                None => Ok(answer.offset),
+            }
+        });
+        answer.await.unwrap().expect("an end is somewhere")
+    };
+    let stable = end(true).await;
+    (stable, end(false).await)
+}
+
+/// Waits until nothing is open in a partition that holds anything.
+///
+/// # Panics
+/// Where that never comes.
+pub async fn nothing_open(addresses: &[SocketAddr], topic_id: TopicId, partition: u32) {
+    insist("the last stable offset to reach the end", async || {
+        let (stable, end) = ends(addresses, topic_id, partition).await;
+        if stable == end { Ok(()) } else { Err(format!("partition {partition}: stable up to {stable} of {end}")) }
+    })
+    .await;
 }
 
 /// Where the leader of a partition listens.
