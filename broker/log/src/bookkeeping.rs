@@ -5,16 +5,17 @@ use std::io;
 
 use tidelog_protocol::Offset;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::compaction::cleaned::{self, Cleaned};
 use crate::identity::{Identity, IdentityError};
-use crate::leader_epochs::LeaderEpochs;
+use crate::leader_epochs::{self, LeaderEpochs};
+use crate::producer_files;
 use crate::recovery::OpenError;
 use crate::segment::Place;
-use crate::segment_files::remove_if_there;
-use crate::small_file::SmallFileError;
+use crate::segment_files::{PRODUCERS, remove_if_there};
+use crate::small_file::{self, SmallFileError};
 use crate::storage_error::{Context, StorageError};
-use crate::written_since::WrittenSince;
+use crate::written_since::{self, WrittenSince};
 
 pub(crate) fn create_folder(place: &Place) -> Result<(), StorageError> {
     match place.disk.create_dir(&place.dir) {
@@ -42,10 +43,31 @@ pub(crate) fn claim(place: &Place, expected: &Identity, is_empty: bool) -> Resul
     }
 }
 
+/// Refuses a folder in which a later release wrote any of this: what it says is not known, and to pass over it may undo it.
+pub(crate) fn refuse_later(place: &Place, producers: &[Offset]) -> Result<(), OpenError> {
+    let named = [
+        (checkpoint::FILE_NAME, checkpoint::KIND),
+        (leader_epochs::FILE_NAME, leader_epochs::KIND),
+        (written_since::FILE_NAME, written_since::KIND),
+        (cleaned::FILE_NAME, cleaned::KIND),
+    ];
+    let named = named.into_iter().map(|(name, kind)| (place.dir.join(name), kind));
+    let snapshots = producers.iter().map(|&offset| (place.path(offset, PRODUCERS), producer_files::KIND));
+    for (path, kind) in named.chain(snapshots) {
+        if let Some(found) = small_file::later_version(&*place.disk, &path, kind)? {
+            return Err(OpenError::Newer { path, found, newest: kind.version });
+        }
+    }
+    Ok(())
+}
+
 /// What was found.
 #[derive(Debug)]
 pub(crate) struct Bookkeeping {
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// Where the log begins as far as the epochs tell, for where no checkpoint does: the first of them begins there, and is stored before
+    /// the checkpoint. So records that were deleted do not come back with the loss of one file.
+    pub(crate) noted_start: Offset,
     /// Those of a distrusted log are rebuilt from its batches.
     pub(crate) epochs: LeaderEpochs,
     /// Why the checkpoint is not to be believed about segments.
@@ -67,6 +89,8 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
         Err(SmallFileError::Storage(error)) => return Err(error),
         read => read,
     };
+    let noted_start = epochs.as_ref().ok().and_then(|epochs| epochs.starts().first()).map(|first| first.start);
+    let noted_start = noted_start.unwrap_or_default();
     let mut checkpoint = match checkpoint {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
@@ -74,6 +98,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
             let is_young = matches!(error, SmallFileError::Missing) && logs.len() <= 1;
             return Ok(Bookkeeping {
                 checkpoint: None,
+                noted_start,
                 epochs: LeaderEpochs::default(),
                 distrusted: (!logs.is_empty()).then(|| format!("checkpoint: {error}")),
                 written_since,
@@ -91,7 +116,14 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
                 Some(stray) => format!("checkpoint: it does not know the segment at offset {stray}"),
                 None => {
                     let (checkpoint, epochs) = (Some(checkpoint), epochs.unwrap_or_default());
-                    return Ok(Bookkeeping { checkpoint, epochs, distrusted: None, written_since, tail_from });
+                    return Ok(Bookkeeping {
+                        checkpoint,
+                        noted_start,
+                        epochs,
+                        distrusted: None,
+                        written_since,
+                        tail_from,
+                    });
                 }
             }
         }
@@ -101,7 +133,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
     checkpoint.segments.clear();
     checkpoint.holes.clear();
     let (checkpoint, epochs) = (Some(checkpoint), LeaderEpochs::default());
-    Ok(Bookkeeping { checkpoint, epochs, distrusted: Some(distrusted), written_since, tail_from })
+    Ok(Bookkeeping { checkpoint, noted_start, epochs, distrusted: Some(distrusted), written_since, tail_from })
 }
 
 /// How far a log that ends at `end` was compacted. What the file says of records that are not there must not be said of those to come.

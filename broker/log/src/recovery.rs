@@ -42,6 +42,16 @@ pub enum OpenError {
     /// The folder is another partition's, a later release's, or nobody's.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// A later release wrote a file that says what of the log counts. Without it records might come back that were deleted.
+    #[error("{} has version {found}, this release reads up to {newest}: start a newer release", path.display())]
+    Newer {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Its version.
+        found: u16,
+        /// The newest version that can be read.
+        newest: u16,
+    },
     /// The disk refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -94,6 +104,8 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
     bookkeeping::create_folder(place)?;
     let mut listing = segment_files::list(&*place.disk, &place.dir)?;
     bookkeeping::claim(place, identity, listing.logs.is_empty() && listing.swaps.is_empty())?;
+    // Before anything is changed.
+    bookkeeping::refuse_later(place, &listing.producers)?;
     if !listing.swaps.is_empty() {
         recover_swaps(place, &listing.swaps, &listing.logs)?;
         listing = segment_files::list(&*place.disk, &place.dir)?;
@@ -101,7 +113,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
     for name in &listing.leftovers {
         segment_files::remove_if_there(&*place.disk, &place.dir.join(name))?;
     }
-    let Bookkeeping { checkpoint, epochs, distrusted, written_since, tail_from } =
+    let Bookkeeping { checkpoint, noted_start, epochs, distrusted, written_since, tail_from } =
         bookkeeping::read(place, &listing.logs)?;
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.shutdown == Shutdown::Running) {
         // A killed process may have renamed files and not come to make that durable; what is acted on now must not be undone.
@@ -131,7 +143,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
             holes: vec![],
         },
     };
-    let log_start = recovery.run(checkpoint, &listing.logs)?;
+    let log_start = recovery.run(checkpoint, noted_start, &listing.logs)?;
     let recovered = recovery.finish(log_start)?;
     Ok(Recovered { snapshots: listing.producers, ..recovered })
 }
@@ -162,8 +174,14 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     /// Walks everything; the answer is the log start offset.
-    fn run(&mut self, checkpoint: Option<Checkpoint>, logs: &[Offset]) -> Result<Offset, OpenError> {
-        let log_start = checkpoint.as_ref().map_or_else(|| logs.first().copied().unwrap_or_default(), |c| c.log_start);
+    fn run(
+        &mut self,
+        checkpoint: Option<Checkpoint>,
+        noted_start: Offset,
+        logs: &[Offset],
+    ) -> Result<Offset, OpenError> {
+        let first = logs.first().copied().unwrap_or_default();
+        let log_start = checkpoint.as_ref().map_or_else(|| first.max(noted_start), |checkpoint| checkpoint.log_start);
         self.expected = log_start;
         let logs = self.drop_deleted(logs, log_start)?;
         if let Some(&first) = logs.first() {
@@ -452,6 +470,8 @@ impl Recovery<'_> {
         }
         let mut epochs = self.epochs;
         let _: Change = epochs.truncate_to(end);
+        // Found by a scan they begin with the first batch that is there, and they are to say where the log does.
+        let _: Change = epochs.forget_before(log_start);
         let epochs_dirty = epochs != self.stored_epochs && !bookkeeping::write_if_there_is_room(self.place, &epochs)?;
         let holes = Holes::new(self.holes).within(log_start..end);
         self.report.holes = holes.all().to_vec();

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use crate::disk::{Disk, read_whole, write_all_at};
+use crate::disk::{Disk, read_full_at, read_whole, write_all_at};
 use crate::storage_error::{Context, StorageError};
 
 /// Suffix of files that are being written; leftovers are removed at open.
@@ -95,6 +95,24 @@ pub fn read(disk: &dyn Disk, path: &Path, kind: Kind) -> Result<(u16, Vec<u8>), 
         Err(error) => return Err(error).context("read", path).map_err(Into::into),
     };
     decode(&content, kind)
+}
+
+/// The version of the file, where a later release wrote it. Reads no more than that takes.
+pub(crate) fn later_version(disk: &dyn Disk, path: &Path, kind: Kind) -> Result<Option<u16>, StorageError> {
+    let mut start = [0; 6];
+    let looked = disk.open_read_only(path).and_then(|file| read_full_at(&*file, &mut start, 0));
+    match looked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        looked => looked.context("read", path)?,
+    };
+    if start[..4] != kind.magic || u16::from_be_bytes([start[4], start[5]]) <= kind.version {
+        return Ok(None);
+    }
+    match read(disk, path, kind) {
+        Err(SmallFileError::Newer { found, .. }) => Ok(Some(found)),
+        Err(SmallFileError::Storage(error)) => Err(error),
+        _ => Ok(None),
+    }
 }
 
 /// As [`read`], for bytes already in memory.

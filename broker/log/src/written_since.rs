@@ -12,7 +12,7 @@ use crate::segment_files::remove_if_there;
 use crate::small_file::{self, Fields, Kind, SmallFileError};
 use crate::storage_error::{Context, StorageError};
 
-const FILE_NAME: &str = "written-since";
+pub(crate) const FILE_NAME: &str = "written-since";
 pub(crate) const KIND: Kind = Kind { magic: *b"TLws", version: 1 };
 
 /// What is to be said, and what the file says. `None`: every ack waits for its flush.
