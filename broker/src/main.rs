@@ -1,6 +1,7 @@
 //! The `tidelog-broker` binary: flags, signals, exit codes. Everything else is in the library.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -86,8 +87,7 @@ fn main() -> ExitCode {
         }
     };
     if flags.print_config {
-        print!("{}", config.to_annotated_toml());
-        return ExitCode::SUCCESS;
+        return print_config(&config);
     }
     if let Some(brokers) = flags.dev_cluster {
         return run_cluster(DevClusterOptions { brokers, config, arguments: for_each });
@@ -100,6 +100,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidelog-broker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_config(config: &Config) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(config.to_annotated_toml().as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidelog-broker: cannot print the configuration: {error}");
             ExitCode::FAILURE
         }
     }

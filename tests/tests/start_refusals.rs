@@ -1,8 +1,11 @@
 //! A broker that cannot start says why and what to do, in one sentence, and ends with an exit code that scripts can use.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
+use tidelog_tests::binaries::binary;
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings, StartRefusal};
 use tidelog_tests::command::CommandLine;
 use tidelog_tests::loopback;
@@ -156,6 +159,24 @@ fn the_printed_configuration_can_be_used_as_it_is() {
     assert_eq!(String::from_utf8(again.success()).unwrap(), printed);
     let broker = BrokerSettings::new().arg("--config").arg(&file).start();
     assert_eq!(broker.http("/livez").status, 200);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_printed_is_an_error_and_no_panic() {
+    let print = |out: Stdio| {
+        let mut command = Command::new(binary("tidelog-broker"));
+        command.arg("--print-config").stdout(out).stderr(Stdio::piped());
+        command.spawn().unwrap().wait_with_output().unwrap()
+    };
+    let full = print(File::options().write(true).open("/dev/full").unwrap().into());
+    let said = String::from_utf8(full.stderr).unwrap();
+    assert_eq!(full.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("tidelog-broker: cannot print") && said.lines().count() == 1, "{said}");
+    // Somebody who reads a few lines and goes.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let closed = print(writer.into());
+    assert_eq!((closed.status.code(), closed.stderr.len()), (Some(0), 0));
 }
 
 #[test]
