@@ -1,14 +1,11 @@
 //! What a broker does without being asked: follows the metadata, keeps retention, watches free space, scrubs. Knows nothing of
 //! how any of it is done.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tidelog_log::Hole;
 use tidelog_log::retention::DeleteError;
-use tidelog_protocol::{PartitionId, Timestamp, TopicId};
+use tidelog_protocol::Timestamp;
 use tidelog_replication::OpenTransactions;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -62,14 +59,13 @@ pub(crate) async fn run(node: Arc<Node>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_full = false;
     let mut repairs = JoinSet::new();
-    let damage = Arc::new(Mutex::new(Damage::default()));
     loop {
         tokio::select! {
             () = node.draining.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let (working, damage) = (node.clone(), damage.clone());
-        if tokio::task::spawn_blocking(move || look_after(&working, &mut damage.lock())).await.is_err() {
+        let working = node.clone();
+        if tokio::task::spawn_blocking(move || look_after(&working)).await.is_err() {
             warn!("housekeeping failed unexpectedly; it goes on at the next tick");
         }
         while repairs.try_join_next().is_some() {}
@@ -78,20 +74,6 @@ pub(crate) async fn run(node: Arc<Node>) {
         }
         was_full = report_space(&node, was_full);
     }
-}
-
-/// The damaged ranges that each partition is known to have.
-type Damage = HashMap<(TopicId, PartitionId), Vec<Hole>>;
-
-/// Damage that a reader or the scrub came upon is told once.
-fn report_damage(partition: &Handle, known: &mut Damage) -> bool {
-    let holes = partition.reader().holes();
-    let known = known.entry((partition.topic_id(), partition.partition())).or_default();
-    for hole in holes.iter().filter(|hole| !known.contains(hole)) {
-        warn!(topic = %partition.topic(), partition = %partition.partition(), from = %hole.from, to = %hole.to, "damaged: this range is not served, the rest is");
-    }
-    *known = holes;
-    !known.is_empty()
 }
 
 /// Writes down how far the replicated partitions here are. Blocks.
@@ -103,7 +85,7 @@ pub(crate) fn note_watermarks(node: &Node) {
     }
 }
 
-fn look_after(node: &Node, damage: &mut Damage) {
+fn look_after(node: &Node) {
     if let Err(error) = node.registry.space().refresh() {
         warn!(%error, "free space cannot be measured");
     }
@@ -118,7 +100,7 @@ fn look_after(node: &Node, damage: &mut Damage) {
         let open = partition.reader().open_transactions();
         transactions.count += open.count;
         transactions.oldest_ms = transactions.oldest_ms.max(open.oldest_ms);
-        corrupt += i64::from(report_damage(&partition, damage));
+        corrupt += i64::from(partition.reader().is_damaged());
         if node.draining.is_cancelled() {
             return;
         }

@@ -1,15 +1,14 @@
 //! Re-reads sealed segments in the background, slowly, so that rot is found before a consumer meets it. Knows nothing of how a
-//! batch is checked.
+//! batch is checked; the log tells what damage it finds.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_log::{Scrub, Scrubbed};
+use tidelog_log::Scrub;
 use tokio::time::MissedTickBehavior;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::node::Node;
-use crate::partition::Handle;
 
 /// Rest between two rounds over everything.
 const REST: Duration = Duration::from_secs(3_600);
@@ -38,7 +37,7 @@ pub(crate) async fn run(node: Arc<Node>) {
                 scrub = continued;
                 match scrubbed {
                     Ok(scrubbed) => {
-                        report(&node, &partition, &scrubbed);
+                        node.metrics.scrubbed_bytes.inc_by(scrubbed.bytes);
                         if scrubbed.is_complete {
                             break;
                         }
@@ -57,12 +56,5 @@ pub(crate) async fn run(node: Arc<Node>) {
             () = node.draining.cancelled() => return,
             () = tokio::time::sleep(REST) => {}
         }
-    }
-}
-
-fn report(node: &Node, partition: &Handle, scrubbed: &Scrubbed) {
-    node.metrics.scrubbed_bytes.inc_by(scrubbed.bytes);
-    for hole in &scrubbed.found {
-        error!(topic = %partition.topic(), partition = %partition.partition(), from = %hole.from, to = %hole.to, "scrub: this range is damaged on disk; it is not served any more, the rest is");
     }
 }

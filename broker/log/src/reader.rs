@@ -156,6 +156,12 @@ impl LogReader {
         self.state.holes().all().to_vec()
     }
 
+    /// True where there is a range that cannot be served.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        !self.state.holes().all().is_empty()
+    }
+
     /// Which leadership wrote what.
     #[must_use]
     pub fn leader_epochs(&self) -> LeaderEpochs {
@@ -172,6 +178,12 @@ impl LogReader {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.state.segments().iter().map(|segment| segment.end_bytes()).sum()
+    }
+
+    /// True where every record was deleted and their bytes are there still: the segment that takes the next one is to be sealed.
+    #[must_use]
+    pub fn is_emptied(&self) -> bool {
+        self.state.log_start() == self.state.written_end() && self.state.active().end_bytes() > 0
     }
 
     /// All segments, oldest first.
@@ -232,6 +244,7 @@ fn attempt(state: &Arc<LogState>, wanted: Wanted, patience: Patience) -> Result<
             let segments = state.segments();
             if let Some(next) = segments.iter().find(|next| next.base() > wanted.from) {
                 // A gap that no recovery has named must not be passed over in silence.
+                state.complain_of_damage(wanted.from, next.base());
                 return Err(ReadError::Corrupt { from: wanted.from, to: next.base() });
             }
             // A truncation between two looks; the next one sees it whole.
@@ -246,7 +259,10 @@ fn attempt(state: &Arc<LogState>, wanted: Wanted, patience: Patience) -> Result<
                 state.add_hole_in(&segment, hole);
             }
             // The segment's batches are whole but are not those it was known to hold: no range of them is to blame.
-            Err(Miss::Damage(_)) => return Err(ReadError::Corrupt { from: wanted.from, to: segment.end_offset() }),
+            Err(Miss::Damage(_)) => {
+                state.complain_of_damage(wanted.from, segment.end_offset());
+                return Err(ReadError::Corrupt { from: wanted.from, to: segment.end_offset() });
+            }
             Err(Miss::Storage(error)) => return Err(error.into()),
         }
     }

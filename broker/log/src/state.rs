@@ -13,8 +13,10 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 use tidelog_protocol::Offset;
 use tidelog_replication::Producers;
+use tracing::warn;
 
 use crate::compaction::cleaned::Cleaned;
+use crate::complaint::Complaint;
 use crate::disk::is_out_of_descriptors;
 use crate::flusher::FlusherHandle;
 use crate::hole::{Hole, Holes};
@@ -68,6 +70,7 @@ pub(crate) struct LogState {
     /// Oldest first, never empty; replaced as a whole.
     segments: RwLock<Arc<[Arc<Segment>]>>,
     holes: RwLock<Arc<Holes>>,
+    complaint: Mutex<Complaint>,
     poison: OnceLock<Arc<StorageError>>,
     pub(crate) epochs: Mutex<LeaderEpochs>,
     /// The history has entries that its file lacks. Written before the checkpoint that would let recovery pass over their records.
@@ -169,6 +172,7 @@ impl LogState {
             written_end: AtomicU64::new(ends.end.0),
             segments: RwLock::new(parts.segments.into()),
             holes: RwLock::new(Arc::new(parts.holes)),
+            complaint: Mutex::default(),
             poison: OnceLock::new(),
             epochs: Mutex::new(parts.epochs),
             epochs_dirty: AtomicBool::new(parts.epochs_dirty),
@@ -274,15 +278,30 @@ impl LogState {
         let mut holes = self.holes.write();
         let is_there = self.segments.read().iter().any(|there| Arc::ptr_eq(there, segment));
         if is_there {
-            *holes = Arc::new(holes.with(hole));
+            self.note_hole(&mut holes, hole);
         }
         is_there
     }
 
     /// Remembers damage that was found while the log is open.
     pub(crate) fn add_hole(&self, hole: Hole) {
-        let mut holes = self.holes.write();
+        self.note_hole(&mut self.holes.write(), hole);
+    }
+
+    /// Damage is told where it is found, whoever came upon it, and once.
+    fn note_hole(&self, holes: &mut Arc<Holes>, hole: Hole) {
+        if !holes.all().contains(&hole) {
+            let (dir, from, to) = (self.place.dir.display(), hole.from, hole.to);
+            warn!(log = %dir, %from, %to, "damaged: this range is not served, the rest is");
+        }
         *holes = Arc::new(holes.with(hole));
+    }
+
+    /// Damage of which no range can be remembered, so that whoever comes there comes upon it again.
+    pub(crate) fn complain_of_damage(&self, from: Offset, to: Offset) {
+        if let Some(untold) = self.complaint.lock().again(Instant::now()) {
+            warn!(log = %self.place.dir.display(), %from, %to, untold, "damaged: nothing can be read between these offsets");
+        }
     }
 
     /// A damaged range is whole again.
