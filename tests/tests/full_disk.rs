@@ -241,3 +241,38 @@ async fn records_are_deleted_from_a_disk_without_a_block_left_and_that_makes_roo
     // For the next time.
     wait_until("the reserve to be made again", async || disk.path().join("data/reserve").exists().then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_all_records_frees_their_space_also_where_none_is_left_and_the_watermark_is_kept() {
+    let name = "deleting_all_records_frees_their_space_also_where_none_is_left_and_the_watermark_is_kept";
+    if !requires(name, &[Need::LoopDisk]) {
+        return;
+    }
+    for low_water in [0, 8 << 20] {
+        let disk = LoopDisk::new(DISK_BYTES);
+        let settings = BrokerSettings::new().data(disk.path().join("data"));
+        let broker = settings.set("disk_free_min_bytes", &low_water.to_string()).start();
+        // One segment would take all of the disk.
+        let topic = NewTopic::named("logs").partitions(1).config("segment.bytes", "1073741824");
+        create_topic(&broker.server(), &topic).await.unwrap();
+        let mut connection = RawConnection::introduced(broker.address()).await;
+        let topic = connection.topic_id("logs").await;
+        let large = batch(&[&vec![b'x'; 900 << 10]], Compression::None);
+        let refusal = loop {
+            if let Err(refusal) = connection.produce(topic, &large).await {
+                break refusal;
+            }
+        };
+        assert_is_full(&refusal);
+        // Checkpoints and the like take a little of it.
+        assert!(disk.free_bytes() + (1 << 20) >= low_water, "{} bytes are left of {low_water}", disk.free_bytes());
+        let ballast = (low_water == 0).then(|| disk.fill(0));
+        let before = disk.free_bytes();
+
+        let client = Client::connect(&broker.server()).await.unwrap();
+        client.admin().delete_records("logs", PartitionId(0), None).await.unwrap();
+        assert!(disk.free_bytes() > before + DISK_BYTES / 2, "{before} bytes were free, {} are", disk.free_bytes());
+        wait_until_produced(&mut connection, topic).await;
+        drop(ballast);
+    }
+}

@@ -188,6 +188,19 @@ impl FlusherHandle {
         self.reserve == Reserve::Usable || space.is_none_or(|space| space.has_room())
     }
 
+    /// How many bytes of disk may be taken now. Whoever may use the reserve is not asked how little is left.
+    pub(crate) fn spare_bytes(&self) -> u64 {
+        let space = self.shared.as_ref().and_then(|shared| shared.options.space.as_ref());
+        if self.reserve == Reserve::Usable { u64::MAX } else { space.map_or(u64::MAX, |space| space.spare_bytes()) }
+    }
+
+    /// So many were taken.
+    pub(crate) fn note_taken(&self, bytes: u64) {
+        if let Some(space) = self.shared.as_ref().and_then(|shared| shared.options.space.as_ref()) {
+            space.note_taken(bytes);
+        }
+    }
+
     /// Gives up what is kept of the disk for those who free space; false where there is nothing.
     pub(crate) fn lend_reserve(&self) -> bool {
         let space = self.shared.as_ref().and_then(|shared| shared.options.space.as_ref());

@@ -333,7 +333,7 @@ impl Log {
         if !self.active.has_room(bytes, self.end().plus(1)) {
             self.begin_segment(u64::from(segment_bytes))?;
         }
-        self.active.grow(self.active.end_bytes() + bytes).map_err(|error| self.refuse("allocate", error))
+        self.grow(bytes)
     }
 
     /// Seals the active segment and begins a new one. Nothing happens to an empty one.
@@ -346,6 +346,20 @@ impl Log {
             return Ok(());
         }
         self.begin_segment(u64::from(self.state.place.options.first_allocation_bytes))
+    }
+
+    /// As [`Log::roll`], where every record was deleted: what is sealed can be unlinked ([`Retention::delete_records`]). Takes no blocks,
+    /// since that is wanted most where there are none. True where a segment was begun.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn roll_if_emptied(&mut self) -> Result<bool, AppendError> {
+        self.check()?;
+        if self.active.end_bytes() == 0 || self.state.log_start() < self.end() {
+            return Ok(false);
+        }
+        self.begin_segment(0)?;
+        Ok(true)
     }
 
     /// Flushes, saves what the next opening would have to search for, and leaves the mark of a clean shutdown. Blocks.
@@ -411,11 +425,19 @@ impl Log {
             bytes += group.bytes();
             taken += 1;
         }
-        self.active.grow(self.active.end_bytes() + bytes).map_err(|error| self.refuse("allocate", error))?;
+        self.grow(bytes)?;
         if !self.active.is_indexed() {
             self.load_index()?;
         }
         Ok(taken)
+    }
+
+    /// Reserves blocks for so many more bytes.
+    fn grow(&self, bytes: u64) -> Result<(), AppendError> {
+        let flusher = &self.state.flusher;
+        let grown = self.active.grow(self.active.end_bytes() + bytes, flusher.spare_bytes());
+        flusher.note_taken(grown.map_err(|error| self.refuse("allocate", error))?);
+        Ok(())
     }
 
     fn load_index(&self) -> Result<(), AppendError> {
@@ -430,8 +452,12 @@ impl Log {
         let prepared = match slot.take() {
             Some(prepared) => Ok(prepared),
             // The upkeep was not fast enough, or there was no room when it tried.
-            None => Prepared::make(place, allocation)
-                .or_else(|_| Prepared::make(place, u64::from(place.options.first_allocation_bytes))),
+            None => {
+                let least = allocation.min(u64::from(place.options.first_allocation_bytes));
+                let wanted = if self.state.flusher.spare_bytes() < allocation { least } else { allocation };
+                let made = Prepared::make(place, wanted).or_else(|_| Prepared::make(place, least));
+                made.inspect(|prepared| self.state.flusher.note_taken(prepared.allocated()))
+            }
         };
         let named = prepared.and_then(|prepared| prepared.name(place, base));
         drop(slot);

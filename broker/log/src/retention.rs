@@ -106,14 +106,17 @@ impl Retention {
         let mut upkeep = state.upkeep.lock();
         // A truncation may have come in between.
         let start = start.min(state.written_end());
-        if start <= state.log_start() && !upkeep.has_unfinished_work() {
+        // The active segment of a log that was emptied is sealed only later.
+        let sealed_since =
+            state.segments().iter().rev().skip(1).any(|segment| segment.end_offset() <= state.log_start());
+        if start <= state.log_start() && !sealed_since && !upkeep.has_unfinished_work() {
             return Ok(Deleted::default());
         }
         if let Some(error) = state.poisoned() {
             return Err(DeleteError::Poisoned(error));
         }
-        if start > state.log_start() {
-            self.publish(start, &mut upkeep);
+        if start > state.log_start() || sealed_since {
+            self.publish(start.max(state.log_start()), &mut upkeep);
         }
         if !upkeep.is_start_stored {
             self.checkpoint(&mut upkeep)?;

@@ -190,19 +190,23 @@ impl Segment {
         self.end_bytes() + bytes <= self.full_bytes() && next_offset.since(self.base) <= u64::from(u32::MAX >> 1)
     }
 
-    /// Makes sure that bytes up to `end` have blocks. Callers: the writer when it must, the upkeep ahead of it.
-    pub(crate) fn grow(&self, end: u64) -> io::Result<()> {
+    /// Makes sure that bytes up to `end` have blocks, and takes ahead no more than is to `spare`. The answer is how many it took. Callers:
+    /// the writer when it must, the upkeep ahead of it.
+    pub(crate) fn grow(&self, end: u64, spare: u64) -> io::Result<u64> {
         if end <= self.allocated() {
-            return Ok(());
+            return Ok(0);
         }
         let _one_at_a_time = self.growth.lock();
         let allocated = self.allocated();
         if end <= allocated {
-            return Ok(());
+            return Ok(0);
+        }
+        if end - allocated > spare {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let full = self.full_bytes().max(end);
         let step = allocated.max(u64::from(self.options.first_allocation_bytes) / 4).saturating_mul(4);
-        let target = step.max(end).min(full);
+        let target = step.max(end).min(full).min(allocated.saturating_add(spare));
         let file = self.file()?;
         match file.allocate(allocated..target) {
             Ok(()) => self.allocated.store(target, Ordering::Release),
@@ -213,7 +217,7 @@ impl Segment {
             }
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(self.allocated() - allocated)
     }
 
     /// Whether the next step should be reserved now, while nobody waits for it.

@@ -85,6 +85,11 @@ impl Prepared {
         Ok((self.file, self.allocated))
     }
 
+    /// Bytes that it takes.
+    pub(crate) const fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
     /// What it holds before it has a name.
     pub(crate) fn file(&self) -> &Arc<dyn DiskFile> {
         &self.file

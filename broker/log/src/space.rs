@@ -109,6 +109,19 @@ impl SpaceGuard {
         self.free_bytes.load(Ordering::Acquire)
     }
 
+    /// What may be taken before the watermark is reached, in bytes: what was free at the last look, less what logs took since.
+    #[must_use]
+    pub fn spare_bytes(&self) -> u64 {
+        self.free_bytes().saturating_sub(self.low_water_bytes)
+    }
+
+    /// A log took so much, which the next look sees.
+    pub(crate) fn note_taken(&self, bytes: u64) {
+        // The closure always gives a value.
+        let _ =
+            self.free_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| Some(free.saturating_sub(bytes)));
+    }
+
     /// The watermark, in bytes.
     #[must_use]
     pub fn low_water_bytes(&self) -> u64 {

@@ -28,10 +28,11 @@ impl LogState {
         }
         let active = self.active();
         if active.wants_growth() && self.flusher.has_space() {
-            let grown = active.grow(active.allocated() + 1);
-            grown
+            let grown = active.grow(active.allocated() + 1, self.flusher.spare_bytes());
+            let taken = grown
                 .context("allocate", &active.path())
-                .or_else(|error| if error.is_transient() { Ok(()) } else { Err(error) })?;
+                .or_else(|error| if error.is_transient() { Ok(0) } else { Err(error) })?;
+            self.flusher.note_taken(taken);
         }
         if self.wants_next_segment(&active) && self.flusher.has_space() {
             self.prepare_next()?;
@@ -54,8 +55,15 @@ impl LogState {
     fn prepare_next(&self) -> Result<(), StorageError> {
         // The slot stays taken meanwhile: a writer that comes too early waits for this one instead of making a second.
         let Some(mut slot) = self.prepared.try_lock() else { return Ok(()) };
-        match Prepared::make(&self.place, u64::from(self.segment_bytes())) {
-            Ok(prepared) => *slot = Some(prepared),
+        let bytes = u64::from(self.segment_bytes());
+        if self.flusher.spare_bytes() < bytes {
+            return Ok(());
+        }
+        match Prepared::make(&self.place, bytes) {
+            Ok(prepared) => {
+                self.flusher.note_taken(bytes);
+                *slot = Some(prepared);
+            }
             Err(error) if error.is_transient() => {}
             Err(error) => return Err(error),
         }

@@ -116,6 +116,30 @@ fn deleted_records_stay_deleted_after_a_kill() {
 }
 
 #[test]
+fn a_log_that_was_emptied_gives_back_what_it_took() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    for _ in 0..3 {
+        append(&mut log, 1, &[1; 300]);
+    }
+    log.retention().delete_records(Offset(2)).unwrap();
+    assert!(!log.roll_if_emptied().unwrap(), "one is left");
+    log.retention().delete_records(Offset(3)).unwrap();
+    assert!(log.reader().is_emptied());
+    assert!(log.roll_if_emptied().unwrap() && !log.roll_if_emptied().unwrap());
+    assert_eq!(log.retention().delete_records(Offset(3)).unwrap(), Offset(3));
+    let segments = log.reader().segments();
+    assert_eq!((segments.len(), segments[0].base, segments[0].allocated_bytes), (1, Offset(3), 0));
+    assert!(!dir.join(format!("{:020}.log", 0)).exists());
+    drop(log);
+    let (mut log, report) = open(&dir);
+    assert!(report.holes.is_empty(), "{report:?}");
+    assert_eq!(append(&mut log, 1, b"on"), Offset(3));
+    assert_eq!(read_all(&log.reader(), Offset(3)).unwrap().len(), 1);
+}
+
+#[test]
 fn a_follower_can_begin_anew_far_ahead() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("t-0");

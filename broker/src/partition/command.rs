@@ -170,6 +170,11 @@ pub enum Command {
         /// The clock.
         now: Timestamp,
     },
+    /// Start another segment if every record of the log was deleted.
+    RollIfEmptied {
+        /// Told when it is done.
+        ticket: Ticket<()>,
+    },
     /// Close: flush, mark clean. Nothing is served afterwards.
     Close {
         /// Who waits.
@@ -208,6 +213,7 @@ impl Command {
             | Self::Interrupted { .. }
             | Self::LogStartMoved(_)
             | Self::RollIfDue { .. }
+            | Self::RollIfEmptied { .. }
             | Self::Close { .. }
             | Self::Delete { .. } => 0,
         }
@@ -238,6 +244,7 @@ impl fmt::Debug for Command {
             Self::Interrupted { .. } => "Interrupted",
             Self::LogStartMoved(_) => "LogStartMoved",
             Self::RollIfDue { .. } => "RollIfDue",
+            Self::RollIfEmptied { .. } => "RollIfEmptied",
             Self::Close { .. } => "Close",
             Self::Delete { .. } => "Delete",
         })

@@ -284,6 +284,15 @@ impl Handle {
     /// OffsetOutOfRange above the high watermark; StorageFailed.
     pub async fn delete_records(&self, before: Option<Offset>) -> Result<Offset, WireError> {
         let log_start = self.ask(|ticket| Command::DeleteRecords { before, ticket }).await?;
+        let mut start = self.delete_up_to(log_start).await?;
+        if self.shared.reader.is_emptied() {
+            self.ask(|ticket| Command::RollIfEmptied { ticket }).await?;
+            start = self.delete_up_to(log_start).await?;
+        }
+        Ok(start)
+    }
+
+    async fn delete_up_to(&self, log_start: Offset) -> Result<Offset, WireError> {
         let retention = self.shared.retention.clone();
         let deleted = tokio::task::spawn_blocking(move || retention.delete_records(log_start)).await;
         deleted
@@ -381,6 +390,10 @@ impl Handle {
                 warn!(%topic, partition = %index, %error, "what the leader deleted stays here for now");
             }
             partition.submit(Command::LogStartMoved(partition.shared.reader.log_start()));
+            if partition.shared.reader.is_emptied() {
+                // The next look of retention unlinks what this seals.
+                partition.submit(Command::RollIfEmptied { ticket: Box::new(|_| {}) });
+            }
         });
     }
 

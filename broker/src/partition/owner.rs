@@ -223,6 +223,10 @@ impl Owner {
             Command::Replicated(replicated) => self.replicated(replicated),
             Command::LogStartMoved(to) => self.log_start_moved(to),
             Command::RollIfDue { now } => self.roll_if_due(now),
+            Command::RollIfEmptied { ticket } => {
+                self.roll_if_emptied();
+                ticket(Ok(()));
+            }
             Command::Close { ticket } => ticket(self.close()),
             Command::Delete { ticket } => ticket(self.delete()),
         }
@@ -469,6 +473,16 @@ impl Owner {
         if self.ended.is_none()
             && due
             && let Err(error) = log.roll()
+            && !error.is_transient()
+        {
+            self.poison(&error.to_string());
+        }
+    }
+
+    /// Where all records are gone, so is what they took: nothing that is kept is in the segment that took the last of them.
+    fn roll_if_emptied(&mut self) {
+        let Some(log) = self.log.as_mut().filter(|_| self.ended.is_none()) else { return };
+        if let Err(error) = log.roll_if_emptied()
             && !error.is_transient()
         {
             self.poison(&error.to_string());
