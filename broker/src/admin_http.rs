@@ -51,9 +51,10 @@ async fn ready(State(node): State<Arc<Node>>) -> Response {
         if checks.iter().all(|check| check.fault.is_none()) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut text = String::new();
     for check in &checks {
-        match &check.fault {
-            None => text.push_str(&format!("ok    {}\n", check.name)),
-            Some(fault) => text.push_str(&format!("FAULT {}: {fault}\n", check.name)),
+        match (&check.fault, &check.warning) {
+            (Some(fault), _) => text.push_str(&format!("FAULT {}: {fault}\n", check.name)),
+            (None, Some(warning)) => text.push_str(&format!("warn  {}: {warning}\n", check.name)),
+            (None, None) => text.push_str(&format!("ok    {}\n", check.name)),
         }
     }
     (status, text).into_response()
@@ -66,7 +67,9 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
     metrics.process_anonymous_memory_bytes.set(memory.anonymous as i64);
     let cpu = process::cpu_time().as_secs_f64();
     metrics.process_cpu_seconds.inc_by((cpu - metrics.process_cpu_seconds.get()).max(0.0));
-    metrics.budget_lent_bytes.set(node.budget.under_way.lent_bytes() as i64);
+    for (name, pool) in node.budget.pools() {
+        metrics.note_pool(name, pool.lent_bytes(), pool.waiting());
+    }
     match metrics.render() {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

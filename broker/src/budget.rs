@@ -1,21 +1,83 @@
 //! The global memory budget, in two halves: one for frames that are still arriving, one for requests under way. Requests under
-//! way finish by themselves and wait for nothing of the other half. Arriving frames hold what they have and wait for more, so
-//! half of their half is kept for whichever of them is next to be completed: that one waits for nobody but its client, and for
-//! that no longer than `frame_timeout_ms`. So neither half can be held for ever. Knows nothing of connections.
+//! way finish by themselves and wait for nothing of the other half. Small frames have a share of their own, so they never wait behind
+//! large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
+//! have and wait for more; half of the half is kept for the one of them that is next to be completed, which waits for nobody but its
+//! client. While anyone waits, a client that holds memory and falls silent is given up (`net/pace.rs`). So nothing is held for ever, nor
+//! for long. Knows nothing of connections.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Granularity of the budget, in bytes.
 const UNIT_BYTES: usize = 1 << 10;
+
+/// The largest small frame, in bytes: a batch of the usual largest size, and what goes around it.
+const SMALL_FRAME_BYTES: usize = (1 << 20) + (64 << 10);
+
+/// Those who wait, and since when.
+#[derive(Debug, Default)]
+struct Waiters {
+    count: AtomicUsize,
+    /// By the order in which they came.
+    since: Mutex<BTreeMap<u64, Instant>>,
+}
+
+/// One that waits, for as long as it lives.
+struct Waits(Arc<Waiters>, u64);
+
+impl Waits {
+    fn new(waiters: &Arc<Waiters>) -> Self {
+        let mut since = waiters.since.lock();
+        let key = since.last_key_value().map_or(0, |(last, _)| last + 1);
+        since.insert(key, Instant::now());
+        waiters.count.fetch_add(1, Ordering::Relaxed);
+        Self(waiters.clone(), key)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.since.lock().remove(&self.1);
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Memory lent; given back on drop.
 #[derive(Debug)]
 pub struct Lent {
     // Held for its drop.
     _permit: OwnedSemaphorePermit,
+    _holder: Option<Arc<()>>,
+}
+
+impl Lent {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: permit, _holder: None }
+    }
+
+    /// As the loan of this holder.
+    #[must_use]
+    pub fn held_by(mut self, holder: &Holder) -> Self {
+        self._holder = Some(holder.0.clone());
+        self
+    }
+}
+
+/// Somebody of whom it matters whether he holds a loan at all.
+#[derive(Debug, Default)]
+pub struct Holder(Arc<()>);
+
+impl Holder {
+    /// True as long as one of his loans was not given back.
+    #[must_use]
+    pub fn holds_any(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 /// One half of the budget.
@@ -23,6 +85,7 @@ pub struct Lent {
 pub struct Pool {
     units: Arc<Semaphore>,
     size: u32,
+    waiters: Arc<Waiters>,
 }
 
 impl Pool {
@@ -30,7 +93,7 @@ impl Pool {
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         let size = (bytes / UNIT_BYTES as u64).clamp(1, (u32::MAX >> 4).into()) as u32;
-        Self { units: Arc::new(Semaphore::new(size as usize)), size }
+        Self { units: Arc::new(Semaphore::new(size as usize)), size, waiters: Arc::default() }
     }
 
     fn count(&self, bytes: usize) -> u32 {
@@ -42,13 +105,29 @@ impl Pool {
     #[must_use]
     pub fn try_lend(&self, bytes: usize) -> Option<Lent> {
         let permit = self.units.clone().try_acquire_many_owned(self.count(bytes)).ok()?;
-        Some(Lent { _permit: permit })
+        Some(Lent::new(permit))
     }
 
     /// Memory as soon as there is some.
     pub fn lend(&self, bytes: usize) -> impl Future<Output = Option<Lent>> + Send + 'static {
         let wait = self.units.clone().acquire_many_owned(self.count(bytes));
-        async move { wait.await.ok().map(|permit| Lent { _permit: permit }) }
+        let waits = Waits::new(&self.waiters);
+        async move {
+            let _waits = waits;
+            wait.await.ok().map(Lent::new)
+        }
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiters.count.load(Ordering::Relaxed)
+    }
+
+    /// For how long the first of them has waited.
+    #[must_use]
+    pub fn longest_wait(&self) -> Option<Duration> {
+        self.waiters.since.lock().first_key_value().map(|(_, since)| since.elapsed())
     }
 
     /// Bytes lent out now.
@@ -67,27 +146,17 @@ pub enum Growth {
     Whole(Lent),
 }
 
-/// The half for frames that are still arriving.
+/// What frames of one class share while they arrive.
 #[derive(Clone, Debug)]
-pub struct Arriving {
+pub struct Share {
     parts: Pool,
     /// One unit, which stands for all the memory of one frame.
     completion: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
 }
 
-/// One that waits, for as long as it lives.
-struct Waits(Arc<AtomicUsize>);
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Arriving {
-    fn new(bytes: u64) -> Self {
-        Self { parts: Pool::new(bytes / 2), completion: Arc::new(Semaphore::new(1)), waiting: Arc::default() }
+impl Share {
+    fn new(parts_bytes: u64) -> Self {
+        Self { parts: Pool::new(parts_bytes), completion: Arc::new(Semaphore::new(1)) }
     }
 
     /// Memory at once, or none.
@@ -100,14 +169,11 @@ impl Arriving {
     pub fn lend(&self, bytes: usize) -> impl Future<Output = Option<Growth>> + Send + 'static {
         let part = self.parts.lend(bytes);
         let whole = self.completion.clone().acquire_owned();
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waits = Waits(self.waiting.clone());
         async move {
-            let _waits = waits;
             tokio::select! {
                 biased;
                 lent = part => lent.map(Growth::Part),
-                permit = whole => permit.ok().map(|permit| Growth::Whole(Lent { _permit: permit })),
+                permit = whole => permit.ok().map(|permit| Growth::Whole(Lent::new(permit))),
             }
         }
     }
@@ -115,13 +181,46 @@ impl Arriving {
     /// True while somebody waits: who holds memory that it can do without gives it back.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.parts.waiting() > 0
     }
 
-    /// Bytes lent out in parts now.
+    /// The memory that is lent in parts.
     #[must_use]
-    pub fn lent_bytes(&self) -> u64 {
-        self.parts.lent_bytes()
+    pub fn parts(&self) -> &Pool {
+        &self.parts
+    }
+}
+
+/// The half for frames that are still arriving.
+#[derive(Clone, Debug)]
+pub struct Arriving {
+    /// For what busy connections read at once; nobody waits for it.
+    pub busy: Pool,
+    /// For small frames, each of which takes all that it needs at once.
+    pub small: Share,
+    /// For large ones, which grow.
+    pub large: Share,
+    small_frame_bytes: usize,
+}
+
+impl Arriving {
+    fn new(bytes: u64) -> Self {
+        // A share too small for a few usual batches still has room for a few smaller frames.
+        let small_frame_bytes = SMALL_FRAME_BYTES.min((bytes / 16) as usize);
+        let (busy, small, large) = (Pool::new(bytes / 8), Share::new(bytes / 4), Share::new(bytes / 8));
+        Self { busy, small, large, small_frame_bytes }
+    }
+
+    /// True for a frame of this size where it is small.
+    #[must_use]
+    pub const fn is_small(&self, frame_bytes: usize) -> bool {
+        frame_bytes <= self.small_frame_bytes
+    }
+
+    /// The share of a frame of this size.
+    #[must_use]
+    pub const fn share_of(&self, frame_bytes: usize) -> &Share {
+        if self.is_small(frame_bytes) { &self.small } else { &self.large }
     }
 }
 
@@ -139,6 +238,18 @@ impl Budget {
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         Self { arriving: Arriving::new(bytes / 2), under_way: Pool::new(bytes / 2) }
+    }
+
+    /// Each part of it, under the name that metrics give it.
+    #[must_use]
+    pub fn pools(&self) -> [(&'static str, &Pool); 4] {
+        let Arriving { busy, small, large, .. } = &self.arriving;
+        [
+            ("requests", &self.under_way),
+            ("busy", busy),
+            ("small_frames", small.parts()),
+            ("large_frames", large.parts()),
+        ]
     }
 }
 
@@ -163,9 +274,9 @@ mod tests {
 
     #[tokio::test]
     async fn of_frames_that_all_wait_for_more_one_may_always_be_completed() {
-        let arriving = Budget::new(1 << 20).arriving;
+        let arriving = Budget::new(1 << 20).arriving.large;
         let held: Vec<_> = std::iter::from_fn(|| arriving.try_lend(16 << 10)).collect();
-        assert_eq!(held.len() as u64 * (16 << 10), arriving.lent_bytes());
+        assert_eq!(held.len() as u64 * (16 << 10), arriving.parts().lent_bytes());
         let Some(Growth::Whole(first)) = arriving.lend(16 << 10).await else { panic!("there are no parts left") };
         let second = arriving.lend(16 << 10);
         assert!(arriving.is_wanted());
@@ -174,5 +285,19 @@ mod tests {
         assert!(!arriving.is_wanted());
         drop(held);
         assert!(matches!(arriving.lend(16 << 10).await, Some(Growth::Part(_))));
+    }
+
+    #[tokio::test]
+    async fn small_frames_do_not_wait_for_large_ones() {
+        let arriving = Budget::new(256 << 20).arriving;
+        let large = arriving.share_of(60 << 20);
+        let held = [large.lend(1 << 30).await, large.lend(1 << 30).await];
+        let waiting = large.lend(1);
+        assert!(large.is_wanted() && large.parts().longest_wait().is_some());
+        let small = arriving.share_of(1 << 20);
+        assert!(!small.is_wanted() && small.parts().longest_wait().is_none());
+        assert!(small.try_lend(1 << 20).is_some());
+        drop((held, waiting));
+        assert_eq!(large.parts().waiting(), 0);
     }
 }

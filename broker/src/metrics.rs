@@ -30,6 +30,12 @@ struct PartitionLabel {
     partition: u32,
 }
 
+/// Label of the parts of the memory budget.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PoolLabel {
+    pool: &'static str,
+}
+
 /// What one topic's partitions count, shared by all of them.
 #[derive(Clone, Debug)]
 pub struct TopicMetrics {
@@ -80,8 +86,8 @@ pub struct Metrics {
     pub partition_transactions_oldest_seconds: Gauge,
     /// Damaged ranges put back from a replica.
     pub ranges_repaired: Counter,
-    /// Memory lent to requests under way, in bytes.
-    pub budget_lent_bytes: Gauge,
+    budget_lent_bytes: Family<PoolLabel, Gauge>,
+    budget_waiting: Family<PoolLabel, Gauge>,
     /// Free space in the data folder's file system, in bytes.
     pub disk_free_bytes: Gauge,
     /// 1 while produce is refused for lack of space.
@@ -145,6 +151,11 @@ impl Metrics {
         registry.register("topic_records_in", "Records appended, by topic", topic_records_in.clone());
         registry.register_with_unit("topic_in", "Record batches appended", Unit::Bytes, topic_bytes_in.clone());
         registry.register_with_unit("topic_out", "Record batches pushed", Unit::Bytes, topic_bytes_out.clone());
+        let budget_lent_bytes = Family::default();
+        let help = "Memory lent to requests under way, and in parts to frames that arrive, small and large";
+        registry.register("budget_lent_bytes", help, budget_lent_bytes.clone());
+        let budget_waiting = Family::default();
+        registry.register("budget_waiting", "Connections that wait for memory", budget_waiting.clone());
         let compaction_failing = Family::default();
         let help = "1 for a partition whose last compaction failed: it grows until one succeeds";
         registry.register("compaction_failing", help, compaction_failing.clone());
@@ -181,7 +192,6 @@ impl Metrics {
         let partitions_poisoned =
             gauge("partitions_poisoned", "Partitions out of service after a failed write or flush");
         let partitions_corrupt = gauge("partitions_corrupt", "Partitions with a damaged range");
-        let budget_lent_bytes = gauge("budget_lent_bytes", "Memory lent to requests under way");
         let disk_free_bytes = gauge("disk_free_bytes", "Free space in the data folder's file system");
         let disk_full = gauge("disk_full", "1 while produce is refused for lack of space");
         let process_resident_memory_bytes = gauge(
@@ -245,6 +255,7 @@ impl Metrics {
             partitions_corrupt,
             ranges_repaired,
             budget_lent_bytes,
+            budget_waiting,
             disk_free_bytes,
             disk_full,
             flushes,
@@ -275,6 +286,13 @@ impl Metrics {
         if let Some((_, counter)) = self.requests.iter().find(|(known, _)| *known == api) {
             counter.inc();
         }
+    }
+
+    /// What one part of the memory budget has lent, and how many wait for it.
+    pub fn note_pool(&self, pool: &'static str, lent_bytes: u64, waiting: usize) {
+        let label = PoolLabel { pool };
+        self.budget_lent_bytes.get_or_create(&label).set(lent_bytes as i64);
+        self.budget_waiting.get_or_create(&label).set(waiting as i64);
     }
 
     /// The counters of one topic.

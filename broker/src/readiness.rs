@@ -1,6 +1,7 @@
 //! Is everything there that a client needs? Looks, rather than remembers. Knows nothing of HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::node::Node;
 use crate::waiting;
@@ -10,9 +11,20 @@ use crate::waiting;
 pub struct Check {
     /// What.
     pub name: &'static str,
-    /// What is wrong with it.
+    /// What is wrong with it, so that clients are not served.
     pub fault: Option<String>,
+    /// What an operator should look at although clients are served.
+    pub warning: Option<String>,
 }
+
+impl Check {
+    fn new(name: &'static str, fault: Option<String>) -> Self {
+        Self { name, fault, warning: None }
+    }
+}
+
+/// Whoever waits for memory for so long is not served.
+const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
 /// Looks at everything.
 pub async fn check(node: &Arc<Node>) -> Vec<Check> {
@@ -33,6 +45,10 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
     let poisoned = (poisoned > 0 || failed > 0).then(|| {
         format!("{poisoned} partitions are out of service after a failed write or flush, {failed} could not be opened")
     });
+    let damaged = node.registry.all().iter().filter(|partition| partition.reader().is_damaged()).count();
+    let damaged = (damaged > 0).then(|| {
+        format!("{damaged} partitions have a damaged range here, which is not served; the rest is (see the log, or topics describe)")
+    });
     let leaderless = || {
         node.controllers
             .leader()
@@ -46,14 +62,20 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
     let failed_log =
         node.controllers.failure().map(|why| format!("the metadata log failed: {why}; restart the broker"));
     let metadata = failed_log.or_else(leaderless);
+    let memory = node.budget.pools().into_iter().find_map(|(name, pool)| {
+        let waited = pool.longest_wait().filter(|waited| *waited >= MEMORY_WAIT)?;
+        let (lent, waiting) = (pool.lent_bytes(), pool.waiting());
+        Some(format!("{waiting} connections wait for memory ({name}), the first of them for {waited:.1?}: {lent} bytes are lent; raise memory_budget_bytes if this goes on"))
+    });
     let starting = (!node.serves()).then(|| waiting::reason(node));
     vec![
-        Check { name: "started", fault: starting },
-        Check { name: "accepting", fault: drained },
-        Check { name: "log-writable", fault: disk },
-        Check { name: "disk-space", fault: full },
-        Check { name: "lease", fault: fenced },
-        Check { name: "metadata", fault: metadata },
-        Check { name: "partitions", fault: poisoned },
+        Check::new("started", starting),
+        Check::new("accepting", drained),
+        Check::new("log-writable", disk),
+        Check::new("disk-space", full),
+        Check::new("memory", memory),
+        Check::new("lease", fenced),
+        Check::new("metadata", metadata),
+        Check { warning: damaged, ..Check::new("partitions", poisoned) },
     ]
 }

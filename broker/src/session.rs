@@ -15,6 +15,7 @@ use tidelog_protocol::{CorrelationId, ErrorCode, Message, ProtocolVersion, WireE
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Holder;
 use crate::member::Member;
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
 use crate::streams::Streams;
@@ -43,6 +44,8 @@ pub struct Session {
     member: OnceLock<Member>,
     /// Its name for itself.
     pub client_id: Mutex<String>,
+    /// Whether its requests hold memory of the budget.
+    pub holder: Holder,
     /// How many requests, produce aside, are worked on at once.
     pub turns: Semaphore,
     unanswered: AtomicUsize,
@@ -69,6 +72,7 @@ impl Session {
             introduced: AtomicBool::new(false),
             member: OnceLock::new(),
             client_id: Mutex::default(),
+            holder: Holder::default(),
             turns: Semaphore::new(TURNS),
             unanswered: AtomicUsize::new(0),
             under_way,

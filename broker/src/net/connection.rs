@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::frame_writer::FrameWriter;
+use super::pace::{self, Pace};
 use super::receive_buffer::{InFrame, ReceiveBuffer, Room};
 use crate::api;
 use crate::budget::{Growth, Lent};
@@ -44,8 +45,17 @@ pub(super) enum Ended {
     SlowFrame(Duration),
     #[error("the broker was out of memory for a frame for {0:?}; send it again later, or raise memory_budget_bytes")]
     NoMemory(Duration),
+    #[error(
+        "others waited for memory while this frame made no progress: less than {least} bytes of it came within {0:?}; send it again at once, or later",
+        least = pace::LEAST_BYTES
+    )]
+    GivenUp(Duration),
     #[error("the client took none of its answers for {0:?}")]
     SlowReader(Duration),
+    #[error(
+        "others waited for memory while the client took none of its answers for {0:?}, and requests behind them held some"
+    )]
+    Jammed(Duration),
     #[error("no traffic for {0:?}")]
     Idle(Duration),
     #[error("the broker shuts down")]
@@ -104,6 +114,7 @@ pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAd
         opened_at: Instant::now(),
         read_at: Instant::now(),
         frame_began_at: None,
+        pace: Pace::new(Instant::now()),
         unread_since: None,
         bytes_since_yield: 0,
         write_blocked_at: None,
@@ -146,6 +157,7 @@ struct Connection {
     opened_at: Instant,
     read_at: Instant,
     frame_began_at: Option<Instant>,
+    pace: Pace,
     /// Since when nothing is read, for whatever reason: until it is, the time of the frame that has begun stands still.
     unread_since: Option<Instant>,
     bytes_since_yield: usize,
@@ -157,6 +169,8 @@ impl Connection {
     async fn run(&mut self) -> Ended {
         let mut tick = tokio::time::interval(self.tick());
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(pace::LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             // A socket that always has bytes, or takes them, must not keep the thread from the others, nor hide that the broker drains.
             // Counted in bytes: reads differ a hundredfold in the work that they bring.
@@ -183,7 +197,7 @@ impl Connection {
                 match self.buffer.make_room(&self.node.budget.arriving) {
                     Room::Ready => {}
                     Room::Lend(bytes) => {
-                        let lent = self.node.budget.arriving.lend(bytes);
+                        let lent = self.buffer.share(&self.node.budget.arriving).lend(bytes);
                         self.waiting =
                             Some(Waiting::new(async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
                     }
@@ -196,6 +210,11 @@ impl Connection {
                 () = self.session.closed.cancelled() => return Ended::Shutdown,
                 _ = tick.tick() => {
                     if let Err(ended) = self.check_times() {
+                        return ended;
+                    }
+                }
+                _ = look.tick(), if reading && self.buffer.holds_lent() => {
+                    if let Err(ended) = self.check_pace() {
                         return ended;
                     }
                 }
@@ -242,11 +261,12 @@ impl Connection {
                 None => break,
             }
         }
-        self.buffer.make_way(&self.node.budget.arriving);
         if !self.buffer.is_within_frame() {
             self.frame_began_at = None;
         } else if self.frame_began_at.is_none() {
-            self.frame_began_at = Some(Instant::now());
+            let now = Instant::now();
+            self.frame_began_at = Some(now);
+            self.pace.restart(now);
         }
         Ok(())
     }
@@ -272,6 +292,7 @@ impl Connection {
         // Nothing is read before a frame that is here is handed over: the last read is the one that made it whole, however long
         // it has waited since.
         let arrived = self.read_at;
+        let lent = lent.map(|lent| lent.held_by(&self.session.holder));
         let input = api::Input { header: frame.header, body: frame.body, payload: frame.payload, arrived, lent };
         api::dispatch(&self.node, &self.session, input).map_err(Ended::Request)?;
         if self.session.introduced.load(Ordering::Relaxed) {
@@ -308,11 +329,22 @@ impl Connection {
     fn note_reading(&mut self, reading: bool) {
         if !reading {
             self.unread_since.get_or_insert_with(Instant::now);
-        } else if let Some(since) = self.unread_since.take()
-            && let Some(began_at) = &mut self.frame_began_at
-        {
-            *began_at += since.max(*began_at).elapsed();
+        } else if let Some(since) = self.unread_since.take() {
+            self.pace.restart(Instant::now());
+            if let Some(began_at) = &mut self.frame_began_at {
+                *began_at += since.max(*began_at).elapsed();
+            }
         }
+    }
+
+    /// Half a frame whose client falls silent holds nothing that others wait for.
+    fn check_pace(&mut self) -> Result<(), Ended> {
+        let unread = || usize::try_from(rustix::io::ioctl_fionread(&self.socket).unwrap_or(0)).unwrap_or(usize::MAX);
+        let is_slow = self.pace.is_too_slow(Instant::now(), unread);
+        if is_slow && self.buffer.is_in_the_way(&self.node.budget.arriving) {
+            return Err(Ended::GivenUp(pace::WINDOW));
+        }
+        Ok(())
     }
 
     fn note_read(&mut self, read: io::Result<usize>) -> Result<(), Ended> {
@@ -322,6 +354,7 @@ impl Connection {
             Ok(count) => {
                 self.read_at = Instant::now();
                 self.bytes_since_yield += count;
+                self.pace.note(count);
                 self.node.metrics.bytes_received.inc_by(count as u64);
                 self.buffer.note_read(&self.node.budget.arriving);
                 Ok(())
@@ -387,6 +420,13 @@ impl Connection {
         if let Some(limit) = self.write_blocked_at.and_then(|at| past(at, config.write_timeout_ms)) {
             return Err(Ended::SlowReader(limit));
         }
+        // As long as its answers lie there, its requests are not worked on and keep what they hold.
+        if self.write_blocked_at.is_some_and(|at| now.saturating_duration_since(at) >= pace::WINDOW)
+            && self.node.budget.under_way.longest_wait().is_some_and(|waited| waited >= pace::WINDOW)
+            && self.session.holder.holds_any()
+        {
+            return Err(Ended::Jammed(pace::WINDOW));
+        }
         if let Some(limit) = past(self.read_at, config.idle_timeout_ms)
             && self.session.streams.is_empty()
             && self.session.unanswered() == 0
@@ -411,6 +451,9 @@ impl Connection {
         if matches!(ended, Ended::ByClient | Ended::ByReset | Ended::WithinFrame | Ended::Socket(_)) {
             return;
         }
+        // What it holds is for the others at once, not after the last words.
+        (self.waiting, self.postponed) = (None, None);
+        self.buffer = ReceiveBuffer::new(FrameLimits::HANDSHAKE);
         if !matches!(ended, Ended::Shutdown) {
             self.session.push(&GoAwayPush { reason: ended.to_string(), closes_in_ms: 0 });
         }

@@ -3,6 +3,7 @@
 mod connection;
 mod frame_writer;
 pub(crate) mod listener;
+mod pace;
 mod receive_buffer;
 
 pub(crate) use listener::{Listener, serve};

@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use tidelog_protocol::frame::{self, FrameError, FrameLimits, HEADER_BYTES, Header};
 
-use crate::budget::{Arriving, Growth, Lent};
+use crate::budget::{Arriving, Growth, Lent, Share};
 
 /// What a quiet connection holds, in bytes.
 const START_BYTES: usize = 8 << 10;
@@ -79,7 +79,7 @@ impl ReceiveBuffer {
     }
 
     /// Makes room to read into, as far as that needs no memory of the budget.
-    pub(super) fn make_room(&mut self, pool: &Arriving) -> Room {
+    pub(super) fn make_room(&mut self, arriving: &Arriving) -> Room {
         let spare = self.bytes.capacity() - self.bytes.len();
         let missing = self.missing();
         let base = if self.busy.is_some() { BUSY_BYTES } else { START_BYTES };
@@ -93,13 +93,18 @@ impl ReceiveBuffer {
             return Room::Ready;
         }
         if self.busy.is_none()
-            && let Some(lent) = pool.try_lend(BUSY_BYTES)
+            && let Some(lent) = arriving.busy.try_lend(BUSY_BYTES)
         {
             self.busy = Some(lent);
-            return self.make_room(pool);
+            return self.make_room(arriving);
         }
-        // Never more than twice what the peer has really sent, so that a stated length alone costs nothing.
-        let more = missing.min((2 * self.bytes.len()).max(base));
+        let more = if arriving.is_small(self.frame_bytes.unwrap_or_default()) {
+            // All at once: whoever waits holds nothing that others wait for.
+            missing
+        } else {
+            // Never more than twice what the peer has really sent, so that a stated length alone costs nothing.
+            missing.min((2 * self.bytes.len()).max(base))
+        };
         if self.completes {
             self.bytes.reserve(more);
             return Room::Ready;
@@ -132,20 +137,25 @@ impl ReceiveBuffer {
     }
 
     /// After a read: a buffer that was filled to the brim belongs to a busy connection.
-    pub(super) fn note_read(&mut self, pool: &Arriving) {
-        if self.busy.is_none() && self.bytes.len() == self.bytes.capacity() && !pool.is_wanted() {
-            self.busy = pool.try_lend(BUSY_BYTES);
+    pub(super) fn note_read(&mut self, arriving: &Arriving) {
+        if self.busy.is_none() && self.bytes.len() == self.bytes.capacity() {
+            self.busy = arriving.busy.try_lend(BUSY_BYTES);
         }
     }
 
-    /// Gives back the busy size where others wait for memory and the rest of this connection's bytes fits into the start.
-    pub(super) fn make_way(&mut self, pool: &Arriving) {
-        if self.busy.is_some() && self.growth.is_empty() && self.bytes.len() < START_BYTES && pool.is_wanted() {
-            let mut bytes = BytesMut::with_capacity(START_BYTES);
-            bytes.extend_from_slice(&self.bytes);
-            self.bytes = bytes;
-            self.busy = None;
-        }
+    /// True where somebody waits for what the frame that has begun holds.
+    pub(super) fn is_in_the_way(&self, arriving: &Arriving) -> bool {
+        self.holds_lent() && self.share(arriving).is_wanted()
+    }
+
+    /// True while a frame that is not whole holds part of its share.
+    pub(super) fn holds_lent(&self) -> bool {
+        !self.growth.is_empty()
+    }
+
+    /// The share from which the frame that has begun grows.
+    pub(super) fn share<'a>(&self, arriving: &'a Arriving) -> &'a Share {
+        arriving.share_of(self.frame_bytes.unwrap_or_default())
     }
 
     /// Gives back what a quiet connection does not need.
@@ -158,11 +168,16 @@ impl ReceiveBuffer {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::budget::{Budget, Pool};
     use tidelog_protocol::CorrelationId;
     use tidelog_protocol::frame::{Flags, FrameKind};
+
+    fn lent_bytes(arriving: &Arriving) -> u64 {
+        arriving.busy.lent_bytes() + arriving.small.parts().lent_bytes() + arriving.large.parts().lent_bytes()
+    }
 
     fn frame(body: &[u8], payload: usize) -> Vec<u8> {
         let header = Header {
@@ -181,19 +196,20 @@ mod tests {
     }
 
     /// Feeds `bytes` in pieces of `step`, as a socket would.
-    fn feed(buffer: &mut ReceiveBuffer, pool: &Arriving, mut bytes: &[u8], step: usize) -> Vec<InFrame> {
+    fn feed(buffer: &mut ReceiveBuffer, arriving: &Arriving, mut bytes: &[u8], step: usize) -> Vec<InFrame> {
         let mut frames = Vec::new();
         while !bytes.is_empty() {
-            if let Room::Lend(count) = buffer.make_room(pool) {
-                buffer.grow(Growth::Part(pool.try_lend(count).unwrap()), count);
-                assert_eq!(buffer.make_room(pool), Room::Ready, "what was lent is enough");
+            if let Room::Lend(count) = buffer.make_room(arriving) {
+                let lent = buffer.share(arriving).try_lend(count).unwrap();
+                buffer.grow(Growth::Part(lent), count);
+                assert_eq!(buffer.make_room(arriving), Room::Ready, "what was lent is enough");
             }
             let space = buffer.space();
             let count = step.min(bytes.len()).min(space.capacity() - space.len());
             assert!(count > 0);
             space.extend_from_slice(&bytes[..count]);
             bytes = &bytes[count..];
-            buffer.note_read(pool);
+            buffer.note_read(arriving);
             while let Some(frame) = buffer.next_frame().unwrap() {
                 frames.push(frame);
             }
@@ -213,9 +229,9 @@ mod tests {
             let shape: Vec<_> = frames.iter().map(|f| (f.body.to_vec(), f.payload.len())).collect();
             assert_eq!(shape, [(b"one".to_vec(), 0), (b"two".to_vec(), 3_000_000), (b"three".to_vec(), 5)]);
             buffer.shrink();
-            assert!(pool.lent_bytes() > 2_000_000, "a frame keeps what it was lent");
+            assert!(lent_bytes(&pool) > 2_000_000, "a frame keeps what it was lent");
             drop(frames);
-            assert_eq!(pool.lent_bytes(), 0);
+            assert_eq!(lent_bytes(&pool), 0);
         }
     }
 
@@ -227,7 +243,7 @@ mod tests {
             let pool = Budget::new(64 << 20).arriving;
             let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
             assert_eq!(feed(&mut buffer, &pool, &bytes, step).len(), 40, "step {step}");
-            assert!(pool.lent_bytes() <= 2 * BUSY_BYTES as u64);
+            assert!(lent_bytes(&pool) <= 2 * BUSY_BYTES as u64);
         }
     }
 
@@ -237,29 +253,33 @@ mod tests {
         let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
         let bytes = frame(b"", 3_000_000);
         feed(&mut buffer, &pool, &bytes[..1_000_000], 70_001);
-        assert!(pool.lent_bytes() > BUSY_BYTES as u64);
+        assert!(lent_bytes(&pool) > BUSY_BYTES as u64);
         let leave = Pool::new(1).try_lend(1).unwrap();
         buffer.grow(Growth::Whole(leave), 1);
-        assert_eq!(pool.lent_bytes(), BUSY_BYTES as u64);
-        let none_left: Vec<_> = std::iter::from_fn(|| pool.try_lend(1 << 10)).collect();
+        assert_eq!(lent_bytes(&pool), BUSY_BYTES as u64);
+        let none_left: Vec<_> = std::iter::from_fn(|| pool.large.try_lend(1 << 10)).collect();
         let frames = feed(&mut buffer, &pool, &bytes[1_000_000..], 70_001);
         assert_eq!(frames.len(), 1);
         drop(none_left);
     }
 
     #[test]
-    fn a_busy_connection_makes_way_for_those_that_wait() {
+    fn a_small_frame_asks_once_and_holds_nothing_of_its_share_meanwhile() {
         let pool = Budget::new(64 << 20).arriving;
+        let bytes = frame(b"", 900_000);
         let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
-        let bytes: Vec<u8> = (0..100).flat_map(|_| frame(b"", 1_000)).collect();
-        feed(&mut buffer, &pool, &bytes[..bytes.len() - 10], 70_001);
-        buffer.make_way(&pool);
-        assert_eq!(pool.lent_bytes(), BUSY_BYTES as u64, "nobody waits");
-        let waiting = pool.lend(1);
-        buffer.make_way(&pool);
-        assert_eq!(pool.lent_bytes(), 0);
-        assert_eq!(feed(&mut buffer, &pool, &bytes[bytes.len() - 10..], 10).len(), 1);
-        drop(waiting);
+        feed(&mut buffer, &pool, &bytes[..4_000], 4_000);
+        let busy: Vec<_> = std::iter::from_fn(|| pool.busy.try_lend(1 << 10)).collect();
+        buffer.space().extend_from_slice(&bytes[4_000..8_192]);
+        let Room::Lend(count) = buffer.make_room(&pool) else { panic!("there is no room left") };
+        assert_eq!((count, buffer.holds_lent()), (bytes.len() - 8_192, false));
+        let lent = buffer.share(&pool).try_lend(count).unwrap();
+        buffer.grow(Growth::Part(lent), count);
+        let waiting = pool.small.lend(1 << 30);
+        assert!(buffer.is_in_the_way(&pool));
+        drop((busy, waiting));
+        assert_eq!(feed(&mut buffer, &pool, &bytes[8_192..], 100_000).len(), 1);
+        assert!(!buffer.holds_lent());
     }
 
     #[test]
@@ -270,6 +290,6 @@ mod tests {
         feed(&mut buffer, &pool, &bytes[..100], 100);
         let _ = buffer.make_room(&pool);
         assert!(buffer.space().capacity() <= BUSY_BYTES);
-        assert!(pool.lent_bytes() <= BUSY_BYTES as u64);
+        assert!(lent_bytes(&pool) <= BUSY_BYTES as u64);
     }
 }

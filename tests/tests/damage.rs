@@ -1,0 +1,71 @@
+//! Damage in a log that a reader comes upon: the operator is told as well.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+use tidelog_client::NewTopic;
+use tidelog_protocol::records::Compression;
+use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::contents::read_around_damage;
+use tidelog_tests::patience::wait_until;
+use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::workload::create_topic;
+
+/// A broker with ten batches in a log of which `place` bytes behind the start is damaged, that was closed cleanly and has a scrub that
+/// comes to nothing.
+async fn damaged_at(place: usize) -> BrokerProcess {
+    let quiet = BrokerSettings::new().set("scrub_bytes_per_second", "0").set("housekeeping_interval_ms", "50");
+    let mut broker = quiet.start();
+    create_topic(&broker.server(), &NewTopic::named("rotten").partitions(1)).await.unwrap();
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let topic = connection.topic_id("rotten").await;
+    for _ in 0..10 {
+        connection.produce(topic, &batch(&[&[b'x'; 1_000]], Compression::None)).await.unwrap();
+    }
+    assert!(broker.terminate().success());
+    let file = broker.data().join("rotten-0").join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+    broker.restart();
+    assert_eq!(broker.log_lines("damaged").len(), 0, "nobody has come upon it");
+    broker
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_a_reader_comes_upon_is_told_once_and_seen_where_operators_look() {
+    let broker = damaged_at(3_500).await;
+    for _ in 0..3 {
+        let contents = read_around_damage(&broker.server(), "rotten").await;
+        assert_eq!(contents[0].damaged, [3..4]);
+    }
+    // At once, not at the next look.
+    let told = broker.log_lines("damaged");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let line = &told[0];
+    assert_eq!(
+        (line["level"].as_str(), line["from"].as_str(), line["to"].as_str()),
+        (Some("WARN"), Some("3"), Some("4"))
+    );
+    assert!(line["log"].as_str().unwrap().ends_with("rotten-0"), "{line}");
+    let ready = broker.http("/readyz");
+    assert_eq!(ready.status, 200, "the rest is served");
+    assert!(ready.body.contains("warn  partitions: 1 partitions have a damaged range"), "{}", ready.body);
+    let metric = "tidelog_partitions_corrupt 1\n";
+    wait_until("the metric", async || broker.http("/metrics").body.contains(metric).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_of_any_byte_of_a_batch_is_told() {
+    // Offset, length, epoch, magic, checksum, attributes, count, and a record: each where the fourth batch has it.
+    for byte in [0, 7, 8, 11, 12, 16, 17, 21, 23, 57, 61, 500] {
+        let broker = damaged_at(first_byte_of_fourth() + byte).await;
+        let contents = read_around_damage(&broker.server(), "rotten").await;
+        let served = contents[0].records.len();
+        if served < 10 {
+            assert_eq!(broker.log_lines("damaged").len(), 1, "byte {byte}: {served} records are served");
+        }
+    }
+}
+
+fn first_byte_of_fourth() -> usize {
+    3 * batch(&[&[b'x'; 1_000]], Compression::None).len()
+}
