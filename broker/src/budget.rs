@@ -1,5 +1,6 @@
-//! The global memory budget, in two halves: one for frames that are still arriving, one for requests under way. Requests under
-//! way finish by themselves and wait for nothing of the other half. Small frames have a share of their own, so they never wait behind
+//! The global memory budget: half of it for frames that are still arriving, most of the rest for requests under way, and a little each
+//! for batches that are large once decompressed and for streams. Requests under way finish by themselves and wait for nothing of the
+//! other half. Small frames have a share of their own, so they never wait behind
 //! large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
 //! have and wait for more; half of the half is kept for the one of them that is next to be completed, which waits for nobody but its
 //! client. While anyone waits, a client that holds memory and falls silent is given up (`net/pace.rs`). So nothing is held for ever, nor
@@ -130,6 +131,12 @@ impl Pool {
         self.waiters.since.lock().first_key_value().map(|(_, since)| since.elapsed())
     }
 
+    /// All its bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        u64::from(self.size) * UNIT_BYTES as u64
+    }
+
     /// Bytes lent out now.
     #[must_use]
     pub fn lent_bytes(&self) -> u64 {
@@ -231,24 +238,36 @@ pub struct Budget {
     pub arriving: Arriving,
     /// For requests under way.
     pub under_way: Pool,
+    /// For what batches decompress to where that is much. One that takes more than there is has it alone.
+    pub decompression: Pool,
+    /// For streams of clients.
+    pub streams: Pool,
 }
 
 impl Budget {
-    /// Splits `bytes` into its halves.
+    /// Splits `bytes` into its parts.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        Self { arriving: Arriving::new(bytes / 2), under_way: Pool::new(bytes / 2) }
+        let sixteenth = bytes / 16;
+        Self {
+            arriving: Arriving::new(8 * sixteenth),
+            under_way: Pool::new(5 * sixteenth),
+            decompression: Pool::new(sixteenth),
+            streams: Pool::new(2 * sixteenth),
+        }
     }
 
     /// Each part of it, under the name that metrics give it.
     #[must_use]
-    pub fn pools(&self) -> [(&'static str, &Pool); 4] {
+    pub fn pools(&self) -> [(&'static str, &Pool); 6] {
         let Arriving { busy, small, large, .. } = &self.arriving;
         [
             ("requests", &self.under_way),
             ("busy", busy),
             ("small_frames", small.parts()),
             ("large_frames", large.parts()),
+            ("decompression", &self.decompression),
+            ("streams", &self.streams),
         ]
     }
 }

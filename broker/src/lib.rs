@@ -4,7 +4,7 @@
 //! - [`broker`]: a broker's life; [`shutdown`](broker::Broker::shutdown) ends it. `folder`: what it opens of its data folder as it starts;
 //!   `start_error`: why it does not; `vital`: the tasks that it cannot do without.
 //! - `net`: sockets and frames.
-//! - [`session`], [`outbox`], [`streams`]: one client, what leaves for it, what it subscribed to.
+//! - [`session`], [`outbox`], [`streams`], `detour`: one client, what leaves for it, what it subscribed to, and what of it takes long to check.
 //! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
 //! - [`coordinators`]: groups and their offsets, over partitions of internal topics.
@@ -33,6 +33,7 @@ mod compactor;
 pub mod config;
 pub mod config_sources;
 pub mod coordinators;
+mod detour;
 pub mod dev_cluster;
 mod folder;
 mod housekeeping;

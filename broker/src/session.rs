@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Holder;
+use crate::detour::Detour;
 use crate::member::Member;
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
 use crate::streams::Streams;
@@ -44,6 +45,8 @@ pub struct Session {
     member: OnceLock<Member>,
     /// Its name for itself.
     pub client_id: Mutex<String>,
+    /// Produce requests that take long to check, and those behind them.
+    pub detour: Detour,
     /// Whether its requests hold memory of the budget.
     pub holder: Holder,
     /// How many requests, produce aside, are worked on at once.
@@ -72,6 +75,7 @@ impl Session {
             introduced: AtomicBool::new(false),
             member: OnceLock::new(),
             client_id: Mutex::default(),
+            detour: Detour::default(),
             holder: Holder::default(),
             turns: Semaphore::new(TURNS),
             unanswered: AtomicUsize::new(0),

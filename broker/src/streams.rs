@@ -5,12 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
-use tidelog_protocol::CorrelationId;
+use tidelog_protocol::{CorrelationId, ErrorCode, WireError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::{Lent, Pool};
+
 /// Most streams that one connection may hold open.
 pub const STREAMS_MAX: usize = 16_384;
+/// What a stream takes, about, in bytes: its task, its cursor and its place here.
+pub const STREAM_BYTES: usize = 2 << 10;
+/// One connection may take so much of the memory for streams: a quarter.
+const SHARE_OF_ONE: u64 = 4;
 /// Most credit that a stream can save up, in bytes; what exceeds it is ignored.
 pub const CREDIT_BYTES_MAX: i64 = 1 << 30;
 
@@ -23,6 +29,8 @@ pub struct StreamControl {
     open: Mutex<bool>,
     credit_bytes: AtomicI64,
     refilled: Notify,
+    /// `None` for another broker's, which has one for each partition that it follows. Held for its drop.
+    _lent: Option<Lent>,
 }
 
 impl StreamControl {
@@ -65,8 +73,26 @@ impl StreamControl {
 pub enum OpenRefusal {
     /// A stream of this id is open.
     Duplicate,
-    /// [`STREAMS_MAX`] are open.
+    /// [`STREAMS_MAX`] are open, or a quarter of the memory for streams is this connection's.
     TooMany,
+    /// The memory for streams is used up.
+    NoMemory,
+}
+
+impl From<OpenRefusal> for WireError {
+    fn from(refusal: OpenRefusal) -> Self {
+        match refusal {
+            OpenRefusal::Duplicate => Self::new(ErrorCode::Malformed, "a stream of this id is open already"),
+            OpenRefusal::TooMany => {
+                let sentence = "this connection has too many streams open: close some, or raise memory_budget_bytes";
+                Self { retry_after_ms: 1_000, ..Self::new(ErrorCode::Overloaded, sentence) }
+            }
+            OpenRefusal::NoMemory => {
+                let sentence = "the broker has no memory for more streams: close some, or raise memory_budget_bytes";
+                Self { retry_after_ms: 1_000, ..Self::new(ErrorCode::Overloaded, sentence) }
+            }
+        }
+    }
 }
 
 /// The open streams of one connection.
@@ -76,7 +102,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Opens a stream that ends with `closed` at the latest.
+    /// Opens a stream that ends with `closed` at the latest, and takes its memory from `pool`.
     ///
     /// # Errors
     /// [`OpenRefusal`].
@@ -85,6 +111,7 @@ impl Streams {
         id: CorrelationId,
         credit_bytes: u32,
         closed: &CancellationToken,
+        pool: Option<&Pool>,
     ) -> Result<Arc<StreamControl>, OpenRefusal> {
         let mut open = self.open.lock();
         if open.contains_key(&id) {
@@ -93,11 +120,19 @@ impl Streams {
         if open.len() >= STREAMS_MAX {
             return Err(OpenRefusal::TooMany);
         }
+        let lent = match pool {
+            None => None,
+            Some(pool) if (open.len() * STREAM_BYTES) as u64 >= pool.size_bytes() / SHARE_OF_ONE => {
+                return Err(OpenRefusal::TooMany);
+            }
+            Some(pool) => Some(pool.try_lend(STREAM_BYTES).ok_or(OpenRefusal::NoMemory)?),
+        };
         let control = Arc::new(StreamControl {
             ended: closed.child_token(),
             open: Mutex::new(true),
             credit_bytes: AtomicI64::new(i64::from(credit_bytes)),
             refilled: Notify::new(),
+            _lent: lent,
         });
         open.insert(id, control.clone());
         Ok(control)

@@ -75,7 +75,7 @@ fn bombs_are_refused_in_bounded_memory() {
         (codec, bytes)
     });
     let before = peak_bytes();
-    let limits = ProduceLimits { batch_bytes_max: 64 << 20, decompressed_bytes_max: LIMIT };
+    let limits = ProduceLimits { batch_bytes_max: 64 << 20, decompressed_bytes_max: LIMIT, ..ProduceLimits::default() };
     for (codec, bytes) in payloads {
         let error = validate_produce(bytes.clone(), limits).unwrap_err();
         assert_eq!(error, BatchError::Decompress(DecompressError::TooLarge { limit: LIMIT }), "{codec}");

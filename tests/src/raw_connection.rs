@@ -175,6 +175,14 @@ impl RawConnection {
         Ok(ProduceResponse::from_body(&answer.body, ProtocolVersion::CURRENT).unwrap())
     }
 
+    /// Whether an answer is a fault.
+    ///
+    /// # Errors
+    /// The fault in it.
+    pub fn outcome(answer: &RawFrame) -> Result<(), WireError> {
+        if answer.header.flags.contains(Flags::FAULT) { Err(fault(answer)) } else { Ok(()) }
+    }
+
     /// The answer to a request; what else comes before it is dropped.
     ///
     /// # Panics

@@ -1,27 +1,169 @@
-//! Produce: checks the batches on the network thread, once, and hands them to the partition. The answer leaves when what was asked
-//! for has happened, in whatever order that is.
+//! Produce: checks the batches on the network thread, once, and hands them to the partition; those that are large once decompressed take
+//! a detour over the blocking pool, and what the same client sent after them waits behind them. The answer leaves when what was asked for
+//! has happened, in whatever order that is.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_coordination::transactions::{FEATURE_LEVEL, check_transactional_id};
 use tidelog_protocol::messages::{Acks, ProduceRequest, ProduceResponse, ProducerIdentity};
-use tidelog_protocol::records::{BatchHeader, ProduceLimits, ValidBatches, validate_produce};
+use tidelog_protocol::records::{
+    BatchError, BatchHeader, DecompressError, ProduceLimits, Scratch, ValidBatches, validate_produce, validate_within,
+};
 use tidelog_protocol::{ErrorCode, ProducerId, WireError};
 use tidelog_replication::{ProduceTerms, Word};
 
-use super::{Input, decode};
+use super::{Input, decode, gone, in_time};
+use crate::budget::Lent;
 use crate::clock;
 use crate::coordinators::ask_membership;
 use crate::node::Node;
 use crate::partition::{Acked, Append, Command, Handle};
 use crate::session::Reply;
 
+/// What is decompressed on a network thread, at most, in bytes: a few milliseconds of the others' time.
+const AT_ONCE_BYTES: usize = 2 << 20;
+/// What is decompressed with this much memory elsewhere, in bytes, before as much is taken as a batch may need.
+const ASIDE_BYTES: usize = 8 << 20;
+
 pub(super) fn handle(node: &Arc<Node>, input: Input, reply: Reply) {
     let session = reply.session.clone();
     let Some((request, reply)) = decode::<ProduceRequest>(&session, &input, reply) else { return };
+    let produce = Produce { request, payload: input.payload, lent: input.lent, reply };
+    if session.detour.is_taken() {
+        return detour(node, produce, AT_ONCE_BYTES);
+    }
+    match check(node, &produce.request, &produce.payload, AT_ONCE_BYTES, validate_produce) {
+        Err(Unchecked::Larger) => detour(node, produce, ASIDE_BYTES),
+        Err(Unchecked::Refused(error)) => finish(node, produce, Err(error)),
+        Ok(checked) => finish(node, produce, Ok(checked)),
+    }
+}
+
+/// A request that is to be carried out.
+struct Produce {
+    request: ProduceRequest,
+    payload: Bytes,
+    lent: Option<Lent>,
+    reply: Reply,
+}
+
+/// Checks it behind what its client sent before and is still being checked, with as much memory at first.
+fn detour(node: &Arc<Node>, produce: Produce, at_first: usize) {
+    let (session, checking) = (produce.reply.session.clone(), node.clone());
+    let work = Box::pin(async move {
+        let deadline = produce.reply.deadline;
+        let checked = tokio::select! {
+            biased;
+            () = produce.reply.session.closed.cancelled() => Err(gone()),
+            checked = in_time(deadline, check_aside(&checking, &produce, at_first)) => checked.map_err(|mut error| {
+                if error.code == ErrorCode::DeadlineExceeded {
+                    error.message = "the deadline passed before the batches were checked; nothing was written".into();
+                }
+                error
+            }),
+        };
+        finish(&checking, produce, checked);
+    });
+    if let Some(work) = session.detour.enter(work) {
+        node.tasks.spawn(async move { session.detour.run(work).await });
+    }
+}
+
+async fn check_aside(node: &Arc<Node>, produce: &Produce, at_first: usize) -> Result<Checked, WireError> {
+    let most = ProduceLimits::default().decompressed_bytes_max;
+    for bytes in [AT_ONCE_BYTES, ASIDE_BYTES, most].into_iter().filter(|bytes| *bytes >= at_first) {
+        let (request, payload) = (produce.request.clone(), produce.payload.clone());
+        let checked = if bytes == AT_ONCE_BYTES {
+            check(node, &request, &payload, bytes, validate_produce)
+        } else {
+            let lent = node.budget.decompression.lend(bytes).await;
+            let node = node.clone();
+            let aside = move || {
+                // Goes with the thread's work, whoever still waits for it.
+                let _lent = lent;
+                check(&node, &request, &payload, bytes, |payload, limits| {
+                    validate_within(payload, limits, &mut Scratch::new())
+                })
+            };
+            tokio::task::spawn_blocking(aside).await.unwrap_or_else(|_| {
+                let sentence = "the batches could not be checked; nothing was written";
+                Err(Unchecked::Refused(WireError::new(ErrorCode::Internal, sentence)))
+            })
+        };
+        match checked {
+            Err(Unchecked::Larger) => {}
+            Err(Unchecked::Refused(error)) => return Err(error),
+            Ok(checked) => return Ok(checked),
+        }
+    }
+    Err(WireError::new(ErrorCode::TooLarge, "the records decompress to more than may be; nothing was written"))
+}
+
+/// What is to be appended, and where.
+struct Checked {
+    partition: Handle,
+    batches: ValidBatches,
+}
+
+/// Why there is nothing.
+enum Unchecked {
+    /// It takes more memory than was given.
+    Larger,
+    /// It is refused.
+    Refused(WireError),
+}
+
+impl From<WireError> for Unchecked {
+    fn from(error: WireError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Checks everything about the batches, where that takes no more than `most` bytes of memory.
+fn check(
+    node: &Node,
+    request: &ProduceRequest,
+    payload: &Bytes,
+    most: usize,
+    validate: impl FnOnce(Bytes, ProduceLimits) -> Result<ValidBatches, BatchError>,
+) -> Result<Checked, Unchecked> {
+    let (partition, config) = node.registry.find(request.topic_id, request.partition)?;
+    if partition.topic().as_str().starts_with(INTERNAL_PREFIX) {
+        let sentence = format!("topic '{}' belongs to the broker: nobody else writes to it", partition.topic());
+        return Err(WireError::new(ErrorCode::InternalTopic, sentence).into());
+    }
+    let full = ProduceLimits { batch_bytes_max: config.batch_bytes_max as usize, ..ProduceLimits::default() };
+    let is_part = most < full.decompressed_bytes_max;
+    let limits = match is_part {
+        // All batches together, since it is time that counts as well.
+        true => ProduceLimits { decompressed_bytes_max: most, decompressed_in_all_max: most, ..full },
+        false => full,
+    };
+    let batches = match validate(payload.clone(), limits) {
+        Err(BatchError::Decompress(DecompressError::TooLarge { .. })) if is_part => return Err(Unchecked::Larger),
+        validated => validated.map_err(|error| WireError::new(error.code(), error.to_string()))?,
+    };
+    if config.cleanup_policy.compacts() && batches.has_keyless_records() {
+        let sentence = format!(
+            "{} is compacted, which keeps the latest record of each key: a record without key has no place in it, and nothing was written; give each record a key",
+            partition.topic()
+        );
+        return Err(WireError::new(ErrorCode::KeyMissing, sentence).into());
+    }
+    Ok(Checked { partition, batches })
+}
+
+/// Hands the batches to the partition, or says why not.
+fn finish(node: &Arc<Node>, produce: Produce, checked: Result<Checked, WireError>) {
+    let Produce { request, lent, reply, payload: _ } = produce;
     let silent = request.acks == Acks::None;
-    match prepare(node, &request, input) {
+    let prepared = match checked {
+        Ok(checked) => prepare(node, &request, checked, lent),
+        Err(error) => Err(error),
+    };
+    match prepared {
         Ok((partition, mut append)) => {
             let appended_at = clock::now();
             append.deadline = reply.deadline;
@@ -44,28 +186,16 @@ pub(super) fn handle(node: &Arc<Node>, input: Input, reply: Reply) {
     }
 }
 
-fn prepare(node: &Arc<Node>, request: &ProduceRequest, input: Input) -> Result<(Handle, Append), WireError> {
-    let (partition, config) = node.registry.find(request.topic_id, request.partition)?;
-    if partition.topic().as_str().starts_with(INTERNAL_PREFIX) {
-        let sentence = format!("topic '{}' belongs to the broker: nobody else writes to it", partition.topic());
-        return Err(WireError::new(ErrorCode::InternalTopic, sentence));
-    }
-    let limits = ProduceLimits { batch_bytes_max: config.batch_bytes_max as usize, ..ProduceLimits::default() };
-    let batches =
-        validate_produce(input.payload, limits).map_err(|error| WireError::new(error.code(), error.to_string()))?;
+fn prepare(
+    node: &Arc<Node>,
+    request: &ProduceRequest,
+    Checked { partition, batches }: Checked,
+    lent: Option<Lent>,
+) -> Result<(Handle, Append), WireError> {
     let is_transactional = batches.headers().iter().any(|header| header.attributes.is_transactional());
     let ask = if is_transactional { Some(transaction(node, request, &batches, &partition)?) } else { None };
-    if config.cleanup_policy.compacts() && batches.has_keyless_records() {
-        return Err(WireError::new(
-            ErrorCode::KeyMissing,
-            format!(
-                "{} is compacted, which keeps the latest record of each key: a record without key has no place in it, and nothing was written; give each record a key",
-                partition.topic()
-            ),
-        ));
-    }
     let terms = ProduceTerms::from(request);
-    Ok((partition, Append { batches, terms, deadline: None, ticket: Box::new(|_| {}), lent: input.lent, ask }))
+    Ok((partition, Append { batches, terms, deadline: None, ticket: Box::new(|_| {}), lent, ask }))
 }
 
 /// What a coordinator is asked before the partition takes the first batch of a transaction.

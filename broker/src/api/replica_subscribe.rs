@@ -19,7 +19,7 @@ use crate::node::Node;
 use crate::outbox::{FrameStamp, OutFrame};
 use crate::partition::{Command, Followed, Handle, Pushed, ReplicaCursor};
 use crate::session::{Reply, Session};
-use crate::streams::{OpenRefusal, StreamControl};
+use crate::streams::StreamControl;
 
 /// Most payload bytes in one item, and least.
 const ITEM_BYTES_MAX: u32 = 4 << 20;
@@ -30,16 +30,12 @@ const CATCH_UP_ITEM_BYTES: usize = 256 << 10;
 pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
     let Some((request, reply)) = decode::<ReplicaSubscribeRequest>(session, input, reply) else { return };
     // Opened here, so that credit which follows the request finds its stream.
-    let control = match session.streams.open(reply.correlation(), request.credit_bytes, &session.closed) {
+    // Brokers are not kept from what they follow: they open no more than there are partitions.
+    let pool = session.member().is_err().then_some(&node.budget.streams);
+    let opened = session.streams.open(reply.correlation(), request.credit_bytes, &session.closed, pool);
+    let control = match opened {
         Ok(control) => control,
-        Err(OpenRefusal::Duplicate) => {
-            let sentence = format!("stream {} is open already", reply.correlation());
-            return reply.fail(WireError::new(ErrorCode::Malformed, sentence));
-        }
-        Err(OpenRefusal::TooMany) => {
-            let sentence = "this connection has too many streams open; close some";
-            return reply.fail(WireError::new(ErrorCode::Overloaded, sentence));
-        }
+        Err(refusal) => return reply.fail(refusal.into()),
     };
     let (node, session) = (node.clone(), session.clone());
     let tasks = node.tasks.clone();

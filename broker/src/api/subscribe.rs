@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
 use crate::partition::{Cursor, Fetched, Handle, Serves, Tail, refusals};
 use crate::session::{Reply, Session};
-use crate::streams::{OpenRefusal, StreamControl};
+use crate::streams::StreamControl;
 
 /// Most payload bytes in one item; larger ones delay what else the connection has to say.
 const ITEM_BYTES_MAX: u32 = 4 << 20;
@@ -30,16 +30,11 @@ const ADRIFT: Duration = Duration::from_secs(2);
 pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
     let Some((request, reply)) = decode::<SubscribeRequest>(session, input, reply) else { return };
     // Opened here, so that credit which follows the request finds its stream.
-    let control = match session.streams.open(reply.correlation(), request.credit_bytes, &session.closed) {
+    let opened =
+        session.streams.open(reply.correlation(), request.credit_bytes, &session.closed, Some(&node.budget.streams));
+    let control = match opened {
         Ok(control) => control,
-        Err(OpenRefusal::Duplicate) => {
-            let sentence = format!("stream {} is open already", reply.correlation());
-            return reply.fail(WireError::new(ErrorCode::Malformed, sentence));
-        }
-        Err(OpenRefusal::TooMany) => {
-            let sentence = "this connection has too many streams open; close some";
-            return reply.fail(WireError::new(ErrorCode::Overloaded, sentence));
-        }
+        Err(refusal) => return reply.fail(refusal.into()),
     };
     let (node, session) = (node.clone(), session.clone());
     let tasks = node.tasks.clone();

@@ -40,4 +40,4 @@ pub use reader::{DEFAULT_DECOMPRESSED_BYTES_MAX, Records, Scratch};
 pub use record::{Header, Headers, Record};
 pub use restamp::with_producer;
 pub use thin::{Thinned, Thinner};
-pub use validate::{ProduceLimits, ValidBatches, validate_produce};
+pub use validate::{ProduceLimits, ValidBatches, validate_produce, validate_within};

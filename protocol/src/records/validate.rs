@@ -19,12 +19,18 @@ pub struct ProduceLimits {
     pub batch_bytes_max: usize,
     /// Bytes of one batch's records once decompressed.
     pub decompressed_bytes_max: usize,
+    /// Bytes of the records of all batches together once decompressed: how long it may take.
+    pub decompressed_in_all_max: usize,
 }
 
 impl Default for ProduceLimits {
-    /// 1 MiB and a header as sent, as Kafka; 64 MiB decompressed.
+    /// 1 MiB and a header as sent, as Kafka; 64 MiB decompressed, and as many batches as there are.
     fn default() -> Self {
-        Self { batch_bytes_max: (1 << 20) + 12, decompressed_bytes_max: DEFAULT_DECOMPRESSED_BYTES_MAX }
+        Self {
+            batch_bytes_max: (1 << 20) + 12,
+            decompressed_bytes_max: DEFAULT_DECOMPRESSED_BYTES_MAX,
+            decompressed_in_all_max: usize::MAX,
+        }
     }
 }
 
@@ -108,12 +114,25 @@ impl ValidBatches {
 /// # Errors
 /// The first rule that is broken. Memory stays below `limits` whatever the bytes claim.
 pub fn validate_produce(payload: Bytes, limits: ProduceLimits) -> Result<ValidBatches, BatchError> {
-    let (first, mut found) = validate_front(&payload, limits)?;
+    SCRATCH.with_borrow_mut(|scratch| validate_within(payload, limits, scratch))
+}
+
+/// As [`validate_produce`], in a buffer of the caller's: for what is large, so that no thread keeps it.
+///
+/// # Errors
+/// As [`validate_produce`].
+pub fn validate_within(
+    payload: Bytes,
+    limits: ProduceLimits,
+    scratch: &mut Scratch,
+) -> Result<ValidBatches, BatchError> {
+    let mut look = Look { limits, left: limits.decompressed_in_all_max, scratch };
+    let (first, mut found) = look.validate_front(&payload)?;
     let mut rest = &payload[first.total_bytes()..];
     let mut records = u64::from(first.record_count);
     let mut headers = ValidHeaders::One(first);
     while !rest.is_empty() {
-        let (header, more) = validate_front(rest, limits)?;
+        let (header, more) = look.validate_front(rest)?;
         rest = &rest[header.total_bytes()..];
         records += u64::from(header.record_count);
         found = Walked {
@@ -136,47 +155,58 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-/// Checks the batch at the front of `bytes`. The cheap rules come first: what is refused anyway shall not cost a checksum or a
-/// decompression.
-fn validate_front(bytes: &[u8], limits: ProduceLimits) -> Result<(BatchHeader, Walked), BatchError> {
-    if bytes.is_empty() {
-        return Err(BatchError::NoBatch);
+/// One look at what a producer sent.
+struct Look<'s> {
+    limits: ProduceLimits,
+    /// What may still be decompressed.
+    left: usize,
+    scratch: &'s mut Scratch,
+}
+
+impl Look<'_> {
+    /// Checks the batch at the front of `bytes`. The cheap rules come first: what is refused anyway shall not cost a checksum or a
+    /// decompression.
+    fn validate_front(&mut self, bytes: &[u8]) -> Result<(BatchHeader, Walked), BatchError> {
+        let limits = self.limits;
+        if bytes.is_empty() {
+            return Err(BatchError::NoBatch);
+        }
+        let header = BatchHeader::parse(bytes)?;
+        if header.total_bytes() > limits.batch_bytes_max {
+            return Err(BatchError::TooLarge { bytes: header.total_bytes(), limit: limits.batch_bytes_max });
+        }
+        if header.base_offset != Offset::ZERO {
+            return Err(BatchError::BaseOffset { found: header.base_offset });
+        }
+        if header.attributes.is_control() {
+            return Err(BatchError::ControlFromClient);
+        }
+        if header.attributes.timestamp_type() != TimestampType::Create {
+            return Err(BatchError::TimestampType);
+        }
+        let (id, epoch, sequence) = (header.producer_id.0, header.producer_epoch.0, header.base_sequence.0);
+        let idempotent = id >= 0 && epoch >= 0 && sequence >= 0;
+        // Without an id nobody looks at the sequence, and some clients count all the same.
+        if !idempotent && (id, epoch) != (-1, -1) {
+            return Err(BatchError::Producer { id, epoch, sequence });
+        }
+        let batch = RawBatch::parse(bytes)?;
+        batch.verify_crc()?;
+        let walked = if header.attributes.compression() == Compression::None {
+            walk(&header, batch.payload())?
+        } else {
+            self.scratch.set_limit(limits.decompressed_bytes_max.min(self.left));
+            let records = self.scratch.decompressed(&batch)?;
+            self.left -= records.len();
+            let walked = walk(&header, records);
+            self.scratch.trim();
+            walked?
+        };
+        if walked.max_timestamp != header.max_timestamp {
+            return Err(BatchError::MaxTimestamp { claimed: header.max_timestamp, found: walked.max_timestamp });
+        }
+        Ok((header, walked))
     }
-    let header = BatchHeader::parse(bytes)?;
-    if header.total_bytes() > limits.batch_bytes_max {
-        return Err(BatchError::TooLarge { bytes: header.total_bytes(), limit: limits.batch_bytes_max });
-    }
-    if header.base_offset != Offset::ZERO {
-        return Err(BatchError::BaseOffset { found: header.base_offset });
-    }
-    if header.attributes.is_control() {
-        return Err(BatchError::ControlFromClient);
-    }
-    if header.attributes.timestamp_type() != TimestampType::Create {
-        return Err(BatchError::TimestampType);
-    }
-    let (id, epoch, sequence) = (header.producer_id.0, header.producer_epoch.0, header.base_sequence.0);
-    let idempotent = id >= 0 && epoch >= 0 && sequence >= 0;
-    // Without an id nobody looks at the sequence, and some clients count all the same.
-    if !idempotent && (id, epoch) != (-1, -1) {
-        return Err(BatchError::Producer { id, epoch, sequence });
-    }
-    let batch = RawBatch::parse(bytes)?;
-    batch.verify_crc()?;
-    let walked = if header.attributes.compression() == Compression::None {
-        walk(&header, batch.payload())?
-    } else {
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.set_limit(limits.decompressed_bytes_max);
-            let walked = scratch.decompressed(&batch).map_err(BatchError::from).and_then(|bytes| walk(&header, bytes));
-            scratch.trim();
-            walked
-        })?
-    };
-    if walked.max_timestamp != header.max_timestamp {
-        return Err(BatchError::MaxTimestamp { claimed: header.max_timestamp, found: walked.max_timestamp });
-    }
-    Ok((header, walked))
 }
 
 /// What only the records themselves can tell.

@@ -8,7 +8,8 @@ use tidelog_protocol::records::{
 
 use super::mend;
 
-const LIMITS: ProduceLimits = ProduceLimits { batch_bytes_max: 64 << 10, decompressed_bytes_max: 1 << 20 };
+const LIMITS: ProduceLimits =
+    ProduceLimits { batch_bytes_max: 64 << 10, decompressed_bytes_max: 1 << 20, decompressed_in_all_max: usize::MAX };
 
 /// The lowest bit of the first byte says whether checksums are put right first; batches follow.
 pub fn check(input: &[u8]) {
