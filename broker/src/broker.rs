@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::coordinators::{self, Coordinators};
+use crate::files::Files;
 use crate::folder::{Notes, Storage, Whose, cluster_to_join, note_owner, open_storage, take_back};
 use crate::housekeeping;
 use crate::joining::{self, JoinError};
@@ -34,7 +35,9 @@ use crate::replica::Board;
 use crate::start_error::StartError;
 use crate::throttle::Throttle;
 use crate::vital::{BreakDown, Vital};
-use crate::{admin_http, belonging, compactor, lease_watch, producer_ids, replica, scrubber, shutdown, waiting};
+use crate::{
+    admin_http, belonging, compactor, lease_watch, process, producer_ids, replica, scrubber, shutdown, waiting,
+};
 
 /// How long tasks that were told to end may take to let go of the data folder.
 const LETTING_GO: Duration = Duration::from_secs(2);
@@ -190,6 +193,9 @@ impl Broker {
         if keeps_lease && registered == Registered::Yes {
             served(&node).await;
         }
+        if let Some(warning) = node.files.warning() {
+            warn!("{warning}");
+        }
         let (partitions, millis) = (node.registry.len(), started.elapsed().as_millis() as u64);
         info!(%address, admin = %admin_address, data = %node.config.data, cluster = %node.cluster_id, partitions, millis, "{SOFTWARE} is ready");
         Ok(broker)
@@ -342,6 +348,7 @@ fn assemble(
     let registry = Registry::new(RegistryOptions { broker: member.broker, opening, metrics: metrics.clone() });
     let node = Arc::new(Node {
         budget: Budget::new(config.memory_budget_bytes),
+        files: Files::new(process::file_limit(), config.connections_max),
         cluster_id,
         broker_id: member.broker,
         member,

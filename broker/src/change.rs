@@ -79,11 +79,11 @@ pub(crate) trait Change: Request {
         None
     }
 
-    /// What no command can be made of.
+    /// What no command can be made of, or cannot be carried out here.
     ///
     /// # Errors
     /// Why not.
-    fn check(&self) -> Result<(), WireError> {
+    fn check(&self, _: &Node) -> Result<(), WireError> {
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl<R: Change> AtController for R {
     }
 
     async fn decide(self, node: &Arc<Node>) -> Result<(R::Response, MetadataIndex), WireError> {
-        self.check()?;
+        self.check(node)?;
         let only_plans = self.only_plans();
         let witness = self.witness().filter(|_| !only_plans);
         let command = self.command(node);

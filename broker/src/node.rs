@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::coordinators::Coordinators;
+use crate::files::Files;
 use crate::lease::Lease;
 use crate::member::Member;
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Node {
     pub member: Member,
     /// Memory for requests.
     pub budget: Budget,
+    /// File descriptors, for partitions and for clients.
+    pub files: Files,
     /// What it counts.
     pub metrics: Arc<Metrics>,
     /// The partitions here.

@@ -46,6 +46,12 @@ pub fn raise_file_limit() -> io::Result<u64> {
     Ok(most)
 }
 
+/// How many files this process may open.
+#[must_use]
+pub fn file_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,12 +35,24 @@ impl Change for CreateTopicRequest {
         })
     }
 
+    fn check(&self, node: &Node) -> Result<(), WireError> {
+        let replicas = self.replication_factor.unwrap_or_else(|| default_replication_factor(node));
+        room_for(node, self.partitions.unwrap_or(node.config.default_partitions), replicas)
+    }
+
     fn answer(decided: Reply, _: MetadataIndex) -> Result<CreateTopicResponse, WireError> {
         match decided {
             Reply::TopicCreated { topic_id, partitions } => Ok(CreateTopicResponse { topic_id, partitions }),
             other => Err(faults::unexpected(&other)),
         }
     }
+}
+
+/// Can this broker open its part of so many more partitions? Others are taken to be as it is: those that are not say so when they get theirs.
+pub(super) fn room_for(node: &Node, partitions: u32, replicas: u16) -> Result<(), WireError> {
+    let brokers = node.controllers.image().brokers().filter(|broker| broker.takes_replicas()).count().max(1) as u64;
+    let more = (u64::from(partitions) * u64::from(replicas)).div_ceil(brokers);
+    node.files.check(node.registry.len() as u64, more)
 }
 
 pub(super) fn default_replication_factor(node: &Node) -> u16 {

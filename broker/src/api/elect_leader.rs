@@ -30,7 +30,7 @@ impl Change for ElectLeaderRequest {
         }))
     }
 
-    fn check(&self) -> Result<(), WireError> {
+    fn check(&self, _: &Node) -> Result<(), WireError> {
         if self.unclean.is_some() && self.partition.is_none() {
             let sentence = "an unclean election is of one partition: name it";
             return Err(WireError::new(ErrorCode::InvalidElection, sentence));

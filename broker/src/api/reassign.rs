@@ -20,7 +20,7 @@ impl Change for ReassignRequest {
         self.validate_only
     }
 
-    fn check(&self) -> Result<(), WireError> {
+    fn check(&self, _: &Node) -> Result<(), WireError> {
         let count = self.assignments.len();
         if (1..=PARTITIONS_PER_REQUEST_MAX as usize).contains(&count) {
             return Ok(());

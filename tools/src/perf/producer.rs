@@ -416,7 +416,10 @@ mod tests {
         let refused = ProducerCommand::try_parse_from(["perf-producer", "--record-size", "7"]).unwrap_err();
         assert!(refused.to_string().contains("needs 8 bytes for its send time"));
         let refused = ProducerCommand::try_parse_from(["perf-producer", "--record-size", "0"]).unwrap_err();
-        assert!(refused.to_string().contains("needs 8 bytes for its send time"), "one refusal is not to lead to another");
+        assert!(
+            refused.to_string().contains("needs 8 bytes for its send time"),
+            "one refusal is not to lead to another"
+        );
         let refused = ProducerCommand::try_parse_from(["perf-producer", "--recods", "7"]).unwrap_err();
         assert!(refused.to_string().contains("--records"));
     }
