@@ -7,7 +7,7 @@ use tidelog_protocol::api::Api;
 use tidelog_protocol::messages::{HelloRequest, HelloResponse, PeerHello, ServedApi};
 use tidelog_protocol::{ErrorCode, WireError};
 
-use super::{Input, decode};
+use super::{Input, decode, is_served};
 use crate::member::Member;
 use crate::node::{Node, SOFTWARE};
 use crate::session::{Reply, Session};
@@ -25,7 +25,8 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
     }
     *session.client_id.lock() = request.client_id.chars().take(CLIENT_ID_CHARS).collect();
     session.introduced.store(true, Ordering::Relaxed);
-    let apis = Api::ALL.iter().map(|api| ServedApi { api: *api as u16, since: api.since().0 }).collect();
+    let served = Api::ALL.iter().filter(|api| is_served(**api));
+    let apis = served.map(|api| ServedApi { api: *api as u16, since: api.since().0 }).collect();
     reply.send(&HelloResponse {
         cluster_id: node.cluster_id,
         broker_id: node.broker_id,

@@ -132,6 +132,12 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         reply.fail(WireError { retry_after_ms: 200, ..WireError::new(ErrorCode::Overloaded, sentence) });
         return Ok(());
     }
+    if api.is_some_and(is_between_brokers)
+        && let Err(error) = session.member()
+    {
+        reply.fail(error);
+        return Ok(());
+    }
     match api {
         Some(Api::Hello) => hello::handle(node, session, &input, reply),
         Some(Api::Produce) => produce::handle(node, input, reply),
@@ -189,6 +195,35 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         }
     }
     Ok(())
+}
+
+/// What only brokers ask each other: of others it is not even looked at.
+const fn is_between_brokers(api: Api) -> bool {
+    matches!(
+        api,
+        Api::RegisterBroker
+            | Api::BrokerHeartbeat
+            | Api::EpochEnd
+            | Api::ReplicaSubscribe
+            | Api::RaftVote
+            | Api::RaftAppend
+            | Api::RaftSnapshot
+            | Api::Forward
+            | Api::WriteMarkers
+    )
+}
+
+/// What clients may send: what this broker pushes, and what brokers ask only by way of another API, is not.
+const fn is_served(api: Api) -> bool {
+    !matches!(
+        api,
+        Api::StreamItem
+            | Api::GoAway
+            | Api::ReplicaItem
+            | Api::AlterInSync
+            | Api::ReportReplicas
+            | Api::AllocateProducerIds
+    )
 }
 
 /// What brokers need from each other before any of them can serve clients.
