@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tracing::error;
 
 use crate::admin_port::AdminPort;
+use crate::exposition::Exposition;
 use crate::node::Node;
 use crate::{process, readiness};
 
@@ -60,7 +61,7 @@ async fn ready(State(node): State<Arc<Node>>) -> Response {
     (status, text).into_response()
 }
 
-async fn metrics(State(node): State<Arc<Node>>) -> Response {
+async fn metrics(State(node): State<Arc<Node>>, headers: HeaderMap) -> Response {
     let metrics = &node.metrics;
     let memory = process::memory();
     metrics.process_resident_memory_bytes.set(memory.resident as i64);
@@ -72,8 +73,9 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
     }
     match metrics.render() {
         Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
+            let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+            let form = Exposition::accepted(accept);
+            ([(header::CONTENT_TYPE, form.content_type())], form.of(text)).into_response()
         }
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be formatted: {error}\n")).into_response()

@@ -74,6 +74,18 @@ async fn metrics_can_be_parsed_and_count_what_happened() {
     assert!(after["tidelog_disk_free_bytes"] > 0.0);
 }
 
+#[test]
+fn a_scraper_that_knows_only_the_older_text_format_gets_that() {
+    let broker = BrokerProcess::start();
+    let mut socket = TcpStream::connect(broker.admin_address()).unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: here\r\naccept: text/plain;version=0.0.4\r\n\r\n";
+    socket.write_all(request.as_bytes()).unwrap();
+    let answer = until_closed(&mut socket);
+    assert!(answer.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    assert!(answer.contains("\n# TYPE tidelog_flushes_total counter\ntidelog_flushes_total "), "{answer}");
+    assert!(!answer.contains("# EOF") && !answer.contains("# UNIT"), "{answer}");
+}
+
 /// What comes until the connection ends.
 fn until_closed(socket: &mut TcpStream) -> String {
     socket.set_read_timeout(Some(LIMIT)).unwrap();
