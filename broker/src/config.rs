@@ -255,7 +255,7 @@ config_table! {
     join: Advertise = Advertise(None), text ("HOST:PORT, or nothing");
     /// Threads that serve the network. 0: one for each core.
     network_threads: u32 = 0, number ["a number" 0u64..=1024u64];
-    /// Memory for requests under way, over all connections. When it is used up, connections wait to be read.
+    /// Memory for requests that arrive or are under way, for what their batches decompress to, and for streams, over all connections. When it is used up, connections wait to be read.
     memory_budget_bytes: u64 = 256 << 20, number ["bytes" 1048576u64..=1099511627776u64];
     /// A producer that has not written to a partition for so long is forgotten there: what it was sending then must not be sent again.
     producer_id_expiration_ms: u64 = 7 * 86_400_000, number ["milliseconds" 900000u64..=31536000000u64];
