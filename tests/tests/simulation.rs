@@ -64,11 +64,16 @@ fn no_life_of_a_replicated_partition_breaks_an_invariant() {
 fn assert_not_void(events: &Events) {
     let Events { acked, failed, leaderships, cuts, records_cut, expansions, shrinks, refused_proposals, .. } = *events;
     let Events { crashes, tails_lost, wipes, failed_flushes, leases_ended, fenced, lost_messages, .. } = *events;
-    let Events { pauses, eligible_elected, duplicates, .. } = *events;
+    let Events { pauses, eligible_elected, duplicates, committed, undone, shown, hidden, markers_again, .. } = *events;
     for (what, count) in [
         ("acked", acked),
         ("failed", failed),
         ("duplicates", duplicates),
+        ("committed", committed),
+        ("undone", undone),
+        ("shown", shown),
+        ("hidden", hidden),
+        ("markers_again", markers_again),
         ("leaderships", leaderships),
         ("cuts", cuts),
         ("records_cut", records_cut),

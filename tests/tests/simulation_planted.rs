@@ -60,6 +60,31 @@ caught! {
     accepting_a_gap_of_a_producer_is_caught: Flaw::ProducerGapAccepted;
 }
 
+/// What whoever reads what is committed would notice.
+fn is_seen_in_transactions(violation: &Violation) -> bool {
+    matches!(
+        violation.invariant,
+        Invariant::NothingReadAboveStableOffset | Invariant::TransactionAllOrNothing | Invariant::NoHangingTransaction
+    )
+}
+
+macro_rules! caught_in_transactions {
+    ($($name:ident: $find:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            let violation = $find;
+            assert!(is_seen_in_transactions(&violation), "{violation:?}");
+        })*
+    };
+}
+
+caught_in_transactions! {
+    a_marker_that_ends_a_later_transaction_is_caught: found_flaw(Flaw::MarkerEndsLaterTransaction);
+    counting_a_marker_before_it_is_settled_is_caught: found_flaw(Flaw::UnsettledMarkersCount);
+    taking_a_transaction_without_asking_its_coordinator_is_caught: found_flaw(Flaw::MembershipUnasked);
+    believing_a_word_that_a_marker_has_overtaken_is_caught: found_around(ShellFlaw::WordNotJudgedAnew);
+}
+
 /// A replica that kept what its leader does not have either shows it, or never joins again: nothing that is pushed continues its log.
 #[test]
 fn stopping_the_search_at_the_first_answer_is_caught() {

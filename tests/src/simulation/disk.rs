@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tidelog_protocol::{BrokerEpoch, LeaderEpoch, Offset};
-use tidelog_replication::{BatchSpan, EpochHistory, PartitionOffsets, Producers};
+use tidelog_replication::{BatchSpan, EpochHistory, Flaws, PartitionOffsets, Producers};
 
-use super::producer::{self, Signature};
+use super::producer::{self, Kind, Signature};
 
 /// What a record holds; unique in a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -20,6 +20,8 @@ pub struct Batch {
     pub epoch: LeaderEpoch,
     /// Who numbered it, if anybody did.
     pub signature: Option<Signature>,
+    /// What it is.
+    pub kind: Kind,
     /// Its records.
     pub values: Arc<[Value]>,
 }
@@ -44,6 +46,8 @@ pub struct Disk {
     batches: Vec<Batch>,
     /// What the batches say of their producers.
     pub producers: Producers,
+    /// The bug planted in what is known of them.
+    flaws: Flaws,
     flushed_end: Offset,
     /// A flush failed: from here on nothing becomes durable any more, whatever later flushes say.
     broken_from: Option<Offset>,
@@ -62,6 +66,7 @@ impl Default for Disk {
         Self {
             batches: Vec::new(),
             producers: Producers::new(Offset::ZERO),
+            flaws: Flaws::NONE,
             flushed_end: Offset::ZERO,
             broken_from: None,
             generation: 0,
@@ -73,6 +78,12 @@ impl Default for Disk {
 }
 
 impl Disk {
+    /// Empty, with a bug in what is known of producers, or not.
+    #[must_use]
+    pub fn flawed(flaws: Flaws) -> Self {
+        Self { producers: Producers::new(Offset::ZERO).flawed(flaws), flaws, ..Self::default() }
+    }
+
     /// Offset after the last record.
     #[must_use]
     pub fn end(&self) -> Offset {
@@ -121,13 +132,17 @@ impl Disk {
     }
 
     fn note(&mut self, batch: &Batch) {
-        let by = (batch.signature, batch.values.len());
-        self.producers.note(&producer::header(by, batch.base, Some(batch.epoch)));
+        let by = (batch.signature, batch.kind, batch.values.len());
+        let header = producer::header(by, batch.base, Some(batch.epoch));
+        match batch.kind {
+            Kind::Marker(outcome) => self.producers.note_marker(&header, outcome),
+            Kind::Plain | Kind::Transactional => self.producers.note(&header),
+        }
     }
 
     /// What is known of producers is what the batches say that are there.
     fn read_producers(&mut self) {
-        self.producers = Producers::new(Offset::ZERO);
+        self.producers = Producers::new(Offset::ZERO).flawed(self.flaws);
         for batch in self.batches.clone() {
             self.note(&batch);
         }
@@ -168,7 +183,7 @@ impl Disk {
 
     /// Another, empty disk takes its place.
     pub fn wipe(&mut self) {
-        *self = Self { incarnation: self.incarnation + 1, ..Self::default() };
+        *self = Self { incarnation: self.incarnation + 1, ..Self::flawed(self.flaws) };
     }
 
     /// What a start finds. Recovery flushes what it keeps.

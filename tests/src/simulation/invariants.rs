@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, ProducerId, Sequence};
+use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
+use tidelog_replication::{Outcome, Word};
 
 use super::disk::{Disk, Value};
 use super::producer::Signature;
@@ -35,6 +36,12 @@ pub enum Invariant {
     ProducerOrder,
     /// An idempotent producer gets through in the end with whatever it sends, without a gap and without giving anything up.
     ProducersGoOn,
+    /// Whoever reads what is committed sees nothing of a transaction whose end is not settled.
+    NothingReadAboveStableOffset,
+    /// Of a transaction that was committed everything is read, of one that was undone nothing, whatever its coordinator decided on.
+    TransactionAllOrNothing,
+    /// Every transaction ends, and then no reader waits for it.
+    NoHangingTransaction,
     /// Once everything is whole again, the partition is led, all replicas are in sync, and a produce is acknowledged.
     EventuallyAvailable,
 }
@@ -63,6 +70,14 @@ pub struct Invariants {
     numbered: BTreeMap<Value, Signature>,
     /// What each producer's newest settled record is numbered.
     newest: BTreeMap<ProducerId, Signature>,
+    /// How transactions ended, as their coordinator decided.
+    decided: BTreeMap<(ProducerId, ProducerEpoch), Outcome>,
+    /// The markers in any log, by their values.
+    markers: BTreeMap<Value, (ProducerId, ProducerEpoch)>,
+    /// Those that are settled.
+    ended: BTreeSet<(ProducerId, ProducerEpoch)>,
+    /// Those that a leader said to stand.
+    confirmed: BTreeSet<(ProducerId, ProducerEpoch)>,
     writers: BTreeMap<LeaderEpoch, Life>,
     violations: Vec<Violation>,
     /// What came of the schedule, to show that it was not void.
@@ -78,6 +93,16 @@ pub struct Events {
     pub failed: u64,
     /// Batches of idempotent producers that were recognised as written before.
     pub duplicates: u64,
+    /// Transactions that their coordinator decided to commit.
+    pub committed: u64,
+    /// And to undo.
+    pub undone: u64,
+    /// Batches of transactions that were shown to whoever reads what is committed.
+    pub shown: u64,
+    /// And that were kept from them.
+    pub hidden: u64,
+    /// Markers that stood when they came.
+    pub markers_again: u64,
     /// Leaderships begun.
     pub leaderships: u64,
     /// Searches that ended in a cut.
@@ -119,7 +144,7 @@ macro_rules! add_up {
         }
     };
 }
-add_up!(acked failed duplicates leaderships cuts records_cut expansions shrinks refused_proposals crashes tails_lost wipes failed_flushes
+add_up!(acked failed duplicates committed undone shown hidden markers_again leaderships cuts records_cut expansions shrinks refused_proposals crashes tails_lost wipes failed_flushes
     leases_ended fenced lost_messages pauses eligible_elected);
 
 impl Invariants {
@@ -166,6 +191,50 @@ impl Invariants {
         }
     }
 
+    /// A coordinator decided how a transaction ends.
+    pub fn decided(&mut self, transaction: (ProducerId, ProducerEpoch), outcome: Outcome) {
+        match outcome {
+            Outcome::Committed => self.events.committed += 1,
+            Outcome::Aborted => self.events.undone += 1,
+        }
+        self.decided.insert(transaction, outcome);
+    }
+
+    /// A leader wrote a marker.
+    pub fn marker_written(&mut self, word: Word, value: Value) {
+        self.markers.insert(value, (word.producer, word.epoch));
+    }
+
+    /// A leader says that a marker stands.
+    pub fn marker_stands(&mut self, marker: Option<Word>) {
+        self.confirmed.extend(marker.map(|word| (word.producer, word.epoch)));
+    }
+
+    /// Did one?
+    #[must_use]
+    pub fn is_confirmed(&self, word: Word) -> bool {
+        self.confirmed.contains(&(word.producer, word.epoch))
+    }
+
+    /// Whoever reads what is committed has come across a batch of a transaction.
+    pub fn shown(&mut self, life: Life, (signature, base): (Signature, Offset), is_hidden: bool) {
+        if is_hidden {
+            self.events.hidden += 1
+        } else {
+            self.events.shown += 1
+        }
+        let Signature { id, epoch, .. } = signature;
+        let later = (id, ProducerEpoch(epoch.0 + 1))..=(id, ProducerEpoch(i16::MAX));
+        let outcome = self.decided.get(&(id, epoch)).copied();
+        if self.ended.range(later).next().is_none() || outcome.is_none() {
+            let evidence = format!("{life:?} shows {signature:?} at {base}, whose end is not settled: {outcome:?}");
+            self.broken(Invariant::NothingReadAboveStableOffset, evidence);
+        } else if outcome != Some(if is_hidden { Outcome::Aborted } else { Outcome::Committed }) {
+            let evidence = format!("{life:?}: {signature:?} at {base} was {outcome:?}, and hidden: {is_hidden}");
+            self.broken(Invariant::TransactionAllOrNothing, evidence);
+        }
+    }
+
     /// An idempotent producer gives values their numbers.
     pub fn numbered(&mut self, signature: Signature, values: &[Value]) {
         for (value, number) in values.iter().zip(signature.first.0..) {
@@ -181,6 +250,7 @@ impl Invariants {
 
     /// A record is settled behind all others.
     fn check_producer(&mut self, offset: Offset, value: Value) {
+        self.ended.extend(self.markers.get(&value).copied());
         let Some(signature) = self.numbered.get(&value).copied() else { return };
         let newest = self.newest.entry(signature.id).or_insert(signature);
         let before = std::mem::replace(newest, (*newest).max(signature));

@@ -18,4 +18,5 @@ pub mod node;
 pub mod producer;
 pub mod schedule;
 pub mod settings;
+pub mod transactional;
 pub mod world;

@@ -7,11 +7,12 @@ use std::mem::take;
 use tidelog_coordination::ClusterImage;
 use tidelog_coordination::command::Registration;
 use tidelog_protocol::{BrokerEpoch, BrokerId, LeaderEpoch, MetadataIndex, Monotonic, Offset, PartitionEpoch};
-use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Membership, PartitionOffsets};
+use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Membership, PartitionOffsets, Word};
 
 use super::disk::{Disk, Value};
 use super::invariants::{Invariants, Life};
 use super::message::{Message, Place};
+use super::producer::Kind;
 use super::settings::{Settings, ShellFlaw};
 
 mod following;
@@ -46,6 +47,8 @@ pub struct Context<'a> {
 /// Values of one produce request, parked until they are kept.
 pub(super) struct Ticket {
     values: Vec<Value>,
+    /// It is that of a marker.
+    marker: Option<Word>,
 }
 
 enum Role {
@@ -76,6 +79,8 @@ pub struct Process {
     attempt: u32,
     heard_from_leader: Monotonic,
     shown_watermark: Offset,
+    /// Up to where whoever reads what is committed was shown something.
+    shown_stable: Offset,
     /// What an answer of the controller said ahead of the metadata.
     ahead: Option<(MetadataIndex, LeaderEpoch, Membership)>,
     /// The proposal under way, and when it was sent.
@@ -99,6 +104,7 @@ impl Process {
             attempt: 0,
             heard_from_leader: now,
             shown_watermark: offsets.high_watermark(),
+            shown_stable: Offset::ZERO,
             ahead: None,
             proposal: None,
             flushing: false,
@@ -327,10 +333,32 @@ impl Process {
             cx.checks.watermark_moved(self.life, (self.shown_watermark, watermark), (under, disk));
             self.shown_watermark = watermark;
         }
+        self.show_what_is_stable(disk, cx);
         if !self.flushing && disk.flushed_end() < disk.end() && !self.gave_up() {
             self.flushing = true;
             cx.out.push(Out::Flush { end: disk.end(), generation: disk.generation() });
         }
+    }
+
+    /// What is committed can be read here up to the last stable offset, but for what was undone.
+    fn show_what_is_stable(&mut self, disk: &mut Disk, cx: &mut Context<'_>) {
+        let offsets = self.offsets();
+        let unstable = disk.producers.first_unstable(offsets.log_start(), offsets.high_watermark());
+        let stable = offsets.held_back(unstable).last_stable();
+        if stable <= self.shown_stable {
+            return;
+        }
+        let shown = self.shown_stable..stable;
+        let aborted = disk.producers.aborted_within(shown.clone()).unwrap_or_default();
+        for batch in disk.from(shown.start).iter().filter(|batch| batch.base < shown.end) {
+            let Some(signature) = batch.signature.filter(|_| batch.kind == Kind::Transactional) else { continue };
+            let is_hidden = aborted.iter().any(|aborted| {
+                let range = aborted.first_offset..=aborted.marker_offset;
+                aborted.producer_id == signature.id && range.contains(&batch.base)
+            });
+            cx.checks.shown(self.life, (signature, batch.base), is_hidden);
+        }
+        self.shown_stable = stable;
     }
 
     fn gave_up(&self) -> bool {

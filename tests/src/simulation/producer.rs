@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use tidelog_protocol::records::{Attributes, BatchHeader};
 use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
+use tidelog_replication::{Outcome, Word};
 
 use super::disk::Value;
 use super::node::Process;
@@ -28,11 +29,24 @@ pub struct Signature {
     pub first: Sequence,
 }
 
+/// What a batch is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Records outside any transaction.
+    Plain,
+    /// Records of a transaction.
+    Transactional,
+    /// How a transaction ended.
+    Marker(Outcome),
+}
+
 /// A batch that a producer wants written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
     /// Whose it is.
     pub signature: Signature,
+    /// What it is.
+    pub kind: Kind,
     /// Its records.
     pub values: Arc<[Value]>,
 }
@@ -41,25 +55,30 @@ impl Request {
     /// Its header, before a leader stamped it.
     #[must_use]
     pub fn header(&self) -> BatchHeader {
-        header((Some(self.signature), self.values.len()), Offset::ZERO, None)
+        header((Some(self.signature), self.kind, self.values.len()), Offset::ZERO, None)
     }
 }
 
 /// The header of a batch of so many records, by whomever it is.
 #[must_use]
 pub fn header(
-    (signature, records): (Option<Signature>, usize),
+    (signature, kind, records): (Option<Signature>, Kind, usize),
     base_offset: Offset,
     leader_epoch: Option<LeaderEpoch>,
 ) -> BatchHeader {
     let nobody = Signature { id: ProducerId::NONE, epoch: ProducerEpoch::NONE, first: Sequence::NONE };
     let Signature { id, epoch, first } = signature.unwrap_or(nobody);
+    let attributes = match kind {
+        Kind::Plain => Attributes::default(),
+        Kind::Transactional => Attributes::default().transactional(),
+        Kind::Marker(_) => Attributes::default().transactional().control(),
+    };
     BatchHeader {
         base_offset,
         batch_length: 0,
         leader_epoch,
         crc: 0,
-        attributes: Attributes::default(),
+        attributes,
         last_offset_delta: records as u32 - 1,
         base_timestamp: Timestamp(1),
         max_timestamp: Timestamp(1),
@@ -149,7 +168,7 @@ impl NumberingProducer {
         let values: Arc<[Value]> = world.fresh_values(records).into();
         self.next = Sequence(self.next.0 + records as i32);
         world.checks.numbered(signature, &values);
-        self.waiting.push_back(Request { signature, values });
+        self.waiting.push_back(Request { signature, kind: Kind::Plain, values });
     }
 
     /// Hears of what was acknowledged.
@@ -161,7 +180,7 @@ impl NumberingProducer {
 }
 
 /// All who believe to lead, the controller's view aside.
-fn leading(world: &World) -> impl Iterator<Item = BrokerId> {
+pub(super) fn leading(world: &World) -> impl Iterator<Item = BrokerId> {
     let leads = |broker: &BrokerId| world.process(*broker).is_some_and(|process| Process::leads(process).is_some());
     world.brokers().into_iter().filter(leads)
 }
@@ -176,8 +195,14 @@ impl World {
 
     /// A batch of an idempotent producer arrives at `broker`.
     pub fn produce_numbered(&mut self, broker: BrokerId, request: &Request) {
-        if !self.is_paused(broker) {
-            self.with_process(broker, |process, disk, cx| process.produce_numbered(request, disk, cx));
+        let _ = self.produce_with_word(broker, request, None);
+    }
+
+    /// The same with what the coordinator of its transaction said. Gives what that is to be asked.
+    pub fn produce_with_word(&mut self, broker: BrokerId, request: &Request, word: Option<Word>) -> Option<Word> {
+        if self.is_paused(broker) {
+            return None;
         }
+        self.with_process(broker, |process, disk, cx| process.produce_numbered((request, word), disk, cx)).flatten()
     }
 }

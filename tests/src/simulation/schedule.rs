@@ -11,6 +11,7 @@ use super::message::Place;
 use super::network::Weather;
 use super::producer::NumberingProducer;
 use super::settings::Settings;
+use super::transactional::TransactionalProducer;
 use super::world::World;
 
 /// How long faults happen, in milliseconds.
@@ -34,7 +35,8 @@ pub fn live(seed: u64, settings: Settings) -> Outcome {
     let weather = weather(&mut rng);
     let mut world = World::new(settings, Weather::CALM, rng.u64(..));
     let producers = [NumberingProducer::new(1), NumberingProducer::new(2)];
-    let mut schedule = Schedule { rng, weather, producers, tail_at_risk: false };
+    let transactional = TransactionalProducer::new(&mut world);
+    let mut schedule = Schedule { rng, weather, producers, transactional, tail_at_risk: false };
     // A machine that asserts found the bug itself.
     let lived = catch_unwind(AssertUnwindSafe(|| schedule.run(&mut world)));
     if let Err(cause) = lived {
@@ -73,6 +75,7 @@ struct Schedule {
     rng: Rng,
     weather: Weather,
     producers: [NumberingProducer; 2],
+    transactional: TransactionalProducer,
     /// Under `written`: a broker lost power, and what it lost has not been copied back yet. Until then nobody else may lose anything.
     tail_at_risk: bool,
 }
@@ -92,6 +95,7 @@ impl Schedule {
             for producer in &mut self.producers {
                 producer.act(world, &mut self.rng);
             }
+            self.transactional.act(world, &mut self.rng);
             if self.rng.u32(..8) == 0 {
                 self.fault(world);
             }
@@ -137,9 +141,28 @@ impl Schedule {
             }
             world.run_for(100);
         }
+        self.expect_transactions_end(world);
         if !done {
             let waiting: Vec<_> = self.producers.iter().map(NumberingProducer::waiting).collect();
             world.checks.broken(Invariant::ProducersGoOn, format!("producers do not get through with {waiting:?}"));
+        }
+    }
+
+    /// Every transaction ends, whatever became of its coordinator's words, and nothing is open then.
+    fn expect_transactions_end(&mut self, world: &mut World) {
+        let mut done = false;
+        for _ in 0..100 {
+            let Some(leader) = world.leader() else { break };
+            done = self.transactional.finish(world, leader);
+            world.run_for(100);
+            if done {
+                break;
+            }
+        }
+        let open = world.leader().map(|leader| world.disk(leader).producers.open_transactions().count);
+        if !done || open != Some(0) {
+            let evidence = format!("{open:?} are open at the end; {:?}", self.transactional);
+            world.checks.broken(Invariant::NoHangingTransaction, evidence);
         }
     }
 

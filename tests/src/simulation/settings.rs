@@ -39,6 +39,8 @@ pub enum ShellFlaw {
     ProducersOutliveCut,
     /// A batch that was sent again is acknowledged as soon as it is recognised, though the first one is not kept yet.
     DuplicateAckedAtOnce,
+    /// What a coordinator said counts though a marker has come since it was asked.
+    WordNotJudgedAnew,
 }
 
 impl Settings {

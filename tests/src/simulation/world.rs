@@ -66,7 +66,7 @@ impl World {
     #[must_use]
     pub fn new(settings: Settings, weather: Weather, seed: u64) -> Self {
         let host = |_| Host {
-            disk: Disk::default(),
+            disk: Disk::flawed(settings.flaws),
             process: None,
             life: 0,
             clock: (0, 1_000),

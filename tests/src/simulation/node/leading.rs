@@ -3,15 +3,15 @@
 use tidelog_coordination::TopicConfig;
 use tidelog_coordination::command::Registration;
 use tidelog_protocol::messages::Acks;
-use tidelog_protocol::{LeaderEpoch, MetadataIndex, Offset, PartitionEpoch};
+use tidelog_protocol::{LeaderEpoch, MetadataIndex, Offset, PartitionEpoch, Sequence};
 use tidelog_replication::{
-    Admission, AppendedRange, Effects, FollowOutcome, FollowTerms, InSyncProposal, Leader, Leadership, Membership,
-    Offer, ProduceTerms, ReplicaProgress,
+    Admission, AppendedRange, Effects, FollowOutcome, FollowTerms, InSyncProposal, Leader, Leadership, MarkerAdmission,
+    Membership, Offer, Outcome, ProduceTerms, ReplicaProgress, Word,
 };
 
 use super::{Context, Leads, Message, Out, Place, Process, Role, Ticket, taken};
 use crate::simulation::disk::{Batch, Disk, Value};
-use crate::simulation::producer::Request;
+use crate::simulation::producer::{Kind, Request, Signature};
 use crate::simulation::settings::ShellFlaw;
 
 impl Process {
@@ -26,7 +26,7 @@ impl Process {
             return false;
         }
         let base = leader.offsets().log_end();
-        let batch = Batch { base, epoch: leader.epoch(), signature: None, values: values.into() };
+        let batch = Batch { base, epoch: leader.epoch(), signature: None, kind: Kind::Plain, values: values.into() };
         append((leader, effects), batch, acks, disk);
         cx.checks.wrote(life, leader.epoch());
         self.settle(disk, cx);
@@ -34,21 +34,32 @@ impl Process {
     }
 
     /// An idempotent producer sends a batch, perhaps again.
-    pub fn produce_numbered(&mut self, request: &Request, disk: &mut Disk, cx: &mut Context<'_>) {
+    pub fn produce_numbered(
+        &mut self,
+        (request, word): (&Request, Option<Word>),
+        disk: &mut Disk,
+        cx: &mut Context<'_>,
+    ) -> Option<Word> {
         let life = self.life;
-        let Role::Leads(leads) = &mut self.role else { return };
+        let Role::Leads(leads) = &mut self.role else { return None };
         let Leads { leader, effects, .. } = &mut **leads;
         let terms = ProduceTerms { leader_epoch: None, acks: Acks::All, expected_log_end: None };
         let header = request.header();
-        let admission =
-            if self.poisoned { None } else { leader.admit_batches(&terms, &[header], &disk.producers).ok() };
+        let judged = || leader.admit_with_word(&terms, &[header], (&disk.producers, word)).ok();
+        let believed = word.is_some() && cx.settings.shell_flaw == Some(ShellFlaw::WordNotJudgedAnew);
+        let admission = match self.poisoned {
+            true => None,
+            false if believed && leader.admit(&terms).is_ok() => Some(Admission::Append),
+            false => judged(),
+        };
         match admission {
             None => cx.checks.events.failed += 1,
-            Some(Admission::AskCoordinator { .. }) => unreachable!("nobody sends transactions here"),
+            Some(Admission::AskCoordinator { producer, epoch }) => return Some(Word { producer, epoch }),
             Some(Admission::Append) => {
                 let base = leader.offsets().log_end();
                 let values = request.values.clone();
-                let batch = Batch { base, epoch: leader.epoch(), signature: Some(request.signature), values };
+                let (epoch, signature, kind) = (leader.epoch(), Some(request.signature), request.kind);
+                let batch = Batch { base, epoch, signature, kind, values };
                 leader.sequenced(&[header]);
                 append((leader, effects), batch, Acks::All, disk);
                 cx.checks.wrote(life, leader.epoch());
@@ -59,7 +70,45 @@ impl Process {
                     cx.checks.acked(base_offset, &request.values);
                 }
                 let range = AppendedRange { base_offset, next_offset, bytes: 0 };
-                leader.duplicated(range, Acks::All, Ticket { values: request.values.to_vec() }, effects);
+                let ticket = Ticket { values: request.values.to_vec(), marker: None };
+                leader.duplicated(range, Acks::All, ticket, effects);
+            }
+        }
+        self.settle(disk, cx);
+        None
+    }
+
+    /// A coordinator wants a transaction ended; `value` is the marker's, if one is written.
+    pub fn write_marker(
+        &mut self,
+        (word, outcome): (Word, Outcome),
+        value: Value,
+        disk: &mut Disk,
+        cx: &mut Context<'_>,
+    ) {
+        let life = self.life;
+        let Role::Leads(leads) = &mut self.role else { return };
+        let Leads { leader, effects, .. } = &mut **leads;
+        if self.poisoned {
+            return;
+        }
+        match leader.admit_marker(word, &disk.producers) {
+            Err(_) => cx.checks.events.failed += 1,
+            Ok(MarkerAdmission::Append) => {
+                let signature = Signature { id: word.producer, epoch: word.epoch, first: Sequence::NONE };
+                let (kind, values) = (Kind::Marker(outcome), vec![value].into());
+                let marker = Request { signature, kind, values };
+                leader.sequenced(&[marker.header()]);
+                let (base, epoch) = (leader.offsets().log_end(), leader.epoch());
+                let batch = Batch { base, epoch, signature: Some(signature), kind, values: marker.values };
+                append((leader, effects), batch, Acks::All, disk);
+                cx.checks.marker_written(word, value);
+                cx.checks.wrote(life, leader.epoch());
+            }
+            Ok(MarkerAdmission::Stands { next_offset }) => {
+                cx.checks.events.markers_again += 1;
+                let range = AppendedRange { base_offset: next_offset, next_offset, bytes: 0 };
+                leader.duplicated(range, Acks::All, Ticket { values: Vec::new(), marker: Some(word) }, effects);
             }
         }
         self.settle(disk, cx);
@@ -190,6 +239,7 @@ impl Process {
             // Only acks=all promises anything that a crash could break.
             if released.next_offset <= leader.offsets().high_watermark() {
                 cx.checks.acked(released.base_offset, &released.ticket.values);
+                cx.checks.marker_stands(released.ticket.marker);
             }
         }
         cx.checks.events.failed += effects.failed.len() as u64;
@@ -221,7 +271,9 @@ impl Process {
 
 fn append((leader, effects): (&mut Leader<Ticket>, &mut Effects<Ticket>), batch: Batch, acks: Acks, disk: &mut Disk) {
     let (base_offset, next_offset, values) = (batch.base, batch.next(), batch.values.to_vec());
-    leader.appended(AppendedRange { base_offset, next_offset, bytes: 0 }, acks, Ticket { values });
+    let marker = batch.signature.filter(|_| matches!(batch.kind, Kind::Marker(_)));
+    let marker = marker.map(|signature| Word { producer: signature.id, epoch: signature.epoch });
+    leader.appended(AppendedRange { base_offset, next_offset, bytes: 0 }, acks, Ticket { values, marker });
     disk.append(batch);
     leader.written(next_offset, effects);
 }
