@@ -262,3 +262,52 @@ async fn open_transactions_are_counted_and_their_deletion_harms_nobody() {
         wait_until("the metric", async || (open() == 0.0).then_some(())).await;
     }
 }
+
+/// A record with a key, in a producer's transaction.
+async fn send_keyed(connection: &mut RawConnection, topic: TopicId, producer: &RawProducer, key: &str, value: &str) {
+    let mut builder = BatchBuilder::new(1 << 10);
+    let (id, epoch) = (producer.identity.producer_id, producer.identity.epoch);
+    builder.set_producer(Producer { id, epoch, base_sequence: Sequence(0) });
+    builder.set_attributes(builder.attributes().transactional());
+    builder.append(Timestamp(5), Some(key.as_bytes()), Some(value.as_bytes()), NO_HEADERS).unwrap();
+    let batch = builder.finish(Compression::None).unwrap();
+    let request = ProduceRequest { transactional_id: Some(producer.id.clone()), ..produce_request(topic) };
+    insist("the leader to take it", async || {
+        connection.call(&request, &batch).await.map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_takes_what_was_undone_and_nothing_for_its_sake_and_stops_at_what_is_open() {
+    let broker = BrokerSettings::new().set("housekeeping_interval_ms", "20").start();
+    let users = NewTopic::named("users").config("cleanup.policy", "compact").config("segment.ms", "1");
+    create_topic(&broker.server(), &users.config("min.cleanable.dirty.ratio", "0.01")).await.unwrap();
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let topic = connection.topic_id("users").await;
+    let addresses = [broker.address()];
+    let mut one = RawProducer::begin(&addresses, "one", LONG).await;
+    let mut two = RawProducer::begin(&addresses, "two", LONG).await;
+    send_keyed(&mut connection, topic, &one, "k", "kept").await;
+    one.end(true).await.unwrap();
+    send_keyed(&mut connection, topic, &one, "k", "undone").await;
+    one.end(false).await.unwrap();
+    // Whole segments are compacted: what is open begins in another.
+    let next = broker.data().join("users-0").join(format!("{:020}.log", 4));
+    wait_until("the segment to be sealed", async || next.exists().then_some(())).await;
+    send_keyed(&mut connection, topic, &two, "z", "open").await;
+    send_keyed(&mut connection, topic, &one, "k", "later").await;
+    one.end(true).await.unwrap();
+    let mut reader = RawReader::of(broker.address(), "users").await;
+    let compacted = wait_until("what was undone to be taken out", async || {
+        let read = reader.committed(0, Offset::ZERO).await.unwrap();
+        assert_eq!(read.values(), ["kept"], "what is behind the open one is neither read nor counted");
+        (read.left_out == 0).then_some(read)
+    });
+    compacted.await;
+    two.end(true).await.unwrap();
+    wait_until("the latest to be left", async || {
+        (reader.committed(0, Offset::ZERO).await.unwrap().values() == ["open", "later"]).then_some(())
+    })
+    .await;
+}
