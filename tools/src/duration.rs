@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Timeouts travel as milliseconds in 32 bits.
 const TIMEOUT_MAX: Duration = Duration::from_secs(49 * 86_400);
 
-/// Reads a duration: a number with its unit (`us`, `ms`, `s`, `m`, `h`, `d`), or several such added up.
+/// Reads a duration: a number with its unit (`us`, `ms`, `s`, `m`, `h`), or several such added up.
 ///
 /// # Errors
 /// A sentence for the command line, naming the text and an example.
@@ -28,7 +28,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         duration if duration < Duration::from_millis(1) => Err("nothing is done in no time; the least is 1ms".into()),
-        duration if duration > TIMEOUT_MAX => Err(format!("'{text}' is too long; the limit is 49d")),
+        duration if duration > TIMEOUT_MAX => Err(format!("'{text}' is too long; the limit is 1176h")),
         duration => Ok(duration),
     }
 }
@@ -80,7 +80,7 @@ mod tests {
         for text in ["0", "0s", "500us"] {
             assert!(parse_timeout(text).unwrap_err().contains("the least is 1ms"), "{text}");
         }
-        assert!(parse_timeout("50d").unwrap_err().contains("49d"));
+        assert!(parse_timeout("1177h").unwrap_err().contains("1176h"));
         assert!(parse_timeout("5").unwrap_err().contains("5ms or 5s"));
     }
 
