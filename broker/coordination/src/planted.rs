@@ -25,7 +25,7 @@ impl<F: Copy + PartialEq> Planted<F> {
     /// This one.
     #[cfg(feature = "planted-bugs")]
     #[must_use]
-    pub const fn planted(flaw: F) -> Self {
+    pub const fn with(flaw: F) -> Self {
         Self { planted: Some(flaw), kind: PhantomData }
     }
 

@@ -97,7 +97,7 @@ fn old_heartbeat_frees_a_partition(flaws: GroupFlaws) -> bool {
 #[test]
 fn an_old_heartbeat_does_not_prove_that_anything_was_let_go_of() {
     assert!(!old_heartbeat_frees_a_partition(GroupFlaws::NONE));
-    assert!(old_heartbeat_frees_a_partition(GroupFlaws::planted(GroupFlaw::LateHeartbeatBelieved)), "the bug is seen");
+    assert!(old_heartbeat_frees_a_partition(GroupFlaws::with(GroupFlaw::LateHeartbeatBelieved)), "the bug is seen");
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn groups_stay_sound_and_settle_whatever_happens() {
 /// What the first run that fails says.
 fn caught(flaw: GroupFlaw, runs: u64) -> String {
     for seed in seeds(runs) {
-        let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, GroupFlaws::planted(flaw)).run()));
+        let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, GroupFlaws::with(flaw)).run()));
         if let Err(said) = run {
             return said.downcast_ref::<String>().cloned().unwrap_or_default();
         }

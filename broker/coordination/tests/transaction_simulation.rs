@@ -65,7 +65,7 @@ fn transactions_stand_whole_or_not_at_all_and_none_hangs() {
 /// What the first run that fails says.
 fn caught(flaw: TransactionFlaw, runs: u64) -> String {
     for seed in seeds(runs) {
-        let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, TransactionFlaws::planted(flaw)).run()));
+        let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, TransactionFlaws::with(flaw)).run()));
         if let Err(said) = run {
             return said.downcast_ref::<String>().cloned().unwrap_or_default();
         }
