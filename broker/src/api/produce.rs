@@ -24,18 +24,16 @@ use crate::session::Reply;
 
 /// What is decompressed on a network thread, at most, in bytes: a few milliseconds of the others' time.
 const AT_ONCE_BYTES: usize = 2 << 20;
-/// What is decompressed with this much memory elsewhere, in bytes, before as much is taken as a batch may need.
-const ASIDE_BYTES: usize = 8 << 20;
 
 pub(super) fn handle(node: &Arc<Node>, input: Input, reply: Reply) {
     let session = reply.session.clone();
     let Some((request, reply)) = decode::<ProduceRequest>(&session, &input, reply) else { return };
     let produce = Produce { request, payload: input.payload, lent: input.lent, reply };
     if session.detour.is_taken() {
-        return detour(node, produce, AT_ONCE_BYTES);
+        return detour(node, produce, false);
     }
     match check(node, &produce.request, &produce.payload, AT_ONCE_BYTES, validate_produce) {
-        Err(Unchecked::Larger) => detour(node, produce, ASIDE_BYTES),
+        Err(Unchecked::Larger) => detour(node, produce, true),
         Err(Unchecked::Refused(error)) => finish(node, produce, Err(error)),
         Ok(checked) => finish(node, produce, Ok(checked)),
     }
@@ -49,15 +47,15 @@ struct Produce {
     reply: Reply,
 }
 
-/// Checks it behind what its client sent before and is still being checked, with as much memory at first.
-fn detour(node: &Arc<Node>, produce: Produce, at_first: usize) {
+/// Checks it behind what its client sent before and is still being checked. One that is known to be large is not tried here first.
+fn detour(node: &Arc<Node>, produce: Produce, is_large: bool) {
     let (session, checking) = (produce.reply.session.clone(), node.clone());
     let work = Box::pin(async move {
         let deadline = produce.reply.deadline;
         let checked = tokio::select! {
             biased;
             () = produce.reply.session.closed.cancelled() => Err(gone()),
-            checked = in_time(deadline, check_aside(&checking, &produce, at_first)) => checked.map_err(|mut error| {
+            checked = in_time(deadline, check_aside(&checking, &produce, is_large)) => checked.map_err(|mut error| {
                 if error.code == ErrorCode::DeadlineExceeded {
                     error.message = "the deadline passed before the batches were checked; nothing was written".into();
                 }
@@ -71,34 +69,32 @@ fn detour(node: &Arc<Node>, produce: Produce, at_first: usize) {
     }
 }
 
-async fn check_aside(node: &Arc<Node>, produce: &Produce, at_first: usize) -> Result<Checked, WireError> {
-    let most = ProduceLimits::default().decompressed_bytes_max;
-    for bytes in [AT_ONCE_BYTES, ASIDE_BYTES, most].into_iter().filter(|bytes| *bytes >= at_first) {
-        let (request, payload) = (produce.request.clone(), produce.payload.clone());
-        let checked = if bytes == AT_ONCE_BYTES {
-            check(node, &request, &payload, bytes, validate_produce)
-        } else {
-            let lent = node.budget.decompression.lend(bytes).await;
-            let node = node.clone();
-            let aside = move || {
-                // Goes with the thread's work, whoever still waits for it.
-                let _lent = lent;
-                check(&node, &request, &payload, bytes, |payload, limits| {
-                    validate_within(payload, limits, &mut Scratch::new())
-                })
-            };
-            tokio::task::spawn_blocking(aside).await.unwrap_or_else(|_| {
-                let sentence = "the batches could not be checked; nothing was written";
-                Err(Unchecked::Refused(WireError::new(ErrorCode::Internal, sentence)))
-            })
-        };
-        match checked {
+async fn check_aside(node: &Arc<Node>, produce: &Produce, is_large: bool) -> Result<Checked, WireError> {
+    let (request, payload) = (produce.request.clone(), produce.payload.clone());
+    if !is_large {
+        match check(node, &request, &payload, AT_ONCE_BYTES, validate_produce) {
             Err(Unchecked::Larger) => {}
             Err(Unchecked::Refused(error)) => return Err(error),
             Ok(checked) => return Ok(checked),
         }
     }
-    Err(WireError::new(ErrorCode::TooLarge, "the records decompress to more than may be; nothing was written"))
+    let most = ProduceLimits::default().decompressed_bytes_max;
+    let lent = node.budget.decompression.lend(most).await;
+    let node = node.clone();
+    let aside = move || {
+        // Goes with the thread's work, whoever still waits for it.
+        let _lent = lent;
+        check(&node, &request, &payload, most, |payload, limits| {
+            validate_within(payload, limits, &mut Scratch::roomy(most))
+        })
+    };
+    match tokio::task::spawn_blocking(aside).await {
+        Ok(Ok(checked)) => Ok(checked),
+        Ok(Err(Unchecked::Refused(error))) => Err(error),
+        Ok(Err(Unchecked::Larger)) | Err(_) => {
+            Err(WireError::new(ErrorCode::Internal, "the batches could not be checked; nothing was written"))
+        }
+    }
 }
 
 /// What is to be appended, and where.

@@ -14,10 +14,12 @@ pub const DEFAULT_DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 pub struct Scratch {
     buffer: Vec<u8>,
     limit: usize,
+    /// What stays allocated between batches, in bytes.
+    kept_bytes: usize,
 }
 
 impl Scratch {
-    /// What stays allocated between batches, in bytes: one giant batch must not hold its memory for ever.
+    /// What usually stays allocated, in bytes: one giant batch must not hold its memory for ever.
     const KEPT_BYTES: usize = 4 << 20;
 
     /// An empty one with the default limit.
@@ -29,7 +31,16 @@ impl Scratch {
     /// An empty one; no batch may decompress to more than `limit` bytes.
     #[must_use]
     pub const fn with_limit(limit: usize) -> Self {
-        Self { buffer: Vec::new(), limit }
+        Self { buffer: Vec::new(), limit, kept_bytes: Self::KEPT_BYTES }
+    }
+
+    /// One with room for `limit` bytes from the beginning, for a few giant batches: it never moves to a larger place, and what is not used
+    /// of it costs no memory.
+    #[must_use]
+    pub fn roomy(limit: usize) -> Self {
+        // One byte more than the limit tells "just fits" from "too much".
+        let room = limit.saturating_add(1);
+        Self { buffer: Vec::with_capacity(room), limit, kept_bytes: room }
     }
 
     /// Changes the limit for the batches to come.
@@ -40,7 +51,7 @@ impl Scratch {
     /// Forgets the last batch, and gives back its memory where it was a giant.
     pub fn trim(&mut self) {
         self.buffer.clear();
-        self.buffer.shrink_to(Self::KEPT_BYTES);
+        self.buffer.shrink_to(self.kept_bytes);
     }
 
     /// The records of `batch`, decompressed.
