@@ -8,7 +8,7 @@
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
 //! - [`flusher`]: group commit and the upkeep thread; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
-//! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `written_since`,
+//! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
 //!   `small_file`: opening after a crash.
 //! - `producer_files`: what is known of idempotent producers, across restarts. [`undone`]: which transactions were aborted. `headers`: both from
 //!   the headers of batches, and the markers among them.
@@ -36,6 +36,7 @@ pub mod log;
 mod lookup;
 pub mod map;
 mod offset_index;
+mod open_error;
 pub mod os_disk;
 mod producer_files;
 pub mod reader;
@@ -74,9 +75,10 @@ pub use hole::Hole;
 pub use identity::{Identity, IdentityError};
 pub use log::{AppendError, Appended, Group, Log, LogOptions};
 pub use offset_index::OffsetEntry;
+pub use open_error::OpenError;
 pub use os_disk::OsDisk;
 pub use reader::{Batches, LogReader, PendingRead, ReadError, ReadOutcome, SegmentSummary};
-pub use recovery::{OpenError, RecoveryReport};
+pub use recovery::RecoveryReport;
 pub use repair::{Repair, RepairError};
 pub use retention::{DeleteError, Deleted, Retention, RetentionLimits};
 pub use scrub::{Scrub, Scrubbed};

@@ -16,8 +16,9 @@ use tidelog_protocol::{Durability, LeaderEpoch, Offset};
 use crate::disk::{Disk, is_full, is_out_of_descriptors};
 use crate::flusher::FlusherHandle;
 use crate::identity::Identity;
+use crate::open_error::OpenError;
 use crate::reader::LogReader;
-use crate::recovery::{OpenError, Recovered, RecoveryReport, recover};
+use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::retention::Retention;
 use crate::segment::{Place, Segment, SegmentOptions};
 use crate::segment_files::Prepared;
@@ -348,20 +349,6 @@ impl Log {
         self.begin_segment(u64::from(self.state.place.options.first_allocation_bytes))
     }
 
-    /// As [`Log::roll`], where every record was deleted: what is sealed can be unlinked ([`Retention::delete_records`]). Takes no blocks,
-    /// since that is wanted most where there are none. True where a segment was begun.
-    ///
-    /// # Errors
-    /// As [`Log::append`].
-    pub fn roll_if_emptied(&mut self) -> Result<bool, AppendError> {
-        self.check()?;
-        if self.active.end_bytes() == 0 || self.state.log_start() < self.end() {
-            return Ok(false);
-        }
-        self.begin_segment(0)?;
-        Ok(true)
-    }
-
     /// Flushes, saves what the next opening would have to search for, and leaves the mark of a clean shutdown. Blocks.
     ///
     /// # Errors
@@ -393,7 +380,7 @@ impl Log {
         Retention { state: Arc::clone(&self.state) }
     }
 
-    fn check(&self) -> Result<(), AppendError> {
+    pub(crate) fn check(&self) -> Result<(), AppendError> {
         self.state.poisoned().map_or(Ok(()), |error| Err(AppendError::Poisoned(error)))
     }
 
@@ -445,7 +432,7 @@ impl Log {
         loaded.map_err(|error| self.refuse("read the index of", error))
     }
 
-    fn begin_segment(&mut self, allocation: u64) -> Result<(), AppendError> {
+    pub(crate) fn begin_segment(&mut self, allocation: u64) -> Result<(), AppendError> {
         let place = &self.state.place;
         let base = self.end();
         let mut slot = self.state.prepared.lock();

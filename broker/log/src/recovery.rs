@@ -22,8 +22,9 @@ use crate::compaction::cleaned::Cleaned;
 use crate::damage::{Damage, Unresolved};
 use crate::disk::DiskFile;
 use crate::hole::{Hole, Holes};
-use crate::identity::{Identity, IdentityError};
+use crate::identity::Identity;
 use crate::leader_epochs::{Change, LeaderEpochs};
+use crate::open_error::OpenError;
 use crate::scan::{Next, Window, epoch_follows, is_untouched};
 use crate::segment::{Place, Scanned, Segment};
 use crate::segment_files::{self, LOG, Prepared};
@@ -35,35 +36,6 @@ use crate::tail_rules::{TailRules, Verdict, is_false_rise};
 use crate::unfinished::Unwritten;
 use crate::verified::Verified;
 use crate::written_since::WrittenSince;
-
-/// Why a partition folder cannot be opened at all. Damage that can be fenced is in the [`RecoveryReport`] instead.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The folder is another partition's, a later release's, or nobody's.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// A later release wrote a file that says what of the log counts. Without it records might come back that were deleted.
-    #[error("{} has version {found}, this release reads up to {newest}: start a newer release", path.display())]
-    Newer {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Its version.
-        found: u16,
-        /// The newest version that can be read.
-        newest: u16,
-    },
-    /// The disk refused.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// Two segments claim the same offsets: a copy was put there, or two brokers wrote one folder.
-    #[error("{} begins before offset {expected}, where the segment before it ends: move the one that does not belong there away", path.display())]
-    Overlap {
-        /// The later of the two.
-        path: std::path::PathBuf,
-        /// Where the earlier one ends.
-        expected: Offset,
-    },
-}
 
 /// What opening a log found and did.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -12,6 +12,7 @@ use tidelog_protocol::{Offset, Timestamp};
 
 use crate::checkpoint::Shutdown;
 use crate::disk::is_full;
+use crate::log::{AppendError, Log};
 use crate::segment::Segment;
 use crate::segment_files;
 use crate::state::{LogState, Upkeep};
@@ -160,6 +161,22 @@ impl Retention {
             return Err(full);
         }
         self.state.checkpoint(upkeep, Shutdown::Running)
+    }
+}
+
+impl Log {
+    /// As [`Log::roll`], where every record was deleted: what is sealed can be unlinked ([`Retention::delete_records`]). Takes no blocks,
+    /// since that is wanted most where there are none. True where a segment was begun.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn roll_if_emptied(&mut self) -> Result<bool, AppendError> {
+        self.check()?;
+        if self.active.end_bytes() == 0 || self.state.log_start() < self.end() {
+            return Ok(false);
+        }
+        self.begin_segment(0)?;
+        Ok(true)
     }
 }
 

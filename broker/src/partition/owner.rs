@@ -29,6 +29,7 @@ use transactions::Words;
 mod aging;
 mod following;
 mod leading;
+mod rolling;
 mod transactions;
 
 /// What an owner is made of.
@@ -460,35 +461,6 @@ impl Owner {
     }
 
     /// Retention deletes whole segments: without this a quiet topic would keep its records for ever.
-    fn roll_if_due(&mut self, now: Timestamp) {
-        let Some(log) = &mut self.log else { return };
-        let segment_ms = i64::try_from(self.config.segment_ms).unwrap_or(i64::MAX);
-        let active = log.reader().segments().last().filter(|active| active.bytes > 0).map(|active| active.base);
-        let since = match (active, self.active_since) {
-            (Some(base), Some((known, since))) if base == known => since,
-            (Some(base), _) => self.active_since.insert((base, now)).1,
-            (None, _) => return,
-        };
-        let due = now.0.saturating_sub(since.0) >= segment_ms;
-        if self.ended.is_none()
-            && due
-            && let Err(error) = log.roll()
-            && !error.is_transient()
-        {
-            self.poison(&error.to_string());
-        }
-    }
-
-    /// Where all records are gone, so is what they took: nothing that is kept is in the segment that took the last of them.
-    fn roll_if_emptied(&mut self) {
-        let Some(log) = self.log.as_mut().filter(|_| self.ended.is_none()) else { return };
-        if let Err(error) = log.roll_if_emptied()
-            && !error.is_transient()
-        {
-            self.poison(&error.to_string());
-        }
-    }
-
     fn close(&mut self) -> Result<(), WireError> {
         let Some(log) = self.log.take() else { return Ok(()) };
         let closed = log.close();
