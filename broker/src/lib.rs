@@ -2,7 +2,7 @@
 //!
 //! - [`config`], [`config_sources`]: how it is set, and from where.
 //! - [`broker`]: a broker's life; [`shutdown`](broker::Broker::shutdown) ends it. `folder`: what it opens of its data folder as it starts;
-//!   `start_error`: why it does not; `vital`: the tasks that it cannot do without.
+//!   `start_error`, `port_remedy`: why it does not, and what to do; `vital`: the tasks that it cannot do without.
 //! - `net`: sockets and frames.
 //! - [`session`], [`outbox`], [`streams`], `detour`: one client, what leaves for it, what it subscribed to, and what of it takes long to check.
 //! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
@@ -50,6 +50,7 @@ pub mod node;
 pub mod outbox;
 pub mod partition;
 pub mod peer;
+mod port_remedy;
 pub mod process;
 pub mod producer_ids;
 mod pulse;

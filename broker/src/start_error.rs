@@ -16,7 +16,7 @@ use crate::quorum::{OpenStorageError, QuorumError};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port is taken or not ours to bind.
-    #[error("cannot listen on {address}: {error}; {}", crate::net::listener::remedy(key, error))]
+    #[error("cannot listen on {address}: {error}; {}", crate::port_remedy::port_remedy(key, error))]
     Listen {
         /// The config key.
         key: &'static str,

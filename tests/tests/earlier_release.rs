@@ -72,8 +72,12 @@ fn every_file_of_a_data_folder_can_be_dumped() {
     let server = broker.server();
     let _ = tidelog(&format!("--server {server} topics create quick --durability written")).success();
     let lines = temp.path().join("lines");
-    fs::write(&lines, "a\nb\n").unwrap();
-    let _ = tidelog(&format!("--server {server} produce quick {} --acks leader", lines.display())).success();
+    // Enough batches for indexes to have entries.
+    fs::write(&lines, "a line of a log\n".repeat(4_000)).unwrap();
+    let produce = format!("--server {server} produce quick {} --acks leader --batch-size 8KiB", lines.display());
+    for _ in 0..2 {
+        let _ = tidelog(&produce).success();
+    }
     assert!(broker.terminate().success());
     let (_, persisted) = SPECIFICATION.split_once("## Persisted forms").unwrap();
     let mut seen = std::collections::BTreeSet::new();

@@ -57,7 +57,7 @@ pub enum DevClusterError {
     /// Another program has a port that a broker needs.
     #[error(
         "broker {broker} cannot listen on {address}: {error}; {}; the brokers' ports count up from there",
-        crate::net::listener::remedy(key, error)
+        crate::port_remedy::port_remedy(key, error)
     )]
     Port {
         /// Which.

@@ -44,20 +44,6 @@ impl Listener {
     }
 }
 
-/// What to do where an address cannot be listened on; continues "cannot listen on ADDRESS: ERROR; ".
-pub(crate) fn remedy(key: &str, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!("end what uses it, or set {key} to another port"),
-        io::ErrorKind::AddrNotAvailable => {
-            format!("set {key} to an address of this machine: 127.0.0.1 for programs on it, 0.0.0.0 for everybody")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("set {key} to a port from 1024 on, or allow this process the others")
-        }
-        _ => format!("set {key} to another address"),
-    }
-}
-
 /// Accepts connections until the broker drains.
 pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
     let mut refused = Complaint::default();

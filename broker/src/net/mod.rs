@@ -2,7 +2,7 @@
 
 mod connection;
 mod frame_writer;
-pub(crate) mod listener;
+mod listener;
 mod pace;
 mod receive_buffer;
 
