@@ -384,7 +384,7 @@ async fn a_record_that_keeps_failing_goes_to_the_dead_letters_once_and_the_other
             async move {
                 let value = record.value.clone().unwrap();
                 // Sent before it fails: undone with the rest.
-                let _ = transaction
+                let _delivery = transaction
                     .send(Record::to("out").value(value.clone()))
                     .await
                     .map_err(|error| error.to_string())?;
