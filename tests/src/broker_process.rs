@@ -15,7 +15,7 @@ use crate::command::{Ended, without_settings};
 use crate::http::{HttpAnswer, http_get};
 use crate::loopback;
 use crate::patience::{LIMIT, wait_for};
-use crate::process_figures::ProcessFigures;
+use crate::process_figures::{ProcessFigures, stands_still};
 
 /// How a broker is started.
 #[derive(Clone, Debug, Default)]
@@ -269,9 +269,13 @@ impl BrokerProcess {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Stops it without its knowledge until [`BrokerProcess::resume`].
+    /// Stops it without its knowledge until [`BrokerProcess::resume`]: none of its threads runs any more when this returns.
+    ///
+    /// # Panics
+    /// Where it does not stand still.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        wait_for("the broker to stand still", || stands_still(self.pid()).then_some(()));
     }
 
     /// Lets it go on.

@@ -36,6 +36,16 @@ impl ProcessFigures {
     }
 }
 
+/// True where every thread of a process is stopped. One may go on for a moment after the first has.
+#[must_use]
+pub fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let stat = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("stat")).ok();
+    let stopped = |stat: String| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'));
+    // One that has ended meanwhile does not go on either.
+    threads.flatten().filter_map(stat).all(stopped)
+}
+
 /// The state letter of a process, such as `T` for stopped; `None` where there is none of this id.
 #[must_use]
 pub fn state_of(pid: u32) -> Option<char> {

@@ -18,7 +18,7 @@ use crate::broker_process::{BrokerProcess, BrokerSettings, StartRefusal};
 use crate::delaying_proxy::DelayingProxy;
 use crate::loop_disk::LoopDisk;
 use crate::loopback;
-use crate::patience::{insist, wait_for};
+use crate::patience::insist;
 use crate::process_figures::state_of;
 use crate::question::ask;
 
@@ -276,9 +276,7 @@ impl Cluster {
     /// # Panics
     /// Where it is down.
     pub fn pause(&self, id: u32) -> Evidence {
-        let process = self.process(id);
-        process.signal(Signal::STOP);
-        wait_for("the broker to stand still", || (state_of(process.pid()) == Some('T')).then_some(()));
+        self.process(id).pause();
         Evidence::of("brokers stopped by a signal", 1_u64)
     }
 
