@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidelog_client::messages::{LogHealth, PartitionFilter, PartitionReplicas};
-use tidelog_client::{Admin, BrokerId, ClientError, PartitionId, TopicId};
+use tidelog_client::messages::{
+    BrokerStanding, DescribeClusterResponse, LogHealth, PartitionFilter, PartitionReplicas,
+};
+use tidelog_client::{Admin, BrokerId, PartitionId, TopicId};
 
 /// How long a broker may take to say how it is: one that is stopped must not hold up what is known of the others.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,9 +37,15 @@ impl Ailment {
 }
 
 impl Ailing {
-    /// Asks these brokers, all at once; who does not answer says nothing.
-    pub(super) async fn ask(admin: &Admin, brokers: impl Iterator<Item = BrokerId>) -> Result<Self, ClientError> {
-        let asked: Vec<_> = brokers
+    /// Asks the brokers that serve, all at once. Who does not answer says nothing; nor is anybody asked where no controller says who serves:
+    /// what is known then is old, and the time is better spent on telling it.
+    pub(super) async fn ask(admin: &Admin, cluster: &DescribeClusterResponse) -> Self {
+        if cluster.controller.is_none() {
+            return Self::default();
+        }
+        let serving = cluster.brokers.iter().filter(|broker| broker.standing == BrokerStanding::Serving);
+        let asked: Vec<_> = serving
+            .map(|broker| broker.broker_id)
             .map(|broker| {
                 let admin = admin.clone();
                 let ask = async move { tokio::time::timeout(PATIENCE, admin.describe_replicas_of(broker)).await };
@@ -51,7 +59,7 @@ impl Ailing {
             }
         }
         // After they were asked: a replica that came since is not missed, and one that went is not counted.
-        let held = admin.describe_partitions(None, PartitionFilter::All).await?;
+        let Ok(held) = admin.describe_partitions(None, PartitionFilter::All).await else { return Self::default() };
         let mut ailing = Self::default();
         for (broker, topics) in &said {
             let known: BTreeMap<_, _> = topics
@@ -68,7 +76,7 @@ impl Ailing {
                 }
             }
         }
-        Ok(ailing)
+        ailing
     }
 
     /// What ails the replicas of one partition.

@@ -181,7 +181,7 @@ async fn show_status(admin: &Admin, context: &Context) -> Result<Exit, Failure> 
     });
     // All are asked at once.
     let asked: Vec<_> = asked.collect();
-    let ailing = Ailing::ask(admin, cluster.brokers.iter().map(|broker| broker.broker_id)).await.map_err(failure)?;
+    let ailing = Ailing::ask(admin, &cluster).await;
     let mut lags = Vec::new();
     for asked in asked {
         lags.push(asked.await.ok().flatten());

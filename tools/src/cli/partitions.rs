@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
-use tidelog_client::messages::{BrokerStanding, PartitionFilter, PartitionReplicas};
+use tidelog_client::messages::{PartitionFilter, PartitionReplicas};
 use tidelog_client::{BrokerId, TopicName};
 
 use super::Context;
@@ -45,8 +45,7 @@ pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result
     let mut partitions = admin.describe_partitions(asked, filter).await.map_err(failure)?;
     let cluster = admin.describe_cluster().await.map_err(failure)?;
     let controlled = cluster.controller.is_some();
-    let serving = cluster.brokers.iter().filter(|broker| broker.standing == BrokerStanding::Serving);
-    let ailing = Ailing::ask(&admin, serving.map(|broker| broker.broker_id)).await.map_err(failure)?;
+    let ailing = Ailing::ask(&admin, &cluster).await;
     if unsettled && !ailing.is_empty() {
         // That they ail is known to those who have them only.
         let all = admin.describe_partitions(asked, PartitionFilter::All).await.map_err(failure)?;
