@@ -1,5 +1,6 @@
 //! Brokers that stand still under a load with acks=all and come back as if nothing had happened: a leader that was replaced meanwhile
 //! acknowledges nothing any more, and a follower that nobody waited for catches up.
+#![allow(clippy::unwrap_used, reason = "a failed test")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

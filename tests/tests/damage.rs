@@ -35,7 +35,7 @@ async fn damage_that_a_reader_comes_upon_is_told_once_and_seen_where_operators_l
     let broker = damaged_at(3_500).await;
     for _ in 0..3 {
         let contents = read_around_damage(&broker.server(), "rotten").await;
-        assert_eq!(contents[0].damaged, [3..4]);
+        assert!(matches!(&contents[0].damaged[..], [range] if *range == (3..4)), "{contents:?}");
     }
     // At once, not at the next look.
     let told = broker.log_lines("damaged");

@@ -119,7 +119,7 @@ async fn wait_for_more(along: &Along, more: usize) {
 
 /// Until the group has read everything.
 async fn wait_drained(servers: &str) {
-    let client = client().connect(servers).await.unwrap();
+    let client = client().connect(servers).await.expect("the cluster can be reached");
     within_limit("the pipeline to come to rest", async {
         loop {
             let lag = client.admin().group_lag("pipes").await;

@@ -38,7 +38,8 @@ async fn main() -> Result<()> {
                 let made = Made { input: input.clone(), half, attempt: attempt.clone() };
                 let to = PartitionId(half.partition(record.partition().0, partitions));
                 // Where it is not written, the commit fails.
-                let _delivery = transaction.send(Record::to(output.as_str()).value(made.to_string()).partition(to)).await?;
+                let _delivery =
+                    transaction.send(Record::to(output.as_str()).value(made.to_string()).partition(to)).await?;
             }
             Ok::<(), SendError>(())
         }
