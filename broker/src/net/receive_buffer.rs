@@ -240,7 +240,7 @@ mod tests {
         let frame = frame(b"0123456789012345678901234567890123456789", 262_130);
         let bytes: Vec<u8> = (0..40).flat_map(|_| frame.clone()).collect();
         for step in [1 << 20, 65_483, 130_000, 262_144, 261_932, 250] {
-            let pool = Budget::new(64 << 20).arriving;
+            let pool = Budget::new(128 << 20).arriving;
             let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
             assert_eq!(feed(&mut buffer, &pool, &bytes, step).len(), 40, "step {step}");
             assert!(lent_bytes(&pool) <= 2 * BUSY_BYTES as u64);
