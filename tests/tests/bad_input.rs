@@ -285,7 +285,6 @@ async fn batches_that_lie_are_refused_whole_and_leave_nothing_behind() {
         ("old format", with(16, &[1])),
         ("unknown compression", seal(with(21, &7u16.to_be_bytes()))),
         ("control batch", seal(with(21, &0x20u16.to_be_bytes()))),
-        ("transactional batch", seal(with(21, &0x10u16.to_be_bytes()))),
         ("says it is compressed but is not", seal(with(21, &4u16.to_be_bytes()))),
         ("record length lies", seal(with(61, &[0x7e]))),
         ("half a batch", good[..good.len() / 2].to_vec()),
@@ -300,6 +299,9 @@ async fn batches_that_lie_are_refused_whole_and_leave_nothing_behind() {
         assert!(fits.contains(&error.code), "{lie}: {error}");
         assert!(!error.message.is_empty(), "{lie}");
     }
+    let nobodys = seal(with(21, &0x10u16.to_be_bytes()));
+    let error = connection.produce(subject.topic, &nobodys).await.expect_err("a transaction without its id");
+    assert_eq!(error.code, ErrorCode::InvalidTransactionalId, "{error}");
     subject.assert_unharmed(&[]).await;
 }
 
