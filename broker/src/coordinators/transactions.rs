@@ -44,7 +44,8 @@ impl Machine for Transactions {
     }
 
     fn accompany(shard: &Arc<Shard<Self>>, node: &Arc<Node>) {
-        tokio::spawn(markers::run(shard.clone(), node.clone()));
+        // Without it transactions would stay open for ever.
+        node.vital.spawn("markers of transactions", markers::run(shard.clone(), node.clone()));
     }
 
     fn to_log(record: &TransactionRecord) -> KeyValue {

@@ -65,7 +65,14 @@ async fn tell(shard: &Arc<Shard<Transactions>>, node: &Arc<Node>) {
             changed = images.changed() => if changed.is_err() { return },
             Some(_) = creating.join_next() => {}
             Some(sent) = sending.join_next() => {
-                let Ok((batch, outcome)) = sent else { return };
+                let (batch, outcome) = match sent {
+                    Ok(sent) => sent,
+                    // What was under way with it would never leave again.
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        Err(_) => return,
+                    },
+                };
                 for (transactional_id, written) in dispatch.done(batch, outcome, Instant::now()) {
                     shard.tell(node, &TransactionCommand::MarkersWritten { transactional_id, written });
                 }
