@@ -160,7 +160,16 @@ impl Bench {
             ("idempotent", &["--durability=written", "--idempotent=true"]),
         ];
         self.compared("acks=all, 1 KB records", 1_000, idempotent)?;
-        self.compared("acks=all, 100 B records", 100, idempotent)
+        self.compared("acks=all, 100 B records", 100, idempotent)?;
+        let transactions: [Variant<'_>; 2] = [
+            ("idempotent", &["--durability=written"]),
+            (
+                "transactions of 1,000",
+                &["--durability=written", "--transactional-id=bench", "--transaction-records=1000"],
+            ),
+        ];
+        self.compared("acks=all, 1 KB records", 1_000, transactions)?;
+        self.compared("acks=all, 100 B records", 100, transactions)
     }
 
     /// Two variants of a produce run of 1 GB, in turn, every run on a broker and a topic of its own, and their ratio within each round.
