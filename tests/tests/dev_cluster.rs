@@ -254,8 +254,8 @@ fn a_cluster_that_cannot_be_says_why() {
 
 fn port_sentence(broker: u32, address: SocketAddr, key: &str) -> String {
     format!(
-        "tidelog-broker: broker {broker} cannot listen on {address}: Address already in use (os error 98); end what uses that port, or set \
-         {key}, from which on the brokers' ports count up, to another"
+        "tidelog-broker: broker {broker} cannot listen on {address}: Address already in use (os error 98); end what uses it, or set {key} to \
+         another port; the brokers' ports count up from there"
     )
 }
 

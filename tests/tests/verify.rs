@@ -69,7 +69,7 @@ fn a_topic_that_exists_may_hold_what_others_wrote() {
     let missing = tidelog(&server, "verify --topic other --duration 1s").expect_code(3);
     assert!(missing.stderr.contains("no topic 'other'") && !missing.stderr.contains("history"), "{missing:?}");
     let wide = tidelog(&server, "verify --replication-factor 3").expect_code(1);
-    assert!(wide.stderr.contains("on 1 live brokers"), "{wide:?}");
+    assert!(wide.stderr.contains("on 1 live broker;"), "{wide:?}");
 }
 
 /// The history of a run that holds.

@@ -65,9 +65,6 @@ pub(crate) fn refuse_later(place: &Place, producers: &[Offset]) -> Result<(), Op
 #[derive(Debug)]
 pub(crate) struct Bookkeeping {
     pub(crate) checkpoint: Option<Checkpoint>,
-    /// Where the log begins as far as the epochs tell, for where no checkpoint does: the first of them begins there, and is stored before
-    /// the checkpoint. So records that were deleted do not come back with the loss of one file.
-    pub(crate) noted_start: Offset,
     /// Those of a distrusted log are rebuilt from its batches.
     pub(crate) epochs: LeaderEpochs,
     /// Why the checkpoint is not to be believed about segments.
@@ -89,8 +86,6 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
         Err(SmallFileError::Storage(error)) => return Err(error),
         read => read,
     };
-    let noted_start = epochs.as_ref().ok().and_then(|epochs| epochs.starts().first()).map(|first| first.start);
-    let noted_start = noted_start.unwrap_or_default();
     let mut checkpoint = match checkpoint {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
@@ -98,7 +93,6 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
             let is_young = matches!(error, SmallFileError::Missing) && logs.len() <= 1;
             return Ok(Bookkeeping {
                 checkpoint: None,
-                noted_start,
                 epochs: LeaderEpochs::default(),
                 distrusted: (!logs.is_empty()).then(|| format!("checkpoint: {error}")),
                 written_since,
@@ -116,14 +110,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
                 Some(stray) => format!("checkpoint: it does not know the segment at offset {stray}"),
                 None => {
                     let (checkpoint, epochs) = (Some(checkpoint), epochs.unwrap_or_default());
-                    return Ok(Bookkeeping {
-                        checkpoint,
-                        noted_start,
-                        epochs,
-                        distrusted: None,
-                        written_since,
-                        tail_from,
-                    });
+                    return Ok(Bookkeeping { checkpoint, epochs, distrusted: None, written_since, tail_from });
                 }
             }
         }
@@ -133,7 +120,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
     checkpoint.segments.clear();
     checkpoint.holes.clear();
     let (checkpoint, epochs) = (Some(checkpoint), LeaderEpochs::default());
-    Ok(Bookkeeping { checkpoint, noted_start, epochs, distrusted: Some(distrusted), written_since, tail_from })
+    Ok(Bookkeeping { checkpoint, epochs, distrusted: Some(distrusted), written_since, tail_from })
 }
 
 /// How far a log that ends at `end` was compacted. What the file says of records that are not there must not be said of those to come.

@@ -153,13 +153,13 @@ impl LogReader {
     /// Ranges that cannot be served, as far as known, oldest first.
     #[must_use]
     pub fn holes(&self) -> Vec<Hole> {
-        self.state.holes().all().to_vec()
+        self.state.holes().within(self.state.log_start()..Offset::MAX).all().to_vec()
     }
 
     /// True where there is a range that cannot be served.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        !self.state.holes().all().is_empty()
+        !self.state.holes().within(self.state.log_start()..Offset::MAX).all().is_empty()
     }
 
     /// Which leadership wrote what.

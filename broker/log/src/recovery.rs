@@ -85,7 +85,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
     for name in &listing.leftovers {
         segment_files::remove_if_there(&*place.disk, &place.dir.join(name))?;
     }
-    let Bookkeeping { checkpoint, noted_start, epochs, distrusted, written_since, tail_from } =
+    let Bookkeeping { checkpoint, epochs, distrusted, written_since, tail_from } =
         bookkeeping::read(place, &listing.logs)?;
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.shutdown == Shutdown::Running) {
         // A killed process may have renamed files and not come to make that durable; what is acted on now must not be undone.
@@ -115,7 +115,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
             holes: vec![],
         },
     };
-    let log_start = recovery.run(checkpoint, noted_start, &listing.logs)?;
+    let log_start = recovery.run(checkpoint, &listing.logs)?;
     let recovered = recovery.finish(log_start)?;
     Ok(Recovered { snapshots: listing.producers, ..recovered })
 }
@@ -146,14 +146,9 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     /// Walks everything; the answer is the log start offset.
-    fn run(
-        &mut self,
-        checkpoint: Option<Checkpoint>,
-        noted_start: Offset,
-        logs: &[Offset],
-    ) -> Result<Offset, OpenError> {
+    fn run(&mut self, checkpoint: Option<Checkpoint>, logs: &[Offset]) -> Result<Offset, OpenError> {
         let first = logs.first().copied().unwrap_or_default();
-        let log_start = checkpoint.as_ref().map_or_else(|| first.max(noted_start), |checkpoint| checkpoint.log_start);
+        let log_start = checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start);
         self.expected = log_start;
         let logs = self.drop_deleted(logs, log_start)?;
         if let Some(&first) = logs.first() {
@@ -442,11 +437,11 @@ impl Recovery<'_> {
         }
         let mut epochs = self.epochs;
         let _: Change = epochs.truncate_to(end);
-        // Found by a scan they begin with the first batch that is there, and they are to say where the log does.
-        let _: Change = epochs.forget_before(log_start);
         let epochs_dirty = epochs != self.stored_epochs && !bookkeeping::write_if_there_is_room(self.place, &epochs)?;
-        let holes = Holes::new(self.holes).within(log_start..end);
-        self.report.holes = holes.all().to_vec();
+        // Those below the log start count as long as their segment is there: whoever looks for a batch hops over their bytes.
+        let first = self.segments.first().map_or(log_start, |first| first.base().min(log_start));
+        let holes = Holes::new(self.holes).within(first..end);
+        self.report.holes = holes.within(log_start..end).all().to_vec();
         let ends = Ends { log_start, end };
         let cleaned = bookkeeping::read_cleaned(self.place, end)?;
         let Self { segments, written_since, report, .. } = self;

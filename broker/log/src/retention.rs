@@ -134,7 +134,7 @@ impl Retention {
             let kept = segments[..last].iter().position(|segment| segment.end_offset() > start).unwrap_or(last);
             upkeep.gone.extend(segments.drain(..kept));
         });
-        state.drop_holes_outside(start..state.written_end());
+        state.drop_holes_outside(state.first_base()..state.written_end());
         let change = state.epochs.lock().forget_before(start);
         state.note_epoch_change(change);
     }

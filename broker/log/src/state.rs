@@ -310,6 +310,11 @@ impl LogState {
         *holes = Arc::new(holes.without(hole));
     }
 
+    /// Where the first segment begins. Holes of it count below the log start, too: whoever looks for a batch hops over their bytes.
+    pub(crate) fn first_base(&self) -> Offset {
+        self.segments.read().first().map_or(self.log_start(), |first| first.base().min(self.log_start()))
+    }
+
     pub(crate) fn drop_holes_outside(&self, range: std::ops::Range<Offset>) {
         let mut holes = self.holes.write();
         *holes = Arc::new(holes.within(range));

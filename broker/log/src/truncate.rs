@@ -158,7 +158,7 @@ impl Log {
         state.drop_snapshots_behind(&mut upkeep, cut.offset)?;
         // First the promise is taken back, so that what is cut is a tail to recovery, not a loss.
         let log_start = state.log_start();
-        let holes = state.holes().within(log_start..segment.base()).all().to_vec();
+        let holes = state.holes().within(state.first_base()..segment.base()).all().to_vec();
         let records = before.iter().map(|segment| segment.record()).collect();
         let recovery_point = segment.base();
         Checkpoint { log_start, recovery_point, shutdown: Shutdown::Running, segments: records, holes }
@@ -180,7 +180,7 @@ impl Log {
             *list = before;
             list.push(Arc::clone(&shortened));
         });
-        state.drop_holes_outside(log_start..cut.offset);
+        state.drop_holes_outside(state.first_base()..cut.offset);
         let epochs = {
             let mut epochs = state.epochs.lock();
             let _ = epochs.truncate_to(cut.offset);

@@ -95,7 +95,7 @@ impl LogState {
             saved.push(SegmentRecord { marks, ..record });
         }
         let recovery_point = saved.last().map_or(log_start, |record| record.end.offset);
-        let holes = self.holes().within(log_start..recovery_point).all().to_vec();
+        let holes = self.holes().within(self.first_base()..recovery_point).all().to_vec();
         let checkpoint =
             Checkpoint { log_start, recovery_point: recovery_point.max(log_start), shutdown, segments: saved, holes };
         checkpoint.write(&*self.place.disk, &self.place.dir)?;
