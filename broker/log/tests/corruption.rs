@@ -303,7 +303,13 @@ fn a_log_that_begins_behind_damage_is_read_from_there_in_every_life() {
     bytes[whole] ^= 1;
     fs::write(&path, bytes).unwrap();
     for life in 0..3 {
-        let (log, _) = open(&dir);
+        if life > 0 {
+            // What is not believed is scanned, and then this process has seen every byte, the damaged ones as well.
+            let epochs = dir.join("leader-epochs");
+            fs::write(&epochs, flip(fs::read(&epochs).unwrap(), 16)).unwrap();
+        }
+        let (log, report) = open(&dir);
+        assert!(life == 0 || report.distrusted.is_some(), "life {life}: {report:?}");
         if life == 0 {
             log.retention().delete_records(ends[1]).unwrap();
         }
