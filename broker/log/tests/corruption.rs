@@ -298,9 +298,10 @@ fn a_log_that_begins_behind_damage_is_read_from_there_in_every_life() {
     drop(log);
     let path = dir.join(format!("{:020}.log", 0));
     let mut bytes = fs::read(&path).unwrap();
-    // Within the second batch: all four are alike.
-    let whole = 61 + (bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1) / 4;
-    bytes[whole] ^= 1;
+    // The base offset of the second batch, so that its header leads nowhere: all four are alike, and end in a zero each.
+    let batch = (bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1).div_ceil(4);
+    assert_eq!(bytes[batch + 7], 2, "a batch of two stands before it");
+    bytes[batch + 7] ^= 0x40;
     fs::write(&path, bytes).unwrap();
     for life in 0..3 {
         if life > 0 {
