@@ -51,6 +51,7 @@ impl Doubt {
             self.asked_at = Some(Instant::now());
             cluster.ask_another(&silent, self.asked as usize).await;
             self.asked += 1;
+            // Leaves whom the answer has deposed; who is silent still is looked at again soon.
             let _ = cluster.silent(Instant::now());
         }
     }
