@@ -1,14 +1,16 @@
-//! What stands beside the segments of a partition folder, as an opening log finds it: whose the folder is, checkpoint, epochs. Decides what of
-//! it is believed; knows nothing of what is in the segments (see [`crate::recovery`]).
+//! What stands beside the segments of a partition folder, as an opening log finds it: whose the folder is, checkpoint, epochs, where
+//! the log begins. Decides what of it is believed; knows nothing of what is in the segments (see [`crate::recovery`]).
 
 use std::io;
 
 use tidelog_protocol::Offset;
+use tracing::warn;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::compaction::cleaned::{self, Cleaned};
 use crate::identity::{Identity, IdentityError};
 use crate::leader_epochs::{self, LeaderEpochs};
+use crate::noted_start::{self, NotedStart};
 use crate::open_error::OpenError;
 use crate::producer_files;
 use crate::segment::Place;
@@ -48,6 +50,7 @@ pub(crate) fn refuse_later(place: &Place, producers: &[Offset]) -> Result<(), Op
     let named = [
         (checkpoint::FILE_NAME, checkpoint::KIND),
         (leader_epochs::FILE_NAME, leader_epochs::KIND),
+        (noted_start::FILE_NAME, noted_start::KIND),
         (written_since::FILE_NAME, written_since::KIND),
         (cleaned::FILE_NAME, cleaned::KIND),
     ];
@@ -65,6 +68,7 @@ pub(crate) fn refuse_later(place: &Place, producers: &[Offset]) -> Result<(), Op
 #[derive(Debug)]
 pub(crate) struct Bookkeeping {
     pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) noted_start: NotedStart,
     /// Those of a distrusted log are rebuilt from its batches.
     pub(crate) epochs: LeaderEpochs,
     /// Why the checkpoint is not to be believed about segments.
@@ -86,6 +90,15 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
         Err(SmallFileError::Storage(error)) => return Err(error),
         read => read,
     };
+    let noted_start = match NotedStart::read(disk, &place.dir) {
+        Err(SmallFileError::Storage(error)) => return Err(error),
+        read => read,
+    };
+    if let (Err(checkpoint @ SmallFileError::Damaged(_)), Err(noted_start)) = (&checkpoint, &noted_start) {
+        let dir = place.dir.display();
+        warn!(%dir, %checkpoint, %noted_start, "nothing tells where the log begins but its first segment: records of that one which were deleted are there again");
+    }
+    let noted_start = noted_start.unwrap_or_default();
     let mut checkpoint = match checkpoint {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
@@ -93,6 +106,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
             let is_young = matches!(error, SmallFileError::Missing) && logs.len() <= 1;
             return Ok(Bookkeeping {
                 checkpoint: None,
+                noted_start,
                 epochs: LeaderEpochs::default(),
                 distrusted: (!logs.is_empty()).then(|| format!("checkpoint: {error}")),
                 written_since,
@@ -110,7 +124,14 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
                 Some(stray) => format!("checkpoint: it does not know the segment at offset {stray}"),
                 None => {
                     let (checkpoint, epochs) = (Some(checkpoint), epochs.unwrap_or_default());
-                    return Ok(Bookkeeping { checkpoint, epochs, distrusted: None, written_since, tail_from });
+                    return Ok(Bookkeeping {
+                        checkpoint,
+                        noted_start,
+                        epochs,
+                        distrusted: None,
+                        written_since,
+                        tail_from,
+                    });
                 }
             }
         }
@@ -120,7 +141,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
     checkpoint.segments.clear();
     checkpoint.holes.clear();
     let (checkpoint, epochs) = (Some(checkpoint), LeaderEpochs::default());
-    Ok(Bookkeeping { checkpoint, epochs, distrusted: Some(distrusted), written_since, tail_from })
+    Ok(Bookkeeping { checkpoint, noted_start, epochs, distrusted: Some(distrusted), written_since, tail_from })
 }
 
 /// How far a log that ends at `end` was compacted. What the file says of records that are not there must not be said of those to come.
@@ -142,5 +163,18 @@ pub(crate) fn write_if_there_is_room(place: &Place, epochs: &LeaderEpochs) -> Re
         Ok(()) => Ok(true),
         Err(error) if error.is_transient() => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// As [`write_if_there_is_room`], of the start of a log whose first segment begins at `first`: noted by none of the releases before the file.
+pub(crate) fn note_start(
+    place: &Place,
+    noted: &mut NotedStart,
+    start: Offset,
+    first: Offset,
+) -> Result<(), StorageError> {
+    match noted.store(&*place.disk, &place.dir, start, first) {
+        Err(error) if error.is_transient() => Ok(()),
+        stored => stored,
     }
 }

@@ -8,7 +8,7 @@
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
 //! - [`flusher`]: group commit and the upkeep thread; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
-//! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
+//! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], `noted_start`, [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
 //!   `small_file`: opening after a crash.
 //! - `producer_files`: what is known of idempotent producers, across restarts. [`undone`]: which transactions were aborted. `headers`: both from
 //!   the headers of batches, and the markers among them.
@@ -35,6 +35,7 @@ pub mod leader_epochs;
 pub mod log;
 mod lookup;
 pub mod map;
+mod noted_start;
 mod offset_index;
 mod open_error;
 pub mod os_disk;

@@ -175,8 +175,18 @@ impl Log {
     pub fn open(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
-        let Recovered { segments, holes, epochs, epochs_dirty, written_since, cleaned, snapshots, ends, report } =
-            recover(&place, &identity)?;
+        let Recovered {
+            segments,
+            holes,
+            epochs,
+            epochs_dirty,
+            written_since,
+            cleaned,
+            noted_start,
+            snapshots,
+            ends,
+            report,
+        } = recover(&place, &identity)?;
         let parts = Parts {
             place,
             identity,
@@ -188,6 +198,7 @@ impl Log {
             epochs_dirty,
             written_since,
             cleaned,
+            noted_start,
         };
         let state = Arc::new(LogState::new(parts, ends));
         let has_replayed = state.recover_producers(snapshots)?;

@@ -24,6 +24,7 @@ use crate::disk::DiskFile;
 use crate::hole::{Hole, Holes};
 use crate::identity::Identity;
 use crate::leader_epochs::{Change, LeaderEpochs};
+use crate::noted_start::NotedStart;
 use crate::open_error::OpenError;
 use crate::scan::{Next, Window, epoch_follows, is_untouched};
 use crate::segment::{Place, Scanned, Segment};
@@ -65,6 +66,7 @@ pub(crate) struct Recovered {
     pub(crate) epochs_dirty: bool,
     pub(crate) written_since: WrittenSince,
     pub(crate) cleaned: Cleaned,
+    pub(crate) noted_start: NotedStart,
     /// Offsets of the snapshots of producers, in order.
     pub(crate) snapshots: Vec<Offset>,
     pub(crate) ends: Ends,
@@ -85,7 +87,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
     for name in &listing.leftovers {
         segment_files::remove_if_there(&*place.disk, &place.dir.join(name))?;
     }
-    let Bookkeeping { checkpoint, epochs, distrusted, written_since, tail_from } =
+    let Bookkeeping { checkpoint, noted_start, epochs, distrusted, written_since, tail_from } =
         bookkeeping::read(place, &listing.logs)?;
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.shutdown == Shutdown::Running) {
         // A killed process may have renamed files and not come to make that durable; what is acted on now must not be undone.
@@ -102,6 +104,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
         durable_end: Offset::ZERO,
         tail_from,
         written_since,
+        noted_start,
         is_cut: false,
         discarded: Vec::new(),
         damage: Unresolved::default(),
@@ -135,6 +138,7 @@ struct Recovery<'a> {
     /// As [`Bookkeeping::tail_from`].
     tail_from: Option<Offset>,
     written_since: WrittenSince,
+    noted_start: NotedStart,
     /// The log ends at the first damage, whatever lies behind it.
     is_cut: bool,
     /// Segments behind the end of the log.
@@ -148,15 +152,17 @@ impl Recovery<'_> {
     /// Walks everything; the answer is the log start offset.
     fn run(&mut self, checkpoint: Option<Checkpoint>, logs: &[Offset]) -> Result<Offset, OpenError> {
         let first = logs.first().copied().unwrap_or_default();
-        let log_start = checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start);
+        let noted_start = self.noted_start.offset();
+        let log_start = checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start).max(noted_start);
         self.expected = log_start;
+        self.durable_end = noted_start;
         let logs = self.drop_deleted(logs, log_start)?;
         if let Some(&first) = logs.first() {
             self.expected = first.min(log_start);
         }
         let mut unknown = &logs[..];
         if let Some(checkpoint) = checkpoint {
-            self.durable_end = checkpoint.recovery_point;
+            self.durable_end = checkpoint.recovery_point.max(noted_start);
             self.report.shutdown = checkpoint.shutdown;
             self.holes = checkpoint.holes;
             let records: Vec<_> = checkpoint
@@ -440,13 +446,25 @@ impl Recovery<'_> {
         let epochs_dirty = epochs != self.stored_epochs && !bookkeeping::write_if_there_is_room(self.place, &epochs)?;
         // Those below the log start count as long as their segment is there: whoever looks for a batch hops over their bytes.
         let first = self.segments.first().map_or(log_start, |first| first.base().min(log_start));
+        bookkeeping::note_start(self.place, &mut self.noted_start, log_start, first)?;
         let holes = Holes::new(self.holes).within(first..end);
         self.report.holes = holes.within(log_start..end).all().to_vec();
         let ends = Ends { log_start, end };
         let cleaned = bookkeeping::read_cleaned(self.place, end)?;
-        let Self { segments, written_since, report, .. } = self;
+        let Self { segments, written_since, noted_start, report, .. } = self;
         let snapshots = Vec::new();
-        Ok(Recovered { segments, holes, epochs, epochs_dirty, written_since, cleaned, snapshots, ends, report })
+        Ok(Recovered {
+            segments,
+            holes,
+            epochs,
+            epochs_dirty,
+            written_since,
+            cleaned,
+            noted_start,
+            snapshots,
+            ends,
+            report,
+        })
     }
 
     /// Nothing valid follows the damage, or nothing that anybody was promised: its bytes and the segments behind it go.

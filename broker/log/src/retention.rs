@@ -1,6 +1,6 @@
 //! Moving the start of a log: by age, by size, by request. Only whole segments are unlinked, and never the active one.
 //!
-//! The new start is durable in the checkpoint before the first unlink, so a crash leaves leftovers below it, never a gap; what a disk refused
+//! The new start is durable in the checkpoint (and noted once more, see [`crate::noted_start`]) before the first unlink, so a crash leaves leftovers below it, never a gap; what a disk refused
 //! is made up for by the next call, whatever it asks for, or by the upkeep. Readers that
 //! hold slices of an unlinked segment keep them. Needs no writer, so it runs on any thread that may block. Knows nothing of
 //! clocks: the caller says what time it is.
@@ -16,7 +16,7 @@ use crate::log::{AppendError, Log};
 use crate::segment::Segment;
 use crate::segment_files;
 use crate::state::{LogState, Upkeep};
-use crate::storage_error::StorageError;
+use crate::storage_error::{Context, StorageError};
 
 /// How much of a log is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,14 +181,18 @@ impl Log {
 }
 
 impl LogState {
-    /// Unlinks segments that left the list, once the start is stored. What the disk refuses to unlink waits for the next call.
+    /// Unlinks segments that left the list, once the start is stored. What the disk refuses to unlink, all of it waits for the next call.
     pub(crate) fn unlink_gone(&self, upkeep: &mut Upkeep) -> Result<Deleted, StorageError> {
         let mut deleted = Deleted::default();
-        while let Some(segment) = upkeep.gone.front() {
+        for segment in &upkeep.gone {
             segment_files::remove(&self.place, segment.base())?;
             deleted.segments += 1;
             deleted.bytes += segment.end_bytes();
-            upkeep.gone.pop_front();
+        }
+        if !upkeep.gone.is_empty() {
+            // The first of those that stay says where the log begins, whatever becomes of the checkpoint.
+            self.place.disk.sync_dir(&self.place.dir).context("flush", &self.place.dir)?;
+            upkeep.gone.clear();
         }
         Ok(deleted)
     }

@@ -22,6 +22,7 @@ use crate::flusher::FlusherHandle;
 use crate::hole::{Hole, Holes};
 use crate::identity::Identity;
 use crate::leader_epochs::{Change, LeaderEpochs};
+use crate::noted_start::NotedStart;
 use crate::segment::{Place, Segment};
 use crate::segment_files::Prepared;
 use crate::storage_error::{Context, StorageError};
@@ -107,6 +108,8 @@ pub(crate) struct LogState {
 pub(crate) struct Upkeep {
     /// The recovery point of the checkpoint on disk, if this process knows it.
     pub(crate) recovery_point: Option<Offset>,
+    /// The start as it stands beside the checkpoint.
+    pub(crate) noted_start: NotedStart,
     /// The checkpoint on disk has the log start offset that is published.
     pub(crate) is_start_stored: bool,
     /// Segments that left the list; their files go once the start is stored.
@@ -117,11 +120,12 @@ pub(crate) struct Upkeep {
     pub(crate) snapshots: Vec<Offset>,
 }
 
-impl Default for Upkeep {
-    /// Of a log that was just opened: its start comes from its checkpoint.
-    fn default() -> Self {
+impl Upkeep {
+    /// Of a log that was just opened: its start comes from its files.
+    const fn new(noted_start: NotedStart) -> Self {
         Self {
             recovery_point: None,
+            noted_start,
             is_start_stored: true,
             gone: VecDeque::new(),
             swaps: Vec::new(),
@@ -156,6 +160,7 @@ pub(crate) struct Parts {
     pub(crate) epochs_dirty: bool,
     pub(crate) written_since: WrittenSince,
     pub(crate) cleaned: Cleaned,
+    pub(crate) noted_start: NotedStart,
 }
 
 impl LogState {
@@ -182,7 +187,7 @@ impl LogState {
             producers_adopted: AtomicBool::new(false),
             folder_dirty: AtomicBool::new(false),
             flushing: Mutex::new(()),
-            upkeep: Mutex::new(Upkeep::default()),
+            upkeep: Mutex::new(Upkeep::new(parts.noted_start)),
             prepared: Mutex::new(None),
             flush_queued: AtomicBool::new(false),
             upkeep_queued: AtomicBool::new(false),

@@ -228,6 +228,8 @@ impl Log {
             Some(prepared) => prepared,
             None => Prepared::make(place, u64::from(place.options.first_allocation_bytes))?,
         };
+        // The start may move back. Until the checkpoint is written, the one before it still says where the log began.
+        upkeep.noted_start.remove(&*place.disk, &place.dir)?;
         // Nothing before `offset` is promised any more; what a crash leaves below it is deleted at the next opening.
         let checkpoint = Checkpoint {
             log_start: offset,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::{Checkpoint, SegmentRecord, Shutdown};
-use crate::segment::Segment;
+use crate::segment::{Place, Segment};
 use crate::segment_files::Prepared;
 use crate::segment_index::rebuild_index;
 use crate::state::{FlushError, LogState, Upkeep};
@@ -98,7 +98,11 @@ impl LogState {
         let holes = self.holes().within(self.first_base()..recovery_point).all().to_vec();
         let checkpoint =
             Checkpoint { log_start, recovery_point: recovery_point.max(log_start), shutdown, segments: saved, holes };
-        checkpoint.write(&*self.place.disk, &self.place.dir)?;
+        // Before the checkpoint, which a start that is noted then always agrees with.
+        let Place { disk, dir, .. } = &self.place;
+        let first = segments.first().map_or(log_start, |first| first.base());
+        upkeep.noted_start.store(&**disk, dir, log_start, first)?;
+        checkpoint.write(&**disk, dir)?;
         upkeep.recovery_point = Some(recovery_point);
         upkeep.is_start_stored = true;
         self.finish_swaps(upkeep)

@@ -312,8 +312,8 @@ fn an_unreadable_page_is_an_error_of_that_read_only() {
     assert_eq!(read_all(&log.reader(), Offset::ZERO).unwrap().len(), 50);
 }
 
-/// Appends, flushes, rolls, checkpoints, deletes and truncates once; the answer is what was flushed when it ended.
-fn life(log: &mut Log, flushed: &mut u64) -> Result<(), ()> {
+/// Appends, flushes, rolls, checkpoints, deletes and truncates; the answers are what was flushed, and deleted, when it ended.
+fn life(log: &mut Log, flushed: &mut u64, deleted: &mut u64) -> Result<(), ()> {
     for number in 0..60u8 {
         try_append(log, &[number; 150]).map_err(drop)?;
         if number % 5 == 0 {
@@ -325,41 +325,52 @@ fn life(log: &mut Log, flushed: &mut u64) -> Result<(), ()> {
         }
     }
     log.retention().delete_records(Offset(30)).map_err(drop)?;
+    *deleted = 30;
     *flushed = 90;
     log.truncate_to(Offset(90)).map_err(drop)?;
     try_append(log, b"after the cut").map_err(drop)?;
     log.flush().map_err(drop)?;
     *flushed = log.end().0;
+    // Where a segment begins, and all there is.
+    for before in [64, log.end().0] {
+        log.retention().delete_records(Offset(before)).map_err(drop)?;
+        *deleted = before;
+    }
     Ok(())
 }
 
 #[test]
-fn a_crash_or_a_power_loss_at_every_step_loses_nothing_that_was_flushed() {
+fn a_crash_or_a_power_loss_at_every_step_loses_nothing_that_was_flushed_and_brings_nothing_back_that_was_deleted() {
     let counted = {
         let temp = tempfile::tempdir().unwrap();
         let disk = FaultDisk::new();
         let mut log = open(&temp.path().join("t-0"), &disk);
         let before = disk.count(Operation::Change);
-        life(&mut log, &mut 0).unwrap();
+        life(&mut log, &mut 0, &mut 0).unwrap();
         disk.count(Operation::Change) - before
     };
     assert!(counted > 100, "{counted}");
     for step in 0..counted {
-        for power in ["kept", "lost"] {
+        for (power, checkpoint) in [("kept", "kept"), ("lost", "kept"), ("kept", "damaged"), ("lost", "damaged")] {
             let temp = tempfile::tempdir().unwrap();
             let dir = temp.path().join("t-0");
             let disk = FaultDisk::new();
             let mut log = open(&dir, &disk);
             disk.arm(Operation::Change, step, Fault::CrashAfter(40));
-            let mut flushed = 0;
-            assert!(life(&mut log, &mut flushed).is_err() || disk.fired() == 1);
+            let (mut flushed, mut deleted) = (0, 0);
+            assert!(life(&mut log, &mut flushed, &mut deleted).is_err() || disk.fired() == 1);
             if power == "lost" {
                 disk.lose_power(step * 7919).unwrap();
             } else {
                 disk.restart();
             }
             drop(log);
+            if checkpoint == "damaged" {
+                std::fs::write(dir.join("checkpoint"), b"rot").unwrap();
+            }
             let (log, report) = Log::open(options(&dir, disk.clone())).unwrap();
+            let start = log.reader().log_start();
+            assert!(start.0 >= deleted, "step {step}, power {power}, checkpoint {checkpoint}: {start} of {deleted}");
             let reader = log.reader();
             assert!(log.end().0 >= flushed, "step {step}, power {power}: {} of {flushed}, {report:?}", log.end());
             let first_hole = report.holes.first().map_or(u64::MAX, |hole| hole.from.0);

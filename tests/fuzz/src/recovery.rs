@@ -22,8 +22,11 @@ pub const PATCH: u8 = 0x10;
 /// In the kind byte of a section: not a file. A broker opens the folder, appends a batch for each byte of the section, and closes the
 /// log or, if the lowest bit is set, dies.
 pub const LIFE: u8 = 0x80;
+/// In the kind byte of a life: the first half of what is there then is deleted.
+pub const DELETES: u8 = 0x02;
 /// Which file a section is, in the lowest three bits of its kind byte.
-pub const FILES: [&str; 8] = ["log", "log", "log", "checkpoint", "leader-epochs", "index", "timeindex", "identity"];
+pub const FILES: [&str; 8] =
+    ["log", "log", "log-start", "checkpoint", "leader-epochs", "index", "timeindex", "identity"];
 
 /// Sections back to back, each a kind byte, a length (u16, little-endian) and bytes. Segments follow one another: the
 /// next is named by the offset at which the one before ends.
@@ -125,6 +128,7 @@ fn lay_out(partition: &Path, mut input: &[u8]) -> Trust {
 fn magic(name: &str) -> Option<[u8; 4]> {
     match name {
         "checkpoint" => Some(*b"TLcp"),
+        "log-start" => Some(*b"TLls"),
         "leader-epochs" => Some(*b"TLep"),
         _ => None,
     }
@@ -151,6 +155,10 @@ fn live(kind: u8, appends: &[u8], partition: &Path) {
         if log.end().0 < 1 << 62 {
             append_one(&mut log, *byte);
         }
+    }
+    if kind & DELETES != 0 {
+        let (start, end) = (log.reader().log_start().0, log.end().0);
+        log.retention().delete_records(Offset(start + (end - start) / 2)).expect("the disk is well");
     }
     if kind & 1 == 0 {
         log.close().expect("the disk is well");

@@ -145,5 +145,13 @@ fn folders() -> Vec<Vec<u8>> {
         [life(&many), patch("checkpoint", 20, b"rot")].concat(),
         [life(&many), patch("leader-epochs", 16, b""), patch("index", 3, b"rot"), cut_short(&[7])].concat(),
         [whole, life(&[1]), patch("timeindex", 0, b""), life(&many)].concat(),
+        [section(recovery::LIFE | recovery::DELETES | 1, &many), patch("checkpoint", 20, b"rot"), life(&[1])].concat(),
+        [
+            section(recovery::LIFE | recovery::DELETES, &[3; 9]),
+            patch("checkpoint", 9, b""),
+            patch("log-start", 15, b"rot"),
+        ]
+        .concat(),
+        [section(recovery::LIFE | recovery::DELETES, &[3; 9]), patch("log", 80, b"")].concat(),
     ]
 }

@@ -35,8 +35,8 @@ Examples:
 /// Arguments of `log dump`.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
-    /// The file: <offset>.log, .index, .timeindex or .producers, <offset>.<offset>.swap; checkpoint, leader-epochs, compaction, identity or
-    /// written-since of a partition; vote, purged, settled or snapshot of the metadata log; format, broker-id, metadata-seen, closed-cleanly or
+    /// The file: <offset>.log, .index, .timeindex or .producers, <offset>.<offset>.swap; checkpoint, log-start, leader-epochs, compaction,
+    /// identity or written-since of a partition; vote, purged, settled or snapshot of the metadata log; format, broker-id, metadata-seen, closed-cleanly or
     /// high-watermarks of the data folder.
     file: PathBuf,
     /// Print the records of each batch too.

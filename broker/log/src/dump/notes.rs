@@ -26,12 +26,13 @@ pub enum FieldValue {
 type Read = fn(&[u8]) -> Option<Vec<Vec<Field>>>;
 
 /// Name, kind and content of each file. Some have their kind where they are written, in the broker; a test dumps every file of a data folder.
-const FILES: [(&str, Kind, Read); 9] = [
+const FILES: [(&str, Kind, Read); 10] = [
     ("format", crate::data_dir::KIND, |body| {
         let mut fields = Fields(body);
         let (cluster, incarnation) = (ClusterId(fields.take()?), IncarnationId(fields.take()?));
         whole(&fields, vec![id("cluster", cluster), id("incarnation", incarnation)])
     }),
+    (crate::noted_start::FILE_NAME, crate::noted_start::KIND, |body| number(body, "log_start")),
     ("written-since", crate::written_since::KIND, |body| number(body, "offset")),
     ("metadata-seen", kind(*b"TLms"), |body| number(body, "metadata_index")),
     ("closed-cleanly", kind(*b"TLCE"), |body| number(body, "broker_epoch")),

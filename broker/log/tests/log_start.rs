@@ -1,0 +1,123 @@
+//! Where a log begins: records that were deleted stay so whichever one of the files that say it is lost, and however the log ended.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{append, open, segment};
+use tidelog_protocol::Offset;
+
+fn flip(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    bytes[at] ^= 1;
+    bytes
+}
+
+/// Ten records of which seven are deleted, in a log that ended as it says.
+fn with_deleted_records(dir: &Path, ending: &str) {
+    let (mut log, _) = open(dir);
+    for _ in 0..10 {
+        append(&mut log, 1, b"x");
+    }
+    assert_eq!(log.retention().delete_records(Offset(7)).unwrap(), Offset(7));
+    match ending {
+        "closed" => log.close().unwrap(),
+        _ => drop(log),
+    }
+}
+
+/// Damages what stands there in one of the ways in which it may come to be damaged.
+fn damage(path: &Path, how: &str) {
+    match how {
+        "kept" => {}
+        "missing" => fs::remove_file(path).unwrap(),
+        "flipped" => fs::write(path, flip(fs::read(path).unwrap(), 20)).unwrap(),
+        _ => fs::write(path, b"short").unwrap(),
+    }
+}
+
+#[test]
+fn deleted_records_do_not_come_back_with_the_loss_of_one_file() {
+    let (checkpoint, note) = ("checkpoint", "log-start");
+    for ending in ["closed", "killed"] {
+        for lost in [checkpoint, note] {
+            for how in ["missing", "flipped", "short"] {
+                let temp = tempfile::tempdir().unwrap();
+                let dir = temp.path().join("t-0");
+                with_deleted_records(&dir, ending);
+                // Whoever loses one, and then the other, has lost it once each time.
+                for lost in [lost, if lost == note { checkpoint } else { note }, checkpoint] {
+                    damage(&dir.join(lost), how);
+                    let (log, report) = open(&dir);
+                    let ends = (log.reader().log_start(), log.end());
+                    assert_eq!(ends, (Offset(7), Offset(10)), "{ending}, {lost} {how}");
+                    assert!(report.holes.is_empty(), "{ending}, {lost} {how}: {report:?}");
+                    assert_eq!(report.distrusted.is_some(), lost == checkpoint, "{ending}, {lost} {how}: {report:?}");
+                    log.close().unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_whose_start_no_file_tells_begins_with_its_first_segment() {
+    for how in ["missing", "flipped"] {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("t-0");
+        with_deleted_records(&dir, "killed");
+        damage(&dir.join("checkpoint"), how);
+        damage(&dir.join("log-start"), "short");
+        for _ in 0..2 {
+            let (log, _) = open(&dir);
+            assert_eq!((log.reader().log_start(), log.end()), (Offset(0), Offset(10)), "{how}");
+        }
+    }
+}
+
+#[test]
+fn the_start_of_a_log_from_before_it_was_noted_is_noted_with_its_opening() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    with_deleted_records(&dir, "killed");
+    // As a release before left it.
+    fs::remove_file(dir.join("log-start")).unwrap();
+    let (log, report) = open(&dir);
+    assert_eq!((log.reader().log_start(), report.distrusted), (Offset(7), None));
+    drop(log);
+    damage(&dir.join("checkpoint"), "flipped");
+    assert_eq!(open(&dir).0.reader().log_start(), Offset(7));
+}
+
+#[test]
+fn a_log_that_begins_anew_further_back_is_not_cut_by_where_it_began_before() {
+    for how in ["kept", "flipped"] {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("t-0");
+        with_deleted_records(&dir, "closed");
+        let (mut log, _) = open(&dir);
+        log.restart_at(Offset(2)).unwrap();
+        append(&mut log, 3, b"y");
+        log.flush().unwrap();
+        drop(log);
+        damage(&dir.join("checkpoint"), how);
+        let (log, _) = open(&dir);
+        assert_eq!((log.reader().log_start(), log.end()), (Offset(2), Offset(5)), "{how}");
+    }
+}
+
+#[test]
+fn a_log_never_ends_below_where_it_is_noted_to_begin() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    with_deleted_records(&dir, "killed");
+    damage(&dir.join("checkpoint"), "flipped");
+    let path = segment(&dir, 0);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..100]).unwrap();
+    for _ in 0..2 {
+        let (log, _) = open(&dir);
+        assert_eq!((log.reader().log_start(), log.end()), (Offset(7), Offset(7)), "no offset is given twice");
+    }
+}
