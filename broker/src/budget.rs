@@ -3,8 +3,8 @@
 //! other half. Small frames have a share of their own, so they never wait behind
 //! large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
 //! have and wait for more; half of the half is kept for the one of them that is next to be completed, which waits for nobody but its
-//! client. While anyone waits, a client that holds memory and falls silent is given up (`net/pace.rs`). So nothing is held for ever, nor
-//! for long. Knows nothing of connections.
+//! client. While anyone waits, a client that holds memory and falls silent is given up (`net/pace.rs`), and however many there are of
+//! those, a frame whose client goes on waits for few of them (`turns.rs`). So nothing is held for ever, nor for long. Knows nothing of connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::turns::{Rank, Turn, Turns};
 
 /// Granularity of the budget, in bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -150,20 +152,31 @@ pub enum Growth {
     /// Grow by as much as it asked for.
     Part(Lent),
     /// Grow until it is whole. One frame at a time may; what it was lent in parts it does not need any more.
-    Whole(Lent),
+    Whole(Completion),
+}
+
+/// The leave to complete one frame, for as long as it is kept.
+#[derive(Debug)]
+pub struct Completion(Turn);
+
+impl Completion {
+    /// The frame is whole. Where a leave ends without, others are let go first for a while (`turns.rs`).
+    pub fn note_whole(&mut self) {
+        self.0.note_used();
+    }
 }
 
 /// What frames of one class share while they arrive.
 #[derive(Clone, Debug)]
 pub struct Share {
     parts: Pool,
-    /// One unit, which stands for all the memory of one frame.
-    completion: Arc<Semaphore>,
+    /// Each of which stands for all the memory of one frame.
+    completions: Turns,
 }
 
 impl Share {
     fn new(parts_bytes: u64) -> Self {
-        Self { parts: Pool::new(parts_bytes), completion: Arc::new(Semaphore::new(1)) }
+        Self { parts: Pool::new(parts_bytes), completions: Turns::default() }
     }
 
     /// Memory at once, or none.
@@ -172,15 +185,21 @@ impl Share {
         self.parts.try_lend(bytes)
     }
 
-    /// Memory as soon as there is some, or the leave to complete a frame.
-    pub fn lend(&self, bytes: usize) -> impl Future<Output = Option<Growth>> + Send + 'static {
+    /// The rank of a frame that begins to ask for memory.
+    #[must_use]
+    pub fn rank(&self) -> Rank {
+        self.completions.rank()
+    }
+
+    /// Memory as soon as there is some, or the leave to complete a frame, by the frame's rank.
+    pub fn lend(&self, bytes: usize, rank: Rank) -> impl Future<Output = Option<Growth>> + Send + 'static {
         let part = self.parts.lend(bytes);
-        let whole = self.completion.clone().acquire_owned();
+        let whole = self.completions.take(rank);
         async move {
             tokio::select! {
                 biased;
                 lent = part => lent.map(Growth::Part),
-                permit = whole => permit.ok().map(|permit| Growth::Whole(Lent::new(permit))),
+                turn = whole => Some(Growth::Whole(Completion(turn))),
             }
         }
     }
@@ -296,22 +315,24 @@ mod tests {
         let arriving = Budget::new(1 << 20).arriving.large;
         let held: Vec<_> = std::iter::from_fn(|| arriving.try_lend(16 << 10)).collect();
         assert_eq!(held.len() as u64 * (16 << 10), arriving.parts().lent_bytes());
-        let Some(Growth::Whole(first)) = arriving.lend(16 << 10).await else { panic!("there are no parts left") };
-        let second = arriving.lend(16 << 10);
+        let Some(Growth::Whole(first)) = arriving.lend(16 << 10, arriving.rank()).await else {
+            panic!("there are no parts left")
+        };
+        let second = arriving.lend(16 << 10, arriving.rank());
         assert!(arriving.is_wanted());
         drop(first);
         assert!(matches!(second.await, Some(Growth::Whole(_))));
         assert!(!arriving.is_wanted());
         drop(held);
-        assert!(matches!(arriving.lend(16 << 10).await, Some(Growth::Part(_))));
+        assert!(matches!(arriving.lend(16 << 10, arriving.rank()).await, Some(Growth::Part(_))));
     }
 
     #[tokio::test]
     async fn small_frames_do_not_wait_for_large_ones() {
         let arriving = Budget::new(256 << 20).arriving;
         let large = arriving.share_of(60 << 20);
-        let held = [large.lend(1 << 30).await, large.lend(1 << 30).await];
-        let waiting = large.lend(1);
+        let held = [large.lend(1 << 30, large.rank()).await, large.lend(1 << 30, large.rank()).await];
+        let waiting = large.lend(1, large.rank());
         assert!(large.is_wanted() && large.parts().longest_wait().is_some());
         let small = arriving.share_of(1 << 20);
         assert!(!small.is_wanted() && small.parts().longest_wait().is_none());

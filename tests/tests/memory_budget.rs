@@ -15,6 +15,7 @@ use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::patience::{wait_until, within_limit};
 use tidelog_tests::raw_connection::{RawConnection, RawFrame, batch, produce_request};
 use tidelog_tests::workload::create_topic;
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 const BUDGET_BYTES: u64 = 16 << 20;
@@ -167,6 +168,33 @@ async fn a_client_that_takes_no_answers_loses_the_memory_that_others_wait_for() 
     let _jammed = jammed(&broker, topic_id).await;
     complete(half_frames(&broker, topic_id, 1, 300 << 10, 1_000).await).await;
     wait_until("the reason", async || is_cut_off(&broker, "took none").then_some(())).await;
+}
+
+/// Sends a byte from time to time until the broker has had enough.
+async fn drip(mut connection: RawConnection, rest: Vec<u8>) {
+    for byte in rest {
+        if connection.socket.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        // It is a drip by this alone.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_frames_do_not_wait_for_each_of_many_that_stalled_before() {
+    /// To wait a second for each would be longer than any test waits.
+    const STALLED: usize = 120;
+    let (broker, topic_id) = broker(endless()).await;
+    let mut half = half_frames(&broker, topic_id, STALLED, 6 << 20, 1 << 20).await;
+    let drips: JoinSet<_> = half.split_off(STALLED / 2).into_iter().map(|(c, rest)| drip(c, rest)).collect();
+    wait_until("frames to wait", async || (pool(&broker, "waiting", "large_frames") > 10).then_some(())).await;
+    for _ in 0..3 {
+        deliver(broker.address(), topic_id, 6 << 20).await;
+    }
+    assert!(pool(&broker, "waiting", "large_frames") > 0, "nobody was in the way to the end");
+    wait_until("the reason", async || is_cut_off(&broker, "made no progress").then_some(())).await;
+    drop((half, drips));
 }
 
 /// True where the log says of some connection that it was cut off for this.

@@ -47,7 +47,7 @@ pub(super) enum Ended {
     NoMemory(Duration),
     #[error(
         "others waited for memory while this frame made no progress: less than {least} bytes of it came within {0:?}; send it again at once, or later",
-        least = pace::LEAST_BYTES
+        least = pace::least_bytes(*.0)
     )]
     GivenUp(Duration),
     #[error("the client took none of its answers for {0:?}")]
@@ -192,19 +192,10 @@ impl Connection {
             if self.told_to_go && all_out && self.postponed.is_none() && self.session.unanswered() == 0 {
                 return Ended::Shutdown;
             }
-            let reading = self.may_read();
-            if reading && self.waiting.is_none() {
-                match self.buffer.make_room(&self.node.budget.arriving) {
-                    Room::Ready => {}
-                    Room::Lend(bytes) => {
-                        let lent = self.buffer.share(&self.node.budget.arriving).lend(bytes);
-                        self.waiting =
-                            Some(Waiting::new(async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
-                    }
-                }
-            }
-            let reading = reading && self.waiting.is_none();
+            let reading = self.may_read() && self.waiting.is_none();
+            let room = if reading { self.buffer.make_room(&self.node.budget.arriving) } else { Room::Ready };
             self.note_reading(reading);
+            let mut next = [0];
             tokio::select! {
                 biased;
                 () = self.session.closed.cancelled() => return Ended::Shutdown,
@@ -218,12 +209,21 @@ impl Connection {
                         return ended;
                     }
                 }
-                ready = self.socket.readable(), if reading => {
+                ready = self.socket.readable(), if reading && room == Room::Ready => {
                     let read = ready.and_then(|()| self.socket.try_read_buf(self.buffer.space()));
                     if let Err(ended) = self.note_read(read) {
                         return ended;
                     }
                 }
+                // Who has sent nothing more waits for no memory, and is judged by its pace meanwhile.
+                peeked = self.socket.peek(&mut next), if reading && room != Room::Ready => match (peeked, room) {
+                    (Ok(1..), Room::Lend(bytes)) => self.wait_for_room(bytes),
+                    (peeked, _) => {
+                        if let Err(ended) = self.note_read(peeked) {
+                            return ended;
+                        }
+                    }
+                },
                 ready = self.socket.writable(), if !all_out => {
                     if let Err(error) = ready {
                         return self.broken(error);
@@ -243,6 +243,11 @@ impl Connection {
                 () = self.node.draining.cancelled(), if !self.told_to_go => {}
             }
         }
+    }
+
+    fn wait_for_room(&mut self, bytes: usize) {
+        let lent = self.buffer.lend(&self.node.budget.arriving, bytes);
+        self.waiting = Some(Waiting::new(async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
     }
 
     fn may_read(&self) -> bool {
@@ -340,9 +345,10 @@ impl Connection {
     /// Half a frame whose client falls silent holds nothing that others wait for.
     fn check_pace(&mut self) -> Result<(), Ended> {
         let unread = || usize::try_from(rustix::io::ioctl_fionread(&self.socket).unwrap_or(0)).unwrap_or(usize::MAX);
-        let is_slow = self.pace.is_too_slow(Instant::now(), unread);
+        let window = if self.buffer.completes() { pace::COMPLETION_WINDOW } else { pace::WINDOW };
+        let is_slow = self.pace.is_too_slow(Instant::now(), window, unread);
         if is_slow && self.buffer.is_in_the_way(&self.node.budget.arriving) {
-            return Err(Ended::GivenUp(pace::WINDOW));
+            return Err(Ended::GivenUp(window));
         }
         Ok(())
     }

@@ -4,7 +4,8 @@
 use bytes::{Bytes, BytesMut};
 use tidelog_protocol::frame::{self, FrameError, FrameLimits, HEADER_BYTES, Header};
 
-use crate::budget::{Arriving, Growth, Lent, Share};
+use crate::budget::{Arriving, Completion, Growth, Lent, Share};
+use crate::turns::Rank;
 
 /// What a quiet connection holds, in bytes.
 const START_BYTES: usize = 8 << 10;
@@ -19,6 +20,8 @@ pub(super) struct InFrame {
     pub(super) payload: Bytes,
     /// What the bytes were lent; held for its drop.
     pub(super) _growth: Vec<Lent>,
+    /// The same, where the frame was completed by leave.
+    pub(super) _completion: Option<Completion>,
 }
 
 /// What the buffer needs before more can be read into it.
@@ -38,14 +41,24 @@ pub(super) struct ReceiveBuffer {
     busy: Option<Lent>,
     /// For the frame that is arriving, and goes with it.
     growth: Vec<Lent>,
-    /// The last of `growth` is the leave to complete the frame.
-    completes: bool,
+    /// The leave to complete the frame, which then needs no `growth`.
+    completion: Option<Completion>,
+    /// Of the frame among those that ask for memory, once it has.
+    rank: Option<Rank>,
     frame_bytes: Option<usize>,
 }
 
 impl ReceiveBuffer {
     pub(super) fn new(limits: FrameLimits) -> Self {
-        Self { bytes: BytesMut::new(), limits, busy: None, growth: Vec::new(), completes: false, frame_bytes: None }
+        Self {
+            bytes: BytesMut::new(),
+            limits,
+            busy: None,
+            growth: Vec::new(),
+            completion: None,
+            rank: None,
+            frame_bytes: None,
+        }
     }
 
     pub(super) fn set_limits(&mut self, limits: FrameLimits) {
@@ -64,13 +77,17 @@ impl ReceiveBuffer {
             return Ok(None);
         }
         self.frame_bytes = None;
-        self.completes = false;
+        self.rank = None;
         let growth = std::mem::take(&mut self.growth);
+        let mut completion = self.completion.take();
+        if let Some(completion) = &mut completion {
+            completion.note_whole();
+        }
         let mut frame = self.bytes.split_to(total).freeze();
         let mut rest = frame.split_off(HEADER_BYTES);
         let payload = rest.split_off(header.body_bytes as usize);
         frame::verify(&head, &rest)?;
-        Ok(Some(InFrame { header, body: rest, payload, _growth: growth }))
+        Ok(Some(InFrame { header, body: rest, payload, _growth: growth, _completion: completion }))
     }
 
     /// True while a frame has begun and is not whole.
@@ -105,7 +122,7 @@ impl ReceiveBuffer {
             // Never more than twice what the peer has really sent, so that a stated length alone costs nothing.
             missing.min((2 * self.bytes.len()).max(base))
         };
-        if self.completes {
+        if self.completes() {
             self.bytes.reserve(more);
             return Room::Ready;
         }
@@ -116,14 +133,24 @@ impl ReceiveBuffer {
     pub(super) fn grow(&mut self, growth: Growth, bytes: usize) {
         match growth {
             Growth::Part(lent) => self.growth.push(lent),
-            Growth::Whole(lent) => {
+            Growth::Whole(completion) => {
                 // The others get what this one held: it is counted against the share that one frame has for itself.
                 self.growth.clear();
-                self.growth.push(lent);
-                self.completes = true;
+                self.completion = Some(completion);
             }
         }
         self.bytes.reserve(bytes);
+    }
+
+    /// As much of its share as the frame that has begun asks for.
+    pub(super) fn lend(
+        &mut self,
+        arriving: &Arriving,
+        bytes: usize,
+    ) -> impl Future<Output = Option<Growth>> + Send + 'static {
+        let share = self.share(arriving);
+        let rank = *self.rank.get_or_insert_with(|| share.rank());
+        share.lend(bytes, rank)
     }
 
     /// What the frame that has begun still needs, in bytes, as far as its length is known.
@@ -150,7 +177,12 @@ impl ReceiveBuffer {
 
     /// True while a frame that is not whole holds part of its share.
     pub(super) fn holds_lent(&self) -> bool {
-        !self.growth.is_empty()
+        !self.growth.is_empty() || self.completes()
+    }
+
+    /// True where the frame that has begun may be completed, and no other.
+    pub(super) fn completes(&self) -> bool {
+        self.completion.is_some()
     }
 
     /// The share from which the frame that has begun grows.
@@ -171,7 +203,7 @@ impl ReceiveBuffer {
 #[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::budget::{Budget, Pool};
+    use crate::budget::Budget;
     use tidelog_protocol::CorrelationId;
     use tidelog_protocol::frame::{Flags, FrameKind};
 
@@ -247,15 +279,18 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_frame_that_may_be_completed_gives_its_parts_back_and_asks_for_no_more() {
+    #[tokio::test]
+    async fn a_frame_that_may_be_completed_gives_its_parts_back_and_asks_for_no_more() {
         let pool = Budget::new(64 << 20).arriving;
         let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
         let bytes = frame(b"", 3_000_000);
         feed(&mut buffer, &pool, &bytes[..1_000_000], 70_001);
         assert!(lent_bytes(&pool) > BUSY_BYTES as u64);
-        let leave = Pool::new(1).try_lend(1).unwrap();
-        buffer.grow(Growth::Whole(leave), 1);
+        let taken: Vec<_> = std::iter::from_fn(|| pool.large.try_lend(1 << 10)).collect();
+        let leave = pool.large.lend(1 << 10, pool.large.rank()).await.unwrap();
+        assert!(matches!(leave, Growth::Whole(_)));
+        buffer.grow(leave, 1);
+        drop(taken);
         assert_eq!(lent_bytes(&pool), BUSY_BYTES as u64);
         let none_left: Vec<_> = std::iter::from_fn(|| pool.large.try_lend(1 << 10)).collect();
         let frames = feed(&mut buffer, &pool, &bytes[1_000_000..], 70_001);
@@ -275,7 +310,7 @@ mod tests {
         assert_eq!((count, buffer.holds_lent()), (bytes.len() - 8_192, false));
         let lent = buffer.share(&pool).try_lend(count).unwrap();
         buffer.grow(Growth::Part(lent), count);
-        let waiting = pool.small.lend(1 << 30);
+        let waiting = pool.small.lend(1 << 30, pool.small.rank());
         assert!(buffer.is_in_the_way(&pool));
         drop((busy, waiting));
         assert_eq!(feed(&mut buffer, &pool, &bytes[8_192..], 100_000).len(), 1);

@@ -1,0 +1,208 @@
+//! Turns at something that one at a time may do: to complete a large frame. Who came first is next, as long as turns are used; behind
+//! one that came to nothing it is now who came last, now who came first, so that many who waste their turns keep nobody else waiting
+//! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Knows nothing
+//! of frames and memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// Hands out one turn at a time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turns(Arc<Mutex<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    is_taken: bool,
+    takes_last: bool,
+    next_rank: u64,
+    /// In the order in which they came.
+    waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
+}
+
+/// When somebody came, before whom and behind whom. Kept by who asks more than once: to ask again is not to come again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Rank(u64);
+
+/// It is the holder's turn until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// `None` where it was never told to anybody.
+    of: Option<Turns>,
+    is_used: bool,
+}
+
+impl Turn {
+    fn new(of: &Turns) -> Self {
+        Self { of: Some(of.clone()), is_used: false }
+    }
+
+    /// What it was for is done.
+    pub(crate) fn note_used(&mut self) {
+        self.is_used = true;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(turns) = self.of.take() {
+            turns.pass_on(self.is_used);
+        }
+    }
+}
+
+/// A place in the queue, given up on drop.
+struct Place(Turns, Rank);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let left = self.0.0.lock().waiting.remove(&self.1);
+        drop(left);
+    }
+}
+
+impl Turns {
+    /// Of who comes now.
+    pub(crate) fn rank(&self) -> Rank {
+        let mut queue = self.0.lock();
+        queue.next_rank += 1;
+        Rank(queue.next_rank)
+    }
+
+    /// The next turn that is this caller's. One of a rank waits at a time.
+    pub(crate) fn take(&self, rank: Rank) -> impl Future<Output = Turn> + Send + 'static {
+        let queued = {
+            let mut queue = self.0.lock();
+            if queue.is_taken {
+                let (told, tells) = oneshot::channel();
+                queue.waiting.insert(rank, told);
+                Err((Place(self.clone(), rank), tells))
+            } else {
+                queue.is_taken = true;
+                Ok(Turn::new(self))
+            }
+        };
+        async move {
+            match queued {
+                Ok(turn) => turn,
+                Err((_place, tells)) => match tells.await {
+                    Ok(turn) => turn,
+                    // Nobody drops what tells of a turn but the place itself.
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        }
+    }
+
+    fn pass_on(&self, was_used: bool) {
+        let mut queue = self.0.lock();
+        if !was_used {
+            queue.takes_last = !queue.takes_last;
+        }
+        loop {
+            let next = if queue.takes_last { queue.waiting.pop_last() } else { queue.waiting.pop_first() };
+            let Some((_, told)) = next else {
+                (queue.is_taken, queue.takes_last) = (false, false);
+                return;
+            };
+            match told.send(Turn::new(self)) {
+                Ok(()) => return,
+                // It waits no more. Dropped as a turn it would be passed on from within.
+                Err(mut turn) => turn.of = None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "a test fails by panicking")]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    type Waiting = std::pin::Pin<Box<dyn Future<Output = Turn>>>;
+
+    fn poll(waiting: &mut Waiting) -> Option<Turn> {
+        match waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => Some(turn),
+            Poll::Pending => None,
+        }
+    }
+
+    fn queued(turns: &Turns, count: usize) -> Vec<Waiting> {
+        (0..count).map(|_| Box::pin(turns.take(turns.rank())) as Waiting).collect()
+    }
+
+    /// Whose turn it is.
+    fn next(waiting: &mut [Waiting], done: &mut Vec<usize>) -> Option<Turn> {
+        for (index, place) in waiting.iter_mut().enumerate() {
+            if !done.contains(&index)
+                && let Some(turn) = poll(place)
+            {
+                done.push(index);
+                return Some(turn);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn turns_that_are_used_come_in_the_order_of_their_places() {
+        let turns = Turns::default();
+        let (mut waiting, mut done) = (queued(&turns, 4), Vec::new());
+        while let Some(mut turn) = next(&mut waiting, &mut done) {
+            assert!(waiting.iter_mut().enumerate().all(|(index, w)| done.contains(&index) || poll(w).is_none()));
+            turn.note_used();
+        }
+        assert_eq!(done, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn behind_turns_that_are_wasted_the_last_and_the_first_are_next_in_turn() {
+        let turns = Turns::default();
+        let (mut waiting, mut done) = (queued(&turns, 6), Vec::new());
+        while let Some(turn) = next(&mut waiting, &mut done) {
+            drop(turn);
+        }
+        assert_eq!(done, [0, 5, 1, 4, 2, 3]);
+        let (mut waiting, mut done) = (queued(&turns, 4), Vec::new());
+        while let Some(mut turn) = next(&mut waiting, &mut done) {
+            // Whoever uses theirs are not kept waiting for the others.
+            if done != [0] {
+                turn.note_used();
+            }
+        }
+        assert_eq!(done, [0, 3, 2, 1]);
+    }
+
+    #[test]
+    fn who_waits_no_more_takes_no_turn_whether_it_was_told_or_not() {
+        let turns = Turns::default();
+        let (mut waiting, mut done) = (queued(&turns, 4), Vec::new());
+        let first = next(&mut waiting, &mut done).unwrap();
+        drop(waiting.remove(1));
+        assert!(poll(&mut waiting[1]).is_none());
+        drop(first);
+        // The last was told, and goes before it hears of it.
+        drop(waiting.pop());
+        assert!(poll(&mut waiting[1]).is_some());
+        assert!(poll(&mut queued(&turns, 1)[0]).is_some(), "nobody holds one");
+    }
+
+    #[test]
+    fn who_asks_again_has_not_come_again() {
+        let turns = Turns::default();
+        let (first, second, third) = (turns.rank(), turns.rank(), turns.rank());
+        let wasted = poll(&mut (Box::pin(turns.take(first)) as Waiting)).unwrap();
+        let mut third: Waiting = Box::pin(turns.take(third));
+        for _ in 0..3 {
+            drop(turns.take(second));
+        }
+        let mut second: Waiting = Box::pin(turns.take(second));
+        drop(wasted);
+        assert!(poll(&mut second).is_none() && poll(&mut third).is_some());
+    }
+}
