@@ -1,4 +1,4 @@
-//! A transactional producer by hand, one step at a time, so that a test can stop between any two, or take one twice. Asks on where a broker is
+//! Brokers for transactions, and a transactional producer by hand, one step at a time, so that a test can stop between any two, or take one twice. Asks on where a broker is
 //! away or says that it may help. Knows nothing of what is right.
 
 use std::net::SocketAddr;
@@ -7,14 +7,90 @@ use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{
     Acks, CommitTransaction, CommittedOffset, Coordinated, DescribeTransactionRequest, DescribeTransactionResponse,
     EndTransactionRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, OffsetCommitRequest,
-    OffsetQuery, Position, PositionKind, ProduceRequest, ProducerIdentity,
+    OffsetQuery, Position, PositionKind, ProduceRequest, ProducerIdentity, TransactionState,
 };
 use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS, Producer};
-use tidelog_protocol::{Offset, PartitionId, Sequence, Timestamp, TopicId, WireError};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, Sequence, Timestamp, TopicId, WireError};
+
+use tidelog_client::{Client, NewTopic};
 
 use crate::cluster::sight::metadata;
-use crate::patience::insist;
+use crate::cluster::{Cluster, ClusterSettings};
+use crate::patience::{insist, wait_until};
 use crate::question::{NoAnswer, ask, ask_with};
+
+/// How many partitions the topics of coordinators have, as `coordinators/topic.rs` of the broker has it.
+pub const SHARDS: u32 = 16;
+
+/// The partition of such a topic that a group or a transactional id belongs to.
+#[must_use]
+pub fn shard_of(key: &str) -> u32 {
+    crc32c::crc32c(key.as_bytes()) % SHARDS
+}
+
+/// The code of a refusal.
+#[must_use]
+pub fn codes<T>(result: Result<T, WireError>) -> Option<ErrorCode> {
+    result.err().map(|error| error.code)
+}
+
+/// Three brokers and a topic `orders` of three partitions, each on all of them.
+#[derive(Debug)]
+pub struct Scene {
+    /// The brokers.
+    pub cluster: Cluster,
+    /// A client of them.
+    pub client: Client,
+    /// Where each listens.
+    pub addresses: Vec<SocketAddr>,
+    /// The topic.
+    pub orders: TopicId,
+}
+
+impl Scene {
+    /// Starts all of it.
+    ///
+    /// # Panics
+    /// Where that fails.
+    pub async fn set() -> Self {
+        let cluster = Cluster::start(ClusterSettings::three()).await;
+        let client = Client::connect(&cluster.servers()).await.unwrap();
+        let addresses: Vec<SocketAddr> = (1..=3).map(|id| cluster.address(id)).collect();
+        let orders = create(&client, addresses[0], "orders").await;
+        Self { cluster, client, addresses, orders }
+    }
+
+    /// As [`RawProducer::begin`].
+    ///
+    /// # Panics
+    /// Where it gets no identity.
+    pub async fn producer(&self, id: &str, timeout_ms: u32) -> RawProducer {
+        RawProducer::begin(&self.addresses, id, timeout_ms).await
+    }
+
+    /// Who coordinates a transactional id now.
+    pub async fn coordinator_of(&self, id: &str) -> u32 {
+        self.cluster.leader("__transactions", shard_of(id)).await.0
+    }
+
+    /// Waits until the markers of the producer's last transaction stand.
+    pub async fn settled(&self, producer: &RawProducer) {
+        wait_until("the transaction to be ended", async || {
+            (producer.describe().await.state == TransactionState::Empty).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Creates a topic of three partitions.
+///
+/// # Panics
+/// Where that fails.
+pub async fn create(client: &Client, address: SocketAddr, name: &str) -> TopicId {
+    client.admin().create_topic(&NewTopic::named(name).partitions(3)).await.unwrap();
+    let known = metadata(address).await.unwrap();
+    known.topics.iter().find(|topic| topic.name.as_str() == name).unwrap().topic_id
+}
 
 /// A transactional id, and who it is now.
 #[derive(Clone, Debug)]

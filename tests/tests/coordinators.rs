@@ -8,14 +8,9 @@ use tidelog_client::messages::CommittedOffset;
 use tidelog_client::{Admin, Client, ClientError, ErrorCode, NewTopic, Offset, PartitionId, TopicId};
 use tidelog_tests::cluster::{Cluster, ClusterSettings};
 use tidelog_tests::patience::{LIMIT, wait_until};
+use tidelog_tests::raw_transactions::{SHARDS, shard_of};
 
 const GROUPS: u64 = 40;
-/// As `coordinators/topic.rs` of the broker has it.
-const SHARDS: u32 = 16;
-
-fn shard_of(group: &str) -> u32 {
-    crc32c::crc32c(group.as_bytes()) % SHARDS
-}
 
 async fn topic_id(admin: &Admin, name: &str) -> TopicId {
     let metadata = admin.metadata().await.unwrap();

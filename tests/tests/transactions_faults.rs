@@ -3,45 +3,35 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
-use tidelog_client::{Client, NewTopic, Record};
-use tidelog_protocol::messages::{TransactionEnder, TransactionState};
-use tidelog_protocol::{ErrorCode, PartitionId, TopicId};
-use tidelog_tests::cluster::sight::metadata;
-use tidelog_tests::cluster::{Cluster, ClusterSettings};
+use tidelog_client::Record;
+use tidelog_protocol::messages::TransactionEnder;
+use tidelog_protocol::{ErrorCode, PartitionId};
 use tidelog_tests::contents::read_all;
 use tidelog_tests::patience::wait_until;
-use tidelog_tests::raw_transactions::{RawProducer, ends, nothing_open};
+use tidelog_tests::raw_transactions::{RawProducer, SHARDS, Scene, create, ends, nothing_open};
 
-/// As `coordinators/topic.rs` of the broker has it.
-const SHARDS: u32 = 16;
 const PARTITIONS: u32 = 3;
 const LONG: u32 = 900_000;
 /// Long enough to be open for a test that kills somebody meanwhile.
 const SHORT: u32 = 4_000;
 
-struct Scene {
-    cluster: Cluster,
-    client: Client,
-    addresses: Vec<SocketAddr>,
-    orders: TopicId,
+/// What these tests do in the scene, and see there.
+trait Everywhere {
+    /// One batch to each partition.
+    async fn send_everywhere(&self, producer: &RawProducer, first: i32, value: &str);
+    async fn nothing_open(&self);
+    /// It was undone after its timeout, and nothing stays behind.
+    async fn undone_and_over(&self, producer: &RawProducer);
+    /// What is written from now on can be read everywhere.
+    async fn goes_on(&self);
+    /// What is committed, in each partition.
+    async fn committed(&self) -> Vec<Vec<String>>;
+    /// A transactional id that is coordinated by another broker than this one, and by which.
+    async fn coordinated_elsewhere(&self, than: u32) -> (String, u32);
 }
 
-impl Scene {
-    async fn set() -> Self {
-        let cluster = Cluster::start(ClusterSettings::three()).await;
-        let client = Client::connect(&cluster.servers()).await.unwrap();
-        let addresses: Vec<SocketAddr> = (1..=3).map(|id| cluster.address(id)).collect();
-        let orders = create(&client, addresses[0], "orders").await;
-        Self { cluster, client, addresses, orders }
-    }
-
-    async fn producer(&self, id: &str, timeout_ms: u32) -> RawProducer {
-        RawProducer::begin(&self.addresses, id, timeout_ms).await
-    }
-
-    /// One batch to each partition.
+impl Everywhere for Scene {
     async fn send_everywhere(&self, producer: &RawProducer, first: i32, value: &str) {
         for partition in 0..PARTITIONS {
             producer.send((self.orders, partition), first, &[value]).await.unwrap();
@@ -54,7 +44,6 @@ impl Scene {
         }
     }
 
-    /// It was undone after its timeout, and nothing stays behind.
     async fn undone_and_over(&self, producer: &RawProducer) {
         wait_until("the timeout", async || {
             let ended = producer.describe().await.ended.filter(|ended| ended.identity == producer.identity)?;
@@ -66,7 +55,6 @@ impl Scene {
         self.goes_on().await;
     }
 
-    /// What is written from now on can be read everywhere.
     async fn goes_on(&self) {
         let plain = self.client.producer().build().unwrap();
         for partition in 0..PARTITIONS {
@@ -80,17 +68,11 @@ impl Scene {
         }
     }
 
-    /// What is committed, in each partition.
     async fn committed(&self) -> Vec<Vec<String>> {
         let contents = read_all(&self.cluster.servers(), "orders").await;
         contents.into_iter().map(|part| part.records.into_iter().map(|(_, value)| value).collect()).collect()
     }
 
-    async fn coordinator_of(&self, id: &str) -> u32 {
-        self.cluster.leader("__transactions", crc32c::crc32c(id.as_bytes()) % SHARDS).await.0
-    }
-
-    /// A transactional id that is coordinated by another broker than this one, and by which.
     async fn coordinated_elsewhere(&self, than: u32) -> (String, u32) {
         // Somebody has to ask first.
         self.producer("first", LONG).await;
@@ -103,20 +85,6 @@ impl Scene {
         }
         panic!("broker {than} coordinates everything");
     }
-
-    /// The markers stand.
-    async fn settled(&self, producer: &RawProducer) {
-        wait_until("the transaction to be ended", async || {
-            (producer.describe().await.state == TransactionState::Empty).then_some(())
-        })
-        .await;
-    }
-}
-
-async fn create(client: &Client, address: SocketAddr, name: &str) -> TopicId {
-    client.admin().create_topic(&NewTopic::named(name).partitions(PARTITIONS)).await.unwrap();
-    let known = metadata(address).await.unwrap();
-    known.topics.iter().find(|topic| topic.name.as_str() == name).unwrap().topic_id
 }
 
 fn everywhere(values: &[&str]) -> Vec<Vec<String>> {

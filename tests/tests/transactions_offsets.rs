@@ -1,82 +1,44 @@
 //! Offsets within transactions, over real brokers: they count or are gone with the end, whoever coordinates by then.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
-use std::net::SocketAddr;
-
-use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::messages::{
-    CommittedOffset, Coordinated, OffsetFetchRequest, ProducerIdentity, TransactionEnder, TransactionState,
+    CommittedOffset, Coordinated, OffsetFetchRequest, ProducerIdentity, TransactionEnder,
 };
-use tidelog_protocol::{ErrorCode, Offset, PartitionId, ProducerEpoch, TopicId, WireError};
-use tidelog_tests::cluster::sight::metadata;
-use tidelog_tests::cluster::{Cluster, ClusterSettings};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, ProducerEpoch};
 use tidelog_tests::http::http_get;
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::question::{NoAnswer, ask};
-use tidelog_tests::raw_transactions::{RawProducer, ask_coordinator, init};
+use tidelog_tests::raw_transactions::{RawProducer, SHARDS, Scene, ask_coordinator, codes, init, shard_of};
 
-/// As `coordinators/topic.rs` of the broker has it.
-const SHARDS: u32 = 16;
 const GROUP: &str = "pipeline";
 const LONG: u32 = 900_000;
 
-fn shard_of(key: &str) -> u32 {
-    crc32c::crc32c(key.as_bytes()) % SHARDS
+/// What the offsets of the group are to this test.
+trait Offsets {
+    /// Of this partition of the topic, this one.
+    fn at(&self, partition: u32, offset: u64) -> CommittedOffset;
+    /// What counts, once nothing is open.
+    async fn stable(&self) -> Vec<CommittedOffset>;
+    /// What counts now.
+    async fn visible(&self) -> Vec<CommittedOffset>;
+    /// What a metric of all brokers adds up to.
+    fn total(&self, metric: &str) -> f64;
 }
 
-struct Scene {
-    cluster: Cluster,
-    addresses: Vec<SocketAddr>,
-    orders: TopicId,
-}
-
-impl Scene {
-    async fn set() -> Self {
-        let cluster = Cluster::start(ClusterSettings::three()).await;
-        let client = Client::connect(&cluster.servers()).await.unwrap();
-        client.admin().create_topic(&NewTopic::named("orders").partitions(3)).await.unwrap();
-        let addresses: Vec<SocketAddr> = (1..=3).map(|id| cluster.address(id)).collect();
-        let known = metadata(addresses[0]).await.unwrap();
-        let orders = known.topics.iter().find(|topic| topic.name.as_str() == "orders").unwrap().topic_id;
-        Self { cluster, addresses, orders }
-    }
-
+impl Offsets for Scene {
     fn at(&self, partition: u32, offset: u64) -> CommittedOffset {
         let (partition, offset) = (PartitionId(partition), Offset(offset));
         CommittedOffset { topic_id: self.orders, partition, offset, leader_epoch: None, metadata: String::new() }
     }
 
-    async fn producer(&self, id: &str, timeout_ms: u32) -> RawProducer {
-        RawProducer::begin(&self.addresses, id, timeout_ms).await
-    }
-
-    fn fetch(require_stable: bool) -> OffsetFetchRequest {
-        OffsetFetchRequest { group: GROUP.into(), member_id: None, member_epoch: 0, partitions: None, require_stable }
-    }
-
-    /// What counts, once nothing is open.
     async fn stable(&self) -> Vec<CommittedOffset> {
-        ask_coordinator(&self.addresses, (Coordinated::Group, GROUP), &Self::fetch(true)).await.unwrap().offsets
+        ask_coordinator(&self.addresses, (Coordinated::Group, GROUP), &fetch(true)).await.unwrap().offsets
     }
 
-    /// What counts now.
     async fn visible(&self) -> Vec<CommittedOffset> {
-        ask_coordinator(&self.addresses, (Coordinated::Group, GROUP), &Self::fetch(false)).await.unwrap().offsets
+        ask_coordinator(&self.addresses, (Coordinated::Group, GROUP), &fetch(false)).await.unwrap().offsets
     }
 
-    async fn coordinator_of(&self, id: &str) -> u32 {
-        self.cluster.leader("__transactions", shard_of(id)).await.0
-    }
-
-    /// The markers stand.
-    async fn settled(&self, producer: &RawProducer) {
-        wait_until("the transaction to be ended", async || {
-            (producer.describe().await.state == TransactionState::Empty).then_some(())
-        })
-        .await;
-    }
-
-    /// What a metric of all brokers adds up to.
     fn total(&self, metric: &str) -> f64 {
         let of = |id| {
             let text = http_get(self.cluster.process(id).admin_address(), "/metrics").unwrap().body;
@@ -87,8 +49,8 @@ impl Scene {
     }
 }
 
-fn codes<T>(result: Result<T, WireError>) -> Option<ErrorCode> {
-    result.err().map(|error| error.code)
+fn fetch(require_stable: bool) -> OffsetFetchRequest {
+    OffsetFetchRequest { group: GROUP.into(), member_id: None, member_epoch: 0, partitions: None, require_stable }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +74,7 @@ async fn whoever_asks_for_what_is_stable_waits_for_the_end() {
     let mut producer = scene.producer("tx", LONG).await;
     producer.commit_offsets(GROUP, vec![scene.at(0, 5)]).await.unwrap();
     let (coordinator, _) = scene.cluster.leader("__groups", shard_of(GROUP)).await;
-    let refused = ask(scene.cluster.address(coordinator), &Scene::fetch(true)).await;
+    let refused = ask(scene.cluster.address(coordinator), &fetch(true)).await;
     let Err(NoAnswer::Fault(refused)) = refused else { panic!("{refused:?}") };
     assert_eq!(refused.code, ErrorCode::UnstableOffset);
     producer.end(true).await.unwrap();

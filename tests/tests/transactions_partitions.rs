@@ -2,48 +2,29 @@
 //! does not belong to a transaction is told so.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
-use std::net::SocketAddr;
-
 use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS, Producer};
-use tidelog_protocol::{ErrorCode, Offset, PartitionId, ProducerId, Sequence, Timestamp, TopicId, WireError};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, ProducerId, Sequence, Timestamp, TopicId};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
-use tidelog_tests::cluster::sight::metadata;
-use tidelog_tests::cluster::{Cluster, ClusterSettings};
 use tidelog_tests::http::http_get;
 use tidelog_tests::patience::{insist, wait_until};
 use tidelog_tests::raw_connection::{RawConnection, produce_request};
 use tidelog_tests::raw_reader::{Committed, RawReader};
-use tidelog_tests::raw_transactions::RawProducer;
+use tidelog_tests::raw_transactions::{RawProducer, Scene, codes};
 use tidelog_tests::workload::create_topic;
 
-/// As `coordinators/topic.rs` of the broker has it.
-const SHARDS: u32 = 16;
 const LONG: u32 = 900_000;
 
-struct Scene {
-    cluster: Cluster,
-    addresses: Vec<SocketAddr>,
-    orders: TopicId,
+/// What is committed in a partition, to this test.
+trait Reads {
+    /// From whoever leads.
+    async fn committed(&self, partition: u32) -> Committed;
+    /// As [`Reads::committed`], once this is it.
+    async fn reads(&self, partition: u32, values: &[&str]) -> Committed;
 }
 
-impl Scene {
-    async fn set() -> Self {
-        let cluster = Cluster::start(ClusterSettings::three()).await;
-        let client = Client::connect(&cluster.servers()).await.unwrap();
-        client.admin().create_topic(&NewTopic::named("orders").partitions(3)).await.unwrap();
-        let addresses: Vec<SocketAddr> = (1..=3).map(|id| cluster.address(id)).collect();
-        let known = metadata(addresses[0]).await.unwrap();
-        let orders = known.topics.iter().find(|topic| topic.name.as_str() == "orders").unwrap().topic_id;
-        Self { cluster, addresses, orders }
-    }
-
-    async fn producer(&self, id: &str) -> RawProducer {
-        RawProducer::begin(&self.addresses, id, LONG).await
-    }
-
-    /// What is committed, from whoever leads.
+impl Reads for Scene {
     async fn committed(&self, partition: u32) -> Committed {
         insist("the leader to serve", async || {
             let (leader, _) = self.cluster.leader("orders", partition).await;
@@ -53,7 +34,6 @@ impl Scene {
         .await
     }
 
-    /// As [`Scene::committed`], once this is it.
     async fn reads(&self, partition: u32, values: &[&str]) -> Committed {
         let mut last = Committed::default();
         let read = wait_until("what is committed to be read", async || {
@@ -64,14 +44,10 @@ impl Scene {
     }
 }
 
-fn codes<T>(result: Result<T, WireError>) -> Option<ErrorCode> {
-    result.err().map(|error| error.code)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_read_with_its_commit_as_a_whole_or_never() {
     let scene = Scene::set().await;
-    let (mut one, mut two) = (scene.producer("one").await, scene.producer("two").await);
+    let (mut one, mut two) = (scene.producer("one", LONG).await, scene.producer("two", LONG).await);
     let at = |partition| (scene.orders, partition);
     one.send(at(0), 0, &["a0"]).await.unwrap();
     two.send(at(0), 0, &["x0", "x1"]).await.unwrap();
@@ -98,7 +74,7 @@ async fn a_transaction_is_read_with_its_commit_as_a_whole_or_never() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_open_and_what_was_undone_is_known_to_the_next_leader_and_after_kill_9_of_all() {
     let mut scene = Scene::set().await;
-    let (mut kept, mut undone) = (scene.producer("kept").await, scene.producer("undone").await);
+    let (mut kept, mut undone) = (scene.producer("kept", LONG).await, scene.producer("undone", LONG).await);
     let at = (scene.orders, 0);
     undone.send(at, 0, &["x"]).await.unwrap();
     undone.end(false).await.unwrap();
@@ -136,13 +112,13 @@ async fn batches_that_wait_for_the_coordinator_keep_their_order_and_are_one_ques
     for n in 0.. {
         id = format!("tx-{n}");
         // Its topic is there once somebody has asked.
-        let _ = scene.producer(&id).await;
-        coordinator = scene.cluster.leader("__transactions", crc32c::crc32c(id.as_bytes()) % SHARDS).await.0;
+        let _ = scene.producer(&id, LONG).await;
+        coordinator = scene.coordinator_of(&id).await;
         if coordinator != controller {
             break;
         }
     }
-    let mut producer = scene.producer(&id).await;
+    let mut producer = scene.producer(&id, LONG).await;
     let mut partition = 0;
     while scene.cluster.leader("orders", partition).await.0 == coordinator {
         partition += 1;
