@@ -175,32 +175,9 @@ impl Log {
     pub fn open(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
-        let Recovered {
-            segments,
-            holes,
-            epochs,
-            epochs_dirty,
-            written_since,
-            cleaned,
-            noted_start,
-            snapshots,
-            ends,
-            report,
-        } = recover(&place, &identity)?;
-        let parts = Parts {
-            place,
-            identity,
-            flusher: flusher.clone(),
-            listener,
-            segments,
-            holes,
-            epochs,
-            epochs_dirty,
-            written_since,
-            cleaned,
-            noted_start,
-        };
-        let state = Arc::new(LogState::new(parts, ends));
+        let Recovered { holdings, snapshots, report } = recover(&place, &identity)?;
+        let parts = Parts { place, identity, flusher: flusher.clone(), listener, holdings };
+        let state = Arc::new(LogState::new(parts));
         let has_replayed = state.recover_producers(snapshots)?;
         flusher.register(&state);
         if report.scanned_bytes > 0 || has_replayed {

@@ -56,9 +56,9 @@ pub struct RecoveryReport {
     pub holes: Vec<Hole>,
 }
 
-/// What an open log starts from.
+/// What an opened log holds.
 #[derive(Debug)]
-pub(crate) struct Recovered {
+pub(crate) struct Holdings {
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) holes: Holes,
     pub(crate) epochs: LeaderEpochs,
@@ -67,9 +67,15 @@ pub(crate) struct Recovered {
     pub(crate) written_since: WrittenSince,
     pub(crate) cleaned: Cleaned,
     pub(crate) noted_start: NotedStart,
+    pub(crate) ends: Ends,
+}
+
+/// What an open log starts from.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) holdings: Holdings,
     /// Offsets of the snapshots of producers, in order.
     pub(crate) snapshots: Vec<Offset>,
-    pub(crate) ends: Ends,
     pub(crate) report: RecoveryReport,
 }
 
@@ -119,8 +125,8 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
         },
     };
     let log_start = recovery.run(checkpoint, &listing.logs)?;
-    let recovered = recovery.finish(log_start)?;
-    Ok(Recovered { snapshots: listing.producers, ..recovered })
+    let (holdings, report) = recovery.finish(log_start)?;
+    Ok(Recovered { holdings, snapshots: listing.producers, report })
 }
 
 struct Recovery<'a> {
@@ -413,7 +419,7 @@ impl Recovery<'_> {
         }
     }
 
-    fn finish(mut self, log_start: Offset) -> Result<Recovered, OpenError> {
+    fn finish(mut self, log_start: Offset) -> Result<(Holdings, RecoveryReport), OpenError> {
         if let Some(damage) = self.damage.first() {
             if damage.from < self.durable_end {
                 self.close_damage(self.durable_end);
@@ -452,19 +458,8 @@ impl Recovery<'_> {
         let ends = Ends { log_start, end };
         let cleaned = bookkeeping::read_cleaned(self.place, end)?;
         let Self { segments, written_since, noted_start, report, .. } = self;
-        let snapshots = Vec::new();
-        Ok(Recovered {
-            segments,
-            holes,
-            epochs,
-            epochs_dirty,
-            written_since,
-            cleaned,
-            noted_start,
-            snapshots,
-            ends,
-            report,
-        })
+        let holdings = Holdings { segments, holes, epochs, epochs_dirty, written_since, cleaned, noted_start, ends };
+        Ok((holdings, report))
     }
 
     /// Nothing valid follows the damage, or nothing that anybody was promised: its bytes and the segments behind it go.

@@ -23,6 +23,7 @@ use crate::hole::{Hole, Holes};
 use crate::identity::Identity;
 use crate::leader_epochs::{Change, LeaderEpochs};
 use crate::noted_start::NotedStart;
+use crate::recovery::Holdings;
 use crate::segment::{Place, Segment};
 use crate::segment_files::Prepared;
 use crate::storage_error::{Context, StorageError};
@@ -154,18 +155,14 @@ pub(crate) struct Parts {
     pub(crate) identity: Identity,
     pub(crate) flusher: FlusherHandle,
     pub(crate) listener: Arc<dyn LogListener>,
-    pub(crate) segments: Vec<Arc<Segment>>,
-    pub(crate) holes: Holes,
-    pub(crate) epochs: LeaderEpochs,
-    pub(crate) epochs_dirty: bool,
-    pub(crate) written_since: WrittenSince,
-    pub(crate) cleaned: Cleaned,
-    pub(crate) noted_start: NotedStart,
+    pub(crate) holdings: Holdings,
 }
 
 impl LogState {
-    pub(crate) fn new(parts: Parts, ends: Ends) -> Self {
-        assert!(ends.log_start <= ends.end && !parts.segments.is_empty(), "{ends:?}");
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Holdings { segments, holes, epochs, epochs_dirty, written_since, cleaned, noted_start, ends } =
+            parts.holdings;
+        assert!(ends.log_start <= ends.end && !segments.is_empty(), "{ends:?}");
         Self {
             segment_bytes: AtomicU32::new(parts.place.options.segment_bytes),
             place: parts.place,
@@ -175,19 +172,19 @@ impl LogState {
             log_start: AtomicU64::new(ends.log_start.0),
             flushed_end: AtomicU64::new(ends.end.0),
             written_end: AtomicU64::new(ends.end.0),
-            segments: RwLock::new(parts.segments.into()),
-            holes: RwLock::new(Arc::new(parts.holes)),
+            segments: RwLock::new(segments.into()),
+            holes: RwLock::new(Arc::new(holes)),
             complaint: Mutex::default(),
             poison: OnceLock::new(),
-            epochs: Mutex::new(parts.epochs),
-            epochs_dirty: AtomicBool::new(parts.epochs_dirty),
-            written_since: Mutex::new(parts.written_since),
-            cleaned: Mutex::new(parts.cleaned),
+            epochs: Mutex::new(epochs),
+            epochs_dirty: AtomicBool::new(epochs_dirty),
+            written_since: Mutex::new(written_since),
+            cleaned: Mutex::new(cleaned),
             producers: Mutex::new(Producers::unknown(ends.end)),
             producers_adopted: AtomicBool::new(false),
             folder_dirty: AtomicBool::new(false),
             flushing: Mutex::new(()),
-            upkeep: Mutex::new(Upkeep::new(parts.noted_start)),
+            upkeep: Mutex::new(Upkeep::new(noted_start)),
             prepared: Mutex::new(None),
             flush_queued: AtomicBool::new(false),
             upkeep_queued: AtomicBool::new(false),
