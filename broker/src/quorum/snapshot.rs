@@ -1,7 +1,7 @@
 //! A snapshot: the metadata as of one entry, as records that rebuild it, in one checked file that is replaced as a whole. The same
 //! bytes travel to a member that lags too far behind. Knows nothing of when one is made.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use openraft::SnapshotMeta;
@@ -13,6 +13,7 @@ use tidelog_protocol::messages::{RaftMembership, RaftPosition};
 use tidelog_protocol::{Message, MetadataIndex, message};
 
 use super::entry_batch::{EntryError, pack, unpack};
+use super::marks::MarkError;
 use super::raft_types::{
     Address, Member, ON_DISK, Position, StoredMembers, membership_message, membership_of, position_message, position_of,
 };
@@ -39,20 +40,9 @@ message! {
 /// Why there is no snapshot to use.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The disk refused.
+    /// The file cannot be used.
     #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The file is damaged.
-    #[error(
-        "{} cannot be trusted ({reason}): start this broker with an empty data folder, so that it joins as a new member, or restore the folder from a copy of the whole",
-        path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    File(#[from] MarkError),
     /// What another member sent is none.
     #[error("the snapshot does not parse: {0}")]
     Body(#[from] DecodeError),
@@ -122,12 +112,12 @@ pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Bytes>, Snapsho
     match small_file::read(disk, &dir.join(NAME), KIND) {
         Ok((_, body)) => Ok(Some(body.into())),
         Err(SmallFileError::Missing) => Ok(None),
-        Err(SmallFileError::Storage(error)) => Err(error.into()),
+        Err(SmallFileError::Storage(error)) => Err(MarkError::from(error).into()),
         Err(error) => Err(damaged(dir, error.to_string())),
     }
 }
 
 /// The error for a snapshot on disk whose content is wrong.
 pub(super) fn damaged(dir: &Path, reason: String) -> SnapshotError {
-    SnapshotError::Damaged { path: dir.join(NAME), reason }
+    MarkError::Damaged { path: dir.join(NAME), reason }.into()
 }
