@@ -1,10 +1,14 @@
-//! Damage in a log that a reader comes upon: the operator is told as well.
+//! Damage in a log that a reader comes upon: the operator is told as well. Damage beside a log: what was deleted stays so.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
-use tidelog_client::NewTopic;
+use std::path::Path;
+
+use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::records::Compression;
+use tidelog_protocol::{Offset, PartitionId};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
-use tidelog_tests::contents::read_around_damage;
+use tidelog_tests::cluster::{Cluster, ClusterSettings};
+use tidelog_tests::contents::{read_all, read_around_damage};
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::{RawConnection, batch};
 use tidelog_tests::workload::create_topic;
@@ -68,4 +72,68 @@ async fn damage_of_any_byte_of_a_batch_is_told() {
 
 fn first_byte_of_fourth() -> usize {
     3 * batch(&[&[b'x'; 1_000]], Compression::None).len()
+}
+
+/// Ten records in a topic, of which seven are deleted.
+async fn delete_seven_of_ten(servers: &str) {
+    create_topic(servers, &NewTopic::named("kept").partitions(1)).await.unwrap();
+    let client = Client::connect(servers).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    for number in 0..10 {
+        let record = tidelog_client::Record::to("kept").value(format!("{number}"));
+        producer.send(record).await.unwrap().await.unwrap();
+    }
+    let start = client.admin().delete_records("kept", PartitionId(0), Some(Offset(7))).await.unwrap();
+    assert_eq!(start, Offset(7));
+}
+
+async fn values(servers: &str) -> Vec<String> {
+    read_all(servers, "kept").await.remove(0).records.into_iter().map(|(_, value)| value).collect()
+}
+
+/// Damages one of the files of the topic's partition in a data folder.
+fn damage(data: &Path, name: &str) {
+    let file = data.join("kept-0").join(name);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[16] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_records_stay_so_where_the_checkpoint_is_damaged_and_the_loss_of_both_files_is_told() {
+    for ending in ["killed", "closed"] {
+        let mut broker = BrokerSettings::new().start();
+        delete_seven_of_ten(&broker.server()).await;
+        let mut end = |broker: &mut BrokerProcess| match ending {
+            "killed" => broker.kill(),
+            _ => assert!(broker.terminate().success()),
+        };
+        end(&mut broker);
+        damage(broker.data(), "checkpoint");
+        broker.restart();
+        assert_eq!(values(&broker.server()).await, ["7", "8", "9"], "{ending}");
+        assert_eq!(broker.log_lines("nothing tells where the log begins").len(), 0, "{ending}");
+        // Written anew by then or not, it is damaged again, and so is what stands in for it.
+        end(&mut broker);
+        damage(broker.data(), "checkpoint");
+        damage(broker.data(), "log-start");
+        broker.restart();
+        let told = broker.log_lines("nothing tells where the log begins");
+        assert_eq!(told.len(), 1, "{ending}: {}", broker.log_text());
+        assert_eq!(told[0]["level"].as_str(), Some("WARN"), "{ending}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_told_where_the_log_begins_knows_it_without_its_checkpoint() {
+    let mut cluster = Cluster::start(ClusterSettings::three()).await;
+    delete_seven_of_ten(&cluster.servers()).await;
+    for id in 1..=3 {
+        let note = cluster.data(id).join("kept-0/log-start");
+        wait_until("every replica to note it", async || note.exists().then_some(())).await;
+    }
+    (1..=3).for_each(|id| drop(cluster.kill(id)));
+    (1..=3).for_each(|id| damage(&cluster.data(id), "checkpoint"));
+    cluster.restart_all(&[1, 2, 3]);
+    assert_eq!(values(&cluster.servers()).await, ["7", "8", "9"]);
 }
