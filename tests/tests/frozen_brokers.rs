@@ -5,10 +5,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidelog_client::{Client, SendError};
+use tidelog_client::{Client, PartitionId, Record, SendError, Start};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::patience::{wait_for, within_limit};
+use tidelog_tests::process_figures::state_of;
 
 /// What each command is given.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -129,6 +130,54 @@ fn a_record_that_a_frozen_leader_never_got_is_told_from_one_that_it_may_have_got
         assert!(matches!(sent, SendError::Unknown { .. }) && matches!(unsent, SendError::Expired { .. }));
     });
     brokers[leader].resume();
+}
+
+#[test]
+fn whoever_dials_a_frozen_leader_goes_on_at_the_next_one() {
+    let brokers = cluster();
+    drop(tidelog(&brokers, &["topics", "create", "logs", "--partitions", "9", "--replication-factor", "3"]).success());
+    let described: Value =
+        serde_json::from_slice(&tidelog(&brokers, &["partitions", "describe", "logs", "--output", "json"]).success())
+            .unwrap();
+    let leader = |partition: &u32| described[*partition as usize]["leader"].as_u64().unwrap();
+    let theirs: Vec<u32> = (0..9).filter(|partition| leader(partition) == leader(&0)).collect();
+    assert!(theirs.len() > 1, "{described}");
+    let frozen = &brokers[leader(&0) as usize - 1];
+    let others: Vec<String> = brokers.iter().map(BrokerProcess::server).filter(|one| *one != frozen.server()).collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        // Whoever waited for a dial to end by itself would wait for longer than the test.
+        let forever = Duration::from_secs(3_600);
+        let builder = Client::builder().connect_timeout(forever).request_timeout(forever);
+        let client = builder.connect(&others.join(",")).await.unwrap();
+        let producer = client.producer().delivery_timeout(forever).build().unwrap();
+        let reading = client.consumer().topic("logs").start(Start::Beginning);
+        frozen.pause();
+        // The lanes of several partitions wait for the same dial, and the consumer for another.
+        let mut deliveries = Vec::new();
+        for partition in &theirs {
+            let record = Record::to("logs").value(partition.to_string()).partition(PartitionId(*partition));
+            deliveries.push(producer.send(record).await.unwrap());
+        }
+        let read = async {
+            let mut consumer = reading.build().await.unwrap();
+            let mut read = Vec::new();
+            while read.len() < theirs.len() {
+                read.push(consumer.next().await.unwrap().unwrap().partition().0);
+            }
+            read
+        };
+        let sent = async {
+            for delivery in deliveries {
+                delivery.await.unwrap();
+            }
+        };
+        let ((), mut read) = within_limit("records to be sent and read", async { tokio::join!(sent, read) }).await;
+        read.sort_unstable();
+        assert_eq!(read, theirs);
+    });
+    assert_eq!(state_of(frozen.pid()), Some('T'), "it stood still all the time");
+    frozen.resume();
 }
 
 #[test]

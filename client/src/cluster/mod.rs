@@ -2,6 +2,7 @@
 //! records.
 
 mod coordinator;
+mod dial;
 mod image;
 mod leader;
 mod patience;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use foldhash::{HashMap, HashMapExt};
 use parking_lot::Mutex;
 
+use super::dial::Dial;
 use crate::ClientError;
 use crate::address::Address;
 use crate::net::{self, Connection, Greeting};
@@ -41,11 +42,40 @@ struct Place {
     current: Mutex<Option<Connection>>,
     /// Held while dialling, so that a hundred who need the same broker dial once.
     dialling: tokio::sync::Mutex<()>,
+    /// The dial under way, for those who look whether it takes long.
+    dial: Mutex<Option<Dial>>,
+    /// How the last dial failed, and when.
+    failed: Mutex<Option<(Instant, ClientError)>>,
 }
 
 impl Place {
     fn usable(&self) -> Option<Connection> {
         self.current.lock().as_ref().filter(|connection| !connection.is_leaving()).cloned()
+    }
+
+    /// Why a dial failed that has ended since.
+    fn failed_since(&self, since: Instant) -> Option<ClientError> {
+        self.failed.lock().as_ref().filter(|(at, _)| *at > since).map(|(_, error)| error.clone())
+    }
+
+    async fn dial(&self, address: &Address, greeting: &Greeting) -> Result<Connection, ClientError> {
+        let under_way = Dial::begin(address);
+        *self.dial.lock() = Some(under_way.clone());
+        let _over = Over(self);
+        let dialled = under_way.unless_given_up(net::connect(address, greeting)).await;
+        if let Err(error) = &dialled {
+            *self.failed.lock() = Some((Instant::now(), error.clone()));
+        }
+        dialled
+    }
+}
+
+/// A dial ends with whoever waits for it, too.
+struct Over<'a>(&'a Place);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        drop(self.0.dial.lock().take());
     }
 }
 
@@ -64,8 +94,16 @@ impl Pool {
 
     /// All connections that are open.
     pub(super) fn open(&self) -> Vec<Connection> {
-        let places: Vec<Arc<Place>> = self.places.lock().values().cloned().collect();
-        places.iter().filter_map(|place| place.usable()).collect()
+        self.all_places().iter().filter_map(|place| place.usable()).collect()
+    }
+
+    /// All dials that are under way.
+    pub(super) fn dials(&self) -> Vec<Dial> {
+        self.all_places().iter().filter_map(|place| place.dial.lock().clone()).collect()
+    }
+
+    fn all_places(&self) -> Vec<Arc<Place>> {
+        self.places.lock().values().cloned().collect()
     }
 
     /// Nobody answers at `address`: others are to be asked before it for a while.
@@ -83,11 +121,16 @@ impl Pool {
         if let Some(connection) = place.usable() {
             return Ok(connection);
         }
+        let since = Instant::now();
         let _one_at_a_time = place.dialling.lock().await;
         if let Some(connection) = place.usable() {
             return Ok(connection);
         }
-        let connection = net::connect(address, &self.greeting).await.inspect_err(|_| self.shun(address))?;
+        // Who waited for a dial that failed does not begin another: of a hundred the last would wait a hundred times as long.
+        if let Some(error) = place.failed_since(since) {
+            return Err(error);
+        }
+        let connection = place.dial(address, &self.greeting).await.inspect_err(|_| self.shun(address))?;
         let before = place.current.lock().replace(connection.clone());
         // Dropped without the lock: the last handle of a connection calls everyone who waits on it.
         drop(before);

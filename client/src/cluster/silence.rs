@@ -1,6 +1,7 @@
 //! Brokers that say nothing while others have taken over what they led: another broker is asked as soon as an answer is overdue, and where it
 //! names newer leaders, whoever waits for the silent one is told to go on there. Without that a broker that hangs, whose connections
-//! stay open, would be waited for until the keepalive has given it up. Knows nothing of what is waited for.
+//! stay open, would be waited for until the keepalive has given it up; and one that hangs while it is dialled, for the whole time that a
+//! dial may take. Knows nothing of what is waited for.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -60,11 +61,11 @@ impl Doubt {
 impl Cluster {
     /// Gives up the connections to brokers that are silent while others lead what they led. Says where silence is not explained yet.
     fn silent(&self, now: Instant) -> Vec<Address> {
-        let mut silent = Vec::new();
+        let mut silent = self.silent_dials(now);
         for connection in self.pool.open() {
             let quiet = connection.quiet(now);
             let address = connection.address();
-            let is_deposed = self.known.read().deposed.get(address).is_some_and(|deposed| *deposed > quiet.heard);
+            let is_deposed = self.is_deposed_since(address, quiet.heard);
             if quiet.is_silent {
                 self.pool.shun(address);
             }
@@ -80,6 +81,25 @@ impl Cluster {
             }
         }
         silent
+    }
+
+    /// The same for what is not a connection yet.
+    fn silent_dials(&self, now: Instant) -> Vec<Address> {
+        let mut silent = Vec::new();
+        for dial in self.pool.dials().into_iter().filter(|dial| dial.is_silent(now)) {
+            self.pool.shun(&dial.address);
+            if self.is_deposed_since(&dial.address, dial.began) {
+                tracing::info!(address = %dial.address, "this broker answers no dial and others lead what it led: going on there");
+                dial.give_up();
+            } else if !silent.contains(&dial.address) {
+                silent.push(dial.address);
+            }
+        }
+        silent
+    }
+
+    fn is_deposed_since(&self, address: &Address, since: Instant) -> bool {
+        self.known.read().deposed.get(address).is_some_and(|deposed| *deposed > since)
     }
 
     /// Asks somebody who is not silent for metadata; the `turn`th of those that could be.
