@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_client::NewTopic;
+use tidelog_protocol::messages::VoterChange;
 use tidelog_tests::chance::{rounds, seeded};
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
 use tidelog_tests::history::History;
@@ -98,6 +99,8 @@ async fn a_wiped_disk_comes_back_under_the_same_id_and_is_filled_again() {
             }
             cluster.restart(victim);
             cluster.wait_healed(topic).await;
+            // Another disk is another member: it gets the vote that went with the old one, else the next round kills the majority.
+            cluster.change_voter(victim, VoterChange::Promote).await;
         }
         evidence
     };
