@@ -1,8 +1,9 @@
 //! Group commit: one thread per data directory makes durable what was written, another tidies up behind the writers.
 //!
-//! A log is in the queue at most once, so the queue is bounded by the number of logs; everything written to it until its turn comes rides
-//! on one `fdatasync`. Logs whose owners never ask (durability `written`) are flushed in the background, by bytes and by time, so
-//! that dirty data does not pile up. Knows nothing of who waits: the log's listener does.
+//! A log is in the queue at most once for those who wait and once for nobody's sake, so the queue is bounded by the number of logs; everything
+//! written to it until its turn comes rides on one `fdatasync`. Logs whose owners never ask (durability `written`) are flushed in the background,
+//! by bytes and by time, so that dirty data does not pile up; that, and what a replica copies, stands behind what is waited for. Knows nothing of
+//! who waits: the log's listener does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::complaint::Complaint;
+use crate::flush_queue::FlushQueue;
 use crate::segment::Segment;
 use crate::space::SpaceGuard;
 use crate::state::{FlushError, LogState};
@@ -101,7 +103,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    to_flush: Vec<Arc<LogState>>,
+    to_flush: FlushQueue<Arc<LogState>>,
     to_tidy: Vec<Arc<LogState>>,
     dirty: Vec<Arc<LogState>>,
     /// Flushed since their last checkpoint.
@@ -229,8 +231,14 @@ impl FlusherHandle {
         if let Some(shared) = &self.shared
             && !state.flush_queued.swap(true, Ordering::AcqRel)
         {
-            shared.queue.lock().to_flush.push(Arc::clone(state));
+            shared.queue.lock().to_flush.push_awaited(Arc::clone(state));
             shared.wake_flush.notify_one();
+        }
+    }
+
+    pub(crate) fn request_unawaited_flush(&self, state: &Arc<LogState>) {
+        if let Some(shared) = &self.shared {
+            shared.queue_unawaited(state);
         }
     }
 
@@ -250,7 +258,7 @@ impl FlusherHandle {
             shared.queue.lock().dirty.push(Arc::clone(state));
         }
         if active.dirty_bytes() > shared.options.background_bytes {
-            self.request_flush(state);
+            self.request_unawaited_flush(state);
         }
         if active.wants_growth() || state.wants_next_segment(active) {
             self.request_upkeep(state);
@@ -262,21 +270,26 @@ impl Shared {
     fn flush_loop(&self) {
         let mut waits = Complaint::default();
         loop {
-            let logs = {
+            let next = {
                 let mut queue = self.queue.lock();
                 while queue.to_flush.is_empty() && !queue.stopped {
                     self.wake_flush.wait(&mut queue);
                 }
-                std::mem::take(&mut queue.to_flush)
+                queue.to_flush.pop()
             };
-            if logs.is_empty() {
-                return;
-            }
-            for log in logs {
-                // First, so that what is written from here on asks again.
-                log.flush_queued.store(false, Ordering::Release);
-                self.flush(&log, &mut waits);
-            }
+            let Some(log) = next else { return };
+            // First, so that what is written from here on asks again. Whichever queue it came from: where it stands in the other one too, that turn
+            // may find nothing to do.
+            log.flush_queued.store(false, Ordering::Release);
+            log.unawaited_flush_queued.store(false, Ordering::Release);
+            self.flush(&log, &mut waits);
+        }
+    }
+
+    fn queue_unawaited(&self, log: &Arc<LogState>) {
+        if !log.flush_queued.load(Ordering::Acquire) && !log.unawaited_flush_queued.swap(true, Ordering::AcqRel) {
+            self.queue.lock().to_flush.push_unawaited(Arc::clone(log));
+            self.wake_flush.notify_one();
         }
     }
 
@@ -350,9 +363,8 @@ impl Shared {
         let dirty = std::mem::take(&mut self.queue.lock().dirty);
         for log in dirty {
             log.dirty_noted.store(false, Ordering::Release);
-            if log.written_end() != log.flushed_end() && !log.flush_queued.swap(true, Ordering::AcqRel) {
-                self.queue.lock().to_flush.push(log);
-                self.wake_flush.notify_one();
+            if log.written_end() != log.flushed_end() {
+                self.queue_unawaited(&log);
             }
         }
         self.settle(failed);

@@ -220,6 +220,11 @@ impl Log {
         self.state.flusher.request_flush(&self.state);
     }
 
+    /// The same for the sake of nobody who waits: behind all that are waited for.
+    pub fn request_unawaited_flush(&self) {
+        self.state.flusher.request_unawaited_flush(&self.state);
+    }
+
     /// Makes everything appended durable, here and now, and tells the listener. For closing and for tests: it blocks.
     ///
     /// # Errors

@@ -92,6 +92,7 @@ pub(crate) struct LogState {
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) prepared: Mutex<Option<Prepared>>,
     pub(crate) flush_queued: AtomicBool,
+    pub(crate) unawaited_flush_queued: AtomicBool,
     pub(crate) upkeep_queued: AtomicBool,
     /// Closed or discarded: the files are no longer this log's to change. Set under the upkeep lock.
     pub(crate) retired: AtomicBool,
@@ -187,6 +188,7 @@ impl LogState {
             upkeep: Mutex::new(Upkeep::new(noted_start)),
             prepared: Mutex::new(None),
             flush_queued: AtomicBool::new(false),
+            unawaited_flush_queued: AtomicBool::new(false),
             upkeep_queued: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             dirty_noted: AtomicBool::new(false),

@@ -235,6 +235,22 @@ fn the_flusher_groups_what_waits_and_tells_when_it_is_durable() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_flushed_as_well_and_a_wait_for_it_may_follow() {
+    // Nothing but what is asked for.
+    let flusher_options =
+        FlusherOptions { background_interval: Duration::from_secs(3_600), ..FlusherOptions::default() };
+    let Watched { disk: _disk, flusher: _flusher, heard, mut log, _temp } = watched(flusher_options);
+    for round in 1..=20 {
+        append(&mut log, 1, b"copied");
+        log.request_unawaited_flush();
+        if round % 2 == 0 {
+            log.request_flush();
+        }
+        heard.wait_for(|(end, _)| *end == Offset(round));
+    }
+}
+
+#[test]
 fn a_flush_that_finds_no_descriptor_is_tried_again() {
     let flusher_options =
         FlusherOptions { background_interval: Duration::from_millis(20), ..FlusherOptions::default() };

@@ -76,6 +76,15 @@ pub struct Offer {
     pub log_start: Offset,
 }
 
+impl Offer {
+    /// True where somebody may wait for the flush of a log that ends there. Below the leader's watermark nobody does: whoever is in sync has all
+    /// that lies there, flushed where the topic promises that, so this replica is not.
+    #[must_use]
+    pub fn is_awaited_at(&self, end: Offset) -> bool {
+        end >= self.high_watermark
+    }
+}
+
 /// A batch by its header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchSpan {

@@ -328,3 +328,11 @@ fn a_follower_whose_flush_failed_is_silent() {
     assert_eq!(replica.offered(1, 9, &[span(1, 5, 7)]), Ok(Take::Nothing));
     assert_eq!(replica.asks(), []);
 }
+
+#[test]
+fn nobody_waits_for_the_flushes_of_a_replica_that_ends_below_its_leaders_watermark() {
+    let offer = Offer { leader_epoch: LeaderEpoch(1), high_watermark: Offset(40), log_start: Offset(0) };
+    assert!(!offer.is_awaited_at(Offset(39)), "who is in sync has more");
+    assert!(offer.is_awaited_at(Offset(40)), "with this flush it may be");
+    assert!(offer.is_awaited_at(Offset(41)));
+}

@@ -20,6 +20,9 @@ use crate::partition::upstream::{Attempt, Question};
 
 /// A question that nothing came of for so long, in milliseconds, is asked again: a net below the connection's own deadlines.
 const SILENCE_MS_MAX: u64 = 10_000;
+/// What is copied and nobody waits for is flushed in pieces of about so many bytes: each flush has a price of its own, and a large one keeps the
+/// disk from those that are waited for.
+const UNAWAITED_FLUSH_BYTES: u64 = 1 << 20;
 
 /// How the search for, and the stream from, the leader stand.
 #[derive(Default)]
@@ -32,6 +35,8 @@ pub(super) struct Pursuit {
     deletable: Option<Offset>,
     /// Under way already.
     deleting: Option<Offset>,
+    /// Bytes that were written since a flush was asked for.
+    unflushed_bytes: u64,
     /// The last question when time last passed, and since when it has been the last.
     waiting: Option<(Attempt, Monotonic)>,
 }
@@ -127,6 +132,7 @@ impl Owner {
         };
         let appended = from.and_then(|from| self.append_exact(from, &payload, &headers));
         self.carry_out(effects);
+        self.ask_for_flush(offer);
         match appended {
             Ok(()) => {}
             Err(error) => self.not_taken(&error),
@@ -163,8 +169,8 @@ impl Owner {
                 }
             }
         }
-        if taken > 0 && self.config.durability == Durability::Flushed {
-            log.request_flush();
+        if taken > 0 {
+            self.pursuit.unflushed_bytes += payload.len() as u64;
         }
         if outcome.is_ok() {
             self.topic_metrics.records_in.inc_by(records);
@@ -172,6 +178,21 @@ impl Owner {
         }
         self.carry_out(effects);
         outcome
+    }
+
+    fn ask_for_flush(&mut self, offer: tidelog_replication::Offer) {
+        let unflushed = &mut self.pursuit.unflushed_bytes;
+        let Some(log) = self.log.as_ref().filter(|_| self.config.durability == Durability::Flushed && *unflushed > 0)
+        else {
+            return;
+        };
+        if offer.is_awaited_at(log.end()) {
+            *unflushed = 0;
+            log.request_flush();
+        } else if *unflushed >= UNAWAITED_FLUSH_BYTES {
+            *unflushed = 0;
+            log.request_unawaited_flush();
+        }
     }
 
     /// The disk took nothing. A full one is waited for.
