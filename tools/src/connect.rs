@@ -149,6 +149,9 @@ pub fn transaction_failure(error: TransactionError) -> Failure {
             .hint("two producers under one transactional id end each other: give each one of its own"),
         error @ TransactionError::InDoubt { .. } => Failure::new(Exit::Unavailable, error.to_string())
             .hint("'tidelog transactions describe ID' tells how the last one ended"),
+        error @ TransactionError::FateUnknown { .. } => {
+            Failure::new(Exit::Failed, error.to_string()).hint("'tidelog consume TOPIC' shows what is committed")
+        }
         error => Failure::new(Exit::Failed, error.to_string()),
     }
 }

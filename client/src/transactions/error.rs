@@ -41,6 +41,17 @@ pub enum TransactionError {
         /// What stood in the way last.
         cause: Box<ClientError>,
     },
+    /// It was to be committed, the answer was lost, and now nobody can tell any more whether it holds: its id has not been used for so long that
+    /// it was forgotten, or the coordinator refuses the question for good. If it does not hold it is undone by now, or as its timeout is over.
+    /// Look for what it wrote among what is committed before the work is done anew; where it committed offsets of a group, the group's offsets
+    /// tell. [`TransactionalProducer::begin`](super::TransactionalProducer::begin) goes on with the next transaction.
+    #[error(
+        "whether the transaction is committed is unknown, and nobody can tell any more: look for what it wrote before doing it anew: {cause}"
+    )]
+    FateUnknown {
+        /// Why.
+        cause: Box<ClientError>,
+    },
     /// Another producer was built under the same id. Nothing of this one will ever hold that does not now; stop it.
     #[error(
         "another producer has taken over the transactional id{}: {error}",
@@ -79,6 +90,7 @@ impl TransactionError {
             Self::Undone(_) => Actor::ClientAborts,
             Self::Group(error) => error.actor(),
             Self::InDoubt { .. } => Actor::ClientBacksOff,
+            Self::FateUnknown { .. } => Actor::Programmer,
             Self::Fenced { .. } => Actor::ClientStops,
             Self::Client(error) => error.actor(),
         }

@@ -273,6 +273,8 @@ fn passes(error: &TransactionError) -> bool {
             SendError::Undone | SendError::TransactionEnded => true,
             cause => cause.is_retriable(),
         },
+        // How far the group is was part of it: whoever reads on from there does what it left undone, and nothing twice.
+        TransactionError::FateUnknown { cause } => matches!(cause.actor(), Actor::ClientAborts),
         error => matches!(error.actor(), Actor::ClientAborts | Actor::ClientRejoins),
     }
 }

@@ -87,7 +87,8 @@ impl TransactionalProducer {
     /// this returns without an error, or where nothing is in doubt. To be called before the next [`TransactionalProducer::begin`].
     ///
     /// # Errors
-    /// [`TransactionError::Undone`]: it does not hold. [`TransactionError::Fenced`]: nobody can tell any more. [`TransactionError::InDoubt`] where that is still unknown.
+    /// [`TransactionError::Undone`]: it does not hold. [`TransactionError::Fenced`], [`TransactionError::FateUnknown`]: nobody can tell any more.
+    /// [`TransactionError::InDoubt`] where that is still unknown.
     pub async fn settle(&mut self) -> Result<(), TransactionError> {
         let mut state = self.state.lock().await;
         let Standing::InDoubt(identity) = state.standing.clone() else { return Ok(()) };
@@ -137,6 +138,7 @@ impl State {
             Ended::NotYet(error) => {
                 Err(TransactionError::InDoubt { after: coordinator.end_timeout, cause: Box::new(error) })
             }
+            Ended::Unknowable(error) => Err(TransactionError::FateUnknown { cause: Box::new(error) }),
             Ended::Never(error) => Err(error.into()),
         }
     }

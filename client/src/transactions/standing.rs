@@ -49,6 +49,8 @@ pub(super) enum Ended {
     AsAsked(ProducerIdentity),
     /// It was to be committed, and was undone.
     Undone(WireError),
+    /// It was to be committed, and an earlier try may have done that; nobody will tell any more.
+    Unknowable(ClientError),
     Fenced(Fenced),
     NotYet(ClientError),
     Never(ClientError),
@@ -77,7 +79,7 @@ impl Ended {
     pub(super) const fn may_be_done(&self) -> bool {
         match self {
             Self::NotYet(error) => !error.is_about_the_transaction_before(),
-            Self::AsAsked(_) | Self::Undone(_) | Self::Fenced(_) | Self::Never(_) => false,
+            Self::AsAsked(_) | Self::Undone(_) | Self::Unknowable(_) | Self::Fenced(_) | Self::Never(_) => false,
         }
     }
 }
@@ -100,14 +102,22 @@ impl Ended {
             Ok(EndTransactionResponse { identity }) => Self::AsAsked(identity),
             Err(ClientError::Broker(error)) => match error.code {
                 ErrorCode::TransactionFenced => Self::Fenced(Fenced { error, in_doubt: tried }),
-                // An id that is not known any more was not used for long: whatever was open has long timed out.
-                ErrorCode::InvalidTransactionState | ErrorCode::UnknownTransaction => Self::Undone(error),
+                ErrorCode::InvalidTransactionState => Self::Undone(error),
+                // An id is forgotten once nothing is open under it. So what nobody asked to commit has long timed out; but an earlier try may
+                // have committed it, and that is forgotten with the id: it was not used for days, or a clock was set forward.
+                ErrorCode::UnknownTransaction if !tried => Self::Undone(error),
                 code if code.is_retriable() => Self::NotYet(error.into()),
-                _ => Self::Never(error.into()),
+                _ => Self::unanswered(error.into(), tried),
             },
             Err(error) if error.is_retriable() => Self::NotYet(error),
-            Err(error) => Self::Never(error),
+            Err(error) => Self::unanswered(error, tried),
         }
+    }
+}
+
+impl Ended {
+    const fn unanswered(error: ClientError, tried: bool) -> Self {
+        if tried { Self::Unknowable(error) } else { Self::Never(error) }
     }
 }
 
@@ -137,6 +147,8 @@ impl Standing {
             Ended::AsAsked(next) => Self::Ready(next.clone()),
             Ended::Fenced(fenced) => Self::Fenced(fenced.error.clone()),
             Ended::NotYet(_) if was_commit => Self::InDoubt(identity.clone()),
+            // Whoever asks again is not told that nothing is in doubt.
+            Ended::Unknowable(_) => Self::InDoubt(identity.clone()),
             Ended::Undone(_) | Ended::NotYet(_) | Ended::Never(_) => Self::Unknown(Some(identity.clone())),
         };
     }

@@ -120,6 +120,12 @@ impl World {
             reason: what.into(),
         };
         let markers = self.calm || self.chance.bool();
+        if self.trouble(30) {
+            // Nobody is there for so long that the id is forgotten.
+            self.coordinator.pass(200_000, true);
+            self.coordinator.pass(TransactionLimits::default().idle_ms, true);
+            self.coordinator.pass(1, true);
+        }
         let ms = if self.trouble(12) { self.chance.u64(..90_000) } else { self.chance.u64(..20) };
         self.coordinator.pass(ms, markers);
         if self.trouble(4) && !self.late.is_empty() {
@@ -197,6 +203,12 @@ impl World {
             Ended::Undone(_) | Ended::Fenced(Fenced { in_doubt: false, .. }) => false,
             Ended::Fenced(_) => return self.count("fenced in doubt"),
             Ended::NotYet(_) => return self.count("in doubt"),
+            // The coordinator has forgotten it all, whether it was committed or not; what is said is right either way.
+            Ended::Unknowable(_) => {
+                let end = self.coordinator.ends.get(&(identity.producer_id, identity.epoch));
+                let was_committed = end.copied().unwrap_or(false);
+                return self.count(if was_committed { "unknown and committed" } else { "unknown and undone" });
+            }
             Ended::Never(error) => panic!("{error}"),
         };
         self.count(if committed { "committed" } else { "undone" });
@@ -302,6 +314,7 @@ fn what_a_commit_is_said_to_be_it_is_for_ever() {
         "fenced",
         "refused",
         "fenced in doubt",
+        "unknown and committed",
     ] {
         assert!(tally.get(what).is_some_and(|count| *count > 20), "{what} hardly ever happened: {tally:?}");
     }

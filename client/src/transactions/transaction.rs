@@ -121,7 +121,7 @@ impl Transaction<'_> {
     /// moment later.
     ///
     /// # Errors
-    /// [`TransactionError`]: it is undone, but for [`TransactionError::InDoubt`], where that is unknown, and for one that was
+    /// [`TransactionError`]: it is undone, but for [`TransactionError::InDoubt`] and [`TransactionError::FateUnknown`], where that is unknown, and for one that was
     /// [fenced](TransactionError::Fenced) while it was.
     pub async fn commit(mut self) -> Result<(), TransactionError> {
         self.open.commit().await
@@ -217,7 +217,7 @@ impl Open {
         match ended {
             Ended::AsAsked(_) | Ended::Undone(_) => Ok(()),
             Ended::Fenced(Fenced { error, in_doubt }) => Err(TransactionError::Fenced { error, in_doubt }),
-            Ended::NotYet(error) | Ended::Never(error) => Err(error.into()),
+            Ended::NotYet(error) | Ended::Never(error) | Ended::Unknowable(error) => Err(error.into()),
         }
     }
 }
