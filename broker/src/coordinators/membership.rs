@@ -53,7 +53,10 @@ pub(crate) async fn take_in(node: &Arc<Node>, request: AddToTransactionRequest) 
         if !elsewhere || Instant::now() + PAUSE >= until {
             return asked.map_err(|error| if elsewhere { nobody(&error.message) } else { error });
         }
-        let _ = tokio::time::timeout(PAUSE, images.changed()).await;
+        // Without metadata nobody else will ever be found.
+        if let Ok(Err(_)) = tokio::time::timeout(PAUSE, images.changed()).await {
+            return asked.map_err(|error| nobody(&error.message));
+        }
     }
 }
 
