@@ -104,7 +104,7 @@ async fn deleted_records_stay_so_where_the_checkpoint_is_damaged_and_the_loss_of
     for ending in ["killed", "closed"] {
         let mut broker = BrokerSettings::new().start();
         delete_seven_of_ten(&broker.server()).await;
-        let mut end = |broker: &mut BrokerProcess| match ending {
+        let end = |broker: &mut BrokerProcess| match ending {
             "killed" => broker.kill(),
             _ => assert!(broker.terminate().success()),
         };

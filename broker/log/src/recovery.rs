@@ -402,9 +402,10 @@ impl Recovery<'_> {
         Ok(is_false_rise(self.epochs.latest(), header, &followers))
     }
 
+    /// Of batches below the newest epoch's start the file has said all there is: they were deleted, or it knows of them.
     fn note_epoch(&mut self, header: &BatchHeader) {
         if let Some(epoch) = header.leader_epoch
-            && self.epochs.latest().is_none_or(|latest| latest < epoch)
+            && self.epochs.starts().last().is_none_or(|last| last.epoch < epoch && last.start <= header.base_offset)
         {
             let _ = self.epochs.assign(epoch, header.base_offset);
         }
