@@ -18,9 +18,12 @@ pub(crate) async fn drain_and_close(node: &Arc<Node>) -> Result<(), WireError> {
     hand_over(node, patience / 2).await;
     let patience = patience.saturating_sub(began.elapsed());
     node.draining.cancel();
-    if tokio::time::timeout(patience, drained(node)).await.is_err() {
-        let (connections, under_way) = (node.metrics.connections.get(), node.metrics.requests_under_way.get());
-        warn!(connections, under_way, "some requests were not done in time; their connections are closed");
+    if !drained_within(node, patience / 2).await {
+        answer_who_waits(node);
+        if !drained_within(node, patience / 2).await {
+            let (connections, under_way) = (node.metrics.connections.get(), node.metrics.requests_under_way.get());
+            warn!(connections, under_way, "some requests were not done in time; their connections are closed");
+        }
     }
     node.connections_close.cancel();
     if tokio::time::timeout(Duration::from_secs(5), node.tasks.wait()).await.is_err() {
@@ -44,10 +47,16 @@ async fn hand_over(node: &Arc<Node>, patience: Duration) {
     }
 }
 
-/// Waits until no connection is left: each ends once what it had under way is answered.
-async fn drained(node: &Arc<Node>) {
+/// Waits until no connection is left: each ends once what it had under way is answered. False where some are left after `patience`.
+async fn drained_within(node: &Arc<Node>, patience: Duration) -> bool {
     node.tasks.close();
-    node.tasks.wait().await;
+    tokio::time::timeout(patience, node.tasks.wait()).await.is_ok()
+}
+
+/// Whoever waits for replicas that do not come, or for a disk that takes too long, hears that it is over here. Without a word it would learn only
+/// that the connection is gone.
+fn answer_who_waits(node: &Arc<Node>) {
+    node.registry.all().iter().for_each(|partition| partition.submit(Command::LeaseEnded));
 }
 
 async fn close_logs(node: &Arc<Node>) -> Result<(), WireError> {
