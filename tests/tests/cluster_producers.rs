@@ -43,7 +43,15 @@ impl Writers {
         let mut connection = RawConnection::introduced(cluster.address(leader)).await;
         let topic_id = connection.topic_id(topic).await;
         for first in 0..WRITTEN {
-            connection.produce(topic_id, &numbered(500, 2, first)).await.unwrap();
+            // Its leader may know the topic and not have opened the partition yet.
+            insist("a batch to be taken", async || {
+                let taken = connection.produce(topic_id, &numbered(500, 2, first)).await;
+                taken.map(drop).map_err(|refusal| {
+                    assert_eq!(refusal.code, ErrorCode::UnknownTopic, "{refusal}");
+                    refusal.to_string()
+                })
+            })
+            .await;
         }
         let mut writers = Self { topic, producer: client.producer().build().unwrap(), sent: WRITTEN as u64 };
         writers.idle_producer_goes_on().await;
