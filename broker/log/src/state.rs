@@ -77,6 +77,8 @@ pub(crate) struct LogState {
     pub(crate) epochs: Mutex<LeaderEpochs>,
     /// The history has entries that its file lacks. Written before the checkpoint that would let recovery pass over their records.
     pub(crate) epochs_dirty: AtomicBool,
+    /// Held while the file is replaced: the flusher and the upkeep may both have to, and neither may go on before the other is done.
+    epochs_writing: Mutex<()>,
     pub(crate) written_since: Mutex<WrittenSince>,
     /// Changed, and written, under the upkeep lock.
     pub(crate) cleaned: Mutex<Cleaned>,
@@ -179,6 +181,7 @@ impl LogState {
             poison: OnceLock::new(),
             epochs: Mutex::new(epochs),
             epochs_dirty: AtomicBool::new(epochs_dirty),
+            epochs_writing: Mutex::new(()),
             written_since: Mutex::new(written_since),
             cleaned: Mutex::new(cleaned),
             producers: Mutex::new(Producers::unknown(ends.end)),
@@ -387,6 +390,7 @@ impl LogState {
 
     /// An epoch must be durable before a checkpoint lies behind the first record that it wrote.
     pub(crate) fn write_epochs(&self) -> Result<(), StorageError> {
+        let _one_at_a_time = self.epochs_writing.lock();
         if self.epochs_dirty.swap(false, Ordering::AcqRel) {
             let epochs = self.epochs.lock().clone();
             epochs.write(&*self.place.disk, &self.place.dir).inspect_err(|_| {

@@ -15,7 +15,7 @@ use tidelog_log::{
     AppendError, Flusher, FlusherOptions, Group, Log, LogListener, ReadError, ReadOutcome, RetentionLimits, SpaceGuard,
     StorageError,
 };
-use tidelog_protocol::{Offset, Timestamp};
+use tidelog_protocol::{LeaderEpoch, Offset, Timestamp};
 
 fn open(dir: &Path, disk: &Arc<FaultDisk>) -> Log {
     Log::open(options(dir, disk.clone())).unwrap().0
@@ -232,6 +232,22 @@ fn the_flusher_groups_what_waits_and_tells_when_it_is_durable() {
     assert!(metrics.flushes >= 1 && metrics.flushes <= 500, "{metrics:?}");
     assert_eq!(metrics.bytes, 500 * 65);
     assert_eq!(metrics.buckets.iter().sum::<u64>(), metrics.flushes);
+}
+
+#[test]
+fn epochs_in_quick_succession_are_noted_by_the_flush_and_the_upkeep_at_once() {
+    // Each flush has the upkeep write a checkpoint, beside the next flush; both note the epochs before.
+    let flusher_options = FlusherOptions { checkpoint_bytes: 1, ..FlusherOptions::default() };
+    let Watched { disk: _disk, flusher: _flusher, heard, mut log, _temp } = watched(flusher_options);
+    for epoch in 1..=2_000 {
+        let (header, bytes) = batch(1, 1, b"x");
+        let _ = log.append(&[Group::new(&bytes, &[header])], LeaderEpoch(epoch)).unwrap();
+        log.request_flush();
+        if epoch % 3 == 0 {
+            heard.wait_for(|(end, errors)| *end == Offset(epoch.into()) || !errors.is_empty());
+        }
+        assert!(heard.events.lock().1.is_empty(), "poisoned at epoch {epoch}: {:?}", heard.events.lock().1);
+    }
 }
 
 #[test]
