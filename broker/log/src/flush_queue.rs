@@ -37,11 +37,11 @@ impl<T> FlushQueue<T> {
 
     /// The next one.
     pub(crate) fn pop(&mut self) -> Option<T> {
-        if self.in_a_row < ROW_MAX || self.unawaited.is_empty() {
-            if let Some(log) = self.awaited.pop_front() {
-                self.in_a_row += 1;
-                return Some(log);
-            }
+        if (self.in_a_row < ROW_MAX || self.unawaited.is_empty())
+            && let Some(log) = self.awaited.pop_front()
+        {
+            self.in_a_row += 1;
+            return Some(log);
         }
         self.in_a_row = 0;
         self.unawaited.pop_front()
