@@ -105,5 +105,6 @@ async fn wall_clocks_that_jump_by_days_move_no_leadership() {
         }
         evidence
     };
-    Round::on(topic).survives(&mut cluster, fault).await;
+    // By such a clock records are old enough to be deleted, and replicas do that when they like.
+    Round::on(topic).config("retention.ms", "-1").survives(&mut cluster, fault).await;
 }
