@@ -1,10 +1,12 @@
-//! Group commit: one thread per data directory makes durable what was written, another tidies up behind the writers.
+//! Group commit: a few threads per data directory make durable what was written, others tidy up behind the writers.
 //!
-//! A log is in the queue at most once for those who wait and once for nobody's sake, so the queue is bounded by the number of logs; everything
-//! written to it until its turn comes rides on one `fdatasync`. Logs whose owners never ask (durability `written`) are flushed in the background,
-//! by bytes and by time, so that dirty data does not pile up; that, and what a replica copies, stands behind what is waited for. Knows nothing of
-//! who waits: the log's listener does.
+//! A log is in a queue at most once, so the queues are bounded by the number of logs; everything written to it until its turn comes rides
+//! on one `fdatasync`. Those of different logs run side by side, which the disk makes one of. Logs whose owners never ask (durability
+//! `written`) are flushed in the background, by bytes and by time, so that dirty data does not pile up; that, and what a replica copies, is
+//! flushed by a thread of its own, for such a flush takes as long as a hundred of those that somebody waits for. Knows nothing of who
+//! waits: the log's listener does.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -13,7 +15,6 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::complaint::Complaint;
-use crate::flush_queue::FlushQueue;
 use crate::segment::Segment;
 use crate::space::SpaceGuard;
 use crate::state::{FlushError, LogState};
@@ -47,7 +48,10 @@ impl Default for FlusherOptions {
     }
 }
 
-/// The two threads. Dropping it stops them, after a last flush of everything that was asked for.
+/// So many logs are flushed at once, where somebody waits for it.
+const FLUSHES_AT_ONCE: usize = 4;
+
+/// The threads. Dropping it stops them, after a last flush of everything that was asked for.
 #[derive(Debug)]
 pub struct Flusher {
     shared: Arc<Shared>,
@@ -97,13 +101,17 @@ struct Shared {
     options: FlusherOptions,
     queue: Mutex<Queue>,
     wake_flush: Condvar,
+    wake_background: Condvar,
     wake_upkeep: Condvar,
     counters: Counters,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    to_flush: FlushQueue<Arc<LogState>>,
+    /// Somebody waits for it.
+    to_flush: VecDeque<Arc<LogState>>,
+    /// Nobody does.
+    to_flush_unawaited: VecDeque<Arc<LogState>>,
     to_tidy: Vec<Arc<LogState>>,
     dirty: Vec<Arc<LogState>>,
     /// Flushed since their last checkpoint.
@@ -113,7 +121,7 @@ struct Queue {
 }
 
 impl Flusher {
-    /// Starts both threads.
+    /// Starts the threads.
     ///
     /// # Errors
     /// If the operating system gives no thread.
@@ -122,12 +130,18 @@ impl Flusher {
             options,
             queue: Mutex::default(),
             wake_flush: Condvar::new(),
+            wake_background: Condvar::new(),
             wake_upkeep: Condvar::new(),
             counters: Counters::default(),
         });
         let mut flusher = Self { shared: Arc::clone(&shared), threads: Vec::new() };
-        let flush = Arc::clone(&shared);
-        flusher.threads.push(thread::Builder::new().name("log-flush".into()).spawn(move || flush.flush_loop())?);
+        for _ in 0..FLUSHES_AT_ONCE {
+            let flush = Arc::clone(&shared);
+            flusher.threads.push(thread::Builder::new().name("log-flush".into()).spawn(move || flush.flush_loop())?);
+        }
+        let background = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("log-background".into());
+        flusher.threads.push(thread.spawn(move || background.background_loop())?);
         flusher.threads.push(thread::Builder::new().name("log-upkeep".into()).spawn(move || shared.upkeep_loop())?);
         Ok(flusher)
     }
@@ -143,6 +157,7 @@ impl Drop for Flusher {
     fn drop(&mut self) {
         self.shared.queue.lock().stopped = true;
         self.shared.wake_flush.notify_all();
+        self.shared.wake_background.notify_all();
         self.shared.wake_upkeep.notify_all();
         for thread in self.threads.drain(..) {
             // A panic there was reported by the thread itself.
@@ -231,7 +246,7 @@ impl FlusherHandle {
         if let Some(shared) = &self.shared
             && !state.flush_queued.swap(true, Ordering::AcqRel)
         {
-            shared.queue.lock().to_flush.push_awaited(Arc::clone(state));
+            shared.queue.lock().to_flush.push_back(Arc::clone(state));
             shared.wake_flush.notify_one();
         }
     }
@@ -258,7 +273,7 @@ impl FlusherHandle {
             shared.queue.lock().dirty.push(Arc::clone(state));
         }
         if active.dirty_bytes() > shared.options.background_bytes {
-            self.request_unawaited_flush(state);
+            shared.queue_unawaited(state);
         }
         if active.wants_growth() || state.wants_next_segment(active) {
             self.request_upkeep(state);
@@ -269,27 +284,66 @@ impl FlusherHandle {
 impl Shared {
     fn flush_loop(&self) {
         let mut waits = Complaint::default();
-        loop {
-            let next = {
-                let mut queue = self.queue.lock();
-                while queue.to_flush.is_empty() && !queue.stopped {
-                    self.wake_flush.wait(&mut queue);
-                }
-                queue.to_flush.pop()
-            };
-            let Some(log) = next else { return };
-            // First, so that what is written from here on asks again. Whichever queue it came from: where it stands in the other one too, that turn
-            // may find nothing to do.
+        while let Some(log) = self.next(&self.wake_flush, |queue| &mut queue.to_flush) {
+            // First, so that what is written from here on asks again.
             log.flush_queued.store(false, Ordering::Release);
-            log.unawaited_flush_queued.store(false, Ordering::Release);
             self.flush(&log, &mut waits);
+            self.hand_back(&log);
+        }
+    }
+
+    fn background_loop(&self) {
+        let mut waits = Complaint::default();
+        while let Some(log) = self.next(&self.wake_background, |queue| &mut queue.to_flush_unawaited) {
+            log.background_queued.store(false, Ordering::Release);
+            self.flush(&log, &mut waits);
+            self.hand_back(&log);
+        }
+    }
+
+    /// The log whose turn it is: one that no other thread flushes, or many threads would wait for one log. `None` once there is none and will
+    /// be none.
+    fn next(
+        &self,
+        wake: &Condvar,
+        which: impl Fn(&mut Queue) -> &mut VecDeque<Arc<LogState>>,
+    ) -> Option<Arc<LogState>> {
+        let is_free = |log: &Arc<LogState>| !log.in_flushers_hands.load(Ordering::Relaxed);
+        let mut queue = self.queue.lock();
+        loop {
+            let logs = which(&mut queue);
+            if let Some(log) = logs.iter().position(is_free).and_then(|at| logs.remove(at)) {
+                log.in_flushers_hands.store(true, Ordering::Relaxed);
+                if logs.iter().any(is_free) {
+                    wake.notify_one();
+                }
+                return Some(log);
+            }
+            if queue.stopped && which(&mut queue).is_empty() {
+                // Others may wait for what was handed back last.
+                wake.notify_all();
+                return None;
+            }
+            wake.wait(&mut queue);
+        }
+    }
+
+    /// It may have been asked for again meanwhile.
+    fn hand_back(&self, log: &Arc<LogState>) {
+        let queue = self.queue.lock();
+        log.in_flushers_hands.store(false, Ordering::Relaxed);
+        if !queue.to_flush.is_empty() {
+            self.wake_flush.notify_one();
+        }
+        if !queue.to_flush_unawaited.is_empty() {
+            self.wake_background.notify_one();
         }
     }
 
     fn queue_unawaited(&self, log: &Arc<LogState>) {
-        if !log.flush_queued.load(Ordering::Acquire) && !log.unawaited_flush_queued.swap(true, Ordering::AcqRel) {
-            self.queue.lock().to_flush.push_unawaited(Arc::clone(log));
-            self.wake_flush.notify_one();
+        if !log.background_queued.swap(true, Ordering::AcqRel) {
+            self.queue.lock().to_flush_unawaited.push_back(Arc::clone(log));
+            self.wake_background.notify_one();
         }
     }
 

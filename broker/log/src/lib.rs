@@ -6,7 +6,7 @@
 //! - [`log`]: the writer: offsets, one write for all that waits, rolling.
 //! - `segment`, `segment_index`, `offset_index`, `time_index`, `segment_files`: one file of batches, its sparse indexes, its names.
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
-//! - [`flusher`]: group commit and the upkeep thread; `flush_queue`: whose turn it is; `upkeep`: grow ahead, prepare the next segment, checkpoint.
+//! - [`flusher`]: group commit and upkeep; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
 //! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], `noted_start`, [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
 //!   `small_file`: opening after a crash.
@@ -27,7 +27,6 @@ pub mod data_dir;
 pub mod disk;
 pub mod dump;
 pub mod fault;
-mod flush_queue;
 pub mod flusher;
 mod headers;
 pub mod hole;

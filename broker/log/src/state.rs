@@ -94,7 +94,9 @@ pub(crate) struct LogState {
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) prepared: Mutex<Option<Prepared>>,
     pub(crate) flush_queued: AtomicBool,
-    pub(crate) unawaited_flush_queued: AtomicBool,
+    pub(crate) background_queued: AtomicBool,
+    /// One of the flusher's threads has it. Changed under the lock of its queue.
+    pub(crate) in_flushers_hands: AtomicBool,
     pub(crate) upkeep_queued: AtomicBool,
     /// Closed or discarded: the files are no longer this log's to change. Set under the upkeep lock.
     pub(crate) retired: AtomicBool,
@@ -191,7 +193,8 @@ impl LogState {
             upkeep: Mutex::new(Upkeep::new(noted_start)),
             prepared: Mutex::new(None),
             flush_queued: AtomicBool::new(false),
-            unawaited_flush_queued: AtomicBool::new(false),
+            background_queued: AtomicBool::new(false),
+            in_flushers_hands: AtomicBool::new(false),
             upkeep_queued: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             dirty_noted: AtomicBool::new(false),
