@@ -262,9 +262,36 @@ fn markers_are_written_until_each_is_confirmed_also_by_another_coordinator() {
     paper.confirm(rest);
     paper.confirm(one.clone());
     assert_eq!((paper.markers(), paper.describe().state), (None, TransactionState::Empty));
-    let length = paper.log.len();
     paper.confirm(one);
-    assert_eq!(paper.log.len(), length, "late");
+    assert_eq!(paper.log.len(), 3, "it is not stored at once");
+    paper.pass(100);
+    assert_eq!((paper.log.len(), paper.describe().state), (4, TransactionState::Empty));
+    paper.reload();
+    assert_eq!((paper.markers(), paper.describe().state), (None, TransactionState::Empty), "but soon");
+}
+
+#[test]
+fn a_transaction_that_follows_at_once_needs_one_record_to_begin_and_has_its_whole_timeout() {
+    let mut paper = Paper::new();
+    let first = paper.begin();
+    paper.add(&first, &[0]).expect("it is open");
+    paper.pass(100);
+    paper.pass(u64::from(TIMEOUT_MS) - 200);
+    let second = identity(paper.end(&first, true));
+    assert_eq!(code(paper.add(&second, &[0])), ErrorCode::ConcurrentTransactions, "its marker is missing");
+    paper.finish();
+    assert_eq!(
+        (paper.describe().state, paper.describe().began_at, paper.open().count),
+        (TransactionState::Empty, None, 0)
+    );
+    let stored = paper.log.len();
+    paper.add(&second, &[1]).expect("the first has ended");
+    assert_eq!(paper.log.len(), stored + 1);
+    assert_eq!((paper.describe().partitions, paper.markers()), (paper.partitions("orders", &[1]), None));
+    paper.pass(200);
+    assert_eq!((paper.describe().state, paper.open().oldest_ms), (TransactionState::Ongoing, 0), "it began just now");
+    paper.reload();
+    assert_eq!((paper.describe().state, paper.describe().identity), (TransactionState::Ongoing, second));
 }
 
 #[test]

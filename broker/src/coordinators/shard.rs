@@ -134,6 +134,8 @@ impl<M: Machine> Shard<M> {
                 Vec::new()
             }
         });
+        // It may have changed what is not stored, too.
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     fn decide_unheard(self: &Arc<Self>, node: &Node, decide: impl FnOnce(&mut M, Moment<'_>) -> Vec<M::Record>) {

@@ -1,5 +1,9 @@
 //! A transactional id with what is known of it beside the records: since when it is open, and which markers were confirmed. That is made afresh
 //! when another broker coordinates: the timeout counts anew, and markers are written again, which changes nothing where they stand.
+//!
+//! That all markers stand needs no record of its own where the next transaction follows at once: its record is the id's whole state.
+
+use alloc::borrow::Cow;
 
 use tidelog_protocol::Monotonic;
 use tidelog_protocol::messages::TransactionState;
@@ -24,13 +28,27 @@ impl Entry {
 
     /// Another state of it is stored.
     pub fn replace(&mut self, transaction: Transaction) {
-        if transaction.state == TransactionState::Empty {
+        // One that follows at once has its own time.
+        if transaction.state == TransactionState::Empty || (self.transaction.is_ending() && !transaction.is_ending()) {
             self.open_since = None;
         }
         if transaction.state != self.transaction.state {
             self.confirmed = Touched::default();
         }
         self.transaction = transaction;
+    }
+
+    /// The id as it is: nothing is open any more once all markers stand, though that is not stored yet.
+    pub fn present(&self) -> Cow<'_, Transaction> {
+        match self.has_ended() {
+            true => Cow::Owned(self.transaction.done(self.transaction.changed_at)),
+            false => Cow::Borrowed(&self.transaction),
+        }
+    }
+
+    /// It was being ended, and all its markers stand.
+    pub fn has_ended(&self) -> bool {
+        self.transaction.is_ending() && self.transaction.touched.is_within(&self.confirmed)
     }
 
     /// Where the marker of its end is not known to stand.

@@ -56,7 +56,7 @@ impl<'a> Look<'a> {
             entry.open_since.get_or_insert(self.now);
             let gone = self.gone(entry);
             entry.confirmed.take_in(&gone);
-            if entry.unconfirmed().is_empty() && self.has_room() {
+            if entry.has_ended() && self.has_room() {
                 self.push(entry.transaction.done(self.wall).to_record(id));
             }
         }

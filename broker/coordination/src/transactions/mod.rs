@@ -108,7 +108,8 @@ impl Transactions {
         }
     }
 
-    /// Decides on `command`. Changes soft state only: which markers were confirmed. All else changes by replay alone.
+    /// Decides on `command`. Changes soft state only: which markers were confirmed, and so whether an ending is over. All else changes by replay
+    /// alone.
     ///
     /// # Errors
     /// [`Refusal`] with a code of the wire's table.
@@ -121,23 +122,25 @@ impl Transactions {
     ) -> Result<TransactionDecision, Refusal> {
         match command {
             TransactionCommand::Init(init) => {
-                let known = self.entries.get(&init.transactional_id).map(|entry| &entry.transaction);
-                Initiation { init, known, ids: self.entries.len(), limits: &self.limits, wall }.decide()
+                let known = self.entries.get(&init.transactional_id).map(Entry::present);
+                Initiation { init, known: known.as_deref(), ids: self.entries.len(), limits: &self.limits, wall }
+                    .decide()
             }
             TransactionCommand::Add(request) => {
-                let known = &self.known(&request.transactional_id)?.transaction;
-                add::add(known, request, &self.limits, image, wall)
+                let known = self.known(&request.transactional_id)?.present();
+                add::add(&known, request, &self.limits, image, wall)
             }
             TransactionCommand::End { request, fresh_id } => {
-                let known = &self.known(&request.transactional_id)?.transaction;
-                end::end(known, request, *fresh_id, wall, self.flaws)
+                let known = self.known(&request.transactional_id)?.present();
+                end::end(&known, request, *fresh_id, wall, self.flaws)
             }
             TransactionCommand::MarkersWritten { transactional_id, written } => {
-                Ok(self.confirm(transactional_id, written, wall))
+                self.confirm(transactional_id, written);
+                Ok(TransactionDecision::nothing(TransactionReply::Noted))
             }
             TransactionCommand::Abort(request) => {
                 let id = &request.transactional_id;
-                end::abort(id, &self.known(id)?.transaction, wall)
+                end::abort(id, &self.known(id)?.present(), wall)
             }
             TransactionCommand::List(request) => {
                 let entries = self.entries.iter().filter(|(_, entry)| !request.open_only || overview::is_open(entry));
@@ -186,8 +189,8 @@ impl Transactions {
     /// The whole log was replayed: every open transaction gets its whole timeout from `now`.
     pub fn loaded(&mut self, now: Monotonic) {
         for entry in self.entries.values_mut() {
-            entry.open_since = overview::is_open(entry).then_some(now);
             entry.confirmed = Touched::default();
+            entry.open_since = overview::is_open(entry).then_some(now);
         }
     }
 
@@ -231,6 +234,7 @@ impl Transactions {
     #[must_use]
     pub fn open_transactions(&self, now: Monotonic) -> OpenTransactions {
         let open = self.open.iter().chain(&self.ending).filter_map(|id| self.entries.get(id));
+        let open = open.filter(|entry| overview::is_open(entry));
         open.fold(OpenTransactions::default(), |so_far, entry| OpenTransactions {
             count: so_far.count + 1,
             oldest_ms: so_far.oldest_ms.max(entry.open_ms(now)),
@@ -242,20 +246,15 @@ impl Transactions {
         self.entries.get(id).ok_or_else(|| refusals::unknown(id))
     }
 
-    /// Markers stand. The last of them ends the ending; one that comes late, or twice, says nothing new.
-    fn confirm(&mut self, id: &str, written: &TransactionMarkers, wall: Timestamp) -> TransactionDecision {
-        let nothing = TransactionDecision::nothing(TransactionReply::Noted);
-        let Some(entry) = self.entries.get_mut(id) else { return nothing };
+    /// Markers stand. With the last of them nothing is open any more, which is stored with what the id does next, or by the next look at what is
+    /// due: a coordinator that does not know it writes markers that stand. A confirmation that comes late, or twice, says nothing new.
+    fn confirm(&mut self, id: &str, written: &TransactionMarkers) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
         let pending = entry.transaction.markers(&Touched::default(), self.flaws);
         if pending
-            .is_none_or(|pending| (pending.identity, pending.commit) != (written.identity.clone(), written.commit))
+            .is_some_and(|pending| (pending.identity, pending.commit) == (written.identity.clone(), written.commit))
         {
-            return nothing;
+            entry.confirmed.take_in(&Touched::from_wire(&written.partitions, &written.groups));
         }
-        entry.confirmed.take_in(&Touched::from_wire(&written.partitions, &written.groups));
-        if !entry.unconfirmed().is_empty() {
-            return nothing;
-        }
-        TransactionDecision::of(entry.transaction.done(wall).to_record(id), TransactionReply::Noted)
     }
 }

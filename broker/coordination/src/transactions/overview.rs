@@ -7,22 +7,23 @@ use super::entry::Entry;
 
 /// Is something open, or being ended?
 pub(super) fn is_open(entry: &Entry) -> bool {
-    entry.transaction.state != TransactionState::Empty
+    entry.transaction.state != TransactionState::Empty && !entry.has_ended()
 }
 
 /// In short.
 pub(super) fn listing(id: &str, entry: &Entry, now: Monotonic) -> TransactionListing {
+    let present = entry.present();
     TransactionListing {
         transactional_id: id.into(),
-        state: entry.transaction.state,
-        identity: entry.transaction.identity.to_wire(),
-        open_ms: entry.open_ms(now),
+        state: present.state,
+        identity: present.identity.to_wire(),
+        open_ms: if is_open(entry) { entry.open_ms(now) } else { 0 },
     }
 }
 
 /// At length.
 pub(super) fn describe(entry: &Entry) -> DescribeTransactionResponse {
-    let transaction = &entry.transaction;
+    let transaction = entry.present();
     let touched = entry.unconfirmed();
     DescribeTransactionResponse {
         state: transaction.state,

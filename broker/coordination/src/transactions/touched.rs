@@ -29,6 +29,11 @@ impl Touched {
         self.partitions.is_empty() && self.groups.is_empty()
     }
 
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.groups.is_subset(&other.groups)
+            && self.partitions.iter().all(|partition| other.partitions.contains(partition))
+    }
+
     pub fn take_in(&mut self, other: &Self) {
         self.partitions.take_in(&other.partitions);
         self.groups.extend(other.groups.iter().cloned());
