@@ -63,7 +63,7 @@ pub use producer::{
 
 pub use transactional_ids::TransactionFilter;
 pub use transactions::{
-    ExactlyOnceOptions, Transaction, TransactionError, TransactionSender, TransactionalProducer,
+    Committing, ExactlyOnceOptions, Transaction, TransactionError, TransactionSender, TransactionalProducer,
     TransactionalProducerBuilder,
 };
 

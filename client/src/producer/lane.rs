@@ -13,7 +13,7 @@ mod fit;
 mod numbering;
 mod settled;
 
-pub(super) use numbering::{LinkTerms, Wants, Who};
+pub(super) use numbering::{Belonging, LinkTerms, Wants, Who};
 use numbering::{Numbering, Stamp};
 pub(super) use settled::Settled;
 
@@ -43,8 +43,8 @@ pub(super) struct Rules {
     pub(super) compression: Compression,
     /// Records are numbered where the leader can tell by it what comes twice.
     pub(super) idempotent: bool,
-    /// Records belong to the transaction of this producer.
-    pub(super) transaction: Option<Who>,
+    /// Records belong to a transaction.
+    pub(super) transaction: Option<Belonging>,
 }
 
 /// Records that travel together.
@@ -168,7 +168,7 @@ impl Lane {
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
             numbering: match rules.transaction {
-                Some(who) => Numbering::of_transaction(who),
+                Some(belonging) => Numbering::of_transaction(belonging),
                 None => Numbering::new(rules.idempotent),
             },
             abandoned: false,

@@ -10,7 +10,7 @@ use tidelog_protocol::{
 };
 
 use super::delivery::Completion;
-use super::lane::{Content, Lane, LinkTerms, NoRoom, Rules, Settled, Step, Who};
+use super::lane::{Belonging, Content, Lane, LinkTerms, NoRoom, Rules, Settled, Step, Wants, Who};
 use super::memory::Memory;
 use super::{Receipt, RecordRef, SendError};
 use crate::backoff::Backoff;
@@ -23,7 +23,7 @@ const RULES: Rules = Rules {
     delivery_timeout: Duration::from_secs(10),
     compression: Compression::None,
     idempotent: false,
-    transaction: Some(WHO),
+    transaction: Some(Belonging::To(WHO)),
 };
 
 struct World {
@@ -33,12 +33,19 @@ struct World {
     /// What left and was not answered.
     wire: Vec<(u64, Bytes)>,
     settled: Vec<Option<SendError>>,
+    /// Who the producer is, where the lane has to be told; `None` before that is known.
+    told: Option<Who>,
 }
 
 impl World {
     fn new() -> Self {
-        let (lane, memory, now) = (Lane::new(RULES), Memory::new(1 << 20), Instant::now());
-        Self { lane, memory, now, wire: Vec::new(), settled: Vec::new() }
+        Self::belonging(Belonging::To(WHO))
+    }
+
+    fn belonging(belonging: Belonging) -> Self {
+        let lane = Lane::new(Rules { transaction: Some(belonging), ..RULES });
+        let (memory, now) = (Memory::new(1 << 20), Instant::now());
+        Self { lane, memory, now, wire: Vec::new(), settled: Vec::new(), told: None }
     }
 
     /// One record in a batch of its own.
@@ -68,9 +75,13 @@ impl World {
                     Step::Recover => {
                         let (expired, next) = self.lane.expire(self.now, || ClientError::Closed);
                         self.tell(expired);
-                        assert_eq!(self.lane.wants(), None, "a transaction's identity is given");
+                        let wants = self.lane.wants();
+                        if wants.is_some() && self.told.is_none() {
+                            break;
+                        }
                         if next.is_some() {
-                            let terms = LinkTerms { tells_twice: true, identity: None };
+                            let identity = wants.and(self.told);
+                            let terms = LinkTerms { tells_twice: true, identity };
                             let settled = self.lane.link(1 << 20, terms);
                             self.tell(settled);
                         } else {
@@ -139,6 +150,29 @@ fn batches_of_a_transaction_say_so_and_are_numbered_from_0_under_its_identity() 
         assert_eq!((header.producer_id, header.producer_epoch), (WHO.id, WHO.epoch));
         assert_eq!(header.base_sequence, Sequence(at as i32));
     }
+}
+
+#[test]
+fn records_are_taken_before_the_transaction_has_an_identity_and_leave_under_it_once_it_has() {
+    let mut world = World::belonging(Belonging::ToBeTold);
+    let _completions: Vec<_> = (0..3).map(|_| world.send()).collect();
+    assert!(world.wire.is_empty(), "nothing leaves as nobody's");
+    assert_eq!(world.lane.wants(), Some(Wants::Identity));
+    world.told = Some(WHO);
+    let settled = world.lane.link(1 << 20, LinkTerms { tells_twice: true, identity: Some(WHO) });
+    assert!(settled.is_empty());
+    world.drive();
+    for at in 0..3 {
+        let header = world.header(at);
+        assert!(header.attributes.is_transactional());
+        assert_eq!((header.producer_id, header.producer_epoch), (WHO.id, WHO.epoch));
+        assert_eq!(header.base_sequence, Sequence(at as i32));
+    }
+    // What fails from here on keeps its numbers, as in any transaction.
+    world.refuse(ErrorCode::ConcurrentTransactions);
+    world.refuse(ErrorCode::OutOfOrderSequence);
+    world.refuse(ErrorCode::OutOfOrderSequence);
+    assert_eq!((world.lane.wants(), world.header(0).base_sequence), (None, Sequence(0)));
 }
 
 #[test]

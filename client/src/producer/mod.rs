@@ -144,6 +144,11 @@ impl Producer {
         Self::new(Dispatch::of_transaction(cluster, supplies, transaction))
     }
 
+    /// Takes no more records.
+    pub(crate) fn refuse_more(&self) {
+        self.dispatch.close();
+    }
+
     /// Of a transaction: takes no more records, and gives up those that have no answer.
     pub(crate) fn abandon(&self) {
         self.dispatch.abandon();

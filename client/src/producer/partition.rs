@@ -12,7 +12,7 @@ use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::{LeaderEpoch, PartitionId, Timestamp, TopicId};
 
 use super::identity::Identity;
-use super::lane::{Content, Lane, LinkTerms, Rules, Settled, Step};
+use super::lane::{Belonging, Content, Lane, LinkTerms, Rules, Settled, Step};
 use super::memory::{Buffers, Memory};
 use super::scope::Scope;
 use super::{Receipt, Settings};
@@ -81,7 +81,10 @@ impl Partition {
             delivery_timeout: shared.settings.delivery_timeout,
             compression: shared.settings.compression,
             idempotent: shared.settings.is_idempotent(),
-            transaction: shared.transaction.as_ref().map(Scope::who),
+            transaction: shared
+                .transaction
+                .as_ref()
+                .map(|transaction| transaction.who().map_or(Belonging::ToBeTold, Belonging::To)),
         };
         let state = Mutex::new(State { lane: Lane::new(rules), link: None });
         Arc::new(Self { shared, topic, id, batch_bytes_max, state })

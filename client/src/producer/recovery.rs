@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::lane::LinkTerms;
 use super::partition::{Link, Partition};
 use crate::ClientError;
 use crate::cluster::Purpose;
@@ -79,6 +80,12 @@ async fn find(partition: &Partition, failed_at: Option<Instant>) -> Result<Link,
     }
     let batch_bytes_max = image.batch_bytes_max as usize;
     let wants = partition.lock().lane.wants();
-    let terms = partition.shared.identity.terms(&connection, wants).await?;
+    let terms = match &partition.shared.transaction {
+        None => partition.shared.identity.terms(&connection, wants).await?,
+        Some(transaction) => {
+            let identity = if wants.is_some() { Some(transaction.identity().await?) } else { None };
+            LinkTerms { identity, ..partition.shared.identity.terms(&connection, None).await? }
+        }
+    };
     Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch, batch_bytes_max, terms })
 }

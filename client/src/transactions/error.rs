@@ -26,6 +26,13 @@ pub enum TransactionError {
     /// The coordinator has undone the transaction: it was open for longer than its timeout, or an operator aborted it.
     #[error("the transaction is undone: {0}")]
     Undone(WireError),
+    /// It was begun while the one before was being [committed in the background](super::Transaction::commit_in_background), and that does not
+    /// hold, or is not known to: so this one does not, and nothing of it was written.
+    #[error("the transaction is undone, as the one before it was not committed: {cause}")]
+    Follows {
+        /// What became of that one.
+        cause: Box<Self>,
+    },
     /// The offsets could not be committed with it, so that it was undone.
     #[error("the transaction is undone, as the offsets of the group cannot be part of it: {0}")]
     Group(#[from] GroupError),
@@ -88,6 +95,10 @@ impl TransactionError {
                 _ => Actor::ClientAborts,
             },
             Self::Undone(_) => Actor::ClientAborts,
+            Self::Follows { cause } => match &**cause {
+                Self::Fenced { .. } => Actor::ClientStops,
+                _ => Actor::ClientAborts,
+            },
             Self::Group(error) => error.actor(),
             Self::InDoubt { .. } => Actor::ClientBacksOff,
             Self::FateUnknown { .. } => Actor::Programmer,
@@ -101,7 +112,11 @@ impl TransactionError {
     pub const fn is_undone(&self) -> bool {
         matches!(
             self,
-            Self::NotWritten { .. } | Self::Undone(_) | Self::Group(_) | Self::Fenced { in_doubt: false, .. }
+            Self::NotWritten { .. }
+                | Self::Undone(_)
+                | Self::Follows { .. }
+                | Self::Group(_)
+                | Self::Fenced { in_doubt: false, .. }
         )
     }
 }

@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use tidelog_protocol::messages::ProducerIdentity;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::TransactionError;
 use super::coordinator::Coordinator;
+use super::line::{Line, Next, Turn, follows};
 use super::standing::{Ended, Fenced, Initiated, Standing};
 use super::transaction::{Open, Transaction};
 use crate::group::Offer;
-use crate::producer::Supplies;
+use crate::producer::{Producer, Scope, Supplies};
 
 /// Has transactions, one after the other, under an id that outlives it.
 ///
@@ -38,6 +39,8 @@ pub struct TransactionalProducer {
     supplies: Supplies,
     /// Held by the transaction that is open, or being ended in the background.
     state: Arc<Mutex<State>>,
+    /// Who comes after the one that is being committed in the background.
+    line: Arc<Line>,
 }
 
 /// What outlasts a transaction.
@@ -59,7 +62,8 @@ impl TransactionalProducer {
     pub(super) async fn begin_as(coordinator: Coordinator, supplies: Supplies) -> Result<Self, TransactionError> {
         let mut state = State { standing: Standing::Unknown(None), offers: Vec::new() };
         state.identity(&coordinator).await?;
-        Ok(Self { coordinator: Arc::new(coordinator), supplies, state: Arc::new(Mutex::new(state)) })
+        let (coordinator, state) = (Arc::new(coordinator), Arc::new(Mutex::new(state)));
+        Ok(Self { coordinator, supplies, state, line: Arc::default() })
     }
 
     /// The id.
@@ -71,16 +75,36 @@ impl TransactionalProducer {
     /// Begins a transaction; waits for the end of the one before, where that was dropped. Costs nothing else but after a failure: then the
     /// coordinator is asked first, and whatever is still open is undone.
     ///
+    /// Where the one before is being [committed in the background](Transaction::commit_in_background), it does not wait for that, but for the
+    /// one before that.
+    ///
     /// # Errors
-    /// [`TransactionError::Fenced`]; [`TransactionError::Client`] where the coordinator does not answer.
+    /// [`TransactionError::Fenced`]; [`TransactionError::Client`] where the coordinator does not answer; [`TransactionError::Follows`] where the
+    /// one before was committed in the background and is not known to hold, unless that was [told](super::Committing).
     pub async fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
+        self.line.until_short().await;
+        if let Some(mut next) = self.line.take() {
+            match next.is_over() {
+                None => return Ok(Transaction::new(self.follow(next))),
+                Some(Err(cause)) => return Err(follows(&cause)),
+                Some(Ok(())) => {}
+            }
+        }
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let identity = state.identity(&self.coordinator).await?;
-        // Whatever comes of it, until its end is known: the coordinator is asked by this identity.
-        state.standing = Standing::Unknown(Some(identity.clone()));
-        state.offers.clear();
-        let open = Open::new(Arc::clone(&self.coordinator), self.supplies.clone(), state, identity);
-        Ok(Transaction::new(open))
+        let scope = Scope::new(Arc::clone(&self.coordinator.transactional_id), &identity);
+        Ok(Transaction::new(self.open(scope, Turn::begun(state, identity), None)))
+    }
+
+    /// One behind the one that is being committed.
+    fn follow(&self, Next { before, told, .. }: Next) -> Open {
+        let scope = Scope::following(Arc::clone(&self.coordinator.transactional_id), told.clone());
+        self.open(scope, Turn::Waits(before), Some(told))
+    }
+
+    fn open(&self, scope: Scope, turn: Turn, told: Option<watch::Receiver<Option<ProducerIdentity>>>) -> Open {
+        let producer = Producer::of_transaction(Arc::clone(&self.coordinator.cluster), self.supplies.clone(), scope);
+        Open::new(Arc::clone(&self.coordinator), producer, turn, (Arc::clone(&self.line), told))
     }
 
     /// Asks again for a commit that failed with [`TransactionError::InDoubt`], until it is known whether the transaction holds: it does where
@@ -90,6 +114,10 @@ impl TransactionalProducer {
     /// [`TransactionError::Undone`]: it does not hold. [`TransactionError::Fenced`], [`TransactionError::FateUnknown`]: nobody can tell any more.
     /// [`TransactionError::InDoubt`] where that is still unknown.
     pub async fn settle(&mut self) -> Result<(), TransactionError> {
+        if let Some(next) = self.line.take() {
+            // Whatever became of it: the state is free then.
+            drop(next.before.await);
+        }
         let mut state = self.state.lock().await;
         let Standing::InDoubt(identity) = state.standing.clone() else { return Ok(()) };
         let ended = self.coordinator.commit(&identity, true).await;

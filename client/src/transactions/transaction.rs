@@ -6,14 +6,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use tidelog_protocol::messages::{CommitTransaction, ProducerIdentity};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{oneshot, watch};
 
 use super::coordinator::Coordinator;
-use super::producer::{State, TransactionalProducer};
+use super::line::{Handover, Line, Successor, Turn};
+use super::producer::TransactionalProducer;
 use super::standing::{Ended, Fenced, Standing};
-use super::{TransactionError, TransactionSender};
+use super::{Committing, TransactionError, TransactionSender};
 use crate::group::{Commits, GroupOffset, Offer};
-use crate::producer::{Delivery, Producer, Record, Scope, SendError, Supplies, TopicProducer};
+use crate::producer::{Delivery, Producer, Record, SendError, TopicProducer};
 use crate::{ClientError, GroupError};
 
 /// An open transaction. All that is sent within it holds once [`Transaction::commit`] has returned, and nothing of it otherwise: dropping it,
@@ -27,13 +28,15 @@ pub struct Transaction<'p> {
     of: PhantomData<&'p mut TransactionalProducer>,
 }
 
+type Told = Option<watch::Receiver<Option<ProducerIdentity>>>;
+
 /// A transaction, and what it owes.
 pub(super) struct Open {
     coordinator: Arc<Coordinator>,
-    identity: ProducerIdentity,
     producer: Producer,
-    /// `None` once its end was taken over by the background.
-    state: Option<OwnedMutexGuard<State>>,
+    turn: Turn,
+    /// Who comes next, and how this one is told its identity where it has to wait for it.
+    line: (Arc<Line>, Told),
     /// Offsets were to be part of it.
     has_offsets: bool,
     /// They could not.
@@ -44,8 +47,13 @@ pub(super) struct Open {
 
 impl fmt::Debug for Transaction<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ProducerIdentity { producer_id, epoch } = &self.open.identity;
-        write!(f, "Transaction({}, producer {producer_id} in epoch {epoch})", self.open.coordinator.transactional_id)
+        let id = &self.open.coordinator.transactional_id;
+        match &self.open.turn {
+            Turn::Has { identity: ProducerIdentity { producer_id, epoch }, .. } => {
+                write!(f, "Transaction({id}, producer {producer_id} in epoch {epoch})")
+            }
+            _ => write!(f, "Transaction({id}, behind another)"),
+        }
     }
 }
 
@@ -127,6 +135,40 @@ impl Transaction<'_> {
         self.open.commit().await
     }
 
+    /// As [`Transaction::commit`], while the next transaction is begun and its records are taken. They leave once this one holds; where it does
+    /// not, or that stays unknown, the next one does not hold either, and says so. Two can be on their way like this: one that is being
+    /// committed, and one that is open.
+    ///
+    /// ```no_run
+    /// # async fn example(client: tidelog_client::Client, work: Vec<Vec<tidelog_client::Record>>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut producer = client.transactional_producer("billing-1").build().await?;
+    /// let mut before = None;
+    /// for records in work {
+    ///     let transaction = producer.begin().await?;
+    ///     for record in records {
+    ///         let _ = transaction.send(record).await?;
+    ///     }
+    ///     if let Some(before) = before.replace(transaction.commit_in_background()) {
+    ///         before.await?;
+    ///     }
+    /// }
+    /// if let Some(last) = before {
+    ///     last.await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn commit_in_background(self) -> Committing {
+        let Self { open, .. } = self;
+        let (line, told_before) = (Arc::clone(&open.line.0), open.line.1.clone());
+        let (successor, number) = line.open(told_before);
+        let (tell, outcome) = oneshot::channel();
+        // Whatever still has a sender of it is refused from here on.
+        open.producer.refuse_more();
+        open.coordinator.cluster.runtime.clone().spawn(open.commit_for(successor, tell));
+        Committing::new(outcome, line, number)
+    }
+
     /// Undoes it. That the coordinator does not answer is no failure of it: the transaction is then undone as the next one begins, or as its
     /// timeout is over.
     ///
@@ -138,16 +180,14 @@ impl Transaction<'_> {
 }
 
 impl Open {
-    pub(super) fn new(
+    pub(super) const fn new(
         coordinator: Arc<Coordinator>,
-        supplies: Supplies,
-        state: OwnedMutexGuard<State>,
-        identity: ProducerIdentity,
+        producer: Producer,
+        turn: Turn,
+        line: (Arc<Line>, Told),
     ) -> Self {
-        let scope = Scope::new(Arc::clone(&coordinator.transactional_id), &identity);
-        let producer = Producer::of_transaction(Arc::clone(&coordinator.cluster), supplies, scope);
-        let (state, has_offsets, refused, ended) = (Some(state), false, None, false);
-        Self { coordinator, identity, producer, state, has_offsets, refused, ended }
+        let (has_offsets, refused, ended) = (false, None, false);
+        Self { coordinator, producer, turn, line, has_offsets, refused, ended }
     }
 
     /// Nothing of it was asked of any broker, so that it has no end either: its identity is as good as new.
@@ -168,12 +208,13 @@ impl Open {
     }
 
     async fn offer(&mut self, offer: Offer) -> Result<(), TransactionError> {
+        let identity = self.turn.come().await?.clone();
         self.has_offsets = true;
         let transactional_id = self.coordinator.transactional_id.to_string();
-        let transaction = CommitTransaction { transactional_id, identity: self.identity.clone() };
+        let transaction = CommitTransaction { transactional_id, identity };
         match offer.commit(&transaction).await {
             Ok(()) => {
-                if let Some(state) = &mut self.state {
+                if let Some(state) = self.turn.state() {
                     state.offers.push(offer);
                 }
                 Ok(())
@@ -185,6 +226,13 @@ impl Open {
     async fn commit(&mut self) -> Result<(), TransactionError> {
         // Nothing comes after what is waited for here.
         let closed = self.producer.close().await;
+        let identity = match self.turn.come().await {
+            Ok(identity) => identity.clone(),
+            Err(error) => {
+                self.producer.abandon();
+                return Err(error);
+            }
+        };
         let failure = self.producer.failure().or(closed.err()).map(|cause| TransactionError::NotWritten { cause });
         if let Some(failure) = failure.or(self.refused.take().map(TransactionError::Group)) {
             return match self.abort().await {
@@ -195,12 +243,32 @@ impl Open {
         if self.is_untouched() {
             return Ok(());
         }
-        let Some(state) = &mut self.state else { return Ok(()) };
+        let Some(state) = self.turn.state() else { return Ok(()) };
         // Where this is cancelled, it may have been asked for.
-        state.standing = Standing::InDoubt(self.identity.clone());
+        state.standing = Standing::InDoubt(identity.clone());
         self.ended = true;
-        let ended = self.coordinator.commit(&self.identity, false).await;
-        state.committed(&self.identity, ended, &self.coordinator)
+        let ended = self.coordinator.commit(&identity, false).await;
+        state.committed(&identity, ended, &self.coordinator)
+    }
+
+    /// Commits, lets the next one have its turn, and tells what became of it.
+    async fn commit_for(mut self, successor: Successor, tell: oneshot::Sender<Result<(), TransactionError>>) {
+        let outcome = self.commit().await;
+        if self.is_untouched()
+            && let Turn::Has { state, identity } = &mut self.turn
+        {
+            state.standing = Standing::Ready(identity.clone());
+        }
+        if let Some(state) = self.turn.leave() {
+            let Successor { handover, identity } = successor;
+            if let (Ok(()), Standing::Ready(next)) = (&outcome, &state.standing) {
+                identity.send_replace(Some(next.clone()));
+            }
+            // Where nobody comes next, the state is free.
+            let _ = handover.send(Handover { state, outcome: outcome.clone() });
+        }
+        // Perhaps nobody asks.
+        let _ = tell.send(outcome);
     }
 
     async fn abort(&mut self) -> Result<(), TransactionError> {
@@ -208,12 +276,14 @@ impl Open {
         if self.is_untouched() {
             return Ok(());
         }
-        let Some(state) = &mut self.state else { return Ok(()) };
+        // Where the one before does not hold, nothing of this one left.
+        let Ok(identity) = self.turn.come().await.cloned() else { return Ok(()) };
+        let Some(state) = self.turn.state() else { return Ok(()) };
         state.offers.clear();
         // Where this is cancelled, the background goes on with it.
-        let ended = self.coordinator.abort(&self.identity).await;
+        let ended = self.coordinator.abort(&identity).await;
         self.ended = true;
-        state.standing.ended(&self.identity, false, &ended);
+        state.standing.ended(&identity, false, &ended);
         match ended {
             Ended::AsAsked(_) | Ended::Undone(_) => Ok(()),
             Ended::Fenced(Fenced { error, in_doubt }) => Err(TransactionError::Fenced { error, in_doubt }),
@@ -225,20 +295,31 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.producer.abandon();
-        let Some(mut state) = self.state.take().filter(|_| !self.ended) else { return };
-        if self.is_untouched() {
-            state.standing = Standing::Ready(self.identity.clone());
-            return;
-        }
-        state.offers.clear();
-        let (coordinator, identity) = (Arc::clone(&self.coordinator), self.identity.clone());
-        self.coordinator.cluster.runtime.spawn(async move {
-            let ended = coordinator.abort(&identity).await;
-            state.standing.ended(&identity, false, &ended);
-            if let Ended::NotYet(error) | Ended::Never(error) = ended {
-                tracing::debug!(id = %coordinator.transactional_id, %error,
-                    "a transaction that was dropped is undone only with the next one, or as its timeout is over");
+        let untouched = self.is_untouched();
+        let turn = match std::mem::replace(&mut self.turn, Turn::Over) {
+            _ if self.ended => return,
+            Turn::Has { mut state, identity } if untouched => {
+                state.standing = Standing::Ready(identity);
+                return;
             }
-        });
+            // Whoever begins the next waits for the one before instead.
+            Turn::Waits(_) if untouched => return,
+            Turn::Refused { .. } | Turn::Over => return,
+            turn @ (Turn::Has { .. } | Turn::Waits(_)) => turn,
+        };
+        self.coordinator.cluster.runtime.spawn(undo(Arc::clone(&self.coordinator), turn));
+    }
+}
+
+/// Aborts one that was dropped.
+async fn undo(coordinator: Arc<Coordinator>, mut turn: Turn) {
+    let Ok(identity) = turn.come().await.cloned() else { return };
+    let Some(state) = turn.state() else { return };
+    state.offers.clear();
+    let ended = coordinator.abort(&identity).await;
+    state.standing.ended(&identity, false, &ended);
+    if let Ended::NotYet(error) | Ended::Never(error) = ended {
+        tracing::debug!(id = %coordinator.transactional_id, %error,
+            "a transaction that was dropped is undone only with the next one, or as its timeout is over");
     }
 }

@@ -92,7 +92,7 @@ pub struct ProducerCommand {
     #[arg(long, value_name = "ID", requires = "transaction_records", conflicts_with_all = ["idempotent", "throughput"])]
     transactional_id: Option<String>,
 
-    /// Records of each transaction. The next begins once the commit of the one before is answered; a latency counts to the ack of its record.
+    /// Records of each transaction. The next begins while the one before is being committed; a latency counts to the ack of its record.
     #[arg(long, value_name = "N", requires = "transactional_id", value_parser = clap::value_parser!(u64).range(1..))]
     transaction_records: Option<u64>,
 

@@ -1,6 +1,6 @@
-//! A worker of `perf-producer` that sends within transactions, one after the other. Knows nothing of what is measured.
+//! A worker of `perf-producer` that sends within transactions, one after the other: the next begins while one is committed. Knows nothing of what is measured.
 
-use tidelog_client::TransactionalProducer;
+use tidelog_client::{Committing, TransactionalProducer};
 
 use super::flight::Flight;
 use super::payload::Payload;
@@ -30,15 +30,20 @@ impl Transactions {
         (payload, stop): (&mut Payload, &Stop),
         flight: &mut Flight<'_>,
     ) -> Result<(), Failure> {
-        let mut sent = 0;
+        let (mut sent, mut before) = (0, None::<Committing>);
         while sent < records && !stop.is_wanted() && flight.is_sound() {
             let transaction = self.producer.begin().await.map_err(transaction_failure)?;
             let topic = transaction.topic(&self.topic).await.map_err(failure)?;
             let share = self.records.min(records - sent);
             let mut sending = Sending { topic: &topic, payload, stop };
             closed_loop(&mut sending, clock, share, flight).await.map_err(send_failure)?;
-            transaction.commit().await.map_err(transaction_failure)?;
+            if let Some(before) = before.replace(transaction.commit_in_background()) {
+                before.await.map_err(transaction_failure)?;
+            }
             sent += share;
+        }
+        if let Some(last) = before {
+            last.await.map_err(transaction_failure)?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@
 //! Of any other batch it is unknown whether it stands in the log; it is told so, and those behind it go on. An epoch concerns its
 //! partition alone, since a producer without transactions is fenced by nobody else.
 //!
-//! In a transaction the identity is given, the numbers begin at 0 with it, and there is no other to go on under: where the chain is broken
+//! In a transaction the identity is given, at the latest with the first leader; the numbers begin at 0 with it, and there is no other to go on under: where the chain is broken
 //! the transaction is undone. It may have more records in a partition than there are numbers; then they go round, as the leader knows.
 
 use std::collections::VecDeque;
@@ -48,6 +48,15 @@ pub(super) enum Stamp {
 pub(in crate::producer) struct Who {
     pub(in crate::producer) id: ProducerId,
     pub(in crate::producer) epoch: ProducerEpoch,
+}
+
+/// Whose transaction it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::producer) enum Belonging {
+    /// This producer's.
+    To(Who),
+    /// That is told with the leader.
+    ToBeTold,
 }
 
 /// What a lane needs.
@@ -103,9 +112,12 @@ impl Numbering {
     }
 
     /// Those of a transaction.
-    pub(super) const fn of_transaction(who: Who) -> Self {
+    pub(super) const fn of_transaction(belonging: Belonging) -> Self {
         let mut numbering = Self::new(false);
-        (numbering.of_transaction, numbering.identity) = (true, Some(who));
+        numbering.of_transaction = true;
+        if let Belonging::To(who) = belonging {
+            numbering.identity = Some(who);
+        }
         numbering
     }
 
@@ -126,6 +138,7 @@ impl Numbering {
 
     pub(super) fn wants(&self) -> Option<Wants> {
         match self.identity {
+            None if self.of_transaction => Some(Wants::Identity),
             _ if !self.idempotent => None,
             None => Some(Wants::Identity),
             Some(identity) => self.is_used_up().then_some(Wants::NextEpoch(identity)),
