@@ -1,6 +1,8 @@
 //! Leaders that are asked to stop while acknowledgements wait for a follower: whoever waits is answered before the connection ends, with an
 //! error that means to go on elsewhere, and what its producer sends again stands once.
 
+#![allow(clippy::unwrap_used, reason = "a failed test")]
+
 use std::time::Duration;
 
 use tidelog_client::{Client, Delivery, NewTopic, Record};
@@ -99,7 +101,7 @@ async fn waiting(cluster: &Cluster, topic: &str, place: Place, value: &str) -> W
 async fn stops_while_acks_wait(topic: &str, replicas: u16, settings: ClusterSettings) {
     let mut cluster = Cluster::start(settings.set("shutdown_timeout_ms", "4000")).await;
     let new = NewTopic::named(topic).partitions(3).replication_factor(replicas);
-    create_topic(&cluster.servers(), &new.config("min.insync.replicas", &replicas.to_string())).await.unwrap();
+    create_topic(&cluster.servers(), &new.config("min.insync.replicas", replicas.to_string())).await.unwrap();
     cluster.wait_healed(topic).await;
     for round in 0..rounds(1) {
         let place = place(&cluster, topic).await;
