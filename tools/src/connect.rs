@@ -46,7 +46,8 @@ impl ConnectArgs {
         self.builder(tool).connect(&self.server).await.map_err(failure)
     }
 
-    /// As [`ConnectArgs::client`], for a command that asks and ends: everything it asks together has the timeout.
+    /// As [`ConnectArgs::client`], for a command that asks and ends: everything it asks together has the timeout, and after that every answer
+    /// counts as late. So it is not for one that goes on by itself.
     ///
     /// # Errors
     /// As [`failure`].

@@ -42,7 +42,8 @@ struct End {
 }
 
 pub(super) async fn run(membership: Membership, context: &Context) -> Result<Exit, Failure> {
-    let client = context.connect.client_in_time("tidelog").await?;
+    // Reading goes on for longer than the timeout: it bounds only how long each answer is waited for.
+    let client = context.connect.in_time(context.connect.client("tidelog")).await?;
     let end = context.connect.in_time(end(&client, &membership)).await?;
     let builder = client.group(&membership.group).topics([membership.topic.as_str()]);
     let joining = async {
