@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidelog_protocol::messages::*;
-use tidelog_protocol::{BrokerId, Offset, PartitionId};
+use tidelog_protocol::{Offset, PartitionId};
 
 use crate::cluster::{Coordinate, Purpose};
-use crate::{Admin, ClientError};
+use crate::{Admin, ClientError, Listed};
 
 /// How far a group has come in a partition, and how far it could.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,19 +36,15 @@ impl GroupLag {
 }
 
 impl Admin {
-    /// Every group, by name.
+    /// The groups, of all coordinators that answer soon. See [`Listed::missing`] for the others.
     ///
     /// # Errors
-    /// As any call; a broker that does not answer fails it, since its groups would be missing.
-    pub async fn list_groups(&self) -> Result<Vec<GroupListing>, ClientError> {
-        let brokers: Vec<BrokerId> =
-            self.cluster.metadata(Some(Vec::new())).await?.brokers.iter().map(|broker| broker.broker_id).collect();
-        let mut groups = BTreeMap::new();
-        for broker in brokers {
-            let listed = self.cluster.call_broker(broker, &ListGroupsRequest {}).await?.groups;
-            groups.extend(listed.into_iter().map(|listing| (listing.group.clone(), listing)));
-        }
-        Ok(groups.into_values().collect())
+    /// Where not even who coordinates can be found out.
+    pub async fn list_groups(&self) -> Result<Listed<GroupListing>, ClientError> {
+        let gathered = self.cluster.ask_shards("__groups", ListGroupsRequest {}).await?;
+        let all = gathered.answers.into_iter().flat_map(|answer| answer.groups);
+        let found: BTreeMap<_, _> = all.map(|listing| (listing.group.clone(), listing)).collect();
+        Ok(Listed { found: found.into_values().collect(), missing: gathered.missing })
     }
 
     /// Who is in a group, what each owns, and how far the group has come.

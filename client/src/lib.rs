@@ -41,6 +41,7 @@ pub mod consumer;
 mod error;
 pub mod group;
 mod groups;
+mod listed;
 mod net;
 mod operations;
 pub mod producer;
@@ -57,6 +58,7 @@ pub use consumer::{
 pub use error::ClientError;
 pub use group::{CommitMode, GroupConsumer, GroupConsumerBuilder, GroupError, GroupRecord, RebalanceListener};
 pub use groups::GroupLag;
+pub use listed::{Listed, MissingShards};
 pub use producer::{
     Delivery, Partitioner, Producer, ProducerBuilder, Receipt, Record, RecordRef, SendError, TopicProducer,
 };

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use tidelog_protocol::BrokerId;
 use tidelog_protocol::messages::*;
 
 use crate::cluster::Coordinate;
-use crate::{Admin, ClientError};
+use crate::{Admin, ClientError, Listed};
 
 /// Which transactional ids are listed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,20 +19,19 @@ pub enum TransactionFilter {
 }
 
 impl Admin {
-    /// Transactional ids, by name.
+    /// Transactional ids, of all coordinators that answer soon. See [`Listed::missing`] for the others.
     ///
     /// # Errors
-    /// As any call; a broker that does not answer fails it, since its ids would be missing.
-    pub async fn list_transactions(&self, filter: TransactionFilter) -> Result<Vec<TransactionListing>, ClientError> {
-        let brokers: Vec<BrokerId> =
-            self.cluster.metadata(Some(Vec::new())).await?.brokers.iter().map(|broker| broker.broker_id).collect();
+    /// Where not even who coordinates can be found out.
+    pub async fn list_transactions(
+        &self,
+        filter: TransactionFilter,
+    ) -> Result<Listed<TransactionListing>, ClientError> {
         let request = ListTransactionsRequest { open_only: filter == TransactionFilter::Open };
-        let mut transactions = BTreeMap::new();
-        for broker in brokers {
-            let listed = self.cluster.call_broker(broker, &request).await?.transactions;
-            transactions.extend(listed.into_iter().map(|listing| (listing.transactional_id.clone(), listing)));
-        }
-        Ok(transactions.into_values().collect())
+        let gathered = self.cluster.ask_shards("__transactions", request).await?;
+        let all = gathered.answers.into_iter().flat_map(|answer| answer.transactions);
+        let found: BTreeMap<_, _> = all.map(|listing| (listing.transactional_id.clone(), listing)).collect();
+        Ok(Listed { found: found.into_values().collect(), missing: gathered.missing })
     }
 
     /// Who has a transactional id, what its transaction touches, and how the last one ended.

@@ -29,7 +29,7 @@ async fn what_is_open_is_shown_can_be_undone_and_is_left_out() {
     let broker = BrokerProcess::start();
     let server = broker.server();
     let _ = run("tidelog", &server, "topics create orders --partitions 2").expect_code(0);
-    assert_eq!(json(&server, "transactions list"), json!({"transactions": []}));
+    assert_eq!(json(&server, "transactions list"), json!({"transactions": [], "missing": []}));
     let _ = run("tidelog", &server, "transactions describe nobody").expect_code(3);
     let _ = run("tidelog", &server, "transactions abort nobody").expect_code(3);
 

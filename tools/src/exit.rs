@@ -26,6 +26,8 @@ pub enum Exit {
     Damaged = 6,
     /// The cluster is not settled: something of it is away, behind or on the move.
     Unsettled = 7,
+    /// Done in part: what could be found out, or done, was, and what could not is named.
+    Partial = 8,
     /// Interrupted (Ctrl-C) before it was done.
     Interrupted = 130,
 }
@@ -41,6 +43,7 @@ Exit codes:
     5  exists already
     6  stored bytes are damaged
     7  the cluster is not settled ('cluster status', 'partitions describe')
+    8  done in part; what is missing, or left, is named on standard error
   130  interrupted (Ctrl-C) before it was done";
 
 impl From<Exit> for ExitCode {
@@ -151,6 +154,7 @@ mod tests {
             Exit::Exists,
             Exit::Damaged,
             Exit::Unsettled,
+            Exit::Partial,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> = EXIT_CODES_HELP

@@ -7,6 +7,7 @@ mod image;
 mod leader;
 mod patience;
 mod pool;
+mod shards;
 mod silence;
 
 pub(crate) use coordinator::Coordinate;
@@ -250,17 +251,22 @@ impl Cluster {
         broker: BrokerId,
         request: &R,
     ) -> Result<R::Response, ClientError> {
+        let address = self.address_of(broker).await?;
+        self.connection(&address, Purpose::Requests).await?.call(request).await
+    }
+
+    /// Where a broker is; asks where that is not known.
+    async fn address_of(&self, broker: BrokerId) -> Result<Address, ClientError> {
         let address = |known: &Everything| known.brokers.get(&broker).map(|known| known.address.clone());
         let known = address(&self.known.read());
-        let address = match known {
-            Some(address) => address,
+        match known {
+            Some(address) => Ok(address),
             None => {
                 self.metadata(Some(Vec::new())).await?;
                 let known = address(&self.known.read());
-                known.ok_or_else(|| ClientError::Argument(format!("the cluster has no broker {broker}")))?
+                known.ok_or_else(|| ClientError::Argument(format!("the cluster has no broker {broker}")))
             }
-        };
-        self.connection(&address, Purpose::Requests).await?.call(request).await
+        }
     }
 
     /// Fetches metadata and keeps what they say, unless newer are known. `None` asks for all topics.

@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tidelog_client::messages::{CommittedOffset, DescribeGroupResponse, GroupState, TopicPartitions};
-use tidelog_client::{Admin, Client, GroupLag, Offset, PartitionId, Position, TopicName};
+use tidelog_client::{Admin, Client, GroupLag, Listed, Offset, PartitionId, Position, TopicName};
 
 use super::offsets::chosen_partitions;
-use super::{Context, topics::print};
+use super::{Context, incomplete, topics::print};
 use crate::byte_size::{counted, display_count};
 use crate::connect::{failure, refusal};
 use crate::exit::{Exit, Failure};
@@ -16,7 +16,7 @@ use crate::start_position::{StartPosition, parse_offset};
 /// What to do with groups.
 #[derive(Debug, Subcommand)]
 pub enum GroupsCommand {
-    /// List the groups.
+    /// List the groups. Where a broker does not answer, those of the others are listed, and the exit code is 8.
     List,
     /// Show the members of a group and what each owns.
     #[command(after_help = "\
@@ -85,7 +85,7 @@ pub(super) async fn run(command: GroupsCommand, context: &Context) -> Result<Exi
     let client = context.connect.client_in_time("tidelog").await?;
     let admin = client.admin();
     match command {
-        GroupsCommand::List => list(&admin, context).await?,
+        GroupsCommand::List => return list(&admin, context).await,
         GroupsCommand::Describe { group } => describe(&admin, &group, context).await?,
         GroupsCommand::Lag { group } => lag(&admin, &group, context).await?,
         GroupsCommand::ResetOffsets(args) => reset(&client, args, context).await?,
@@ -116,8 +116,8 @@ const fn state_name(state: GroupState) -> &'static str {
     }
 }
 
-async fn list(admin: &Admin, context: &Context) -> Result<(), Failure> {
-    let groups = admin.list_groups().await.map_err(failure)?;
+async fn list(admin: &Admin, context: &Context) -> Result<Exit, Failure> {
+    let Listed { found: groups, missing } = admin.list_groups().await.map_err(failure)?;
     let mut columns = Columns::new(&[("GROUP", Align::Left), ("STATE", Align::Left), ("MEMBERS", Align::Right)]);
     let mut documents = Vec::with_capacity(groups.len());
     for listing in &groups {
@@ -125,8 +125,13 @@ async fn list(admin: &Admin, context: &Context) -> Result<(), Failure> {
         columns.row([listing.group.clone(), state.into(), listing.members.to_string()]);
         documents.push(json!({"group": listing.group, "state": state, "members": listing.members}));
     }
-    let text = if groups.is_empty() { "there are no groups\n".into() } else { columns.to_string() };
-    print(context, &text, || json!({"groups": documents}))
+    let text = match (groups.is_empty(), missing.is_empty()) {
+        (true, true) => "there are no groups\n".into(),
+        (true, false) => "none was found where there was an answer\n".into(),
+        (false, _) => columns.to_string(),
+    };
+    print(context, &text, || json!({"groups": documents, "missing": incomplete::documents(&missing)}))?;
+    Ok(incomplete::told(&missing, "groups"))
 }
 
 /// Names of topics, for the ids that groups and transactions hold.

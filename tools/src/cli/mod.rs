@@ -17,6 +17,7 @@ pub(crate) mod consume_group;
 pub mod dead_letters;
 mod dump_view;
 pub mod groups;
+mod incomplete;
 pub mod log;
 pub mod offsets;
 pub mod partitions;

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use tidelog_client::messages::{
     DescribeTransactionResponse, EndedTransaction, TopicPartitions, TransactionEnder, TransactionState,
 };
-use tidelog_client::{Admin, Timestamp, TransactionFilter};
+use tidelog_client::{Admin, Listed, Timestamp, TransactionFilter};
 
 use super::groups::Names;
-use super::{Context, topics::print};
+use super::{Context, incomplete, topics::print};
 use crate::byte_size::counted;
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
@@ -20,7 +20,8 @@ use crate::start_position::display_time;
 pub enum TransactionsCommand {
     /// List transactional ids.
     #[command(after_help = "\
-OPEN says for how long a transaction is open or being ended; until then whoever reads what is committed waits at its first record.")]
+OPEN says for how long a transaction is open or being ended; until then whoever reads what is committed waits at its first record.
+Where a broker does not answer, the ids of the others are listed, and the exit code is 8.")]
     List {
         /// Only those with a transaction that is open, or being ended.
         #[arg(long)]
@@ -48,7 +49,7 @@ pub(super) async fn run(command: TransactionsCommand, context: &Context) -> Resu
     let admin = client.admin();
     match command {
         TransactionsCommand::List { open } => {
-            list(&admin, if open { TransactionFilter::Open } else { TransactionFilter::All }, context).await?;
+            return list(&admin, if open { TransactionFilter::Open } else { TransactionFilter::All }, context).await;
         }
         TransactionsCommand::Describe { transactional_id } => describe(&admin, &transactional_id, context).await?,
         TransactionsCommand::Abort { transactional_id: id } => {
@@ -82,8 +83,8 @@ fn seconds(ms: u64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1_000) }
 }
 
-async fn list(admin: &Admin, filter: TransactionFilter, context: &Context) -> Result<(), Failure> {
-    let listed = admin.list_transactions(filter).await.map_err(failure)?;
+async fn list(admin: &Admin, filter: TransactionFilter, context: &Context) -> Result<Exit, Failure> {
+    let Listed { found, missing } = admin.list_transactions(filter).await.map_err(failure)?;
     let mut columns = Columns::new(&[
         ("TRANSACTIONAL ID", Align::Left),
         ("STATE", Align::Left),
@@ -91,8 +92,8 @@ async fn list(admin: &Admin, filter: TransactionFilter, context: &Context) -> Re
         ("PRODUCER", Align::Right),
         ("EPOCH", Align::Right),
     ]);
-    let mut documents = Vec::with_capacity(listed.len());
-    for at in &listed {
+    let mut documents = Vec::with_capacity(found.len());
+    for at in &found {
         let is_open = at.state != TransactionState::Empty;
         columns.row([
             at.transactional_id.clone(),
@@ -109,12 +110,14 @@ async fn list(admin: &Admin, filter: TransactionFilter, context: &Context) -> Re
             "epoch": at.identity.epoch.0,
         }));
     }
-    let text = match (listed.is_empty(), filter) {
-        (true, TransactionFilter::All) => "there are no transactional ids\n".into(),
-        (true, TransactionFilter::Open) => "no transaction is open\n".into(),
-        (false, _) => columns.to_string(),
+    let text = match (found.is_empty(), missing.is_empty(), filter) {
+        (true, false, _) => "none was found where there was an answer\n".into(),
+        (true, true, TransactionFilter::All) => "there are no transactional ids\n".into(),
+        (true, true, TransactionFilter::Open) => "no transaction is open\n".into(),
+        (false, ..) => columns.to_string(),
     };
-    print(context, &text, || json!({"transactions": documents}))
+    print(context, &text, || json!({"transactions": documents, "missing": incomplete::documents(&missing)}))?;
+    Ok(incomplete::told(&missing, "transactional ids"))
 }
 
 async fn describe(admin: &Admin, id: &str, context: &Context) -> Result<(), Failure> {

@@ -1,0 +1,27 @@
+//! What many brokers were asked for together, and what of it is missing. Knows nothing of what is listed.
+
+use tidelog_protocol::BrokerId;
+
+use crate::ClientError;
+
+/// What the coordinators of a cluster hold, as far as they answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed<T> {
+    /// By name.
+    pub found: Vec<T>,
+    /// Where nobody answered: what is kept there is not among those found. Empty where all did.
+    pub missing: Vec<MissingShards>,
+}
+
+/// Shards of what coordinators keep for which nobody answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MissingShards {
+    /// The broker that leads them; `None` where nobody does at the moment.
+    pub broker: Option<BrokerId>,
+    /// How many there are.
+    pub shards: u32,
+    /// How many there are in all, of all brokers.
+    pub of: u32,
+    /// Why there is no answer.
+    pub error: ClientError,
+}
