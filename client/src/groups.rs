@@ -10,31 +10,6 @@ use tidelog_protocol::{Offset, PartitionId};
 use crate::cluster::{Coordinate, Purpose};
 use crate::{Admin, ClientError, Listed};
 
-/// How far a group has come in a partition, and how far it could.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GroupLag {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition.
-    pub partition: PartitionId,
-    /// The next offset that the group will read; `None` where it has committed nothing there.
-    pub committed: Option<Offset>,
-    /// First offset that can be read.
-    pub log_start: Offset,
-    /// First offset that cannot be read yet.
-    pub high_watermark: Offset,
-    /// The member that owns it.
-    pub member_id: Option<String>,
-}
-
-impl GroupLag {
-    /// Records that the group has not read; `None` where it has committed nothing.
-    #[must_use]
-    pub fn lag(&self) -> Option<u64> {
-        self.committed.map(|committed| self.high_watermark.since(committed.max(self.log_start)))
-    }
-}
-
 impl Admin {
     /// The groups, of all coordinators that answer soon. See [`Listed::missing`] for the others.
     ///
@@ -54,54 +29,6 @@ impl Admin {
     pub async fn describe_group(&self, group: &str) -> Result<DescribeGroupResponse, ClientError> {
         let request = DescribeGroupRequest { group: group.into() };
         self.cluster.ask_coordinator(Coordinate::group(group), &request).await
-    }
-
-    /// How far a group is behind, in every partition that it has committed or that a member owns, by topic and partition. Offsets of topics
-    /// that are gone are left out.
-    ///
-    /// # Errors
-    /// `UnknownGroup` from the broker; else as any call.
-    pub async fn group_lag(&self, group: &str) -> Result<Vec<GroupLag>, ClientError> {
-        let described = self.describe_group(group).await?;
-        let topics = self.cluster.metadata(None).await?.topics;
-        let mut places: BTreeMap<_, (Option<Offset>, Option<String>)> = BTreeMap::new();
-        for committed in &described.offsets {
-            places.entry((committed.topic_id, committed.partition)).or_default().0 = Some(committed.offset);
-        }
-        for member in &described.members {
-            for owned in &member.owned {
-                for partition in &owned.partitions {
-                    places.entry((owned.topic_id, *partition)).or_default().1 = Some(member.member_id.clone());
-                }
-            }
-        }
-        let mut lags = Vec::with_capacity(places.len());
-        for topic in &topics {
-            let here: Vec<_> = places
-                .iter()
-                .filter(|((id, _), _)| *id == topic.topic_id)
-                .map(|((_, at), found)| (*at, found))
-                .collect();
-            let queries: Vec<_> =
-                here.iter().flat_map(|(at, _)| [(*at, Position::EARLIEST), (*at, Position::LATEST)]).collect();
-            if queries.is_empty() {
-                continue;
-            }
-            let answers = self.list_offsets(topic.name.as_str(), &queries).await?;
-            for ((partition, (committed, member_id)), ends) in here.into_iter().zip(answers.chunks(2)) {
-                let [first, last] = ends else { continue };
-                lags.push(GroupLag {
-                    topic: topic.name.to_string(),
-                    partition,
-                    committed: *committed,
-                    log_start: first.offset.unwrap_or_default(),
-                    high_watermark: last.offset.unwrap_or_default(),
-                    member_id: member_id.clone(),
-                });
-            }
-        }
-        lags.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        Ok(lags)
     }
 
     /// Sets where a group without members goes on; makes the group where there is none.

@@ -40,6 +40,7 @@ mod conditional;
 pub mod consumer;
 mod error;
 pub mod group;
+mod group_lag;
 mod groups;
 mod listed;
 mod net;
@@ -57,7 +58,7 @@ pub use consumer::{
 };
 pub use error::ClientError;
 pub use group::{CommitMode, GroupConsumer, GroupConsumerBuilder, GroupError, GroupRecord, RebalanceListener};
-pub use groups::GroupLag;
+pub use group_lag::GroupLag;
 pub use listed::{Listed, MissingShards};
 pub use producer::{
     Delivery, Partitioner, Producer, ProducerBuilder, Receipt, Record, RecordRef, SendError, TopicProducer,

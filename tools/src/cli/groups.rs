@@ -3,11 +3,11 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tidelog_client::messages::{CommittedOffset, DescribeGroupResponse, GroupState, TopicPartitions};
-use tidelog_client::{Admin, Client, GroupLag, Listed, Offset, PartitionId, Position, TopicName};
+use tidelog_client::{Admin, Client, Listed, Offset, PartitionId, Position, TopicName};
 
 use super::offsets::chosen_partitions;
-use super::{Context, incomplete, topics::print};
-use crate::byte_size::{counted, display_count};
+use super::{Context, group_lag, incomplete, topics::print};
+use crate::byte_size::counted;
 use crate::connect::{failure, refusal};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
@@ -26,7 +26,10 @@ oldest unfinished record; it decides nothing.")]
         /// The group.
         group: String,
     },
-    /// Show how far a group is behind.
+    /// Show how far a group is behind, partition by partition.
+    #[command(after_help = "\
+Where the group has committed nothing, all there is counts as behind. A partition whose leader does not answer is shown without an end, and the
+exit code is 8 then.")]
     Lag {
         /// The group.
         group: String,
@@ -87,7 +90,7 @@ pub(super) async fn run(command: GroupsCommand, context: &Context) -> Result<Exi
     match command {
         GroupsCommand::List => return list(&admin, context).await,
         GroupsCommand::Describe { group } => describe(&admin, &group, context).await?,
-        GroupsCommand::Lag { group } => lag(&admin, &group, context).await?,
+        GroupsCommand::Lag { group } => return group_lag::show(&admin, &group, context).await,
         GroupsCommand::ResetOffsets(args) => reset(&client, args, context).await?,
         GroupsCommand::Delete { group } => {
             admin.delete_group(&group).await.map_err(failure)?;
@@ -259,46 +262,6 @@ fn missing(wanted: &[TopicPartitions], held: &[TopicPartitions]) -> Vec<TopicPar
         partitions: topic.partitions.iter().copied().filter(|partition| !holds(topic, partition)).collect(),
     });
     rest.filter(|topic| !topic.partitions.is_empty()).collect()
-}
-
-async fn lag(admin: &Admin, group: &str, context: &Context) -> Result<(), Failure> {
-    let lags = admin.group_lag(group).await.map_err(failure)?;
-    let mut columns = Columns::new(&[
-        ("TOPIC", Align::Left),
-        ("PARTITION", Align::Right),
-        ("COMMITTED", Align::Right),
-        ("END", Align::Right),
-        ("LAG", Align::Right),
-        ("MEMBER", Align::Left),
-    ]);
-    let mut documents = Vec::with_capacity(lags.len());
-    let dash = || "-".to_owned();
-    for at in &lags {
-        columns.row([
-            at.topic.clone(),
-            at.partition.to_string(),
-            at.committed.map_or_else(dash, |committed| committed.to_string()),
-            at.high_watermark.to_string(),
-            at.lag().map_or_else(dash, display_count),
-            at.member_id.clone().unwrap_or_else(dash),
-        ]);
-        documents.push(document(at));
-    }
-    let behind: u64 = lags.iter().filter_map(GroupLag::lag).sum();
-    let text = format!("{columns}group '{group}' is {} behind\n", counted(behind, "record"));
-    print(context, &text, || json!({"group": group, "lag": behind, "partitions": documents}))
-}
-
-fn document(at: &GroupLag) -> Value {
-    json!({
-        "topic": at.topic,
-        "partition": at.partition.0,
-        "committed": at.committed.map(|committed| committed.0),
-        "log_start": at.log_start.0,
-        "high_watermark": at.high_watermark.0,
-        "lag": at.lag(),
-        "member_id": at.member_id,
-    })
 }
 
 async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ pub mod consume;
 pub(crate) mod consume_group;
 pub mod dead_letters;
 mod dump_view;
+mod group_lag;
 pub mod groups;
 mod incomplete;
 pub mod log;
