@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tidelog_protocol::error::Actor;
-use tidelog_protocol::{ErrorCode, PartitionId, WireError};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, WireError};
 
 use crate::address::{Address, InvalidAddress};
 
@@ -76,6 +76,25 @@ pub enum ClientError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// A group was waited for, and did not come so far in time. It may later.
+    #[error(
+        "group '{group}' is not done with offset {offset} of {topic}/{partition} after {after:?}: {}",
+        place(*.committed)
+    )]
+    GroupBehind {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+        /// The offset that it was to be done with.
+        offset: Offset,
+        /// The next one that it will read; `None` where it has committed nothing there.
+        committed: Option<Offset>,
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// The peer is no broker, or one that shares no protocol version with this client. Upgrade one of them.
     #[error("{address} cannot be talked to: {reason}")]
     Incompatible {
@@ -101,7 +120,8 @@ impl ClientError {
             | Self::LeaderSilent { .. }
             | Self::Unreachable { .. }
             | Self::Disconnected { .. }
-            | Self::TimedOut { .. } => true,
+            | Self::TimedOut { .. }
+            | Self::GroupBehind { .. } => true,
             Self::Broker(error) => error.code.is_retriable(),
             Self::Address(_)
             | Self::Argument(_)
@@ -117,7 +137,7 @@ impl ClientError {
     pub const fn actor(&self) -> Actor {
         match self {
             Self::NoLeader { .. } | Self::LeaderSilent { .. } => Actor::ClientRefreshes,
-            Self::Disconnected { .. } | Self::TimedOut { .. } => Actor::ClientBacksOff,
+            Self::Disconnected { .. } | Self::TimedOut { .. } | Self::GroupBehind { .. } => Actor::ClientBacksOff,
             Self::Unreachable { .. } | Self::Incompatible { .. } => Actor::Operator,
             Self::Broker(error) => error.code.actor(),
             Self::Address(_)
@@ -136,6 +156,7 @@ impl ClientError {
             Self::UnknownTopic { .. } => Some(ErrorCode::UnknownTopic),
             Self::UnknownPartition { .. } => Some(ErrorCode::UnknownPartition),
             Self::NoLeader { .. } => Some(ErrorCode::NotLeader),
+            Self::GroupBehind { .. } => Some(ErrorCode::DeadlineExceeded),
             _ => None,
         }
     }
@@ -170,4 +191,8 @@ impl ClientError {
             _ => 0,
         }
     }
+}
+
+fn place(committed: Option<Offset>) -> String {
+    committed.map_or_else(|| "it has committed nothing there".into(), |next| format!("it goes on at {next}"))
 }

@@ -5,10 +5,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidelog_protocol::messages::*;
-use tidelog_protocol::{Offset, PartitionId};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, TopicId};
+use tokio::time::Instant;
 
 use crate::cluster::{Coordinate, Purpose};
 use crate::{Admin, ClientError, Listed};
+
+/// How long a wait that is over is prolonged, at most, to say where the group is instead.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How often it is looked whether the topic of a wait is still there.
+const STILL_THERE: Duration = Duration::from_secs(2);
 
 impl Admin {
     /// The groups, of all coordinators that answer soon. See [`Listed::missing`] for the others.
@@ -69,8 +75,8 @@ impl Admin {
     /// the group will read.
     ///
     /// # Errors
-    /// [`ClientError::TimedOut`], or `DeadlineExceeded` from the broker, where it did not come so far in time;
-    /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`]; else as any call.
+    /// [`ClientError::GroupBehind`] where it did not come so far in time; [`ClientError::UnknownTopic`], also where the topic is deleted
+    /// meanwhile, [`ClientError::UnknownPartition`]; else as any call.
     pub async fn wait_for_group(
         &self,
         group: &str,
@@ -79,25 +85,68 @@ impl Admin {
         offset: Offset,
         timeout: Duration,
     ) -> Result<Offset, ClientError> {
+        let ends = Instant::now() + timeout;
         let image = self.cluster.topic(topic).await?;
         image.partition(partition)?;
         let request = WaitForRequest { group: group.into(), topic_id: image.id, partition, offset };
-        let ends = tokio::time::Instant::now() + timeout;
+        let waiting = self.wait_until(group, &request, ends);
+        let gone = self.until_gone(topic, image.id);
+        let error = tokio::select! {
+            waited = waiting => match waited {
+                Ok(committed) => return Ok(committed),
+                Err(error) => error,
+            },
+            gone = gone => return Err(gone),
+        };
+        let is_late = matches!(error, ClientError::TimedOut { .. })
+            || error.code() == Some(ErrorCode::DeadlineExceeded)
+            || error.is_retriable() && Instant::now() + FAREWELL >= ends;
+        if !is_late {
+            return Err(error);
+        }
+        // Whoever cannot tell either where the group is has not answered, which is another matter.
+        let Ok(Ok(found)) = tokio::time::timeout(FAREWELL, self.group_offsets(group)).await else { return Err(error) };
+        let here = found.into_iter().find(|at| at.topic_id == image.id && at.partition == partition);
+        let committed = here.map(|at| at.offset);
+        if let Some(committed) = committed.filter(|committed| *committed > offset) {
+            return Ok(committed);
+        }
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        Err(ClientError::GroupBehind { group, topic, partition, offset, committed, after: timeout })
+    }
+
+    /// Waits for as long as the coordinator, or its successors, can be asked.
+    async fn wait_until(&self, group: &str, request: &WaitForRequest, ends: Instant) -> Result<Offset, ClientError> {
         let mut failures = 0;
         loop {
-            let left = ends.saturating_duration_since(tokio::time::Instant::now());
-            let asked = self.cluster.ask_coordinator_once(Coordinate::group(group), &request, Purpose::Waits, left);
+            let left = ends.saturating_duration_since(Instant::now());
+            let asked = self.cluster.ask_coordinator_once(Coordinate::group(group), request, Purpose::Waits, left);
             let error = match asked.await {
                 Ok(answer) => return Ok(answer.committed),
                 Err(error) => error,
             };
             failures += 1;
             let pause = self.cluster.backoff().draw(failures, error.retry_after_ms());
-            let left = ends.saturating_duration_since(tokio::time::Instant::now());
+            let left = ends.saturating_duration_since(Instant::now());
             if !error.is_retriable() || pause >= left {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Resolves once the cluster says that the topic is gone, or another under its name.
+    async fn until_gone(&self, topic: &str, id: TopicId) -> ClientError {
+        let mut seen = std::time::Instant::now();
+        loop {
+            tokio::time::sleep(STILL_THERE).await;
+            match self.cluster.refreshed(topic, seen).await {
+                Ok(image) if image.id == id => seen = image.as_of,
+                Ok(_) => return ClientError::UnknownTopic { topic: topic.into() },
+                Err(error @ ClientError::UnknownTopic { .. }) => return error,
+                // It is not known, and asked again.
+                Err(_) => seen = std::time::Instant::now(),
+            }
         }
     }
 }

@@ -53,3 +53,28 @@ fn a_member_that_prints_outlives_its_timeout() {
     assert_eq!(printed.text(), "one\ntwo\n");
     assert_eq!(committed(&server, "printers"), Some(2));
 }
+
+#[test]
+fn a_wait_that_is_over_says_where_the_group_is_and_one_for_a_topic_that_is_deleted_ends() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create logs --partitions 2").expect_code(0);
+    produce(&server, "logs", 0, &["one", "two", "three"]);
+    let _ = tidelog(&server, "groups reset-offsets readers --topic logs --partition 0 --to offset:1").expect_code(0);
+    let wait = |timeout: &str, group: &str, partition: u32, offset: u64| {
+        let place = format!("--topic logs --partition {partition} --offset {offset}");
+        format!("--timeout {timeout} groups wait {group} {place}")
+    };
+    let late = tidelog(&server, &wait("1s", "readers", 0, 2)).expect_code(4);
+    let told = "group 'readers' is not done with offset 2 of partition 0 of 'logs' after 1.0 s: it goes on at 1";
+    assert!(late.stderr.contains(told), "{late:?}");
+    let late = tidelog(&server, &wait("1s", "readers", 1, 0)).expect_code(4);
+    assert!(late.stderr.contains("it has committed nothing there"), "{late:?}");
+    assert!(tidelog(&server, &wait("1m", "readers", 0, 0)).expect_code(0).text().contains("it goes on at 1"));
+
+    let line = wait("10m", "readers", 0, 2);
+    let waiting = CommandLine::of("tidelog").args(["--server", &server]).args(line.split_whitespace()).start();
+    let _ = tidelog(&server, "topics delete logs").expect_code(0);
+    let gone = waiting.finish().expect_code(3);
+    assert!(gone.stderr.contains("there is no topic 'logs'"), "{gone:?}");
+}

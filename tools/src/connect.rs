@@ -117,9 +117,10 @@ pub fn failure(error: ClientError) -> Failure {
         ClientError::TimedOut { .. } => {
             Failure::new(Exit::Unavailable, error.to_string()).hint("a longer wait may help: --timeout 60s")
         }
-        ClientError::NoLeader { .. } | ClientError::LeaderSilent { .. } | ClientError::Disconnected { .. } => {
-            Failure::new(Exit::Unavailable, error.to_string())
-        }
+        ClientError::NoLeader { .. }
+        | ClientError::LeaderSilent { .. }
+        | ClientError::Disconnected { .. }
+        | ClientError::GroupBehind { .. } => Failure::new(Exit::Unavailable, error.to_string()),
         ClientError::UnknownPartition { .. } => Failure::new(Exit::NotFound, error.to_string()),
         ClientError::Address(_) | ClientError::Argument(_) => Failure::new(Exit::Usage, error.to_string()),
         other => Failure::new(Exit::Failed, other.to_string()),

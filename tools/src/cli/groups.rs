@@ -1,14 +1,17 @@
 //! `tidelog groups`: consumer groups, who is in them, how far they are, and where they shall go on.
 
+use std::time::Instant;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tidelog_client::messages::{CommittedOffset, DescribeGroupResponse, GroupState, TopicPartitions};
-use tidelog_client::{Admin, Client, Listed, Offset, PartitionId, Position, TopicName};
+use tidelog_client::{Admin, Client, ClientError, Listed, Offset, PartitionId, Position, TopicName};
 
 use super::offsets::chosen_partitions;
 use super::{Context, group_lag, incomplete, topics::print};
 use crate::byte_size::counted;
 use crate::connect::{failure, refusal};
+use crate::duration::display_duration;
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::{StartPosition, parse_offset};
@@ -85,6 +88,16 @@ pub struct ResetArgs {
 }
 
 pub(super) async fn run(command: GroupsCommand, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        // It says for itself what its timeout means.
+        GroupsCommand::Wait { group, topic, partition, offset } => {
+            wait(&group, &topic, PartitionId(partition), offset, context).await
+        }
+        command => context.connect.in_time(ask(command, context)).await,
+    }
+}
+
+async fn ask(command: GroupsCommand, context: &Context) -> Result<Exit, Failure> {
     let client = context.connect.client_in_time("tidelog").await?;
     let admin = client.admin();
     match command {
@@ -96,18 +109,39 @@ pub(super) async fn run(command: GroupsCommand, context: &Context) -> Result<Exi
             admin.delete_group(&group).await.map_err(failure)?;
             print(context, &format!("group '{group}' is forgotten\n"), || json!({"group": group, "deleted": true}))?;
         }
-        GroupsCommand::Wait { group, topic, partition, offset } => {
-            let timeout = context.connect.timeout;
-            let waited = admin.wait_for_group(&group, topic.as_str(), PartitionId(partition), offset, timeout).await;
-            let committed = waited.map_err(failure)?;
-            let text = format!("group '{group}' is done with offset {offset}: it goes on at {committed}\n");
-            print(
-                context,
-                &text,
-                || json!({"group": group, "topic": topic.as_str(), "partition": partition, "offset": offset.0, "committed": committed.0}),
-            )?;
-        }
+        GroupsCommand::Wait { .. } => unreachable!("it is not asked like the others"),
     }
+    Ok(Exit::Done)
+}
+
+async fn wait(
+    group: &str,
+    topic: &TopicName,
+    partition: PartitionId,
+    offset: Offset,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let timeout = context.connect.timeout;
+    let began = Instant::now();
+    let client = context.connect.in_time(context.connect.client("tidelog")).await?;
+    let left = timeout.saturating_sub(began.elapsed());
+    let waited = client.admin().wait_for_group(group, topic.as_str(), partition, offset, left).await;
+    let committed = waited.map_err(|error| match error {
+        ClientError::GroupBehind { committed, .. } => {
+            let place =
+                committed.map_or("it has committed nothing there".into(), |next| format!("it goes on at {next}"));
+            let (at, limit) = (format!("partition {partition} of '{topic}'"), display_duration(timeout));
+            let message = format!("group '{group}' is not done with offset {offset} of {at} after {limit}: {place}");
+            Failure::new(Exit::Unavailable, message).hint("a longer wait may help: --timeout 60s")
+        }
+        error => failure(error),
+    })?;
+    let text = format!("group '{group}' is done with offset {offset}: it goes on at {committed}\n");
+    print(
+        context,
+        &text,
+        || json!({"group": group, "topic": topic.as_str(), "partition": partition.0, "offset": offset.0, "committed": committed.0}),
+    )?;
     Ok(Exit::Done)
 }
 

@@ -193,7 +193,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Offsets(args) => context.connect.in_time(offsets::run(args, &context)).await,
                 Command::Cluster(command) => cluster::run(command, &context).await,
                 Command::Partitions(command) => context.connect.in_time(partitions::run(command, &context)).await,
-                Command::Groups(command) => context.connect.in_time(groups::run(command, &context)).await,
+                Command::Groups(command) => groups::run(command, &context).await,
                 Command::Transactions(command) => context.connect.in_time(transactions::run(command, &context)).await,
                 Command::DeadLetters(command) => dead_letters::run(command, &context).await,
                 Command::Verify(args) => verify::run(args, &context).await,
