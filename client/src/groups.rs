@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidelog_protocol::messages::*;
-use tidelog_protocol::{ErrorCode, Offset, PartitionId, TopicId};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, TopicId, WireError};
 use tokio::time::Instant;
 
 use crate::cluster::{Coordinate, Purpose};
@@ -37,14 +37,48 @@ impl Admin {
         self.cluster.ask_coordinator(Coordinate::group(group), &request).await
     }
 
-    /// Sets where a group without members goes on; makes the group where there is none.
+    /// Sets where a group without members goes on; makes the group where there is none. Nothing is set where one of the offsets is beyond the
+    /// end of its log: the group would pass by what is written next.
     ///
     /// # Errors
-    /// `GroupNotEmpty`, `UnknownTopic`, `UnknownPartition` from the broker; else as any call.
+    /// `OffsetOutOfRange` for such an offset; `GroupNotEmpty`, `UnknownTopic`, `UnknownPartition` from the broker; those of asking for the ends;
+    /// else as any call.
     pub async fn set_group_offsets(&self, group: &str, offsets: Vec<CommittedOffset>) -> Result<(), ClientError> {
+        self.check_within_logs(&offsets).await?;
         let request =
             OffsetCommitRequest { group: group.into(), member_id: None, member_epoch: 0, offsets, transaction: None };
         self.cluster.ask_coordinator(Coordinate::group(group), &request).await.map(drop)
+    }
+
+    /// What there is no such topic or partition of is for the coordinator to refuse.
+    async fn check_within_logs(&self, offsets: &[CommittedOffset]) -> Result<(), ClientError> {
+        let mut by_topic: BTreeMap<TopicId, Vec<&CommittedOffset>> = BTreeMap::new();
+        for at in offsets {
+            by_topic.entry(at.topic_id).or_default().push(at);
+        }
+        for (topic_id, offsets) in by_topic {
+            let topic = match self.cluster.topic_of(topic_id).await {
+                Ok(topic) => topic,
+                Err(ClientError::UnknownTopic { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            let queries: Vec<_> = offsets.iter().map(|at| (at.partition, Position::LATEST)).collect();
+            let answers = match self.list_offsets(topic.as_str(), &queries).await {
+                Ok(answers) => answers,
+                Err(ClientError::UnknownTopic { .. } | ClientError::UnknownPartition { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            for (at, end) in offsets.iter().zip(answers.iter().map(|answer| answer.offset)) {
+                if let Some(end) = end.filter(|end| at.offset > *end) {
+                    let CommittedOffset { partition, offset, .. } = at;
+                    let sentence = format!(
+                        "a group cannot go on at offset {offset} of partition {partition} of '{topic}', which ends at {end}: nothing was set"
+                    );
+                    return Err(WireError::new(ErrorCode::OffsetOutOfRange, sentence).into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Where a group stopped, in all partitions that it committed.

@@ -5,12 +5,14 @@
 use std::time::Duration;
 
 use tidelog_client::messages::CommittedOffset;
-use tidelog_client::{Admin, Client, ClientError, ErrorCode, NewTopic, Offset, PartitionId, TopicId};
+use tidelog_client::{Admin, Client, ClientError, ErrorCode, NewTopic, Offset, PartitionId, Record, TopicId};
 use tidelog_tests::cluster::{Cluster, ClusterSettings};
 use tidelog_tests::patience::{LIMIT, wait_until};
 use tidelog_tests::raw_transactions::{SHARDS, shard_of};
 
 const GROUPS: u64 = 40;
+/// Of each partition: more than any group has read.
+const RECORDS: u64 = 100;
 
 async fn topic_id(admin: &Admin, name: &str) -> TopicId {
     let metadata = admin.metadata().await.unwrap();
@@ -27,6 +29,13 @@ async fn cluster_with_topic() -> (Cluster, Client, TopicId) {
     let client = Client::connect(&cluster.servers()).await.unwrap();
     client.admin().create_topic(&NewTopic::named("orders").partitions(3)).await.unwrap();
     let id = topic_id(&client.admin(), "orders").await;
+    // No group goes on beyond the end.
+    let producer = client.producer().build().unwrap();
+    for number in 0..3 * RECORDS {
+        let record = Record::to("orders").partition(PartitionId((number % 3) as u32)).value("an order");
+        drop(producer.send(record).await.unwrap());
+    }
+    producer.flush().await.unwrap();
     (cluster, client, id)
 }
 

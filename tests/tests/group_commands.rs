@@ -78,3 +78,44 @@ fn a_wait_that_is_over_says_where_the_group_is_and_one_for_a_topic_that_is_delet
     let gone = waiting.finish().expect_code(3);
     assert!(gone.stderr.contains("there is no topic 'logs'"), "{gone:?}");
 }
+
+#[test]
+fn the_lag_hides_neither_what_was_never_read_nor_what_is_ahead_and_nobody_is_set_beyond_the_end() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create logs --partitions 2").expect_code(0);
+    produce(&server, "logs", 0, &["a", "b", "c"]);
+    produce(&server, "logs", 1, &["d", "e"]);
+    let refused = tidelog(&server, "groups reset-offsets readers --topic logs --to offset:3").expect_code(3);
+    assert!(refused.stderr.contains("partition 1 of topic 'logs' has no offset 3"), "{refused:?}");
+    let _ = tidelog(&server, "groups reset-offsets readers --topic logs --partition 0 --to offset:2").expect_code(0);
+    let lag = json(&server, "groups lag readers");
+    let lags: Vec<&Value> = lag["partitions"].as_array().unwrap().iter().map(|at| &at["lag"]).collect();
+    assert_eq!((&lag["lag"], lags), (&json!(3), vec![&json!(1), &json!(2)]), "{lag}");
+    let text = tidelog(&server, "groups lag readers").expect_code(0).text();
+    let sum = "group 'readers' is 3 records behind, 2 of them in 1 partition where it has committed nothing\n";
+    assert!(text.ends_with(sum), "{text}");
+    let unknown = tidelog(&server, "groups lag nobody").expect_code(3);
+    assert!(unknown.stderr.contains("tidelog groups list"), "{unknown:?}");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        use tidelog_client::messages::CommittedOffset;
+        use tidelog_client::{Client, ErrorCode, Offset, PartitionId};
+        let admin = Client::connect(&server).await.unwrap().admin();
+        let topics = admin.metadata().await.unwrap().topics;
+        let topic_id = topics.iter().find(|topic| topic.name.as_str() == "logs").unwrap().topic_id;
+        let at = |partition, offset| CommittedOffset {
+            topic_id,
+            partition: PartitionId(partition),
+            offset: Offset(offset),
+            leader_epoch: None,
+            metadata: String::new(),
+        };
+        let refused = admin.set_group_offsets("readers", vec![at(0, 3), at(1, 9)]).await.unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::OffsetOutOfRange), "{refused}");
+        assert_eq!(admin.group_offsets("readers").await.unwrap().len(), 1, "nothing of it was set");
+        admin.set_group_offsets("readers", vec![at(1, 2)]).await.unwrap();
+    });
+    assert_eq!(json(&server, "groups lag readers")["lag"], json!(1));
+}
