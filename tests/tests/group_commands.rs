@@ -119,3 +119,19 @@ fn the_lag_hides_neither_what_was_never_read_nor_what_is_ahead_and_nobody_is_set
     });
     assert_eq!(json(&server, "groups lag readers")["lag"], json!(1));
 }
+
+#[test]
+fn a_group_whose_place_is_gone_is_told_how_to_go_on() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create logs --partitions 1").expect_code(0);
+    produce(&server, "logs", 0, &["one", "two", "three"]);
+    let _ = tidelog(&server, "groups reset-offsets readers --topic logs --to beginning").expect_code(0);
+    let _ = tidelog(&server, "records delete logs --partition 0 --before 2").expect_code(0);
+    let refused = tidelog(&server, "consume logs --group readers --until-end").expect_code(3);
+    let hint = "tidelog groups reset-offsets readers --topic logs --partition 0 --to beginning";
+    assert!(refused.stderr.contains(hint) && !refused.stderr.contains("--from"), "{refused:?}");
+    let _ = tidelog(&server, hint.trim_start_matches("tidelog ")).expect_code(0);
+    let read = tidelog(&server, "consume logs --group readers --until-end").expect_code(0);
+    assert_eq!(read.text(), "three\n");
+}

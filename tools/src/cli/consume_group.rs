@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tidelog_client::messages::CommittedOffset;
 use tidelog_client::{
-    Client, CommitMode, ConsumerRecord, GroupConsumer, GroupError, Isolation, Offset, PartitionId, Position, Start,
-    TopicId, TopicName,
+    Client, CommitMode, ConsumeError, ConsumerRecord, GroupConsumer, GroupError, Isolation, Offset, PartitionId,
+    Position, Start, TopicId, TopicName,
 };
 
 use super::Context;
@@ -94,7 +94,7 @@ async fn read(
         if let Ok(next) = next {
             let Some(record) = next else { return Err(Failure::new(Exit::Failed, "the member has left its group")) };
             printing
-                .print(record.map_err(group_failure)?, &membership.format)
+                .print(record.map_err(|error| read_failure(error, &membership.group))?, &membership.format)
                 .map_err(|error| Failure::stdout(&error))?;
         }
         if is_silent || settled.elapsed() >= COMMIT_EVERY {
@@ -184,6 +184,16 @@ impl<W: Write> Printing<W> {
     }
 }
 
+/// As [`group_failure`]; where the group is to go on at what is not there, whoever sets that is the group's, and not an argument's.
+fn read_failure(error: GroupError, group: &str) -> Failure {
+    let GroupError::Consume(ConsumeError::OffsetOutOfRange { topic, partition, .. }) = &error else {
+        return group_failure(error);
+    };
+    let reset = format!("tidelog groups reset-offsets {group} --topic {topic} --partition {partition} --to");
+    let hint = format!("set where the group goes on: '{reset} beginning', or '{reset} end'");
+    group_failure(error).hint(hint)
+}
+
 /// What it means to a script that a group cannot be read.
 pub(crate) fn group_failure(error: GroupError) -> Failure {
     match error {
@@ -193,5 +203,24 @@ pub(crate) fn group_failure(error: GroupError) -> Failure {
             send_failure(source).prefix(format!("offset {offset} of partition {partition} of '{topic}'"))
         }
         other => Failure::new(Exit::Failed, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_whose_place_is_gone_is_told_how_to_set_another() {
+        let gone = ConsumeError::OffsetOutOfRange {
+            topic: TopicName::new("logs").unwrap(),
+            partition: PartitionId(1),
+            offset: Offset(5),
+            log_start: Offset(10),
+            log_end: Offset(20),
+        };
+        let told = read_failure(gone.into(), "printers").to_string();
+        let reset = "tidelog groups reset-offsets printers --topic logs --partition 1 --to beginning";
+        assert!(told.contains(reset) && !told.contains("--from"), "{told}");
     }
 }
