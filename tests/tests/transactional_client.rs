@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidelog_client::group::{DeadLetterTopic, RetryPolicy};
+use tidelog_client::group::{DeadLetterTopic, RedriveFilter, RetryPolicy};
 use tidelog_client::{
     Backoff, Client, ConsumerRecord, ExactlyOnceOptions, Isolation, NewTopic, PartitionId, Record, SendError, Start,
     TopicPartition, TransactionError, TransactionSender, TransactionalProducer,
@@ -405,4 +405,88 @@ async fn a_record_that_keeps_failing_goes_to_the_dead_letters_once_and_the_other
     assert_eq!(committed(&client, "bad").await, ["7"]);
     let lag = client.admin().group_lag("pipeline").await.unwrap();
     assert_eq!(lag[0].lag(), Some(0));
+}
+
+/// Copies every value of `in` to `out` with its key; a handler that fails on "bad".
+async fn copying(
+    client: &Client,
+    options: ExactlyOnceOptions,
+    stop: Arc<Notify>,
+) -> tokio::task::JoinHandle<Result<(), TransactionError>> {
+    let consumer = client.group("pipeline").topics(["in"]).start(Start::Beginning).build().await.unwrap();
+    let producer = producer(client, "pipeline-1").await;
+    let handler = |record: ConsumerRecord, transaction: TransactionSender| async move {
+        let value = record.value.clone().unwrap();
+        if &value[..] == b"bad" {
+            return Err("bad".to_owned());
+        }
+        let mut copy = Record::to("out").value(value);
+        copy.key = record.key.clone();
+        transaction.send(copy).await.map(drop).map_err(|error| error.to_string())
+    };
+    tokio::spawn(producer.exactly_once_with(consumer, options, async move { stop.notified().await }, handler))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_record_waits_for_its_next_try_other_partitions_go_on() {
+    let (_cluster, client) = cluster_with(&[("in", 2), ("out", 1)]).await;
+    let plain = client.producer().build().unwrap();
+    let send = async |partition: u32, value: &str| {
+        let record = Record::to("in").partition(PartitionId(partition)).value(value.to_owned());
+        plain.send(record).await.unwrap().await.unwrap();
+    };
+    send(0, "bad").await;
+    send(0, "behind it").await;
+    send(1, "first").await;
+    // Nobody waits for the second try here.
+    let hour = Duration::from_secs(3_600);
+    let options =
+        ExactlyOnceOptions::default().retry(RetryPolicy { attempts: 2, backoff: Backoff { first: hour, max: hour } });
+    let stop = Arc::new(Notify::new());
+    let running = copying(&client, options, Arc::clone(&stop)).await;
+    wait_until("the other partition", async || (committed(&client, "out").await == ["first"]).then_some(())).await;
+    for number in 0..3 {
+        send(1, &format!("later {number}")).await;
+        let enough = number + 2;
+        wait_until("what came later", async || (committed(&client, "out").await.len() == enough).then_some(())).await;
+    }
+    assert!(!committed(&client, "out").await.contains(&"behind it".to_owned()), "its own partition keeps its order");
+    stop.notify_one();
+    within_limit("the end of the run", running).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_output_is_refused_for_good_becomes_a_dead_letter_and_the_others_go_on() {
+    let (_cluster, client) = cluster_with(&[("in", 2)]).await;
+    let compacted = NewTopic::named("out").partitions(1).config("cleanup.policy", "compact");
+    client.admin().create_topic(&compacted).await.unwrap();
+    let plain = client.producer().build().unwrap();
+    for number in 0..40u32 {
+        let mut record = Record::to("in").partition(PartitionId(number % 2)).value(format!("{number:02}"));
+        // A compacted topic takes nothing without a key.
+        if number != 7 && number != 20 {
+            record = record.key(number.to_string());
+        }
+        plain.send(record).await.unwrap().await.unwrap();
+    }
+    let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2) };
+    let options = ExactlyOnceOptions::default()
+        .retry(RetryPolicy { attempts: 2, backoff })
+        .dead_letters(DeadLetterTopic::Named("bad".into()));
+    let stop = Arc::new(Notify::new());
+    let running = copying(&client, options, Arc::clone(&stop)).await;
+    let expected: Vec<String> =
+        (0..40).filter(|number| *number != 7 && *number != 20).map(|number| format!("{number:02}")).collect();
+    wait_until("the others", async || (committed(&client, "out").await == expected).then_some(())).await;
+    wait_until("all to be committed", async || {
+        let lag = client.admin().group_lag("pipeline").await.ok()?;
+        lag.iter().all(|at| at.committed.is_some() && at.lag() == Some(0)).then_some(())
+    })
+    .await;
+    stop.notify_one();
+    within_limit("the end of the run", running).await.unwrap().unwrap();
+    until_settled(&client, "bad").await;
+    assert_eq!(committed(&client, "bad").await, ["07", "20"]);
+    let letters = client.admin().dead_letters_in("bad").list(&RedriveFilter::default(), 10).await.unwrap();
+    assert!(letters.iter().all(|letter| letter.attempts == 2 && letter.cause.contains("key")), "{letters:?}");
 }

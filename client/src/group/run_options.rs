@@ -46,7 +46,7 @@ impl DeadLetterTopic {
     pub const SUFFIX: &'static str = ".dead-letters";
 
     /// The dead-letter topic of `topic`.
-    pub(super) fn of(&self, topic: &str) -> Option<String> {
+    pub(crate) fn of(&self, topic: &str) -> Option<String> {
         match self {
             Self::Suffix(suffix) => Some(format!("{topic}{suffix}")),
             Self::Named(name) => Some(name.clone()),

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use tidelog_protocol::ErrorCode;
 use tidelog_protocol::error::Actor;
 use tokio::time::Instant;
 
@@ -57,7 +58,8 @@ impl TransactionalProducer {
     /// leaves.
     ///
     /// A record whose handler fails, or panics, undoes its transaction; those before it are processed again, and so is it, until it has failed
-    /// as often as it may: then it goes to its dead-letter topic. Whatever undoes a transaction otherwise is no failure of a record: the member
+    /// as often as it may: then it goes to its dead-letter topic. So does one whose output is refused for good. While it waits for its next try
+    /// its partition does, too, and the others go on. Whatever undoes a transaction otherwise is no failure of a record: the member
     /// reads on from where the group stands. What the handler does beside the transaction may happen more than once.
     ///
     /// # Errors
@@ -81,8 +83,17 @@ impl TransactionalProducer {
             return Err(ClientError::Argument(sentence.into()).into());
         }
         let (commits, letters) = (consumer.commits(), Letters::of(&consumer));
-        let mut pipeline =
-            Pipeline { producer: self, consumer, commits, letters, options, handler, failing: Vec::new(), troubles: 0 };
+        let mut pipeline = Pipeline {
+            producer: self,
+            consumer,
+            commits,
+            letters,
+            options,
+            handler,
+            failing: Vec::new(),
+            suspects: Vec::new(),
+            troubles: 0,
+        };
         let stop = std::pin::pin!(stop);
         let result = pipeline.go(stop).await;
         let Pipeline { consumer, producer, .. } = pipeline;
@@ -99,12 +110,16 @@ struct Failing {
     offset: Offset,
     attempts: u32,
     cause: String,
+    /// When it is tried again; its partition is paused until then.
+    due: Option<Instant>,
 }
 
 /// Why a transaction came to nothing.
 enum Trouble {
     /// A record failed.
     Record(Failing),
+    /// What was made of one of these is refused for good, and nothing tells of which.
+    AnyOf(Vec<(TopicPartition, Offset)>),
     Transaction(TransactionError),
 }
 
@@ -130,6 +145,8 @@ struct Pipeline<F> {
     handler: F,
     /// Records that failed, until they are done: of partitions that are the member's, and of those between two commits.
     failing: Vec<Failing>,
+    /// Records of a transaction of which one is refused for good: each is processed in a transaction of its own until that one is found.
+    suspects: Vec<(TopicPartition, Offset)>,
     /// Transactions in a row that came to nothing, and not by a record.
     troubles: u32,
 }
@@ -142,9 +159,11 @@ where
 {
     async fn go(&mut self, mut stop: Stop<'_>) -> Result<(), TransactionError> {
         loop {
+            let due = self.take_up();
             let first = tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
+                () = until(due), if due.is_some() => continue,
                 taken = self.consumer.take() => match taken {
                     Some(first) => first?,
                     None => return Ok(()),
@@ -153,7 +172,15 @@ where
             let pause = match self.transaction(first, stop.as_mut()).await {
                 Ok(Course::GoesOn) => continue,
                 Ok(Course::Stops) => return Ok(()),
-                Err(Trouble::Record(failing)) => self.failed(failing),
+                Err(Trouble::Record(failing)) => {
+                    self.failed(failing);
+                    continue;
+                }
+                Err(Trouble::AnyOf(suspects)) => {
+                    self.suspects = suspects;
+                    self.consumer.rewind();
+                    continue;
+                }
                 Err(Trouble::Transaction(error)) => self.undone(error).await?,
             };
             tokio::select! {
@@ -166,6 +193,9 @@ where
     /// One transaction, of `first` and what comes soon after it.
     async fn transaction(&mut self, first: GroupRecord, mut stop: Stop<'_>) -> Result<Course, Trouble> {
         let ends = Instant::now() + self.options.interval;
+        // One that is suspected, or tried again, shall undo no others.
+        let is_usual = self.suspects.is_empty() && self.failing.iter().all(|failing| failing.due.is_some());
+        let limit = if is_usual { self.options.records } else { 1 };
         let mut transaction = self.producer.begin().await?;
         let sender = transaction.sender();
         let mut course = Course::GoesOn;
@@ -185,13 +215,15 @@ where
                 if let Err(cause) = worked {
                     // Whatever the handler made of it, it is no failure of the record's.
                     if let Some(cause) = transaction.failure() {
-                        return Err(TransactionError::NotWritten { cause }.into());
+                        held.push(next);
+                        drop(transaction);
+                        return Err(self.not_written(&held, cause));
                     }
                     return Err(Trouble::Record(Failing::of(&next, cause)));
                 }
                 held.push(next);
             }
-            if held.len() >= self.options.records {
+            if held.len() >= limit {
                 break;
             }
             next = tokio::select! {
@@ -214,28 +246,76 @@ where
         if held.is_empty() {
             return Ok(course);
         }
-        transaction.flush_and_offer(self.commits.offer_of(&held)).await?;
+        let written = transaction.flush_and_offer(self.commits.offer_of(&held)).await;
+        if let Err(TransactionError::NotWritten { cause }) = written {
+            drop(transaction);
+            return Err(self.not_written(&held, cause));
+        }
+        written?;
         transaction.commit().await?;
-        self.failing.retain(|failing| !held.iter().any(|record| failing.is(record)));
+        // Also those that never came again, as they were deleted.
+        let is_passed = |at: &TopicPartition, offset: Offset| {
+            held.iter().any(|record| *record.source() == *at && record.offset >= offset)
+        };
+        self.suspects.retain(|(at, offset)| !is_passed(at, *offset));
+        self.failing.retain(|failing| !is_passed(&failing.at, failing.offset));
         self.troubles = 0;
         held.into_iter().for_each(GroupRecord::done);
         Ok(course)
     }
 
-    /// A record failed: how long to wait before it is tried again.
-    fn failed(&mut self, mut failing: Failing) -> Duration {
+    /// Something of a transaction was not written, with all of these in hand.
+    fn not_written(&self, held: &[GroupRecord], cause: SendError) -> Trouble {
+        if !is_refused_for_good(&cause) {
+            return TransactionError::NotWritten { cause }.into();
+        }
+        match held {
+            [record] if self.is_given_up(record) => {
+                let dead_letters = self.options.dead_letters.of(record.topic()).unwrap_or_default();
+                Letters::refusal(record, dead_letters, cause).into()
+            }
+            [record] => Trouble::Record(Failing::of(record, cause.to_string())),
+            several => Trouble::AnyOf(several.iter().map(|record| (record.source().clone(), record.offset)).collect()),
+        }
+    }
+
+    fn is_given_up(&self, record: &GroupRecord) -> bool {
+        let mut failing = self.failing.iter().filter(|failing| failing.is(record));
+        failing.any(|failing| failing.attempts >= self.options.retry.attempts)
+    }
+
+    /// Goes on with partitions whose failed record may be tried again; gives when the next may. Forgets what is others' now.
+    fn take_up(&mut self) -> Option<Instant> {
+        if self.failing.is_empty() && self.suspects.is_empty() {
+            return None;
+        }
         let owned = self.consumer.assignment();
-        self.failing.retain(|before| owned.contains(&before.at));
+        self.failing.retain(|failing| owned.contains(&failing.at));
+        self.suspects.retain(|(at, _)| owned.contains(at));
+        let now = Instant::now();
+        for failing in self.failing.iter_mut().filter(|failing| failing.due.is_some_and(|due| due <= now)) {
+            failing.due = None;
+            // One that was taken away meanwhile is not paused where it is.
+            let _ = self.consumer.resume(failing.at.topic.as_str(), failing.at.partition);
+        }
+        self.failing.iter().filter_map(|failing| failing.due).min()
+    }
+
+    /// A record failed: its partition waits until it is tried again, and the others go on.
+    fn failed(&mut self, mut failing: Failing) {
         let before =
             self.failing.iter().position(|before| (&before.at, before.offset) == (&failing.at, failing.offset));
         failing.attempts = before.map_or(0, |before| self.failing.swap_remove(before).attempts) + 1;
-        let Failing { at, offset, attempts, cause } = &failing;
+        let Failing { at, offset, attempts, cause, .. } = &failing;
         tracing::debug!(topic = %at.topic, partition = %at.partition, %offset, attempts, cause,
             "a record failed, and its transaction is undone");
+        // It is known for what it is: the others need not be on their own any more.
+        self.suspects.clear();
         let pause = self.options.retry.backoff.wait(failing.attempts, fastrand::f64());
+        failing.due = Some(Instant::now() + pause);
+        let _ = self.consumer.pause(failing.at.topic.as_str(), failing.at.partition);
         self.failing.push(failing);
         self.consumer.rewind();
-        pause
     }
 
     /// A transaction is undone, or in doubt: finds out which, and reads on from where the group stands. Gives how long to wait before that.
@@ -256,6 +336,23 @@ where
         self.troubles += 1;
         // The first of them is most often a rebalance, and nothing to wait for.
         Ok(crate::Backoff::DEFAULT.wait(self.troubles - 1, fastrand::f64()))
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due).await;
+    }
+}
+
+/// Is it about the record that was sent, so that it never fares better, and others may?
+fn is_refused_for_good(cause: &SendError) -> bool {
+    match cause {
+        SendError::TooLarge { .. } => true,
+        SendError::Rejected(error) => {
+            matches!(error.code, ErrorCode::KeyMissing | ErrorCode::TooLarge | ErrorCode::InvalidBatch)
+        }
+        _ => false,
     }
 }
 
@@ -303,7 +400,7 @@ async fn send_away(
 
 impl Failing {
     fn of(record: &GroupRecord, cause: String) -> Self {
-        Self { at: record.source().clone(), offset: record.offset, attempts: 0, cause }
+        Self { at: record.source().clone(), offset: record.offset, attempts: 0, cause, due: None }
     }
 
     fn is(&self, record: &GroupRecord) -> bool {

@@ -47,7 +47,8 @@ impl ExactlyOnceOptions {
         self
     }
 
-    /// How often a record is tried. Each failure undoes the transaction that the record is in. Default: [`RetryPolicy::default`].
+    /// How often a record is tried. Each failure undoes the transaction that the record is in; its
+    /// partition waits in between. Default: [`RetryPolicy::default`].
     pub const fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
