@@ -1,10 +1,13 @@
 //! The commands about transactions as scripts see them: what is written within them, who has what open, and the end of what nobody ends.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
+use std::io::Write;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidelog_client::{Client, PartitionId, Record};
 use tidelog_tests::broker_process::BrokerProcess;
-use tidelog_tests::command::{CommandLine, Finished};
+use tidelog_tests::command::{CommandLine, Finished, system};
 use tidelog_tests::patience::wait_for;
 
 fn run(program: &str, server: &str, line: &str) -> Finished {
@@ -102,4 +105,45 @@ fn lines_are_written_within_transactions_and_all_or_none_where_one_cannot_be() {
     let read = run("perf-consumer", &server, "--topic perf --records 5000 --idle-timeout 30s --json").success();
     let read: Value = serde_json::from_slice(&read).unwrap();
     assert_eq!(read["records"], json!(5_000), "{read}");
+}
+
+#[test]
+fn a_transaction_that_takes_too_long_says_so_and_one_that_is_called_off_is_undone() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = run("tidelog", &server, "topics create logs --partitions 1").expect_code(0);
+    let folder = tempfile::tempdir().unwrap();
+    // Lines that come for as long as the other end is open.
+    let pipe = folder.path().join("pipe");
+    let pipe_name = pipe.display().to_string();
+    drop(system("mkfifo", &[&pipe_name]));
+    let open = |flags: &str| {
+        let line = format!("produce logs {pipe_name} --transactional-id slow-1 {flags}");
+        let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", &server).args(line.split_whitespace()).start();
+        let mut lines = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        lines.write_all(b"one\n").unwrap();
+        (command, lines)
+    };
+    let state = || {
+        let described = run("tidelog", &server, "--output json transactions describe slow-1");
+        serde_json::from_slice::<Value>(&described.stdout).ok()
+    };
+    let (late, mut lines) = open("--transaction-timeout 1s");
+    wait_for("the timeout to undo it", || state().filter(|it| it["ended"]["by"] == "timeout"));
+    lines.write_all(b"two\n").unwrap();
+    drop(lines);
+    let refused = late.finish().expect_code(1);
+    for part in
+        ["open for longer than 1.0 s", "--records-per-transaction", "--transaction-timeout", "0 records committed"]
+    {
+        assert!(refused.stderr.contains(part), "{part:?} is missing: {refused:?}");
+    }
+
+    let (called_off, _lines) = open("");
+    wait_for("an open transaction", || state().filter(|it| it["state"] == "open"));
+    called_off.signal(Signal::TERM);
+    let _ = called_off.finish().expect_code(130);
+    let ended = wait_for("its end", || state().filter(|it| it["state"] == "empty"));
+    assert_eq!((&ended["ended"]["by"], &ended["ended"]["committed"]), (&json!("producer"), &json!(false)), "{ended}");
+    assert_eq!(consumed(&server, "logs --until-end"), [""; 0]);
 }

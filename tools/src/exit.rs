@@ -28,7 +28,7 @@ pub enum Exit {
     Unsettled = 7,
     /// Done in part: what could be found out, or done, was, and what could not is named.
     Partial = 8,
-    /// Interrupted (Ctrl-C) before it was done.
+    /// Interrupted (Ctrl-C, or SIGTERM where that is heard) before it was done.
     Interrupted = 130,
 }
 

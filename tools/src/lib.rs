@@ -2,7 +2,7 @@
 //! how a broker works. The binaries in `bin/` only parse their command line and call into here.
 //!
 //! What a user meets, in order:
-//! - [`exit`]: how every command ends.
+//! - [`exit`]: how every command ends; [`stop_signal`]: when it is asked to.
 //! - [`start_position`], [`isolation`], [`duration`], [`byte_size`], [`escape`]: what stands on a command line.
 //! - [`lines`], [`record_format`], [`base64`]: bytes in and bytes out.
 //! - [`output`]: tables and JSON.
@@ -25,4 +25,5 @@ pub mod perf;
 pub mod producer_args;
 pub mod record_format;
 pub mod start_position;
+pub mod stop_signal;
 pub mod verify;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use clap::Args;
@@ -17,6 +17,7 @@ use super::topics::{parse_config, print};
 use super::{Context, Verbosity, produce_transactions};
 use crate::byte_size::{counted, display_byte_size};
 use crate::connect::{failure, send_failure};
+use crate::duration::parse_timeout;
 use crate::escape::unescape_separator;
 use crate::exit::{Exit, Failure};
 use crate::lines::LineSplitter;
@@ -61,9 +62,12 @@ pub struct ProduceArgs {
     /// Write within transactions under this id: the lines of each are seen together or not at all. Whoever else has the id is fenced.
     #[arg(long, value_name = "ID")]
     transactional_id: Option<String>,
-    /// Lines in each transaction; all in one if absent, which then has as much time as the broker gives a transaction (1 min).
+    /// Lines in each transaction; all in one if absent, which then has as much time as a transaction may take.
     #[arg(long, value_name = "N", requires = "transactional_id", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) records_per_transaction: Option<u64>,
+    /// How long each transaction may be open, from its first line on, before it is undone; as the broker has it if absent (1 min).
+    #[arg(long, value_name = "DURATION", requires = "transactional_id", value_parser = parse_timeout)]
+    pub(super) transaction_timeout: Option<Duration>,
     /// Batching and acknowledgement.
     #[command(flatten)]
     pub(super) producer: ProducerArgs,
