@@ -146,4 +146,6 @@ fn a_transaction_that_takes_too_long_says_so_and_one_that_is_called_off_is_undon
     let ended = wait_for("its end", || state().filter(|it| it["state"] == "empty"));
     assert_eq!((&ended["ended"]["by"], &ended["ended"]["committed"]), (&json!("producer"), &json!(false)), "{ended}");
     assert_eq!(consumed(&server, "logs --until-end"), [""; 0]);
+    let unknown = run("tidelog", &server, "transactions describe nobody").expect_code(3);
+    assert!(unknown.stderr.contains("tidelog transactions list"), "{unknown:?}");
 }

@@ -120,7 +120,9 @@ pub fn failure(error: ClientError) -> Failure {
         ClientError::NoLeader { .. }
         | ClientError::LeaderSilent { .. }
         | ClientError::Disconnected { .. }
-        | ClientError::GroupBehind { .. } => Failure::new(Exit::Unavailable, error.to_string()),
+        | ClientError::GroupBehind { .. } => {
+            Failure::new(Exit::Unavailable, error.to_string())
+        }
         ClientError::UnknownPartition { .. } => Failure::new(Exit::NotFound, error.to_string()),
         ClientError::Address(_) | ClientError::Argument(_) => Failure::new(Exit::Usage, error.to_string()),
         other => Failure::new(Exit::Failed, other.to_string()),
@@ -175,7 +177,12 @@ pub fn refusal(error: &WireError) -> Failure {
         code if code.is_retriable() => Exit::Unavailable,
         _ => Exit::Failed,
     };
-    Failure::new(exit, format!("{} ({})", error.message, error.code))
+    let failure = Failure::new(exit, format!("{} ({})", error.message, error.code));
+    match error.code {
+        Code::UnknownGroup => failure.hint("see which there are with 'tidelog groups list'"),
+        Code::UnknownTransaction => failure.hint("see which ids there are with 'tidelog transactions list'"),
+        _ => failure,
+    }
 }
 
 /// The topic is not there.
@@ -239,6 +246,16 @@ mod tests {
         assert_eq!(server_of(Some("b1:9".into())), "b1:9");
         for nothing in [None, Some(String::new()), Some(" ".into())] {
             assert_eq!(server_of(nothing), "127.0.0.1:9092");
+        }
+    }
+
+    #[test]
+    fn a_group_or_id_that_is_not_there_names_the_command_that_lists_them() {
+        for (code, command) in [
+            (ErrorCode::UnknownGroup, "tidelog groups list"),
+            (ErrorCode::UnknownTransaction, "tidelog transactions list"),
+        ] {
+            assert!(refusal(&WireError::new(code, "x")).to_string().contains(command), "{code}");
         }
     }
 
