@@ -149,3 +149,14 @@ fn a_transaction_that_takes_too_long_says_so_and_one_that_is_called_off_is_undon
     let unknown = run("tidelog", &server, "transactions describe nobody").expect_code(3);
     assert!(unknown.stderr.contains("tidelog transactions list"), "{unknown:?}");
 }
+
+#[test]
+fn a_load_within_transactions_needs_no_id() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let line = "--topic perf --create-topic --records 1000 --record-size 100 --transaction-records 100 --json";
+    let sent = run("perf-producer", &server, line).success();
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(sent["records"], json!(1_000), "{sent}");
+    assert_eq!(json(&server, "transactions list")["transactions"].as_array().unwrap().len(), 1);
+}

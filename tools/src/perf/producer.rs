@@ -88,12 +88,14 @@ pub struct ProducerCommand {
     #[arg(long, value_name = "BOOL")]
     idempotent: Option<bool>,
 
-    /// Send within transactions under this id, with the number of the producer behind it.
-    #[arg(long, value_name = "ID", requires = "transaction_records", conflicts_with_all = ["idempotent", "throughput"])]
+    /// The id of transactions, with the number of the producer behind it; one of this run's own if absent.
+    #[arg(long, value_name = "ID", requires = "transaction_records")]
     transactional_id: Option<String>,
 
-    /// Records of each transaction. The next begins while the one before is being committed; a latency counts to the ack of its record.
-    #[arg(long, value_name = "N", requires = "transactional_id", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Send within transactions of so many records. The next begins while the one before is being committed; a latency counts to the ack of
+    /// its record.
+    #[arg(long, value_name = "N", conflicts_with_all = ["idempotent", "throughput"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     transaction_records: Option<u64>,
 
     /// How long a record is tried before it counts as failed, such as 10s. The first that fails ends the run.
@@ -177,10 +179,12 @@ impl ProducerCommand {
 
     async fn outlet(&self, client: &Client, session: &Session, worker: usize) -> Result<Outlet, Failure> {
         let topic = session.args.topic.as_str();
-        let (Some(id), Some(records)) = (&self.transactional_id, self.transaction_records) else {
+        let Some(records) = self.transaction_records else {
             let producer = self.describe(client.producer()).build().map_err(failure)?;
             return Ok(Outlet::Plain(producer.topic(topic).await.map_err(failure)?));
         };
+        let own = || format!("perf-producer-{}", std::process::id());
+        let id = self.transactional_id.clone().unwrap_or_else(own);
         let building = client.transactional_producer(format!("{id}-{worker}")).sending(|it| self.describe(it));
         let producer = building.build().await.map_err(transaction_failure)?;
         Ok(Outlet::Transactions(Transactions::new(producer, topic, records)))
