@@ -153,7 +153,7 @@ impl ProducerBuilder {
     pub(crate) fn of_transactions(self) -> Result<(Arc<Cluster>, Settings), ClientError> {
         self.check()?;
         if !self.settings.is_idempotent() {
-            let sentence = "a transactional producer is idempotent: it needs acks All, and at most 5 batches in flight";
+            let sentence = "a transactional producer is idempotent: it needs acks=all, and at most 5 batches in flight";
             return Err(ClientError::Argument(sentence.into()));
         }
         Ok((self.cluster, self.settings))
@@ -172,7 +172,7 @@ impl ProducerBuilder {
             return refuse(format!("max_in_flight of {} is not within 1 and 1000", s.max_in_flight));
         }
         if s.idempotent == Some(true) && s.acks != Acks::All {
-            return refuse("an idempotent producer needs acks All: without, lost records would not be noticed".into());
+            return refuse("an idempotent producer needs acks=all: without, lost records would not be noticed".into());
         }
         if s.idempotent == Some(true) && s.max_in_flight > IDEMPOTENT_IN_FLIGHT_MAX {
             let (set, max) = (s.max_in_flight, IDEMPOTENT_IN_FLIGHT_MAX);

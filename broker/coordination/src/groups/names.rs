@@ -35,6 +35,7 @@ fn check(what: &str, name: &str, bytes_max: usize) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
-    let rule = format!("a {what} has 1 to {bytes_max} bytes without control characters; {broken}");
+    let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    let rule = format!("{article} {what} has 1 to {bytes_max} bytes without control characters; {broken}");
     Err(Refusal::new(ErrorCode::InvalidGroup, rule))
 }

@@ -15,6 +15,7 @@ use super::group::{Group, committed};
 use super::heartbeat::{check_groups, unknown_member};
 use super::membership::MemberView;
 use super::names::{check_group, check_member};
+use super::overview::counted_members;
 use super::partition_set::{PartitionSet, TopicPartition};
 use super::records::{GroupKey, GroupRecord, GroupValue, OffsetKey, OffsetValue};
 use super::transactions::{Noting, check_unclaimed, unstable};
@@ -91,11 +92,9 @@ impl Commit<'_> {
     fn check_nobody(&self) -> Result<(), Refusal> {
         match self.group {
             Some(group) if !group.membership.is_empty() => {
-                let message = format!(
-                    "group '{}' has {} members: only they commit; stop them first",
-                    self.request.group,
-                    group.membership.members().count()
-                );
+                let members = counted_members(group.membership.members().count());
+                let message =
+                    format!("group '{}' has {members}: only members commit; stop them first", self.request.group);
                 Err(Refusal::new(ErrorCode::GroupNotEmpty, message))
             }
             Some(_) => Ok(()),

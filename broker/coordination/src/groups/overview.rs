@@ -66,6 +66,11 @@ pub(super) fn describe(
     })
 }
 
+/// `1 member`, `2 members`.
+pub(super) fn counted_members(count: usize) -> String {
+    format!("{count} member{}", if count == 1 { "" } else { "s" })
+}
+
 /// A group without members, or single offsets of it, is forgotten.
 pub(super) fn delete(
     groups: &BTreeMap<String, Group>,
@@ -74,8 +79,8 @@ pub(super) fn delete(
     let name = &request.group;
     let group = known(groups, name)?;
     if !group.membership.is_empty() {
-        let members = group.membership.members().count();
-        let message = format!("group '{name}' has {members} members: stop them first");
+        let members = counted_members(group.membership.members().count());
+        let message = format!("group '{name}' has {members}: stop them first");
         return Err(Refusal::new(ErrorCode::GroupNotEmpty, message));
     }
     match &request.partitions {
