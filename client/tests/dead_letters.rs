@@ -135,8 +135,11 @@ async fn one_bad_record_stops_neither_its_partition_nor_other_keys_and_can_be_se
 
     // Sent back by filter: only what it means, once, though asked for twice.
     let filter = RedriveFilter { cause: Some("cannot be billed".into()), ..RedriveFilter::default() };
-    assert_eq!(letters.redrive(&filter).await.unwrap(), Redriven { sent: 1, passed: 1 });
-    assert_eq!(letters.redrive(&filter).await.unwrap(), Redriven { sent: 0, passed: 0 });
+    let nothing = Redriven::default();
+    assert_eq!(letters.redrive(&filter).await.unwrap(), Redriven { sent: 1, passed: 1, ..nothing.clone() });
+    assert_eq!(letters.redrive(&filter).await.unwrap(), Redriven { already: 1, passed: 1, ..nothing.clone() });
+    let listed = letters.list(&RedriveFilter::default(), 10).await.unwrap();
+    assert!(listed.iter().all(|letter| letter.redriven == letter.cause.starts_with("bad-7")), "{listed:?}");
     let mut back = client
         .consumer()
         .partition_from("orders", PartitionId(1), Start::Offset(Offset(30)))
@@ -150,9 +153,109 @@ async fn one_bad_record_stops_neither_its_partition_nor_other_keys_and_can_be_se
         ("bad-7".into(), Timestamp(1_234), 1)
     );
     assert!(back.next().await.is_none());
-    // All: those before, too, since nothing remembers them as sent by this.
-    assert_eq!(letters.redrive(&RedriveFilter::default()).await.unwrap(), Redriven { sent: 2, passed: 0 });
+    // All: that which was sent by another filter is not sent again.
+    let all = RedriveFilter::default();
+    assert_eq!(letters.redrive(&all).await.unwrap(), Redriven { sent: 1, already: 1, ..nothing });
     assert!(letters.list(&RedriveFilter::default(), 10).await.unwrap().iter().all(|letter| letter.redriven));
+}
+
+/// Writes dead letters as a member does that gives up at once: of each value, of this topic.
+async fn fail_all(client: &Client, topic: &str, values: u32) {
+    let consumer = client.group("billing").topics([topic]).start(Start::Beginning).build().await.unwrap();
+    let letters = client.admin().dead_letters(topic);
+    let stop = async {
+        let started = Instant::now();
+        let all = RedriveFilter::default();
+        while letters.list(&all, 1_000).await.map_or(0, |listed| listed.len()) < values as usize {
+            assert!(started.elapsed() < Duration::from_secs(60), "not all came");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let options = RunOptions::new(8).retry(RetryPolicy { attempts: 1, ..quickly() });
+    consumer.run_with(options, stop, |_| async { Err::<(), _>("fails") }).await.unwrap();
+}
+
+async fn values_of(client: &Client, topic: &str) -> Vec<String> {
+    let mut reader = client.consumer().topic(topic).start(Start::Beginning).until_end().build().await.unwrap();
+    let mut values = Vec::new();
+    while let Some(record) = reader.next().await {
+        values.push(text(record.unwrap().value.as_deref()));
+    }
+    values.sort();
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_that_is_called_off_anywhere_is_taken_up_and_sends_each_once() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let broker = TestBroker::start().await;
+    // As long as a name may be that leaves room for that of its dead letters.
+    let topic = "t".repeat(236);
+    let client = broker.client_with_topic(&topic, 3).await;
+    let producer = client.producer().build().unwrap();
+    let expected: Vec<String> = (0..400).map(|number| format!("v{number:03}")).collect();
+    for value in &expected {
+        drop(producer.send(Record::to(topic.as_str()).value(value.clone())).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+    fail_all(&client, &topic, 400).await;
+    let letters = client.admin().dead_letters(&topic);
+    let all = RedriveFilter::default();
+    let (mut called_off, mut took) = (0, Duration::from_millis(60));
+    let done = loop {
+        let limit = took.mul_f64(chance.f64());
+        match tokio::time::timeout(limit, letters.redrive(&all)).await {
+            Ok(done) => break done.unwrap(),
+            Err(_) => called_off += 1,
+        }
+        took = took.mul_f64(1.2);
+    };
+    assert_eq!((done.sent + done.already, done.left), (400, 0), "{done:?}");
+    println!("called off {called_off} times; {} were sent before the last", done.already);
+    assert!(called_off > 0, "nothing was called off");
+    let twice: Vec<String> = expected.iter().flat_map(|value| [value.clone(), value.clone()]).collect();
+    assert_eq!(values_of(&client, &topic).await, twice, "each came once more, and no more than that");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_nothing_takes_is_left_and_stops_no_other() {
+    let broker = TestBroker::start().await;
+    let client = broker.client_with_topic("orders", 1).await;
+    let other = NewTopic::named("gone").partitions(2).config("durability", "written");
+    client.admin().create_topic(&other).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    for (topic, partition, value) in [("gone", 1, "a"), ("orders", 0, "b"), ("gone", 0, "c"), ("orders", 0, "d")] {
+        let record = Record::to(topic).partition(PartitionId(partition)).value(value);
+        drop(producer.send(record).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+    // All of them into one topic.
+    let consumer = client.group("billing").topics(["orders", "gone"]).start(Start::Beginning).build().await.unwrap();
+    let letters = client.admin().dead_letters_in("dead");
+    let all = RedriveFilter::default();
+    let stop = async {
+        let started = Instant::now();
+        while letters.list(&all, 10).await.map_or(0, |listed| listed.len()) < 4 {
+            assert!(started.elapsed() < Duration::from_secs(60), "not all came");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let dead = DeadLetterTopic::Named("dead".into());
+    let options = RunOptions::new(1).dead_letters(dead).retry(RetryPolicy { attempts: 1, ..quickly() });
+    consumer.run_with(options, stop, |_| async { Err::<(), _>("fails") }).await.unwrap();
+
+    client.admin().delete_topic("gone").await.unwrap();
+    let done = letters.redrive(&all).await.unwrap();
+    assert_eq!((done.sent, done.left, done.causes.len()), (2, 2, 2), "{done:?}");
+    assert!(done.causes.iter().all(|cause| cause.to_string().contains("gone")), "{done:?}");
+    assert_eq!(values_of(&client, "orders").await, ["b", "b", "d", "d"]);
+    // Half of it is there again: the partition that is not is left.
+    client.admin().create_topic(&NewTopic::named("gone").partitions(1)).await.unwrap();
+    let done = client.admin().dead_letters_in("dead").redrive(&all).await.unwrap();
+    assert_eq!((done.sent, done.already, done.left), (1, 2, 1), "{done:?}");
+    assert_eq!(values_of(&client, "gone").await, ["c"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,6 +66,8 @@ fn every_future_of_a_group_is_send(
     send(admin.group_lag("a"));
     send(admin.wait_for_group("a", "b", PartitionId(0), Offset(0), std::time::Duration::ZERO));
     send(admin.delete_group("a"));
+    send(admin.list_transactions(TransactionFilter::All));
+    send(admin.dead_letters("a").redrive(&tidelog_client::group::RedriveFilter::default()));
 }
 
 #[allow(dead_code)]

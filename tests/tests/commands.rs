@@ -340,8 +340,10 @@ fn a_group_goes_on_where_it_stopped_and_dead_letters_are_listed_and_sent_back() 
     let lag = json(tidelog(&server, "--output json groups lag printers"));
     assert!(lag.to_string().contains("\"lag\":0"), "{lag}");
 
-    let none = tidelog(&server, "dead-letters list orders").expect_code(3);
-    assert!(none.stderr.contains("orders.dead-letters"), "{none:?}");
+    let none = tidelog(&server, "dead-letters list orders").expect_code(0);
+    assert_eq!(none.text(), "there are no dead letters of 'orders'\n");
+    let none = tidelog(&server, "dead-letters list nothing").expect_code(3);
+    assert!(none.stderr.contains("there is no topic 'nothing'"), "{none:?}");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         use tidelog_client::group::{RetryPolicy, RunOptions};
@@ -371,5 +373,9 @@ fn a_group_goes_on_where_it_stopped_and_dead_letters_are_listed_and_sent_back() 
     assert_eq!((&sent["sent"], &sent["passed"]), (&1.into(), &0.into()));
     assert_eq!(consumed("consume orders --group printers --until-end"), ["v0007"]);
     let again = json(tidelog(&server, "--output json dead-letters redrive orders"));
-    assert_eq!(again["sent"], 0);
+    assert_eq!((&again["sent"], &again["already"]), (&0.into(), &1.into()));
+    // Whatever the filter: what was sent back is not sent again, and is shown as such.
+    let again = json(tidelog(&server, "--output json dead-letters redrive orders --cause stock"));
+    assert_eq!((&again["sent"], &again["already"]), (&0.into(), &1.into()));
+    assert_eq!(json(tidelog(&server, "--output json dead-letters list orders"))[0]["redriven"], true);
 }

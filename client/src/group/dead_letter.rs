@@ -16,6 +16,8 @@ const TOPIC: &str = "tidelog.dead-letter.topic";
 const PARTITION: &str = "tidelog.dead-letter.partition";
 const OFFSET: &str = "tidelog.dead-letter.offset";
 const TIMESTAMP: &str = "tidelog.dead-letter.timestamp";
+/// Of a record that is no dead letter, but says that the one at this offset of the partition was sent back.
+const SENT_BACK: &str = "tidelog.dead-letter.sent-back";
 
 /// What is kept of a cause: an error that quotes the whole record must not make its dead letter too large to be written.
 const CAUSE_BYTES_MAX: usize = 4 << 10;
@@ -46,7 +48,7 @@ pub struct DeadLetter {
     pub cause: String,
     /// How often it was tried.
     pub attempts: u32,
-    /// It was sent back to where it comes from already, with all others before it.
+    /// It was sent back to where it comes from already.
     pub redriven: bool,
 }
 
@@ -79,6 +81,22 @@ pub(super) fn revived(letter: &DeadLetter) -> Record {
     let record = copy(&letter.origin.topic, &letter.record).partition(letter.origin.partition);
     // Its own time: what reads by time finds it where it found the first one.
     if letter.origin.timestamp == Timestamp::NONE { record } else { record.timestamp(letter.origin.timestamp) }
+}
+
+/// What is written beside a dead letter, in its partition, as it is sent back: in one transaction with the record itself, so that neither is
+/// there without the other.
+pub(super) fn note(letter: &DeadLetter) -> Record {
+    let offset = letter.record.offset.to_string();
+    // Each under a key of its own: where the topic is compacted, all of them stay.
+    let key = format!("{SENT_BACK}/{offset}");
+    let note = Record::to(letter.record.topic()).partition(letter.record.partition()).key(key).value(offset.clone());
+    note.header(SENT_BACK, offset)
+}
+
+/// The offset of the dead letter that was sent back, where the record says that.
+pub(super) fn noted(record: &ConsumerRecord) -> Option<Offset> {
+    let said = record.headers().find(|header| header.name() == SENT_BACK)?.value?;
+    std::str::from_utf8(said).ok()?.parse().ok().map(Offset)
 }
 
 /// What a record of a dead-letter topic says of itself; `None` where it is no dead letter.
@@ -157,6 +175,17 @@ mod tests {
         assert_eq!((&letter.origin, letter.attempts, letter.redriven), (&origin, 5, false));
         assert_eq!((letter.group.as_str(), letter.cause.as_str()), ("billing", "no such customer"));
         assert_eq!(revived(&letter), sent.partition(PartitionId(3)));
+    }
+
+    #[test]
+    fn a_note_names_the_letter_that_was_sent_back_and_is_none_itself() {
+        let failing = Failing { group: "g", cause: "c", attempts: 1 };
+        let letter = read(received(&dead_letter("d", &received(&Record::to("t").value("v"), 2), &failing), 2)).unwrap();
+        assert_eq!(noted(&letter.record), None);
+        let note = note(&letter);
+        assert_eq!((note.topic.as_ref(), note.partition), (letter.record.topic(), Some(PartitionId(2))));
+        let note = received(&note, 2);
+        assert_eq!((noted(&note), read(note)), (Some(Offset(0)), None));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! - `taking`, `letting_go`: partitions come and go; [`RebalanceListener`] is told.
 //! - [`Commits`]: how far the group has come; `offer`: the same as part of a transaction.
 //! - [`RunOptions`]: many records at once, with tries and dead letters; `lanes`: in which order, pure.
-//! - `dead_letter`: a record that failed for good, in its topic; `letters`: in which; [`DeadLetters`]: what an operator does with them.
+//! - `dead_letter`: a record that failed for good, in its topic; `letters`: in which; [`DeadLetters`]: what an operator does with them,
+//!   `sent_back`: which are done with, pure.
 //! - [`GroupError`]: what can go wrong, split by who must act.
 
 mod builder;
@@ -32,6 +33,7 @@ mod record;
 mod redrive;
 mod run;
 mod run_options;
+mod sent_back;
 mod shared;
 mod taking;
 mod work;

@@ -1,25 +1,36 @@
 //! Dead letters as an operator meets them: which there are, and sending them back to where they come from. Knows nothing of how they came
 //! about.
+//!
+//! That one was sent back is noted beside it, in its own topic and in the transaction that sends it: whatever a redrive is interrupted by, and
+//! whichever were meant by the one before, each is sent once.
 
 use std::fmt;
-use std::hash::BuildHasher;
+use std::slice;
 use std::sync::Arc;
+use std::time::Duration;
 
-use foldhash::fast::FixedState;
-use foldhash::{HashMap, HashMapExt};
-use tidelog_protocol::messages::CommittedOffset;
-use tidelog_protocol::{Offset, PartitionId};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use tidelog_protocol::messages::{Isolation, Position};
+use tidelog_protocol::{ErrorCode, PartitionId, WireError};
+use tokio::time::Instant;
 
 use super::GroupError;
 use super::dead_letter::{self, DeadLetter};
 use super::run_options::DeadLetterTopic;
-use crate::cluster::{Cluster, TopicImage};
+use super::sent_back::SentBack;
+use crate::cluster::Cluster;
 use crate::consumer::ConsumerBuilder;
-use crate::producer::ProducerBuilder;
-use crate::{Admin, Consumer, OutOfRange, SendError, Start};
+use crate::transactions::{TransactionError, TransactionalProducer, TransactionalProducerBuilder};
+use crate::{Admin, ClientError, Consumer, OutOfRange, SendError, Start};
 
-/// Dead letters that are under way to where they come from at once: as many may come twice where a redrive is interrupted.
+/// Dead letters of one transaction, at most.
 const STEP: usize = 100;
+/// And their bytes, more or less.
+const STEP_BYTES: usize = 8 << 20;
+/// How many of those that could not be sent are told with the reason.
+const CAUSES_MAX: usize = 20;
+/// How long what is committed may take to be seen by all who read that, before it is not waited for any more.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The dead letters of a topic. Made by [`Admin::dead_letters`].
 pub struct DeadLetters {
@@ -58,12 +69,18 @@ impl RedriveFilter {
 }
 
 /// What a redrive did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Redriven {
-    /// Sent back, and acknowledged.
+    /// Sent back now.
     pub sent: u64,
+    /// Meant by the filter, and sent back before.
+    pub already: u64,
     /// Not meant by the filter, or no dead letters.
     pub passed: u64,
+    /// Meant by the filter, and not sent, since nothing takes them. The next redrive tries them again.
+    pub left: u64,
+    /// Why the first of those were left.
+    pub causes: Vec<GroupError>,
 }
 
 impl Admin {
@@ -87,133 +104,233 @@ impl DeadLetters {
         &self.topic
     }
 
-    /// The group that remembers how far a redrive came. A redrive of some has one of its own: what it passes is not sent, and is still there
-    /// for others.
+    /// The transactional id under which dead letters are sent back. Of two redrives of one topic at once the later one ends the other.
     #[must_use]
-    pub fn progress_group(&self, filter: &RedriveFilter) -> String {
-        if *filter == RedriveFilter::default() {
-            return format!("{}.redrive", self.topic);
-        }
-        let said = FixedState::default().hash_one(format!("{filter:?}"));
-        format!("{}.redrive-{said:016x}", self.topic)
+    pub fn transactional_id(&self) -> String {
+        // No topic has such a name, so that hardly anybody else has the id; and it is never longer than an id may be.
+        format!("{}/sent", self.topic)
     }
 
     /// Up to `limit` dead letters that `filter` means, from the first that is kept on, partition by partition; also those that were sent back.
     ///
     /// # Errors
-    /// [`ClientError::UnknownTopic`](crate::ClientError::UnknownTopic) where nothing has failed yet; else as any call, or as any consumer.
+    /// [`ClientError::UnknownTopic`] where nothing has failed yet; else as any call, or as any consumer.
     pub async fn list(&self, filter: &RedriveFilter, limit: usize) -> Result<Vec<DeadLetter>, GroupError> {
-        let done = self.progress(&RedriveFilter::default()).await?.1;
-        let mut letters = Vec::new();
-        let mut consumer = self.reader(None).await?;
-        while letters.len() < limit
-            && let Some(record) = consumer.next().await
-        {
+        let mut letters: Vec<DeadLetter> = Vec::new();
+        let mut sent = SentBack::default();
+        let mut consumer = self.reader().await?;
+        // To the end, also where there are enough: that one was sent back stands behind it.
+        while let Some(record) = consumer.next().await {
             let record = record?;
-            let redriven = done.get(&record.partition()).is_some_and(|next| record.offset < *next);
-            if let Some(letter) = dead_letter::read(record).map(|letter| DeadLetter { redriven, ..letter })
-                && filter.matches(&letter)
+            if let Some(offset) = dead_letter::noted(&record) {
+                sent.note(record.partition(), offset);
+            } else if letters.len() < limit
+                && let Some(letter) = dead_letter::read(record).filter(|letter| filter.matches(letter))
             {
                 letters.push(letter);
             }
+        }
+        for letter in &mut letters {
+            letter.redriven = sent.holds(letter.record.partition(), letter.record.offset);
         }
         letters.sort_by_key(|letter| (letter.record.partition(), letter.record.offset));
         Ok(letters)
     }
 
-    /// Sends dead letters that `filter` means back to the partition that they come from, with key, value, headers and time as they were: from
-    /// where the last redrive with this filter stopped up to the end that there is now. They stay in the dead-letter topic.
+    /// Sends dead letters that `filter` means back to the partition that they come from, with key, value, headers and time as they were: those
+    /// that there are now and that no redrive has sent back, whatever its filter was. They stay in the dead-letter topic.
     ///
-    /// It goes in steps: a hundred are sent and acknowledged, then that is noted in [`DeadLetters::progress_group`]. One that is interrupted
-    /// goes on from there when it is asked for again, so up to a hundred may come twice. Two at once send everything twice: let one run
-    /// at a time.
+    /// Each is sent exactly once: in transactions that also note it, so that a redrive that is interrupted, however, is taken up by the next.
+    /// One that nothing takes, since its topic or partition is gone or has no leader, is [left](Redriven::left) and stops no other.
     ///
     /// # Errors
-    /// As [`DeadLetters::list`]; [`GroupError::DeadLetter`] for one that cannot be sent, with all before its step sent and noted.
-    pub async fn redrive(&self, filter: &RedriveFilter) -> Result<Redriven, GroupError> {
-        let (image, from) = self.progress(filter).await?;
-        let mut consumer = self.reader(Some(from)).await?;
-        let producer = ProducerBuilder::new(Arc::clone(&self.cluster)).build().map_err(GroupError::Client)?;
-        let mut done = Redriven::default();
+    /// As [`DeadLetters::list`]; [`TransactionError::Fenced`] where another redrive of this topic has begun; `DeadlineExceeded` where somebody's
+    /// transaction is open in the dead-letter topic for too long; else as any transaction. What was sent until then is noted.
+    pub async fn redrive(&self, filter: &RedriveFilter) -> Result<Redriven, TransactionError> {
+        let patience = self.cluster.options.request_timeout;
+        // That there is something first: who is asked for what is not there should not make up an id.
+        let partitions = self.cluster.topic(&self.topic).await?.partitions.len();
+        let building = TransactionalProducerBuilder::new(Arc::clone(&self.cluster), self.transactional_id());
+        let building = building.end_timeout(patience).sending(|producer| producer.delivery_timeout(patience));
+        let producer = building.build().await?;
+        // From here on nobody else sends any back; what the one before has sent is to be seen before it is asked for.
+        self.settled(&self.topic, partitions, patience).await?;
+        let sent = self.sent_back().await?;
+        let mut consumer = self.reader().await?;
+        let mut post = Post { producer, done: Redriven::default(), blocked: HashMap::new() };
+        let mut touched: HashSet<String> = HashSet::new();
         loop {
-            let mut step = Vec::with_capacity(STEP);
-            let mut reached: HashMap<PartitionId, Offset> = HashMap::new();
+            let (mut step, mut bytes) = (Vec::new(), 0);
             while step.len() < STEP
+                && bytes < STEP_BYTES
                 && let Some(record) = consumer.next().await
             {
-                let record = record?;
-                reached.insert(record.partition(), record.offset.plus(1));
+                let record = record.map_err(GroupError::from)?;
+                if dead_letter::noted(&record).is_some() {
+                    continue;
+                }
+                let at = (record.partition(), record.offset);
                 match dead_letter::read(record) {
-                    Some(letter) if filter.matches(&letter) => step.push(letter),
-                    Some(_) | None => done.passed += 1,
+                    Some(letter) if filter.matches(&letter) && sent.holds(at.0, at.1) => post.done.already += 1,
+                    Some(letter) if filter.matches(&letter) => {
+                        bytes += letter.record.value.as_ref().map_or(0, |value| value.len());
+                        step.push(letter);
+                    }
+                    Some(_) | None => post.done.passed += 1,
                 }
             }
-            if reached.is_empty() {
-                return Ok(done);
+            if step.is_empty() {
+                break;
             }
-            let mut deliveries = Vec::with_capacity(step.len());
             for letter in &step {
-                let sent = producer.send(dead_letter::revived(letter)).await;
-                deliveries.push(sent.map_err(|error| self.unsent(letter, error))?);
+                // What is known of it may be old: one that is gone is to be left at once, and not tried for long.
+                if touched.insert(letter.origin.topic.clone()) {
+                    let _ = self.cluster.refreshed(&letter.origin.topic, Instant::now().into_std()).await;
+                }
             }
-            for (delivery, letter) in deliveries.into_iter().zip(&step) {
-                delivery.await.map_err(|error| self.unsent(letter, error))?;
-                done.sent += 1;
+            post.step(&step).await?;
+        }
+        // Whoever looks for them next should find them. Where that takes long, they are sent all the same.
+        touched.insert(self.topic.clone());
+        if post.done.sent > 0 {
+            for topic in touched {
+                if let Some(image) = self.cluster.known_topic(&topic) {
+                    drop(self.settled(&topic, image.partitions.len(), SEEN_WITHIN).await);
+                }
             }
-            self.note(filter, &image, &reached).await?;
+        }
+        Ok(post.done)
+    }
+
+    /// Waits until what stands in a topic now is seen by who reads what is committed.
+    async fn settled(&self, topic: &str, partitions: usize, patience: Duration) -> Result<(), ClientError> {
+        let queries: Vec<_> = (0..partitions as u32).map(|at| (PartitionId(at), Position::LATEST)).collect();
+        let ends = self.cluster.list_offsets(topic, &queries, Isolation::ReadUncommitted).await?;
+        let (began, mut looks) = (Instant::now(), 0);
+        loop {
+            let seen = self.cluster.list_offsets(topic, &queries, Isolation::ReadCommitted).await?;
+            if seen.iter().zip(&ends).all(|(seen, end)| seen.offset >= end.offset) {
+                return Ok(());
+            }
+            if began.elapsed() >= patience {
+                let sentence = format!(
+                    "a transaction is open in '{topic}': what else was sent back is not known before it ends ('tidelog transactions list --open')"
+                );
+                return Err(WireError::new(ErrorCode::DeadlineExceeded, sentence).into());
+            }
+            looks += 1;
+            tokio::time::sleep(self.cluster.backoff().draw(looks, 0)).await;
         }
     }
 
-    fn unsent(&self, letter: &DeadLetter, source: SendError) -> GroupError {
-        let at = letter.record.source();
-        GroupError::DeadLetter {
-            topic: at.topic.clone(),
-            partition: at.partition,
-            offset: letter.record.offset,
-            dead_letters: letter.origin.topic.clone(),
-            source,
+    /// Those that were sent back already.
+    async fn sent_back(&self) -> Result<SentBack, GroupError> {
+        let mut sent = SentBack::default();
+        let mut consumer = self.reader().await?;
+        while let Some(record) = consumer.next().await {
+            let record = record?;
+            if let Some(offset) = dead_letter::noted(&record) {
+                sent.note(record.partition(), offset);
+            }
         }
+        Ok(sent)
     }
 
-    /// Reads the topic up to its end of now, partition by partition from where `from` says, or all of it.
-    async fn reader(&self, from: Option<HashMap<PartitionId, Offset>>) -> Result<Consumer, GroupError> {
+    /// Reads the topic up to its end of now, partition by partition.
+    async fn reader(&self) -> Result<Consumer, GroupError> {
         let image = self.cluster.topic(&self.topic).await?;
         let mut builder = ConsumerBuilder::new(Arc::clone(&self.cluster)).until_end();
         for partition in (0..image.partitions.len() as u32).map(PartitionId) {
-            let start = from.as_ref().and_then(|from| from.get(&partition));
-            let start = start.map_or(Start::Beginning, |offset| Start::Offset(*offset));
-            builder = builder.partition_from(&self.topic, partition, start);
+            builder = builder.partition_from(&self.topic, partition, Start::Beginning);
         }
-        // What retention has deleted meanwhile cannot be sent.
+        // What retention deletes meanwhile cannot be sent.
         Ok(builder.out_of_range(OutOfRange::Earliest).build().await?)
     }
+}
 
-    /// How far the redrives with this filter came.
-    async fn progress(
-        &self,
-        filter: &RedriveFilter,
-    ) -> Result<(Arc<TopicImage>, HashMap<PartitionId, Offset>), GroupError> {
-        let image = self.cluster.topic(&self.topic).await?;
-        let noted = Admin::new(Arc::clone(&self.cluster)).group_offsets(&self.progress_group(filter)).await?;
-        let here = noted.into_iter().filter(|noted| noted.topic_id == image.id);
-        let progress = here.map(|noted| (noted.partition, noted.offset)).collect();
-        Ok((image, progress))
+/// Sends dead letters back.
+struct Post {
+    producer: TransactionalProducer,
+    done: Redriven,
+    /// Where nothing can be sent for now, so that one that is away is waited for once and not for each of its dead letters.
+    blocked: HashMap<(String, PartitionId), SendError>,
+}
+
+impl Post {
+    /// Sends all of these that can be.
+    async fn step(&mut self, step: &[DeadLetter]) -> Result<(), TransactionError> {
+        let Some(cause) = self.send(step).await? else { return Ok(()) };
+        if let [letter] = step {
+            self.leave(letter, cause);
+            return Ok(());
+        }
+        // One of them undoes them all: each on its own tells which.
+        for letter in step {
+            if let Some(cause) = self.send(slice::from_ref(letter)).await? {
+                self.leave(letter, cause);
+            }
+        }
+        Ok(())
     }
 
-    async fn note(
-        &self,
-        filter: &RedriveFilter,
-        image: &TopicImage,
-        reached: &HashMap<PartitionId, Offset>,
-    ) -> Result<(), GroupError> {
-        let offsets = reached.iter().map(|(partition, offset)| CommittedOffset {
-            topic_id: image.id,
-            partition: *partition,
-            offset: *offset,
-            leader_epoch: None,
-            metadata: String::new(),
-        });
-        let admin = Admin::new(Arc::clone(&self.cluster));
-        Ok(admin.set_group_offsets(&self.progress_group(filter), offsets.collect()).await?)
+    /// Sends these in one transaction; gives why that is undone, where one of them was not written.
+    async fn send(&mut self, letters: &[DeadLetter]) -> Result<Option<SendError>, TransactionError> {
+        let (mut sent, mut left) = (0, Vec::new());
+        let transaction = self.producer.begin().await?;
+        for letter in letters {
+            if let Some(cause) = self.blocked.get(&destination(letter)) {
+                left.push((letter, cause.clone()));
+                continue;
+            }
+            // Whatever becomes of them, the commit tells.
+            let taken = match transaction.send(dead_letter::revived(letter)).await {
+                Ok(_) => transaction.send(dead_letter::note(letter)).await,
+                Err(error @ (SendError::Undone | SendError::TransactionEnded)) => Err(error),
+                Err(error) => {
+                    left.push((letter, error));
+                    continue;
+                }
+            };
+            if let Err(error) = taken {
+                let cause = transaction.failure().unwrap_or(error);
+                transaction.abort().await?;
+                return Ok(Some(cause));
+            }
+            sent += 1;
+        }
+        match transaction.commit().await {
+            Ok(()) => {}
+            Err(TransactionError::NotWritten { cause }) => return Ok(Some(cause)),
+            Err(TransactionError::InDoubt { .. }) => self.producer.settle().await?,
+            Err(error) => return Err(error),
+        }
+        self.done.sent += sent;
+        left.into_iter().for_each(|(letter, cause)| self.leave(letter, cause));
+        Ok(None)
     }
+
+    fn leave(&mut self, letter: &DeadLetter, source: SendError) {
+        let is_about_the_place = matches!(
+            source,
+            SendError::Client(ClientError::UnknownTopic { .. } | ClientError::UnknownPartition { .. })
+        );
+        if is_about_the_place || source.is_retriable() {
+            self.blocked.insert(destination(letter), source.clone());
+        }
+        self.done.left += 1;
+        if self.done.causes.len() < CAUSES_MAX {
+            let at = letter.record.source();
+            self.done.causes.push(GroupError::DeadLetter {
+                topic: at.topic.clone(),
+                partition: at.partition,
+                offset: letter.record.offset,
+                dead_letters: letter.origin.topic.clone(),
+                source,
+            });
+        }
+    }
+}
+
+fn destination(letter: &DeadLetter) -> (String, PartitionId) {
+    (letter.origin.topic.clone(), letter.origin.partition)
 }

@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tidelog_client::TopicName;
-use tidelog_client::group::{DeadLetter, RedriveFilter};
+use tidelog_client::group::{DeadLetter, DeadLetterTopic, DeadLetters, RedriveFilter, Redriven};
+use tidelog_client::{Client, ClientError, ConsumeError, GroupError, TopicName, TransactionError};
 
 use super::consume_group::group_failure;
 use super::{Context, topics::print};
-use crate::byte_size::counted;
+use crate::byte_size::{counted, display_count};
+use crate::connect::{failure, transaction_failure, unknown_topic};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::display_time;
@@ -30,7 +31,8 @@ Examples:
     },
     /// Send dead letters back to where they come from, once the cause is mended. They stay where they are, too.
     #[command(after_help = "\
-It goes on where the last redrive with the same filter stopped. One that is interrupted may send up to a hundred again; let one run at a time.
+Each is sent back once, whatever the filters were and whenever the command was interrupted: that it was is noted beside it, in its own topic. One
+that nothing takes, since its topic or partition is gone, is left and named, and the exit code is 8; the next redrive tries it again.
 
 Examples:
   tidelog dead-letters redrive orders
@@ -74,30 +76,88 @@ impl Which {
 }
 
 pub(super) async fn run(command: DeadLettersCommand, context: &Context) -> Result<Exit, Failure> {
-    let client = context.connect.client_in_time("tidelog").await?;
+    // Sending back goes on for as long as there is something: the timeout bounds only how long each answer is waited for.
+    let client = context.connect.in_time(context.connect.client("tidelog")).await?;
     let letters = |which: &Which| match &which.from {
         Some(from) => client.admin().dead_letters_in(from.as_str()),
         None => client.admin().dead_letters(which.topic.as_str()),
     };
     match command {
         DeadLettersCommand::List { which, max } => {
-            let listing = async { letters(&which).list(&which.filter(), max).await.map_err(group_failure) };
+            check_origin(&client, &which).await?;
+            let listing = async {
+                match letters(&which).list(&which.filter(), max).await {
+                    Err(error) if is_not_there(&error, &which) => Ok(Vec::new()),
+                    listed => listed.map_err(group_failure),
+                }
+            };
             let listed = context.connect.in_time(listing).await?;
-            print_letters(&listed, context)?;
+            print_letters(&listed, &which, context)?;
+            Ok(Exit::Done)
         }
         DeadLettersCommand::Redrive { which } => {
-            let letters = letters(&which);
-            let done = letters.redrive(&which.filter()).await.map_err(group_failure)?;
-            let text =
-                format!("sent back {}, passed {}\n", counted(done.sent, "record"), counted(done.passed, "other"));
-            let group = letters.progress_group(&which.filter());
-            print(context, &text, || json!({"sent": done.sent, "passed": done.passed, "progress_group": group}))?;
+            check_origin(&client, &which).await?;
+            redrive(&letters(&which), &which, context).await
         }
     }
-    Ok(Exit::Done)
 }
 
-fn print_letters(letters: &[DeadLetter], context: &Context) -> Result<(), Failure> {
+/// Where nothing of a topic has failed there is no dead-letter topic, which must not hide that there is no such topic either.
+async fn check_origin(client: &Client, which: &Which) -> Result<(), Failure> {
+    let dead = format!("{}{}", which.topic, DeadLetterTopic::SUFFIX);
+    let metadata = client.admin().metadata().await.map_err(failure)?;
+    let is_there = |name: &str| metadata.topics.iter().any(|topic| topic.name.as_str() == name);
+    // Dead letters outlive their topic.
+    match which.from.is_some() || is_there(which.topic.as_str()) || is_there(&dead) {
+        true => Ok(()),
+        false => Err(unknown_topic(which.topic.as_str())),
+    }
+}
+
+/// There is no dead-letter topic, as nothing has failed for good yet.
+fn is_not_there(error: &GroupError, which: &Which) -> bool {
+    which.from.is_none()
+        && matches!(
+            error,
+            GroupError::Client(ClientError::UnknownTopic { .. })
+                | GroupError::Consume(ConsumeError::Client(ClientError::UnknownTopic { .. }))
+        )
+}
+
+async fn redrive(letters: &DeadLetters, which: &Which, context: &Context) -> Result<Exit, Failure> {
+    let done = match letters.redrive(&which.filter()).await {
+        Ok(done) => done,
+        Err(TransactionError::Client(error)) if is_not_there(&GroupError::Client(error.clone()), which) => {
+            Redriven::default()
+        }
+        Err(TransactionError::Group(error)) => return Err(group_failure(error)),
+        Err(TransactionError::Fenced { .. }) => {
+            let sentence = format!("another redrive of '{}' has begun, which goes on from here", letters.topic());
+            return Err(Failure::new(Exit::Failed, sentence).hint("let one run at a time"));
+        }
+        Err(error) => return Err(transaction_failure(error)),
+    };
+    let Redriven { sent, already, passed, left, causes } = &done;
+    let mut text = format!("sent back {}", counted(*sent, "record"));
+    for (count, what) in [(already, "sent back before"), (passed, "not meant"), (left, "left, as nothing takes them")] {
+        if *count > 0 {
+            text.push_str(&format!(", {} {what}", display_count(*count)));
+        }
+    }
+    text.push('\n');
+    let causes: Vec<String> = causes.iter().map(ToString::to_string).collect();
+    print(
+        context,
+        &text,
+        || json!({"sent": sent, "already": already, "passed": passed, "left": left, "causes": causes}),
+    )?;
+    for cause in &causes {
+        eprintln!("warning: {cause}");
+    }
+    Ok(if *left > 0 { Exit::Partial } else { Exit::Done })
+}
+
+fn print_letters(letters: &[DeadLetter], which: &Which, context: &Context) -> Result<(), Failure> {
     let mut columns = Columns::new(&[
         ("AT", Align::Left),
         ("FROM", Align::Left),
@@ -119,7 +179,13 @@ fn print_letters(letters: &[DeadLetter], context: &Context) -> Result<(), Failur
             letter.cause.escape_debug().to_string(),
         ]);
     }
-    print(context, &columns.to_string(), || Value::Array(letters.iter().map(document).collect()))
+    let is_all = which.group.is_none() && which.cause.is_none() && which.key.is_none();
+    let text = match (letters.is_empty(), is_all) {
+        (true, true) => format!("there are no dead letters of '{}'\n", which.topic),
+        (true, false) => format!("there are no such dead letters of '{}'\n", which.topic),
+        (false, _) => columns.to_string(),
+    };
+    print(context, &text, || Value::Array(letters.iter().map(document).collect()))
 }
 
 fn document(letter: &DeadLetter) -> Value {
