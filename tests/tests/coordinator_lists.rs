@@ -4,13 +4,18 @@
 
 use serde_json::Value;
 use tidelog_client::messages::CommittedOffset;
-use tidelog_client::{Client, NewTopic, Offset, PartitionId, Record, TransactionFilter};
+use tidelog_client::{Client, NewTopic, Offset, PartitionId, Record, TopicId, TransactionFilter};
 use tidelog_tests::cluster::{Cluster, ClusterSettings};
 use tidelog_tests::command::CommandLine;
 use tidelog_tests::patience::{wait_until, within_limit};
-use tidelog_tests::raw_transactions::SHARDS;
+use tidelog_tests::raw_transactions::{SHARDS, shard_of};
 
 const GROUPS: usize = 40;
+
+fn at(topic_id: TopicId, partition: u32) -> CommittedOffset {
+    let (partition, offset, metadata) = (PartitionId(partition), Offset(0), String::new());
+    CommittedOffset { topic_id, partition, offset, leader_epoch: None, metadata }
+}
 
 /// A cluster with groups and transactional ids in all shards.
 async fn cluster(settings: ClusterSettings) -> (Cluster, Client) {
@@ -20,9 +25,7 @@ async fn cluster(settings: ClusterSettings) -> (Cluster, Client) {
     let topics = client.admin().metadata().await.unwrap().topics;
     let topic_id = topics.iter().find(|topic| topic.name.as_str() == "orders").unwrap().topic_id;
     for number in 0..GROUPS {
-        let (partition, offset, metadata) = (PartitionId(0), Offset(0), String::new());
-        let at = CommittedOffset { topic_id, partition, offset, leader_epoch: None, metadata };
-        client.admin().set_group_offsets(&format!("group-{number}"), vec![at]).await.unwrap();
+        client.admin().set_group_offsets(&format!("group-{number}"), vec![at(topic_id, 0)]).await.unwrap();
         let mut producer = client.transactional_producer(format!("id-{number}")).build().await.unwrap();
         let transaction = producer.begin().await.unwrap();
         drop(transaction.send(Record::to("orders").value("one")).await.unwrap());
@@ -70,8 +73,33 @@ async fn a_broker_that_hangs_is_not_asked_once_others_lead_its_shards() {
 async fn what_a_hanging_broker_alone_has_is_said_to_be_missing_and_the_rest_is_listed() {
     let (cluster, client) = cluster(ClusterSettings::three().set("default_replication_factor", "1")).await;
     let victim = victim(&cluster, &client).await;
+    // A topic with a partition on each broker, and a group that the victim does not coordinate.
+    client.admin().create_topic(&NewTopic::named("single").partitions(3).replication_factor(1)).await.unwrap();
+    let mut reader = None;
+    for number in 0..GROUPS {
+        let (leader, _) = cluster.leader("__groups", shard_of(&format!("group-{number}"))).await;
+        reader = if leader == victim { reader } else { Some(format!("group-{number}")) };
+    }
+    let reader = reader.expect("another coordinator");
+    let topics = client.admin().metadata().await.unwrap().topics;
+    let single = topics.iter().find(|topic| topic.name.as_str() == "single").unwrap();
+    client.admin().set_group_offsets(&reader, vec![at(single.topic_id, 0)]).await.unwrap();
+    let away = single.partitions.iter().filter(|at| at.leader.is_some_and(|leader| leader.0 == victim)).count();
+    assert_eq!(away, 1, "each broker leads one");
+
     let _ = cluster.pause(victim);
     let servers = cluster.servers();
+    let lag = tokio::task::spawn_blocking({
+        let command =
+            CommandLine::of("tidelog").args(["--server", &servers, "--output", "json", "groups", "lag", &reader]);
+        move || command.run()
+    });
+    let lag = lag.await.unwrap().expect_code(8);
+    let shown: Value = serde_json::from_slice(&lag.stdout).unwrap();
+    let of_single = shown["partitions"].as_array().unwrap().iter().filter(|at| at["topic"] == "single");
+    let lags: Vec<&Value> = of_single.map(|at| &at["lag"]).collect();
+    assert_eq!(lags.iter().filter(|lag| lag.is_null()).count(), 1, "{lag:?}");
+    assert_eq!(lags.iter().filter(|lag| **lag == 0).count(), 2, "{lag:?}");
     for (line, key) in [("groups list", "groups"), ("transactions list", "transactions")] {
         let words = ["--server", &servers, "--output", "json"].into_iter().chain(line.split(' '));
         let listed = tokio::task::spawn_blocking({
