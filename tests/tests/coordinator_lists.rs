@@ -10,7 +10,7 @@ use tidelog_tests::command::CommandLine;
 use tidelog_tests::patience::{wait_until, within_limit};
 use tidelog_tests::raw_transactions::{SHARDS, shard_of};
 
-const GROUPS: usize = 40;
+const GROUPS: usize = 24;
 
 fn at(topic_id: TopicId, partition: u32) -> CommittedOffset {
     let (partition, offset, metadata) = (PartitionId(partition), Offset(0), String::new());
