@@ -40,7 +40,7 @@ fn a_member_that_prints_outlives_its_timeout() {
     let _ = tidelog(&server, "topics create logs --partitions 1").expect_code(0);
     produce(&server, "logs", 0, &["one"]);
     let began = Instant::now();
-    let line = "consume logs --group printers --from beginning --max 2";
+    let line = "consume logs --group printers --from beginning --max 6";
     let printing = CommandLine::of("tidelog")
         .args(["--server", &server, "--timeout", &format!("{}ms", timeout.as_millis())])
         .args(line.split_whitespace())
@@ -48,10 +48,17 @@ fn a_member_that_prints_outlives_its_timeout() {
     wait_for("the first line to be committed", || (committed(&server, "printers") == Some(1)).then_some(()));
     // Nothing else tells that it lives for longer than that.
     wait_for("the timeout to be over", || (began.elapsed() > timeout * 2).then_some(()));
-    produce(&server, "logs", 0, &["two"]);
+    // Each line is committed after some silence, and the broker takes half a second for that.
+    for line in ["two", "three", "four", "five", "six"] {
+        produce(&server, "logs", 0, &[line]);
+        broker.pause();
+        let paused = Instant::now();
+        wait_for("the commit to be under way", || (paused.elapsed() > Duration::from_millis(500)).then_some(()));
+        broker.resume();
+    }
     let printed = printing.finish().expect_code(0);
-    assert_eq!(printed.text(), "one\ntwo\n");
-    assert_eq!(committed(&server, "printers"), Some(2));
+    assert_eq!(printed.text(), "one\ntwo\nthree\nfour\nfive\nsix\n");
+    assert_eq!(committed(&server, "printers"), Some(6));
 }
 
 #[test]
