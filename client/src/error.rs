@@ -77,24 +77,8 @@ pub enum ClientError {
         after: Duration,
     },
     /// A group was waited for, and did not come so far in time. It may later.
-    #[error(
-        "group '{group}' is not done with offset {offset} of {topic}/{partition} after {after:?}: {}",
-        place(*.committed)
-    )]
-    GroupBehind {
-        /// The group.
-        group: String,
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: PartitionId,
-        /// The offset that it was to be done with.
-        offset: Offset,
-        /// The next one that it will read; `None` where it has committed nothing there.
-        committed: Option<Offset>,
-        /// How long it was waited for.
-        after: Duration,
-    },
+    #[error("{0}")]
+    GroupBehind(Box<GroupBehind>),
     /// The peer is no broker, or one that shares no protocol version with this client. Upgrade one of them.
     #[error("{address} cannot be talked to: {reason}")]
     Incompatible {
@@ -121,7 +105,7 @@ impl ClientError {
             | Self::Unreachable { .. }
             | Self::Disconnected { .. }
             | Self::TimedOut { .. }
-            | Self::GroupBehind { .. } => true,
+            | Self::GroupBehind(_) => true,
             Self::Broker(error) => error.code.is_retriable(),
             Self::Address(_)
             | Self::Argument(_)
@@ -137,7 +121,7 @@ impl ClientError {
     pub const fn actor(&self) -> Actor {
         match self {
             Self::NoLeader { .. } | Self::LeaderSilent { .. } => Actor::ClientRefreshes,
-            Self::Disconnected { .. } | Self::TimedOut { .. } | Self::GroupBehind { .. } => Actor::ClientBacksOff,
+            Self::Disconnected { .. } | Self::TimedOut { .. } | Self::GroupBehind(_) => Actor::ClientBacksOff,
             Self::Unreachable { .. } | Self::Incompatible { .. } => Actor::Operator,
             Self::Broker(error) => error.code.actor(),
             Self::Address(_)
@@ -156,7 +140,7 @@ impl ClientError {
             Self::UnknownTopic { .. } => Some(ErrorCode::UnknownTopic),
             Self::UnknownPartition { .. } => Some(ErrorCode::UnknownPartition),
             Self::NoLeader { .. } => Some(ErrorCode::NotLeader),
-            Self::GroupBehind { .. } => Some(ErrorCode::DeadlineExceeded),
+            Self::GroupBehind(_) => Some(ErrorCode::DeadlineExceeded),
             _ => None,
         }
     }
@@ -191,6 +175,24 @@ impl ClientError {
             _ => 0,
         }
     }
+}
+
+/// How far a group has come instead of as far as it was waited for.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("group '{group}' is not done with offset {offset} of {topic}/{partition} after {after:?}: {}", place(*.committed))]
+pub struct GroupBehind {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset that it was to be done with.
+    pub offset: Offset,
+    /// The next one that it will read; `None` where it has committed nothing there.
+    pub committed: Option<Offset>,
+    /// How long it was waited for.
+    pub after: Duration,
 }
 
 fn place(committed: Option<Offset>) -> String {

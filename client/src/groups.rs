@@ -9,7 +9,7 @@ use tidelog_protocol::{ErrorCode, Offset, PartitionId, TopicId, WireError};
 use tokio::time::Instant;
 
 use crate::cluster::{Coordinate, Purpose};
-use crate::{Admin, ClientError, Listed};
+use crate::{Admin, ClientError, GroupBehind, Listed};
 
 /// How long a wait that is over is prolonged, at most, to say where the group is instead.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -146,7 +146,8 @@ impl Admin {
             return Ok(committed);
         }
         let (group, topic) = (group.to_owned(), topic.to_owned());
-        Err(ClientError::GroupBehind { group, topic, partition, offset, committed, after: timeout })
+        let behind = GroupBehind { group, topic, partition, offset, committed, after: timeout };
+        Err(ClientError::GroupBehind(Box::new(behind)))
     }
 
     /// Waits for as long as the coordinator, or its successors, can be asked.

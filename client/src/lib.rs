@@ -56,7 +56,7 @@ pub use client::{Client, ClientBuilder};
 pub use consumer::{
     BatchRecords, BatchView, ConsumeError, Consumer, ConsumerBuilder, ConsumerRecord, OutOfRange, Start, TopicPartition,
 };
-pub use error::ClientError;
+pub use error::{ClientError, GroupBehind};
 pub use group::{CommitMode, GroupConsumer, GroupConsumerBuilder, GroupError, GroupRecord, RebalanceListener};
 pub use group_lag::GroupLag;
 pub use listed::{Listed, MissingShards};

@@ -105,8 +105,8 @@ async fn whoever_waits_for_a_group_hears_of_it_also_from_another_coordinator() {
     admin.set_group_offsets("late", vec![at(orders, 1, 41)]).await.unwrap();
     let early = admin.wait_for_group("late", "orders", PartitionId(1), Offset(41), Duration::from_millis(300)).await;
     let error = early.unwrap_err();
-    let ClientError::GroupBehind { committed, .. } = &error else { panic!("{error}") };
-    assert_eq!(*committed, Some(Offset(41)), "it is to read 41 next, so it is not done with that: {error}");
+    let ClientError::GroupBehind(behind) = &error else { panic!("{error}") };
+    assert_eq!(behind.committed, Some(Offset(41)), "it is to read 41 next, so it is not done with that: {error}");
     assert!(!waiting.is_finished());
 
     let (coordinator, _) = cluster.leader("__groups", shard_of("late")).await;

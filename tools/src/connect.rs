@@ -120,7 +120,7 @@ pub fn failure(error: ClientError) -> Failure {
         ClientError::NoLeader { .. }
         | ClientError::LeaderSilent { .. }
         | ClientError::Disconnected { .. }
-        | ClientError::GroupBehind { .. } => {
+        | ClientError::GroupBehind(_) => {
             Failure::new(Exit::Unavailable, error.to_string())
         }
         ClientError::UnknownPartition { .. } => Failure::new(Exit::NotFound, error.to_string()),

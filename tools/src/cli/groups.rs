@@ -127,9 +127,10 @@ async fn wait(
     let left = timeout.saturating_sub(began.elapsed());
     let waited = client.admin().wait_for_group(group, topic.as_str(), partition, offset, left).await;
     let committed = waited.map_err(|error| match error {
-        ClientError::GroupBehind { committed, .. } => {
-            let place =
-                committed.map_or("it has committed nothing there".into(), |next| format!("it goes on at {next}"));
+        ClientError::GroupBehind(behind) => {
+            let place = behind
+                .committed
+                .map_or("it has committed nothing there".into(), |next| format!("it goes on at {next}"));
             let (at, limit) = (format!("partition {partition} of '{topic}'"), display_duration(timeout));
             let message = format!("group '{group}' is not done with offset {offset} of {at} after {limit}: {place}");
             Failure::new(Exit::Unavailable, message).hint("a longer wait may help: --timeout 60s")
