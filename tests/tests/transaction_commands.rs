@@ -120,7 +120,8 @@ fn a_transaction_that_takes_too_long_says_so_and_one_that_is_called_off_is_undon
     let open = |flags: &str| {
         let line = format!("produce logs {pipe_name} --transactional-id slow-1 {flags}");
         let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", &server).args(line.split_whitespace()).start();
-        let mut lines = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        // For reading, too: so that this does not wait for a command that has ended at once.
+        let mut lines = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
         lines.write_all(b"one\n").unwrap();
         (command, lines)
     };
