@@ -293,10 +293,14 @@ fn readers_come_through_while_segments_are_exchanged() {
             let (reader, stop, walks) = (log.reader(), stop.clone(), walks.clone());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Acquire) {
+                    let end = reader.written_end();
                     // Asserts a chain without gaps, whole batches and each offset once.
                     let found = read_records(&reader, Offset::ZERO);
-                    assert!(found.len() >= 12 && reader.holes().is_empty());
-                    walks.fetch_add(1, Ordering::AcqRel);
+                    assert!(reader.holes().is_empty(), "{:?}", reader.holes());
+                    // What a slow reader has passed may stand anew behind what was the end for it.
+                    let is_whole = reader.written_end() == end;
+                    assert!(found.len() >= 12 || !is_whole, "only {found:?} below {end}");
+                    walks.fetch_add(u64::from(is_whole), Ordering::AcqRel);
                 }
             })
         })
