@@ -10,7 +10,7 @@ use tidelog_protocol::WireError;
 use crate::broker_mark::BrokerMarkError;
 use crate::joining::JoinError;
 use crate::partition::LeftoversError;
-use crate::quorum::{OpenStorageError, QuorumError};
+use crate::quorum::{ANEW, OpenStorageError, QuorumError};
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum StartError {
     #[error(transparent)]
     Quorum(#[from] QuorumError),
     /// There are partitions but nothing says of which topics.
-    #[error("{} holds partitions but no metadata: restore the folder __cluster_metadata-0 from a copy, or use an empty data folder", data.display())]
+    #[error("{} holds partitions but no metadata: {ANEW}", data.display())]
     MetadataLost {
         /// The data folder.
         data: PathBuf,

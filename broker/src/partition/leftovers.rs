@@ -13,6 +13,7 @@ use tidelog_protocol::MetadataIndex;
 use tracing::warn;
 
 use super::assignment::{Assignment, Member};
+use crate::quorum::ANEW;
 
 const FILE: &str = "metadata-seen";
 const KIND: Kind = Kind { magic: *b"TLms", version: 1 };
@@ -21,7 +22,7 @@ const KIND: Kind = Kind { magic: *b"TLms", version: 1 };
 #[derive(Debug, thiserror::Error)]
 pub enum LeftoversError {
     /// The metadata are older than the partitions.
-    #[error("the metadata end at index {found}, but {} holds partitions made as of index {seen}: __cluster_metadata-0 is an old copy, or has lost its end, and going on would lose what came after; put the newest copy in its place", path.display())]
+    #[error("the metadata end at index {found}, but {} holds partitions made as of index {seen}: __cluster_metadata-0 is an old copy, or has lost its end, and going on would lose what came after: {ANEW}", path.display())]
     OldMetadata {
         /// The data folder.
         path: PathBuf,

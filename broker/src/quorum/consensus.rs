@@ -120,9 +120,9 @@ impl Quorum {
         let member = storage.member;
         let store = LogStore::new(storage.journal.clone(), storage.machine.clone());
         let raft = openraft::Raft::new(member, Arc::new(config), network, store, storage.machine.clone()).await;
-        let raft = raft.map_err(QuorumError::failed)?;
+        let raft = raft.map_err(QuorumError::unreadable)?;
         // Until its core runs, it reports the metrics of one who knows no members, and nobody would be alone.
-        raft.with_raft_state(|_| ()).await.map_err(QuorumError::failed)?;
+        raft.with_raft_state(|_| ()).await.map_err(QuorumError::unreadable)?;
         if storage.is_fresh() && beginning == Beginning::Found {
             let founders = BTreeMap::from([(member, storage.address.clone())]);
             match raft.initialize(founders).await {

@@ -19,6 +19,7 @@ use tracing::warn;
 use super::entry_batch::{ENTRY_BYTES_MAX, first_of_write};
 use super::marks::{MarkError, Marks};
 use super::raft_types::{Ballot, Position};
+use super::remedy::ANEW;
 
 /// Folder of the metadata log in the data folder. `__` keeps it apart from users' topics.
 pub(super) const FOLDER: &str = "__cluster_metadata-0";
@@ -51,7 +52,7 @@ pub enum JournalError {
     #[error("the metadata log cannot be opened: {0}")]
     Open(#[from] OpenError),
     /// A damaged range: going on would forget topics.
-    #[error("the metadata log is damaged at offsets {from} to {to}; restore the folder {FOLDER} from a copy")]
+    #[error("{FOLDER}: the metadata log is damaged at offsets {from} to {to}: {ANEW}")]
     Damaged {
         /// First offset lost.
         from: Offset,
@@ -62,9 +63,7 @@ pub enum JournalError {
     #[error(transparent)]
     Mark(#[from] MarkError),
     /// The log goes on without the vote that it was written under.
-    #[error(
-        "{FOLDER} holds entries of term {term} but no vote of it: start this broker with an empty data folder, so that it joins as a new member, or restore the folder from a copy of the whole"
-    )]
+    #[error("{FOLDER} holds entries of term {term} but no vote of it: {ANEW}")]
     VoteLost {
         /// The newest term in the log.
         term: u64,

@@ -14,6 +14,7 @@ use tidelog_protocol::messages::{RaftBallot, RaftPosition};
 use super::raft_types::{
     Ballot, ON_DISK, Position, ballot_message, ballot_of, position, position_message, position_of,
 };
+use super::remedy::ANEW;
 
 const VOTE: (&str, Kind) = ("vote", Kind { magic: *b"TLqv", version: 1 });
 const PURGED: (&str, Kind) = ("purged", Kind { magic: *b"TLqp", version: 1 });
@@ -29,7 +30,7 @@ pub enum MarkError {
     Storage(#[from] StorageError),
     /// A vote that is lost could be given twice; a purged range that is unknown could be taken for a loss.
     #[error(
-        "{} cannot be trusted ({reason}): start this broker with an empty data folder, so that it joins as a new member, or restore the folder from a copy of the whole",
+        "{} cannot be trusted ({reason}): {ANEW}",
         path.display()
     )]
     Damaged {

@@ -2,7 +2,7 @@
 //! - [`controllers`]: takes a command, lets the pure controller decide, proposes its records, waits until they hold.
 //! - `lease_book`: which brokers were heard of lately, as long as the controller runs here.
 //! - `consensus`: the seam: propose many records as one entry, watch the image, know the members; `role`: whether this broker leads;
-//!   `quorum_error`: why something does not come about.
+//!   `quorum_error`: why something does not come about; `remedy`: what to do where metadata cannot be used.
 //! - `membership`: who belongs to it.
 //! - `raft_types`, `entry_batch`, `network`, `rpc`: what travels between the members.
 //! - `log_store`, `journal_thread`, `journal`, `marks`: the log, the vote and what was purged, durable before anybody is told.
@@ -28,6 +28,7 @@ mod one_broker_log;
 mod one_voter;
 mod quorum_error;
 mod raft_types;
+mod remedy;
 mod role;
 mod rpc;
 mod snapshot;
@@ -41,5 +42,6 @@ pub use controllers::Controllers;
 pub use lease_book::Silent;
 pub use membership::VOTERS_MAX;
 pub use quorum_error::QuorumError;
+pub(crate) use remedy::ANEW;
 pub use role::Role;
 pub use storage::{OpenStorageError, QuorumStorage, StorageOptions};

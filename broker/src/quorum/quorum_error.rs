@@ -5,6 +5,7 @@ use tidelog_protocol::{BrokerId, ErrorCode};
 
 use super::journal::WriteError;
 use super::raft_types::Member;
+use super::remedy::ANEW;
 use super::storage::OpenStorageError;
 
 /// Why metadata cannot be read or written.
@@ -32,6 +33,12 @@ pub enum QuorumError {
         /// How.
         why: String,
     },
+    /// What lies in the metadata log cannot be read.
+    #[error("the metadata log cannot be used: {why}; where it is damaged: {ANEW}")]
+    Unreadable {
+        /// What is wrong.
+        why: String,
+    },
     /// Too much for one entry.
     #[error(
         "the change does not fit into one entry of the metadata log: {bytes} bytes, {limit} at most; ask for less at once"
@@ -50,7 +57,7 @@ pub enum QuorumError {
     },
     /// A majority of the voters cannot be reached. Nothing was changed.
     #[error(
-        "no majority of the metadata quorum has answered for {silent_ms} ms: metadata cannot be changed until it does"
+        "no majority of the metadata quorum has answered for {silent_ms} ms: metadata cannot be changed until it does; bring back the voters that are missing, with their data folders"
     )]
     NoQuorum {
         /// Since when.
@@ -91,7 +98,7 @@ impl QuorumError {
             Self::Failed { .. } => ErrorCode::StorageFailed,
             Self::Closed => ErrorCode::ShuttingDown,
             // Of starting: no proposal meets them.
-            Self::Open(_) | Self::Start(_) => ErrorCode::Internal,
+            Self::Open(_) | Self::Start(_) | Self::Unreadable { .. } => ErrorCode::Internal,
         }
     }
 
@@ -100,6 +107,14 @@ impl QuorumError {
         match fatal {
             Fatal::Stopped => Self::Closed,
             fatal => Self::Failed { why: fatal.to_string() },
+        }
+    }
+
+    /// Of a start: nothing is written in it before what is there was read.
+    pub(super) fn unreadable(fatal: Fatal<Member>) -> Self {
+        match fatal {
+            Fatal::Stopped => Self::Closed,
+            fatal => Self::Unreadable { why: fatal.to_string() },
         }
     }
 

@@ -11,6 +11,7 @@ use super::journal::{FOLDER, Journal, JournalError, JournalOptions, WriteError};
 use super::journal_thread::JournalHandle;
 use super::one_broker_log::{self, TakeOverError};
 use super::raft_types::{Address, Member, Members, StoredMembers, metadata_index, position};
+use super::remedy::ANEW;
 use super::snapshot::{self, SnapshotError};
 use super::state_machine::StateMachine;
 
@@ -43,9 +44,7 @@ pub enum OpenStorageError {
     #[error("the metadata log of the earlier release cannot be taken over: {0}")]
     Write(#[from] WriteError),
     /// The snapshot and the log leave a gap between them.
-    #[error(
-        "{FOLDER} lacks metadata between its snapshot and its log: start this broker with an empty data folder, so that it joins as a new member, or restore the folder from a copy of the whole"
-    )]
+    #[error("{FOLDER} lacks metadata between its snapshot and its log: {ANEW}")]
     Gap,
     /// There is no thread to be had.
     #[error("cannot start a thread: {0}")]
