@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_coordination::{Command, Controller, Reply as Decided};
+use tidelog_coordination::{Command, Reply as Decided};
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::ForwardRequest;
 use tidelog_protocol::{BrokerId, ErrorCode, Message, MetadataIndex, ProtocolVersion, WireError};
 use tokio::time::timeout_at;
 
-use crate::clock;
 use crate::member::Member;
 use crate::node::Node;
 use crate::peer::{Lane, PeerError};
@@ -118,7 +117,8 @@ impl<R: Change> AtController for R {
         let only_plans = self.only_plans();
         let witness = self.witness().filter(|_| !only_plans);
         let command = self.command(node);
-        let decided = if only_plans { plan(node, &command).await } else { node.controllers.submit(command).await };
+        let decided =
+            if only_plans { node.controllers.plan(&command).await } else { node.controllers.submit(command).await };
         let is_elsewhere = decided.as_ref().is_err_and(|error| error.code == ErrorCode::NotController);
         if let Some(witness) = witness.filter(|_| !is_elsewhere) {
             witness(decided.as_ref().map(|(reply, _)| reply));
@@ -126,18 +126,6 @@ impl<R: Change> AtController for R {
         let (decided, as_of) = decided?;
         Ok((R::answer(decided, as_of)?, as_of))
     }
-}
-
-/// What the controller here would decide. Nothing comes of it.
-///
-/// # Errors
-/// What it says; NotController where it is elsewhere.
-pub(crate) async fn plan(node: &Node, command: &Command) -> Result<(Decided, MetadataIndex), WireError> {
-    // In office: an image that may be old must not even say no.
-    node.controllers.take_office().await?;
-    let image = node.controllers.image();
-    let decision = Controller::new((*image).clone()).handle(command, clock::now())?;
-    Ok((decision.reply, image.as_of()))
 }
 
 /// Does it wherever the controller runs, and waits until it can be seen here.

@@ -1,13 +1,16 @@
 //! Networks that fall apart in every shape under a load with acks=all: symmetric, one-way, partial, as a bridge, flapping, with the controller on
 //! the wrong side. Needs root, network namespaces and nftables.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_client::{NewTopic, Record, Start};
-use tidelog_protocol::messages::{Acks, CreateTopicRequest, ProduceRequest};
+use tidelog_protocol::messages::{
+    Acks, BalanceRequest, CreateTopicRequest, DrainBrokerRequest, ProduceRequest, RemoveBrokerRequest,
+};
 use tidelog_protocol::records::Compression;
-use tidelog_protocol::{ErrorCode, PartitionId};
+use tidelog_protocol::{BrokerId, ErrorCode, PartitionId, WireError};
 use tidelog_tests::chance::{rounds, seeded};
 use tidelog_tests::cluster::round::client;
 use tidelog_tests::cluster::sight::{metadata, partitions_of};
@@ -263,6 +266,9 @@ async fn a_controller_cut_off_decides_nothing_and_learns_that_another_does() {
         for round in 0..rounds(1) {
             let zombie = cluster.controller().await;
             let rest = others(3, zombie);
+            let there = format!("there-before-{round}");
+            let server = cluster.address(zombie).to_string();
+            wait_until("a topic", async || create_topic(&server, &NewTopic::named(&there)).await.ok()).await;
             let cut = cluster.network().cut(&between(zombie, &rest));
             let (refused, made) = (format!("by-the-zombie-{round}"), format!("by-its-successor-{round}"));
             // The test reaches both sides; on one of them there is nobody to agree. By hand: a client that is refused asks the other side.
@@ -273,8 +279,13 @@ async fn a_controller_cut_off_decides_nothing_and_learns_that_another_does() {
                 configs: Vec::new(),
                 validate_only: false,
             };
-            let asks_zombie = ask(cluster.address(zombie), &request).await;
+            // Neither does it say "no" or "it is so already" by what it knows from before.
+            let (asks_zombie, says) = tokio::join!(
+                ask(cluster.address(zombie), &request),
+                nothing_by_heart(cluster.address(zombie), zombie, rest[0], &there)
+            );
             assert!(asks_zombie.is_err(), "a controller without a majority decided: {asks_zombie:?}");
+            assert!(says.is_empty(), "a controller without a majority answered: {says:?}");
             cluster.next_controller(zombie).await;
             let servers = rest.iter().map(|id| cluster.address(*id).to_string()).collect::<Vec<_>>().join(",");
             let new = NewTopic::named(&made).replication_factor(2);
@@ -298,6 +309,35 @@ async fn a_controller_cut_off_decides_nothing_and_learns_that_another_does() {
         evidence
     };
     Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+/// Asks what a controller could answer without changing anything. What it answers otherwise than that it cannot tell.
+async fn nothing_by_heart(controller: SocketAddr, own: u32, other: u32, topic: &str) -> Vec<String> {
+    let create = |validate_only| CreateTopicRequest {
+        name: topic.into(),
+        partitions: Some(3),
+        replication_factor: Some(1),
+        configs: Vec::new(),
+        validate_only,
+    };
+    let mut answers = Vec::new();
+    let mut note = |what: &str, answer: Result<String, WireError>| match answer {
+        Err(error)
+            if matches!(error.code, ErrorCode::NoQuorum | ErrorCode::DeadlineExceeded | ErrorCode::NotController) => {}
+        answer => answers.push(format!("{what}: {answer:?}")),
+    };
+    let raw = async || RawConnection::introduced(controller).await;
+    for validate_only in [false, true] {
+        let answer = raw().await.call(&create(validate_only), &[]).await;
+        note("create what exists", answer.map(|created| format!("{created:?}")));
+    }
+    let drain = DrainBrokerRequest { broker_id: BrokerId(own), cancel: true, validate_only: false };
+    note("keep", raw().await.call(&drain, &[]).await.map(|kept| format!("{kept:?}")));
+    let balance = BalanceRequest { copies_max: 0, validate_only: true };
+    note("balance", raw().await.call(&balance, &[]).await.map(|plan| format!("{plan:?}")));
+    let remove = RemoveBrokerRequest { broker_id: BrokerId(other) };
+    note("remove", raw().await.call(&remove, &[]).await.map(|removed| format!("{removed:?}")));
+    answers
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use tidelog_coordination::Command;
 use tidelog_protocol::messages::{RemoveBrokerRequest, RemoveBrokerResponse, VoterChange};
 use tidelog_protocol::{ErrorCode, MetadataIndex, WireError};
 
-use crate::change::{AtController, plan};
+use crate::change::AtController;
 use crate::node::Node;
 
 impl AtController for RemoveBrokerRequest {
@@ -18,10 +18,11 @@ impl AtController for RemoveBrokerRequest {
         let quorum = node.controllers.quorum();
         if quorum.members().iter().filter(|known| known.is_voter).all(|voter| voter.member.broker == broker_id) {
             node.controllers.take_office().await?;
+            node.controllers.confirm().await?;
             let sentence = format!("broker {broker_id} is the last voter on metadata: promote another first");
             return Err(WireError::new(ErrorCode::InvalidVoters, sentence));
         }
-        match plan(node, &remove).await {
+        match node.controllers.plan(&remove).await {
             // It joined and never registered.
             Err(error)
                 if error.code == ErrorCode::UnknownBroker

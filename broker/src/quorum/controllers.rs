@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tidelog_coordination::{ClusterImage, Command, Controller, Reply};
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
@@ -14,6 +15,12 @@ use super::quorum_error::QuorumError;
 use super::role::Role;
 use crate::clock;
 use crate::member::{Address, Member};
+
+/// How long a majority may take to confirm that nothing is to be changed. Longer than any hiccup of a healthy quorum.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
+
+/// Pause before a majority is asked again.
+const CONFIRM_PAUSE: Duration = Duration::from_millis(20);
 
 /// The way to read and change metadata.
 #[derive(Clone, Debug)]
@@ -144,13 +151,60 @@ impl Controllers {
         }
     }
 
+    /// What would come of the command. Nothing does.
+    ///
+    /// # Errors
+    /// What the controller's rules say; NotController where it is elsewhere, NoQuorum where that cannot be told.
+    pub async fn plan(&self, command: &Command) -> Result<(Reply, MetadataIndex), WireError> {
+        self.take_office().await?;
+        loop {
+            let image = self.image();
+            let decision = Controller::new((*image).clone()).handle(command, clock::now());
+            self.confirm().await?;
+            if self.image().as_of() == image.as_of() {
+                return Ok((decision?.reply, image.as_of()));
+            }
+        }
+    }
+
+    /// Makes sure that the controller runs here now, which a majority has to say: what was read before holds then. Whoever was cut off
+    /// must not even say no, for another may have decided since.
+    ///
+    /// # Errors
+    /// NotController where it does not; NoQuorum where no majority says so.
+    pub async fn confirm(&self) -> Result<(), WireError> {
+        let began = Instant::now();
+        loop {
+            if self.quorum.confirm().await {
+                return Ok(());
+            }
+            if let Role::Follower { leader } = self.quorum.role() {
+                return Err(wire_error(&QuorumError::NotLeader { leader }));
+            }
+            let silent_ms = self.quorum.silent_ms();
+            if silent_ms.is_some() || began.elapsed() > CONFIRM_WITHIN {
+                let silent_ms = silent_ms.unwrap_or_else(|| began.elapsed().as_millis() as u64);
+                return Err(wire_error(&QuorumError::NoQuorum { silent_ms }));
+            }
+            // Refused at once where another has just been elected, which shows in a moment.
+            tokio::time::sleep(CONFIRM_PAUSE).await;
+        }
+    }
+
     async fn settle(&self, command: &Command) -> Result<(Reply, MetadataIndex), WireError> {
         loop {
             let image = self.image();
-            let decision = Controller::new((*image).clone()).handle(command, clock::now())?;
-            if decision.records.is_empty() {
-                return Ok((decision.reply, image.as_of()));
-            }
+            let decision = match Controller::new((*image).clone()).handle(command, clock::now()) {
+                Ok(decision) if !decision.records.is_empty() => decision,
+                // "No" and "it is so already" are decisions, too.
+                nothing_to_do => {
+                    self.confirm().await?;
+                    if self.image().as_of() != image.as_of() {
+                        continue;
+                    }
+                    return Ok((nothing_to_do?.reply, image.as_of()));
+                }
+            };
             match self.quorum.propose(image.as_of(), decision.records).await {
                 Ok(index) => return Ok((decision.reply, index)),
                 // Something that was under way before is settled now; what was decided without it is void.
