@@ -46,7 +46,7 @@ const LETTING_GO: Duration = Duration::from_secs(2);
 /// start, and nothing acknowledged is lost.
 #[derive(Debug)]
 pub struct Broker {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     address: SocketAddr,
     admin_address: SocketAddr,
     data: Arc<DataDir>,
@@ -140,6 +140,11 @@ impl Broker {
         let vital = node.vital.clone();
         if let Some(watch) = node.controllers.quorum().take_watch() {
             vital.watch("role in the quorum", watch);
+            let changes = node.controllers.quorum().clone().finish_changes();
+            let ends = node.connections_close.clone();
+            vital.spawn("changes of the voters", async move {
+                ends.run_until_cancelled(changes).await;
+            });
         }
         let mut listener = Some(listener);
         if !alone && let Some(listener) = listener.take() {

@@ -15,7 +15,7 @@ use tidelog_protocol::messages::{
     HelloRequest, JoinClusterRequest, LogHealth, MetadataRequest, MetadataResponse, PeerHello, PingRequest, RaftBallot,
     RaftVoteRequest, VoterChange,
 };
-use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, IncarnationId};
+use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, IncarnationId, WireError};
 use tidelog_tests::cuttable_link::CuttableLink;
 use tidelog_tests::loopback;
 use tidelog_tests::patience::{wait_until, within_limit};
@@ -374,4 +374,50 @@ async fn who_is_not_who_should_be_there_is_told_so() {
     raw.call(&PingRequest {}, &[]).await.unwrap();
     raw.call(&DescribeTopicsRequest { topics: None }, &[]).await.unwrap();
     broker.shutdown().await.unwrap();
+}
+
+async fn refused_change(broker: &Broker, id: u32, change: VoterChange) -> WireError {
+    let request = ChangeVotersRequest { broker_id: BrokerId(id), change };
+    let mut raw = RawConnection::introduced(broker.address()).await;
+    raw.call(&request, &[]).await.unwrap_err()
+}
+
+async fn voters(broker: &Broker) -> (Vec<BrokerId>, Vec<BrokerId>) {
+    let mut raw = RawConnection::introduced(broker.address()).await;
+    let described = raw.call(&DescribeClusterRequest {}, &[]).await.unwrap();
+    (described.voters, described.next_voters)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_not_there_is_given_no_vote() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Broker::start(config(folder.path(), 1, None)).await.unwrap();
+    let second = config(folder.path(), 2, Some(&first));
+    let second = within_limit("a broker to join", Broker::start(second)).await.unwrap();
+    drop(second);
+    // At once, while its lease still holds, and when it has ended.
+    for _ in 0..2 {
+        let refused = refused_change(&first, 2, VoterChange::Promote).await;
+        assert_eq!(refused.code, ErrorCode::InvalidVoters, "{refused}");
+        assert!(refused.message.contains("nothing was changed"), "{refused}");
+        assert_eq!(voters(&first).await, (vec![BrokerId(1)], vec![]), "nothing is half done");
+    }
+    create(&first, "afterwards").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_voter_is_demoted_where_those_that_stay_are_no_majority() {
+    let mut trio = Trio::start().await;
+    let led = leader(trio.broker(1)).await;
+    let (dead, live) = (led % 3 + 1, (led + 1) % 3 + 1);
+    trio.kill(dead);
+    let refused = refused_change(trio.broker(led), live, VoterChange::Demote).await;
+    assert_eq!(refused.code, ErrorCode::NoQuorum, "{refused}");
+    assert!(refused.message.contains(&format!("bring back broker {dead}")), "{refused}");
+    let (voting, next) = voters(trio.broker(led)).await;
+    assert_eq!((voting.len(), next.len()), (3, 0), "nothing is half done");
+    create(trio.broker(led), "afterwards").await.unwrap();
+    // The one that is not there may go.
+    assert_eq!(change_voters(trio.broker(led), dead, VoterChange::Demote).await, Ok(2));
+    create(trio.broker(live), "of-two").await.unwrap();
 }

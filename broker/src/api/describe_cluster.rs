@@ -62,5 +62,6 @@ fn describe(
         feature_level: image.feature_level(),
         brokers: description::brokers(&image, lease_left_ms),
         partitions: description::partition_counts(&image),
+        next_voters: node.controllers.quorum().next_voters().unwrap_or_default(),
     }
 }

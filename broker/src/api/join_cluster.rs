@@ -32,7 +32,19 @@ impl HandleInTime for JoinClusterRequest {
         let member = Member { broker: self.broker_id, incarnation: self.incarnation };
         // Who comes as a member, and speaks for itself, asks whether it still is one.
         if session.member().is_ok_and(|sender| sender == member) {
-            let membership = node.controllers.quorum().still_in(member).await?;
+            let quorum = node.controllers.quorum();
+            let address = Address { host: self.host, port: self.port };
+            // Whoever leads or not: to be elected, it may have to reach this member where it is now.
+            let only = quorum.check_only_life(member, &address, &node.peers).await;
+            let membership = match only {
+                // It would lead, and so tell itself; another process does.
+                Err(error) if quorum.leader() == Some(member) => return Err(error),
+                only => {
+                    let membership = quorum.still_in(member).await?;
+                    only?;
+                    membership
+                }
+            };
             return Ok(JoinClusterResponse { membership });
         }
         decide(self, node, session, deadline).await

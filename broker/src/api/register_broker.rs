@@ -8,32 +8,38 @@ use tidelog_protocol::messages::{RegisterBrokerRequest, RegisterBrokerResponse};
 use tidelog_protocol::{ErrorCode, MetadataIndex, WireError};
 
 use super::{Handle, faults};
-use crate::change::{AtController, Change, speaks_for_itself};
-use crate::member::Member;
+use crate::change::{AtController, speaks_for_itself};
+use crate::member::{Address, Member};
 use crate::node::Node;
 use crate::session::Session;
 
-impl Change for RegisterBrokerRequest {
-    fn check_sender(&self, sender: Member) -> Result<(), WireError> {
+impl AtController for RegisterBrokerRequest {
+    fn may_be_sent_by(&self, sender: Member) -> Result<(), WireError> {
         speaks_for_itself(sender, self.broker_id)
     }
 
-    fn command(self, node: &Node) -> Command {
-        Command::RegisterBroker(RegisterBroker {
+    async fn decide(self, node: &Arc<Node>) -> Result<(RegisterBrokerResponse, MetadataIndex), WireError> {
+        let is_own = self.broker_id == node.broker_id;
+        if !is_own {
+            node.controllers.take_office().await?;
+            let member = Member { broker: self.broker_id, incarnation: self.incarnation };
+            let address = Address { host: self.host.clone(), port: self.port };
+            node.controllers.quorum().check_only_life(member, &address, &node.peers).await?;
+        }
+        let register = Command::RegisterBroker(RegisterBroker {
             broker_id: self.broker_id,
             incarnation: self.incarnation,
             host: self.host,
             port: self.port,
             rack: self.rack,
             closed_cleanly: self.closed_cleanly,
-            admission: if self.broker_id == node.broker_id { Admission::AtOnce } else { Admission::AfterHeartbeat },
-        })
-    }
-
-    fn answer(decided: Reply, as_of: MetadataIndex) -> Result<RegisterBrokerResponse, WireError> {
-        match decided {
-            Reply::BrokerRegistered { epoch } => Ok(RegisterBrokerResponse { broker_epoch: epoch, as_of }),
-            other => Err(faults::unexpected(&other)),
+            admission: if is_own { Admission::AtOnce } else { Admission::AfterHeartbeat },
+        });
+        match node.controllers.submit(register).await? {
+            (Reply::BrokerRegistered { epoch }, as_of) => {
+                Ok((RegisterBrokerResponse { broker_epoch: epoch, as_of }, as_of))
+            }
+            (other, _) => Err(faults::unexpected(&other)),
         }
     }
 }

@@ -14,15 +14,17 @@ use tidelog_protocol::MetadataIndex;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+use super::attendance::Attendance;
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
 use super::journal::WriteError;
 use super::log_store::LogStore;
-use super::network::{PeerNetwork, address_of};
+use super::network::PeerNetwork;
 use super::quorum_error::QuorumError;
 use super::raft_types::{Address, Member, Outcome, Proposal, RaftTypes};
 use super::role::{Leading, Role, role_of};
 use super::rpc::Arriving;
 use super::storage::QuorumStorage;
+use super::whereabouts::Whereabouts;
 use crate::clock;
 use crate::peer::Peers;
 
@@ -79,6 +81,10 @@ pub(super) struct Shared {
     pub(super) arriving: Mutex<Option<Arriving>>,
     /// One change of the membership at a time.
     pub(super) changing: Mutex<()>,
+    /// Who takes what is sent from here, while this member leads.
+    pub(super) attendance: Attendance,
+    /// Where members told that they are.
+    pub(super) whereabouts: Whereabouts,
 }
 
 impl std::fmt::Debug for Shared {
@@ -102,7 +108,8 @@ impl Quorum {
     /// # Errors
     /// [`QuorumError`].
     pub async fn start(storage: QuorumStorage, peers: Peers, beginning: Beginning) -> Result<Self, QuorumError> {
-        let network = PeerNetwork::new(peers, storage.machine.image());
+        let (attendance, whereabouts) = (Attendance::default(), Whereabouts::default());
+        let network = PeerNetwork::new(peers, storage.machine.image(), whereabouts.clone(), attendance.clone());
         let config = openraft::Config {
             cluster_name: "tidelog".into(),
             heartbeat_interval: HEARTBEAT_MS,
@@ -142,6 +149,8 @@ impl Quorum {
             watch: parking_lot::Mutex::default(),
             arriving: Mutex::default(),
             changing: Mutex::default(),
+            attendance,
+            whereabouts,
         });
         *shared.watch.lock() = Some(tokio::spawn(follow(Arc::downgrade(&shared), metrics, role)));
         Ok(Self { shared })
@@ -200,13 +209,13 @@ impl Quorum {
     pub fn leader_elsewhere(&self) -> Option<(Member, Address)> {
         let leader = self.leader().filter(|leader| *leader != self.member())?;
         let address = self.members().into_iter().find(|known| known.member == leader)?.address;
-        Some((leader, address_of(&self.image().borrow(), leader, &address)))
+        Some((leader, self.shared.whereabouts.of(&self.image().borrow(), leader, &address)))
     }
 
     /// Where a member can be dialled, by what is known of it last.
     #[must_use]
     pub fn address_of(&self, known: &MemberStatus) -> Address {
-        address_of(&self.image().borrow(), known.member, &known.address)
+        self.shared.whereabouts.of(&self.image().borrow(), known.member, &known.address)
     }
 
     /// True where the quorum is this broker alone.

@@ -1,5 +1,6 @@
-//! Changing who belongs to the quorum. Only its leader does; each change is settled by a majority of the old and of the new voters. Knows
-//! nothing of who asks.
+//! Changing who belongs to the quorum. Only its leader does; each change is settled by a majority of the old and of the new voters, and not
+//! begun where either is missing. A change of voters has two halves: whoever leads finishes one that it finds half done. Knows nothing of
+//! who asks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use super::consensus::{MemberStatus, Quorum};
 use super::quorum_error::QuorumError;
 use super::raft_types::{Address, Member, membership_message};
 use super::role::Role;
+use super::voter_change::{self, VoterChange as Votes};
 use crate::peer::{Lane, PeerError, Peers};
 
 /// The most voters: more make every change slower and survive no more in practice.
@@ -23,6 +25,10 @@ pub const VOTERS_MAX: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Entries that a learner may lag when it becomes a voter.
 const LAG_MAX: u64 = 50;
+/// How long the voters and whoever is to be one may take to answer. Those that are there do so several times a second.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+/// Pause before a change that cannot be finished yet is tried again.
+const FINISH_PAUSE: Duration = Duration::from_secs(1);
 /// How long somebody who may be there has to say so.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a new member is dialled in vain.
@@ -36,6 +42,14 @@ impl Quorum {
     pub fn membership(&self) -> RaftMembership {
         let stored = self.shared.raft.metrics().borrow().membership_config.clone();
         membership_message(stored.membership())
+    }
+
+    /// Who will vote once the change of the voters is done that is under way; `None` where none is.
+    #[must_use]
+    pub fn next_voters(&self) -> Option<Vec<BrokerId>> {
+        let stored = self.shared.raft.metrics().borrow().membership_config.clone();
+        let next = voter_change::under_way(stored.membership())?;
+        Some(next.iter().map(|member| member.broker).collect())
     }
 
     /// Takes a member in as a learner; one that is in stays what it is.
@@ -71,6 +85,12 @@ impl Quorum {
     pub async fn still_in(&self, member: Member) -> Result<RaftMembership, WireError> {
         self.check_leads().await?;
         let (members, broker) = (self.members(), member.broker);
+        if self.shared.attendance.has_lost(member) {
+            let sentence = format!(
+                "the data folder of broker {broker} is an old copy: it lacks metadata that it had confirmed; start this broker with an empty data folder and --join, and give it its vote again, if it had one, by `tidelog cluster promote {broker}`"
+            );
+            return Err(WireError::new(ErrorCode::UnknownBroker, sentence));
+        }
         if members.iter().any(|known| known.member == member) {
             return Ok(self.membership());
         }
@@ -93,10 +113,14 @@ impl Quorum {
     /// Promotes, demotes or removes the member that a broker is; what is so already stays so.
     ///
     /// # Errors
-    /// InvalidVoters; UnknownBroker; NotController elsewhere than at the leader.
+    /// InvalidVoters, also where whoever is to vote does not answer; NoQuorum where too few of the voters answer that there would be;
+    /// nothing is changed then. UnknownBroker; NotController elsewhere than at the leader.
     pub async fn change_voters(&self, broker: BrokerId, change: VoterChange) -> Result<RaftMembership, WireError> {
         let _turn = self.shared.changing.lock().await;
         self.check_leads().await?;
+        if self.next_voters().is_some() {
+            self.finish().await?;
+        }
         let members = self.members();
         let Some(MemberStatus { member, is_voter, .. }) = members.iter().find(|known| known.member.broker == broker)
         else {
@@ -107,7 +131,8 @@ impl Quorum {
             return Err(WireError::new(ErrorCode::UnknownBroker, sentence));
         };
         let (member, only) = (*member, BTreeSet::from([*member]));
-        let voters = members.iter().filter(|known| known.is_voter).count();
+        let votes: BTreeSet<Member> = members.iter().filter(|known| known.is_voter).map(|known| known.member).collect();
+        let voters = votes.len();
         if *is_voter && change != VoterChange::Promote && voters == 1 {
             let sentence = format!("broker {broker} is the last voter: promote another first");
             return Err(WireError::new(ErrorCode::InvalidVoters, sentence));
@@ -120,11 +145,17 @@ impl Quorum {
                 return Err(WireError::new(ErrorCode::InvalidVoters, sentence));
             }
             (VoterChange::Promote, false) => {
+                self.serves(member).await?;
                 self.caught_up(member).await?;
+                self.carried(&Votes::with(votes, member)).await?;
                 self.change(ChangeMembers::AddVoterIds(only)).await?;
             }
-            (VoterChange::Demote, true) => self.change(ChangeMembers::RemoveVoters(only)).await?,
+            (VoterChange::Demote, true) => {
+                self.carried(&Votes::without(votes, member)).await?;
+                self.change(ChangeMembers::RemoveVoters(only)).await?;
+            }
             (VoterChange::Remove, true) => {
+                self.carried(&Votes::without(votes, member)).await?;
                 self.change(ChangeMembers::RemoveVoters(only.clone())).await?;
                 self.change(ChangeMembers::RemoveNodes(only)).await?;
             }
@@ -161,9 +192,76 @@ impl Quorum {
         }
         let only = BTreeSet::from([*member]);
         if *is_voter {
+            let votes = self.members().iter().filter(|known| known.is_voter).map(|known| known.member).collect();
+            self.carried(&Votes::without(votes, *member)).await?;
             self.change(ChangeMembers::RemoveVoters(only.clone())).await?;
         }
         self.change(ChangeMembers::RemoveNodes(only)).await
+    }
+
+    /// Who has no lease is not there, or not for the controller.
+    async fn serves(&self, member: Member) -> Result<(), WireError> {
+        let is_fenced = |known: &BrokerImage| known.incarnation == member.incarnation && known.fenced;
+        let mut images = self.image();
+        // One that has just started gets its lease with its first heartbeat.
+        let serves = images.wait_for(|image| !image.broker(member.broker).is_some_and(is_fenced));
+        if tokio::time::timeout(ANSWER_PATIENCE, serves).await.is_ok() {
+            return Ok(());
+        }
+        let sentence = format!(
+            "broker {} holds no lease, so it is given no vote: nothing was changed; start it, and try again once it serves",
+            member.broker
+        );
+        Err(WireError::new(ErrorCode::InvalidVoters, sentence))
+    }
+
+    /// Makes sure that those answer who have to settle a change, before it is begun: it cannot be taken back.
+    async fn carried(&self, change: &Votes) -> Result<(), WireError> {
+        let own = self.member();
+        let enough = |answers: &dyn Fn(&Member) -> bool| change.is_carried(|member| *member == own || answers(member));
+        let answering = self.shared.attendance.answering(Instant::now(), ANSWER_PATIENCE, enough).await;
+        let answers = |member: &Member| *member == own || answering.contains(member);
+        if change.is_carried(answers) {
+            return Ok(());
+        }
+        let code = if change.lacks_newcomer(answers) { ErrorCode::InvalidVoters } else { ErrorCode::NoQuorum };
+        Err(WireError::new(code, change.refusal(answers)))
+    }
+
+    /// Takes the second step of a change of voters of which the first holds.
+    async fn finish(&self) -> Result<(), WireError> {
+        // It adds nobody to those that the first step named, and leaves out who is not among them.
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await
+    }
+
+    /// Finishes, as long as this broker leads the quorum, changes of voters whose second half nobody proposed: its predecessor began them,
+    /// or the majority was missing then. Ends with the quorum.
+    pub(crate) async fn finish_changes(self) {
+        let mut metrics = self.shared.raft.metrics();
+        loop {
+            let is_half_done = {
+                let metrics = metrics.borrow_and_update();
+                voter_change::under_way(metrics.membership_config.membership()).is_some()
+            };
+            if is_half_done && matches!(self.role(), Role::Leader { .. }) {
+                let turn = self.shared.changing.lock().await;
+                // Whoever had the turn before may have done it.
+                if let Some(next) = self.next_voters() {
+                    match self.finish().await {
+                        Ok(()) => info!(?next, "finished a change of voters that was begun before"),
+                        Err(error) => {
+                            warn!(?next, %error, "a change of voters was begun and cannot be finished yet; it is tried again");
+                            drop(turn);
+                            tokio::time::sleep(FINISH_PAUSE).await;
+                        }
+                    }
+                }
+                continue;
+            }
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// A voter that lags is one that the quorum waits for.
@@ -203,10 +301,19 @@ impl Quorum {
                 Err(WireError::new(ErrorCode::Overloaded, sentence))
             }
             Ok(Err(error)) => Err(WireError::new(ErrorCode::InvalidVoters, error.to_string())),
-            Err(_) => {
-                let sentence = "the metadata quorum did not settle the change in time; whether it will hold is unknown";
-                Err(WireError::new(ErrorCode::DeadlineExceeded, sentence))
+            Err(_) => Err(WireError::new(ErrorCode::DeadlineExceeded, self.unsettled())),
+        }
+    }
+
+    fn unsettled(&self) -> String {
+        match self.next_voters() {
+            Some(next) => {
+                let names = next.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                format!(
+                    "a majority of the brokers that vote from now on ({names}) did not settle the change in time: it was begun and is finished as soon as they answer; bring back those that do not"
+                )
             }
+            None => "the metadata quorum did not settle the change in time; whether it will hold is unknown".into(),
         }
     }
 

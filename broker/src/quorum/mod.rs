@@ -3,19 +3,24 @@
 //! - `lease_book`: which brokers were heard of lately, as long as the controller runs here.
 //! - `consensus`: the seam: propose many records as one entry, watch the image, know the members; `role`: whether this broker leads;
 //!   `quorum_error`: why something does not come about; `remedy`: what to do where metadata cannot be used.
-//! - `membership`: who belongs to it.
-//! - `raft_types`, `entry_batch`, `network`, `rpc`: what travels between the members.
+//! - `earlier_life`: whether a member runs twice.
+//! - `membership`: who belongs to it; `voter_change`: whether the voters may change, by `attendance`: who answers.
+//! - `raft_types`, `entry_batch`, `network`, `rpc`: what travels between the members; `whereabouts`: where they are.
 //! - `log_store`, `journal_thread`, `journal`, `marks`: the log, the vote and what was purged, durable before anybody is told.
 //! - `state_machine`, `snapshot`: what settled entries make.
 //! - `storage`, `one_broker_log`: opening all of it, also what a release without a quorum left.
 //!
 //! Knows nothing of sockets, nor of where partitions are opened.
 
+mod attendance;
 mod consensus;
 mod controllers;
 #[cfg(test)]
 mod crashes;
+mod earlier_life;
 mod entry_batch;
+#[cfg(test)]
+mod interrupted_change;
 mod journal;
 mod journal_thread;
 mod lease_book;
@@ -36,6 +41,8 @@ mod state_machine;
 mod storage;
 #[cfg(test)]
 mod storage_suite;
+mod voter_change;
+mod whereabouts;
 
 pub use consensus::{Beginning, MemberStatus, Quorum};
 pub use controllers::Controllers;

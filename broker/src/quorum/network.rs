@@ -1,31 +1,39 @@
 //! How the consensus library reaches the other members: each call is one request over the peer's consensus link. Knows nothing of
 //! what it says to them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{RPCTypes, RaftNetwork, RaftNetworkFactory, Snapshot};
+use parking_lot::Mutex;
 use tidelog_coordination::ClusterImage;
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{
     RaftAppendOutcome, RaftAppendRequest, RaftAppendResponse, RaftSnapshotRequest, RaftVoteRequest,
 };
+use tidelog_protocol::{BrokerId, ErrorCode};
 use tokio::sync::watch;
+use tracing::{error, warn};
 
+use super::attendance::{Attendance, Lacking};
 use super::entry_batch::{self, EntryError};
 use super::raft_types::{
     Address, Ballot, Member, RaftEntry, RaftTypes, ballot_message, ballot_of, position_message, position_of,
 };
+use super::whereabouts::Whereabouts;
 use crate::peer::{Lane, PeerError, Peers};
 
 /// Bytes of a snapshot sent at once.
 const PIECE_BYTES: usize = 1 << 20;
 /// How long one piece may take.
 const PIECE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is told that somebody else is where a member should be.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Pause before a member that cannot be reached is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -35,12 +43,32 @@ pub(super) struct PeerNetwork {
     peers: Peers,
     /// A broker that moved tells so in its registration, which is newer than what the membership says.
     image: watch::Receiver<Arc<ClusterImage>>,
+    whereabouts: Whereabouts,
+    attendance: Attendance,
+    /// When it was told last that somebody else is where a member should be.
+    told: Arc<Mutex<BTreeMap<BrokerId, Instant>>>,
 }
 
 impl PeerNetwork {
-    /// Over links to other brokers.
-    pub(super) fn new(peers: Peers, image: watch::Receiver<Arc<ClusterImage>>) -> Self {
-        Self { peers, image }
+    /// Over links to other brokers. Who takes what is sent is noted in `attendance`.
+    pub(super) fn new(
+        peers: Peers,
+        image: watch::Receiver<Arc<ClusterImage>>,
+        whereabouts: Whereabouts,
+        attendance: Attendance,
+    ) -> Self {
+        Self { peers, image, whereabouts, attendance, told: Arc::default() }
+    }
+}
+
+impl PeerNetwork {
+    /// It looks like a broker that is down, and is none.
+    fn tell_of_stranger(&self, broker: BrokerId, address: &Address, why: &str) {
+        let mut told = self.told.lock();
+        if told.get(&broker).is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            told.insert(broker, Instant::now());
+            warn!(%broker, %address, why, "somebody else answers where a member of the metadata quorum should be; where it was started with an empty data folder and without --join, it has founded a cluster of its own: stop it, empty its folder, and start it with --join");
+        }
     }
 }
 
@@ -67,13 +95,10 @@ type RpcFault = RPCError<Member, Address, RaftError<Member>>;
 #[error("it answered {0}")]
 struct Nonsense(&'static str);
 
-/// Where a member can be dialled, by what is known of it last.
-pub(super) fn address_of(image: &ClusterImage, member: Member, otherwise: &Address) -> Address {
-    match image.broker(member.broker).filter(|broker| broker.incarnation == member.incarnation) {
-        Some(broker) => Address { host: broker.host.clone(), port: broker.port },
-        None => otherwise.clone(),
-    }
-}
+/// It lacks entries that it had confirmed: what it votes and confirms from now on would be worth nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("it lacks metadata that it had confirmed: it runs on an old copy of its data folder")]
+struct OldCopy;
 
 impl MemberClient {
     async fn ask<R: Request>(
@@ -82,9 +107,15 @@ impl MemberClient {
         payload: Vec<Bytes>,
         patience: Duration,
     ) -> Result<R::Response, PeerError> {
-        let address = address_of(&self.network.image.borrow(), self.to, &self.address);
+        let address = self.network.whereabouts.of(&self.network.image.borrow(), self.to, &self.address);
         let link = self.network.peers.link(self.to, &address, Lane::Consensus);
-        Ok(link.request(request, payload, patience).await?.0)
+        let answer = link.request(request, payload, patience).await;
+        if let Err(PeerError::Refused(refusal)) = &answer
+            && refusal.code == ErrorCode::WrongPeer
+        {
+            self.network.tell_of_stranger(self.to.broker, &address, &refusal.message);
+        }
+        Ok(answer?.0)
     }
 
     /// Never as a network error, at which the library tries again without a pause.
@@ -130,10 +161,23 @@ impl RaftNetwork<RaftTypes> for MemberClient {
             previous: rpc.prev_log_id.as_ref().map(position_message),
             settled: rpc.leader_commit.as_ref().map(position_message),
         };
-        let patience = option.hard_ttl();
+        let (patience, sent) = (option.hard_ttl(), Instant::now());
+        let term = rpc.vote.leader_id.term;
+        let previous = rpc.prev_log_id.map(|last| last.index);
+        let last = rpc.entries.last().map(|entry| entry.log_id.index).or(previous);
         let answer = self.ask(request, payload, patience).await;
         let answer = answer.map_err(|error| self.fault(&error, RPCTypes::AppendEntries, patience))?;
-        appended(answer).map_err(|error| Unreachable::new(&error).into())
+        let answer = appended(answer).map_err(|error| Unreachable::new(&error))?;
+        match &answer {
+            AppendEntriesResponse::Success => self.took(sent, term, last),
+            AppendEntriesResponse::PartialSuccess(up_to) => self.took(sent, term, up_to.map(|last| last.index)),
+            AppendEntriesResponse::Conflict => self.lacks(term, previous),
+            AppendEntriesResponse::HigherVote(_) => {}
+        }
+        if self.network.attendance.has_lost(self.to) {
+            return Err(Unreachable::new(&OldCopy).into());
+        }
+        Ok(answer)
     }
 
     async fn vote(&mut self, rpc: VoteRequest<Member>, option: RPCOption) -> Result<VoteResponse<Member>, RpcFault> {
@@ -164,6 +208,18 @@ impl RaftNetwork<RaftTypes> for MemberClient {
 }
 
 impl MemberClient {
+    fn took(&self, sent: Instant, term: u64, up_to: Option<u64>) {
+        self.network.attendance.took(self.to, sent, (term, up_to.unwrap_or(0)));
+    }
+
+    fn lacks(&self, term: u64, at: Option<u64>) {
+        let Some(at) = at else { return };
+        let broker = self.to.broker;
+        if self.network.attendance.lacks(self.to, term, at) == Lacking::Since {
+            error!(%broker, entry = at, "a broker lacks metadata that it had confirmed, so it runs on an old copy of its data folder and counts no more: start it with an empty folder and --join; if it voted, `tidelog cluster promote {broker}` gives it its vote again");
+        }
+    }
+
     async fn send_snapshot(
         &self,
         vote: Ballot,

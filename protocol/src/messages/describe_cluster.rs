@@ -89,5 +89,7 @@ message! {
         1 brokers: Vec<BrokerDescription>,
         /// How many partitions are how.
         1 partitions: PartitionCounts,
+        /// The brokers that will vote once the change of voters that is under way is done; empty where none is.
+        4 next_voters: Vec<BrokerId>,
     }
 }

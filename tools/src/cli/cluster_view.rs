@@ -36,6 +36,7 @@ impl Status<'_> {
     pub(super) fn is_settled(&self) -> bool {
         let PartitionCounts { offline, under_replicated, below_minimum, moving, .. } = self.cluster.partitions;
         self.cluster.controller.is_some()
+            && self.cluster.next_voters.is_empty()
             && offline + under_replicated + below_minimum + moving == 0
             && self.cluster.brokers.iter().all(is_well)
             && self.ailing.is_empty()
@@ -176,6 +177,7 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
         "controller": cluster.controller.map(|broker| broker.0),
         "controller_epoch": cluster.controller_epoch.0,
         "voters": ids(&cluster.voters),
+        "next_voters": ids(&cluster.next_voters),
         "advice": advice(cluster).iter().map(Advice::command).collect::<Vec<_>>(),
         "as_of": cluster.as_of.0,
         "feature_level": cluster.feature_level,
@@ -195,7 +197,14 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
 /// Who votes, and below it who should, or should not.
 fn voters(cluster: &DescribeClusterResponse) -> String {
     let sentences = advice(cluster).into_iter().map(|advice| format!("\n            {}", advice.sentence()));
-    brokers(&cluster.voters, ", ") + &sentences.collect::<String>()
+    let change = match &cluster.next_voters[..] {
+        [] => String::new(),
+        next => format!(
+            "\n            a change is under way: from then on {} vote; it goes on as soon as a majority of them answers",
+            brokers(next, ", ")
+        ),
+    };
+    brokers(&cluster.voters, ", ") + &change + &sentences.collect::<String>()
 }
 
 #[cfg(test)]

@@ -36,9 +36,10 @@ impl Advice {
     }
 }
 
-/// As many should vote as are an odd number of the brokers, of those that serve and are to stay. Without a controller nothing can be changed.
+/// As many should vote as are an odd number of the brokers, of those that serve and are to stay. Without a controller nothing can be
+/// changed, and one change is finished before another is begun.
 pub(super) fn advice(cluster: &DescribeClusterResponse) -> Vec<Advice> {
-    let Some(controller) = cluster.controller else { return Vec::new() };
+    let Some(controller) = cluster.controller.filter(|_| cluster.next_voters.is_empty()) else { return Vec::new() };
     let votes = |broker: &BrokerId| cluster.voters.contains(broker);
     let stays = |broker: &&BrokerDescription| broker.standing == BrokerStanding::Serving && !broker.draining;
     let others = cluster.brokers.iter().filter(stays).map(|broker| broker.broker_id).filter(|broker| !votes(broker));
@@ -96,6 +97,7 @@ mod tests {
                 moving: 0,
                 not_preferred: 0,
             },
+            next_voters: Vec::new(),
         }
     }
 
@@ -127,6 +129,8 @@ mod tests {
         for (brokers, voters) in [(1, &[1][..]), (2, &[1]), (3, &[1, 2, 3])] {
             assert_eq!(commands(&cluster(brokers, voters)), [""; 0], "{brokers} brokers");
         }
+        let changing = DescribeClusterResponse { next_voters: vec![BrokerId(1), BrokerId(2)], ..cluster(2, &[1, 2]) };
+        assert_eq!(commands(&changing), [""; 0], "one change after the other");
         let nobody_decides = DescribeClusterResponse { controller: None, ..cluster(2, &[1, 2]) };
         assert_eq!(commands(&nobody_decides), [""; 0]);
     }
