@@ -70,6 +70,9 @@ pub(crate) async fn find_cluster(contact: &Address) -> Result<ClusterId, JoinErr
     loop {
         match cluster_at(contact).await {
             Ok(cluster) => return Ok(cluster),
+            Err(error @ PeerError::Refused(_)) if is_stranger(&error) => {
+                return Err(JoinError::Unreachable { contact: contact.clone(), error });
+            }
             Err(PeerError::Refused(error)) => return Err(JoinError::Refused { contact: contact.clone(), error }),
             Err(error) if Instant::now() >= give_up_at => {
                 return Err(JoinError::Unreachable { contact: contact.clone(), error });
@@ -140,6 +143,11 @@ impl Told {
             tell();
         }
     }
+}
+
+/// Somebody is there who is no broker, and will not become one.
+fn is_stranger(error: &PeerError) -> bool {
+    matches!(error, PeerError::Refused(error) if error.code == ErrorCode::WrongPeer)
 }
 
 fn is_final(error: &WireError) -> bool {

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     if let Some(parent) = flags.ends_with
         && let Err(error) = dev_cluster::end_with(parent)
     {
-        eprintln!("tidelog-broker: {error}");
+        complain(&error);
         return ExitCode::FAILURE;
     }
     let for_each = passed_on(&flags);
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     let config = match layered(flags.config.as_deref(), environment, &settings) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("tidelog-broker: {error}");
+            complain(&error);
             return ExitCode::from(2);
         }
     };
@@ -93,16 +93,21 @@ fn main() -> ExitCode {
         return run_cluster(DevClusterOptions { brokers, config, arguments: for_each });
     }
     if let Err(error) = logging::start(&config) {
-        eprintln!("tidelog-broker: {error}");
+        complain(&error);
         return ExitCode::from(2);
     }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidelog-broker: {error}");
+            complain(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whoever read standard error may be gone, which is no reason to end otherwise.
+fn complain(error: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "tidelog-broker: {error}");
 }
 
 fn print_config(config: &Config) -> ExitCode {
@@ -112,7 +117,7 @@ fn print_config(config: &Config) -> ExitCode {
         // Whoever read it has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidelog-broker: cannot print the configuration: {error}");
+            complain(&format_args!("cannot print the configuration: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -146,7 +151,7 @@ fn run_cluster(options: DevClusterOptions) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidelog-broker: {error}");
+            complain(&error);
             let is_usage = matches!(error.downcast_ref(), Some(DevClusterError::Usage(_)));
             if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
         }

@@ -234,6 +234,7 @@ fn a_cluster_that_cannot_be_says_why() {
         (&["--dev-cluster", "3", "--listen", "127.0.0.1:0"], "3 ports from that of listen on"),
         (&["--dev-cluster", "3", "--join", "127.0.0.1:1"], "cannot be used with"),
         (&["--dev-cluster", "3", "--set", "connections_max=0"], "connections_max"),
+        (&["--dev-cluster", "3", "--set", "broker_id=2"], "a broker_id of its own"),
     ] {
         let refused = run(arguments).expect_code(2);
         assert!(refused.stderr.contains(part), "{refused:?}");
@@ -250,6 +251,31 @@ fn a_cluster_that_cannot_be_says_why() {
         assert!(!refused.stderr.contains("started as process"), "{refused:?}");
         assert!(!folder.path().join("data").exists(), "nothing was half done");
     }
+}
+
+#[test]
+fn whoever_stopped_reading_what_is_said_changes_no_exit_code() {
+    let mut command = Command::new(binary("tidelog-broker"));
+    without_settings(&mut command).args(["--dev-cluster", "0"]).stdin(Stdio::null());
+    let (reading, writing) = std::io::pipe().unwrap();
+    drop(reading);
+    command.stdout(writing.try_clone().unwrap()).stderr(writing);
+    let status = command.status().unwrap();
+    assert_eq!(status.code(), Some(2), "{status}");
+}
+
+#[test]
+fn brokers_that_were_made_with_other_ports_are_not_started() {
+    let ip = loopback::fresh().ip();
+    let first = DevCluster::start();
+    let data = first.home.path().join("data").display().to_string();
+    let listen = format!("--listen={ip}:9192");
+    let refused = CommandLine::of("tidelog-broker")
+        .args(["--data", &data, "--dev-cluster", "3", &listen, &format!("--admin-listen={ip}:9640")])
+        .run()
+        .expect_code(1);
+    assert!(refused.stderr.contains(&format!("set listen={}", first.listen)), "{refused:?}");
+    assert!(!refused.stderr.contains("started as process"), "{refused:?}");
 }
 
 fn port_sentence(broker: u32, address: SocketAddr, key: &str) -> String {

@@ -2,6 +2,7 @@
 //! ends, and who waits says for whom.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings, StartRefusal};
@@ -148,4 +149,39 @@ fn a_broker_that_waits_for_the_quorum_says_for_whom_in_its_log_and_on_its_admin_
     let now = second.http("/readyz");
     assert_eq!(now.status, 503, "it serves what it has, but for a majority it waits still");
     assert!(now.body.contains("ok    started"), "{}", now.body);
+}
+
+#[test]
+fn who_is_told_to_join_where_no_broker_is_says_so_at_once() {
+    let server = TcpListener::bind(loopback::fresh()).unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    let answering = std::thread::spawn(move || {
+        let (mut asked, _) = server.accept().unwrap();
+        asked.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").unwrap();
+        // Held until the other side has read it.
+        drop(asked.read(&mut [0; 64]));
+        server
+    });
+    let refusal = refused(BrokerSettings::new().set("broker_id", "2").arg("--join").arg(&address));
+    drop(answering.join().unwrap());
+    assert_eq!(refusal.code, Some(1));
+    let sentence = refusal.sentence();
+    assert!(sentence.contains("who is no broker") && sentence.contains("set join to a broker"), "{sentence}");
+    assert!(!refusal.stderr.contains("asking again"), "{}", refusal.stderr);
+}
+
+#[test]
+fn a_member_that_founds_a_cluster_of_its_own_is_told_of_by_the_others() {
+    let first = founder();
+    let mut second = joiner(2, &first).start();
+    let at = second.address();
+    second.kill();
+    let home = tempfile::tempdir().unwrap();
+    let stranger = BrokerSettings::new().set("broker_id", "2").data(home.path().join("data")).listen(at).start();
+    let told = wait_for("a word of the stranger", || {
+        first.log_lines("somebody else answers where a member of the metadata quorum should be").into_iter().next()
+    });
+    let text = told.to_string();
+    assert!(text.contains(&at.to_string()) && text.contains("belongs to cluster"), "{text}");
+    drop(stranger);
 }

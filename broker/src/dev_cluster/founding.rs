@@ -8,7 +8,7 @@ use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{
     ChangeVotersRequest, DescribeClusterRequest, HelloResponse, MetadataRequest, PingRequest, VoterChange,
 };
-use tidelog_protocol::{BrokerId, ErrorCode};
+use tidelog_protocol::{BrokerId, ErrorCode, WireError};
 
 use super::seats::Seat;
 use crate::peer::{PeerError, dial_once};
@@ -50,7 +50,7 @@ fn sits_there(seat: &Seat, hello: &HelloResponse) -> bool {
     is_its && hello.broker_id == BrokerId(seat.broker)
 }
 
-/// Lets the first of them vote, an odd number: an even one survives no more.
+/// Waits until they have a controller, and lets the first of them vote, an odd number: an even one survives no more.
 ///
 /// # Errors
 /// Where that does not come about within a minute.
@@ -70,6 +70,10 @@ pub(super) async fn promote(seats: &[Seat]) -> Result<(), PeerError> {
 async fn promote_missing(seats: &[Seat], wanted: usize) -> Result<(), PeerError> {
     let Some(first) = seats.first() else { return Ok(()) };
     let described = dial_once(&first.address, None, &DescribeClusterRequest {}, PATIENCE).await?.1;
+    if described.controller.is_none() {
+        let sentence = "no broker runs the controller: a majority of the metadata quorum is missing";
+        return Err(PeerError::Refused(WireError::new(ErrorCode::NoQuorum, sentence)));
+    }
     for seat in seats.iter().take(wanted) {
         let broker_id = BrokerId(seat.broker);
         // Somebody may have chosen other voters since.

@@ -2,6 +2,7 @@
 //! one that is killed is started again after a moment. In the order of a life:
 //! - `seats`: which broker has which address and folder.
 //! - `ports`: whether those addresses are to be had.
+//! - `place`: whether they are those that the folders were made with.
 //! - `keeper`: one broker as a process of its own, its log lines, its next start.
 //! - `founding`: who serves, and who votes.
 //!
@@ -9,6 +10,7 @@
 
 mod founding;
 mod keeper;
+mod place;
 mod ports;
 mod seats;
 
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use tidelog_log::small_file::SmallFileError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +57,22 @@ pub enum DevClusterError {
     /// The folder belongs to a single broker.
     #[error("{} holds the data of a single broker, not of several: set data to another folder", .0.display())]
     OneBrokersFolder(PathBuf),
+    /// The brokers know each other by other addresses.
+    #[error(
+        "the brokers in {} were made to listen from {made} on, and know each other by that: set listen={made}, or data to another folder", data.display()
+    )]
+    Elsewhere {
+        /// Their folder.
+        data: PathBuf,
+        /// Where the first of them listens.
+        made: String,
+    },
+    /// Their folder cannot be made.
+    #[error("the folder for the brokers cannot be made: {0}")]
+    Folder(std::io::Error),
+    /// What is to be remembered of the folder cannot be read or written.
+    #[error(transparent)]
+    Place(#[from] SmallFileError),
     /// Another program has a port that a broker needs.
     #[error(
         "broker {broker} cannot listen on {address}: {error}; {}; the brokers' ports count up from there",
@@ -111,6 +130,7 @@ pub async fn run(options: DevClusterOptions, stop: CancellationToken) -> Result<
     }
     let seats = seats::assign(&config, brokers)?;
     ports::try_all(&seats)?;
+    place::keep(&config.data.0, &seats)?;
     let executable = std::env::current_exe().map_err(DevClusterError::Spawn)?;
     let (ended, mut early_ends) = mpsc::channel(1);
     let serving = watch::Sender::new(false);

@@ -48,6 +48,11 @@ pub(super) fn assign(config: &Config, brokers: u32) -> Result<Vec<Seat>, DevClus
     if config.join.0.is_some() || config.advertise.0.is_some() {
         return Err(DevClusterError::Usage("gives every broker its own join and advertise: leave them out".into()));
     }
+    if config.broker_id != Config::default().broker_id {
+        return Err(DevClusterError::Usage(
+            "gives every broker a broker_id of its own, from 1 on: leave it out".into(),
+        ));
+    }
     let last = |first: SocketAddr| first.port().checked_add(brokers as u16 - 1).filter(|_| first.port() != 0);
     for (key, first) in [("listen", config.listen), ("admin_listen", config.admin_listen)] {
         if last(first).is_none() {
@@ -160,6 +165,8 @@ mod tests {
         assert!(refused(&config("127.0.0.1:9638")).contains("too close"));
         let joins = Config { join: Advertise(Some(("a".into(), 1))), ..config("127.0.0.1:9092") };
         assert!(refused(&joins).contains("leave them out"));
+        let numbered = Config { broker_id: 2, ..config("127.0.0.1:9092") };
+        assert!(refused(&numbered).contains("broker_id of its own"));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FORMAT), b"x").unwrap();
         let single = Config { data: PathText(folder.path().into()), ..config("127.0.0.1:9092") };

@@ -100,8 +100,11 @@ async fn exchange_prefaces(socket: &mut TcpStream, address: &Address) -> Result<
     socket.write_all(&ours.encode()).await.map_err(unreachable)?;
     let mut theirs = [0; PREFACE_BYTES];
     socket.read_exact(&mut theirs).await.map_err(unreachable)?;
-    let version =
-        Preface::decode(theirs).map_err(|error| PeerError::Unreachable(format!("{address}: {error}")))?.version;
+    let stranger = |error| {
+        let sentence = format!("at {address} somebody answers who is no broker: {error}");
+        PeerError::Refused(WireError::new(ErrorCode::WrongPeer, sentence))
+    };
+    let version = Preface::decode(theirs).map_err(stranger)?.version;
     if version < OLDEST || version > ProtocolVersion::CURRENT {
         let (newest, found) = (ProtocolVersion::CURRENT, version);
         let sentence = format!(
