@@ -135,5 +135,11 @@ async fn a_replica_that_was_told_where_the_log_begins_knows_it_without_its_check
     (1..=3).for_each(|id| drop(cluster.kill(id)));
     (1..=3).for_each(|id| damage(&cluster.data(id), "checkpoint"));
     cluster.restart_all(&[1, 2, 3]);
-    assert_eq!(values(&cluster.servers()).await, ["7", "8", "9"]);
+    // A leader may not know at first how far the others are, and gives out less; never more.
+    wait_until("what was not deleted to be read", async || {
+        let found = values(&cluster.servers()).await;
+        assert!(["7", "8", "9"].starts_with(&found.iter().map(String::as_str).collect::<Vec<_>>()), "{found:?}");
+        (found.len() == 3).then_some(())
+    })
+    .await;
 }
