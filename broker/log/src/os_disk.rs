@@ -85,7 +85,18 @@ impl Disk for OsDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        Ok(Box::new(HeldLock(file)))
+    }
+}
+
+/// Unlocks by name when dropped: to close the file is not enough while a child of this process, forked by another thread and not yet another
+/// program, has it open too.
+struct HeldLock(File);
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        // Where that fails the lock goes with the last who has the file open.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -179,5 +190,25 @@ impl OsFile {
             position += count as u64;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_let_go_of_though_somebody_else_has_its_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = File::create(&path).unwrap();
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        // What a child has between fork and exec.
+        let inherited = file.try_clone().unwrap();
+        let refused = OsDisk.lock(&path).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(HeldLock(file));
+        drop(OsDisk.lock(&path).unwrap());
+        drop(inherited);
     }
 }
