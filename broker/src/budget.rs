@@ -3,7 +3,7 @@
 //! other half. Small frames have a share of their own, so they never wait behind
 //! large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
 //! have and wait for more; half of the half is kept for the one of them that is next to be completed, which waits for nobody but its
-//! client. While anyone waits, a client that holds memory and falls silent is given up (`net/pace.rs`), and however many there are of
+//! client. While anyone waits, a client that holds memory and falls silent or is slow is given up (`net/pace.rs`), and however many there are of
 //! those, a frame whose client goes on waits for few of them (`turns.rs`). So nothing is held for ever, nor for long. Knows nothing of connections.
 
 use std::collections::BTreeMap;
@@ -130,7 +130,13 @@ impl Pool {
     /// For how long the first of them has waited.
     #[must_use]
     pub fn longest_wait(&self) -> Option<Duration> {
-        self.waiters.since.lock().first_key_value().map(|(_, since)| since.elapsed())
+        self.longest_waits(1).pop()
+    }
+
+    /// For how long the first `count` of them have waited.
+    #[must_use]
+    pub fn longest_waits(&self, count: usize) -> Vec<Duration> {
+        self.waiters.since.lock().values().take(count).map(Instant::elapsed).collect()
     }
 
     /// All its bytes.
@@ -202,12 +208,6 @@ impl Share {
                 turn = whole => Some(Growth::Whole(Completion(turn))),
             }
         }
-    }
-
-    /// True while somebody waits: who holds memory that it can do without gives it back.
-    #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        self.parts.waiting() > 0
     }
 
     /// The memory that is lent in parts.
@@ -319,10 +319,10 @@ mod tests {
             panic!("there are no parts left")
         };
         let second = arriving.lend(16 << 10, arriving.rank());
-        assert!(arriving.is_wanted());
+        assert_eq!(arriving.parts().waiting(), 1);
         drop(first);
         assert!(matches!(second.await, Some(Growth::Whole(_))));
-        assert!(!arriving.is_wanted());
+        assert_eq!(arriving.parts().waiting(), 0);
         drop(held);
         assert!(matches!(arriving.lend(16 << 10, arriving.rank()).await, Some(Growth::Part(_))));
     }
@@ -333,9 +333,9 @@ mod tests {
         let large = arriving.share_of(60 << 20);
         let held = [large.lend(1 << 30, large.rank()).await, large.lend(1 << 30, large.rank()).await];
         let waiting = large.lend(1, large.rank());
-        assert!(large.is_wanted() && large.parts().longest_wait().is_some());
+        assert!(large.parts().longest_wait().is_some());
         let small = arriving.share_of(1 << 20);
-        assert!(!small.is_wanted() && small.parts().longest_wait().is_none());
+        assert!(small.parts().longest_wait().is_none());
         assert!(small.try_lend(1 << 20).is_some());
         drop((held, waiting));
         assert_eq!(large.parts().waiting(), 0);

@@ -119,7 +119,7 @@ async fn frames_that_never_get_the_memory_they_wait_for_are_given_up() {
     let half = half_frames(&broker, topic_id, 8, 6 << 20, 3 << 20).await;
     for (mut connection, _rest) in half {
         let said = connection.last_words().await;
-        let expected = ["not complete within", "out of memory", "made no progress"];
+        let expected = ["not complete within", "out of memory", "too little progress"];
         assert!(expected.iter().any(|words| said.contains(words)), "{said}");
     }
     complete(half_frames(&broker, topic_id, 1, 6 << 20, 3 << 20).await).await;
@@ -156,7 +156,7 @@ async fn silent_clients_lose_the_memory_that_others_wait_for() {
         assert!(pool(&broker, "lent_bytes", name) > 0);
         // One that behaves comes through, behind all of them.
         complete(half_frames(&broker, topic_id, 1, value_bytes, 1_000).await).await;
-        wait_until("the reason", async || is_cut_off(&broker, "made no progress").then_some(())).await;
+        wait_until("the reason", async || is_cut_off(&broker, "too little progress").then_some(())).await;
         drop(half);
         wait_until("their end", async || (pool(&broker, "waiting", name) == 0).then_some(())).await;
     }
@@ -193,8 +193,32 @@ async fn large_frames_do_not_wait_for_each_of_many_that_stalled_before() {
         deliver(broker.address(), topic_id, 6 << 20).await;
     }
     assert!(pool(&broker, "waiting", "large_frames") > 0, "nobody was in the way to the end");
-    wait_until("the reason", async || is_cut_off(&broker, "made no progress").then_some(())).await;
+    wait_until("the reason", async || is_cut_off(&broker, "too little progress").then_some(())).await;
     drop((half, drips));
+}
+
+/// Sends at a pace that is enough for a small frame.
+async fn crawl(mut connection: RawConnection, rest: Vec<u8>) {
+    for piece in rest.chunks(12 << 10) {
+        if connection.socket.write_all(piece).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_frames_do_not_wait_for_each_of_many_that_come_slowly_but_steadily() {
+    let (broker, topic_id) = broker(endless()).await;
+    // Each would take a minute, one after the other.
+    let half = half_frames(&broker, topic_id, 40, 6 << 20, 1 << 10).await;
+    let crawls: JoinSet<_> = half.into_iter().map(|(connection, rest)| crawl(connection, rest)).collect();
+    wait_until("frames to wait", async || (pool(&broker, "waiting", "large_frames") > 0).then_some(())).await;
+    for _ in 0..3 {
+        deliver(broker.address(), topic_id, 6 << 20).await;
+    }
+    wait_until("the reason", async || is_cut_off(&broker, "too little progress").then_some(())).await;
+    drop(crawls);
 }
 
 /// True where the log says of some connection that it was cut off for this.

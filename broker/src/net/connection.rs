@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::frame_writer::FrameWriter;
-use super::pace::{self, Pace};
+use super::pace::{self, LeastRate, Pace, TooSlow};
 use super::receive_buffer::{InFrame, ReceiveBuffer, Room};
 use crate::api;
 use crate::budget::{Growth, Lent};
@@ -46,10 +46,10 @@ pub(super) enum Ended {
     #[error("the broker was out of memory for a frame for {0:?}; send it again later, or raise memory_budget_bytes")]
     NoMemory(Duration),
     #[error(
-        "others waited for memory while this frame made no progress: less than {least} bytes of it came within {0:?}; send it again at once, or later",
-        least = pace::least_bytes(*.0)
+        "others waited for memory while this frame made too little progress: {} bytes of it came within {:.1?}, {} were the least; send it again faster, or later",
+        .0.came, .0.within, .0.least
     )]
-    GivenUp(Duration),
+    GivenUp(TooSlow),
     #[error("the client took none of its answers for {0:?}")]
     SlowReader(Duration),
     #[error(
@@ -204,7 +204,7 @@ impl Connection {
                         return ended;
                     }
                 }
-                _ = look.tick(), if reading && self.buffer.holds_lent() => {
+                _ = look.tick(), if self.buffer.holds_lent() => {
                     if let Err(ended) = self.check_pace() {
                         return ended;
                     }
@@ -271,7 +271,7 @@ impl Connection {
         } else if self.frame_began_at.is_none() {
             let now = Instant::now();
             self.frame_began_at = Some(now);
-            self.pace.restart(now);
+            self.pace = Pace::new(now);
         }
         Ok(())
     }
@@ -333,24 +333,33 @@ impl Connection {
     /// The broker's own delays do not count against the frame that has begun.
     fn note_reading(&mut self, reading: bool) {
         if !reading {
-            self.unread_since.get_or_insert_with(Instant::now);
+            if self.unread_since.is_none() {
+                let now = Instant::now();
+                self.unread_since = Some(now);
+                self.pace.pause(now);
+            }
         } else if let Some(since) = self.unread_since.take() {
-            self.pace.restart(Instant::now());
+            self.pace.resume(Instant::now());
             if let Some(began_at) = &mut self.frame_began_at {
                 *began_at += since.max(*began_at).elapsed();
             }
         }
     }
 
-    /// Half a frame whose client falls silent holds nothing that others wait for.
+    /// Half a frame whose client falls silent, or never was fast, holds nothing that others wait for.
     fn check_pace(&mut self) -> Result<(), Ended> {
-        let unread = || usize::try_from(rustix::io::ioctl_fionread(&self.socket).unwrap_or(0)).unwrap_or(usize::MAX);
-        let window = if self.buffer.completes() { pace::COMPLETION_WINDOW } else { pace::WINDOW };
-        let is_slow = self.pace.is_too_slow(Instant::now(), window, unread);
-        if is_slow && self.buffer.is_in_the_way(&self.node.budget.arriving) {
-            return Err(Ended::GivenUp(window));
-        }
-        Ok(())
+        let waiters = self.buffer.share(&self.node.budget.arriving).parts().longest_waits(2);
+        // One of those who wait may be this one; the second has waited no longer than any other.
+        let Some(&others_waited) = waiters.get(usize::from(self.waits_for_room())) else { return Ok(()) };
+        let rate = LeastRate::of(self.buffer.frame_bytes(), others_waited);
+        let slow = if self.unread_since.is_some() {
+            self.pace.too_slow_so_far(rate)
+        } else {
+            let unread = || rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
+            let window = if self.buffer.completes() { pace::COMPLETION_WINDOW } else { pace::WINDOW };
+            self.pace.too_slow(Instant::now(), window, rate, unread)
+        };
+        slow.map_or(Ok(()), |slow| Err(Ended::GivenUp(slow)))
     }
 
     fn note_read(&mut self, read: io::Result<usize>) -> Result<(), Ended> {

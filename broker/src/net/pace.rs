@@ -1,88 +1,200 @@
 //! How fast a frame arrives. One that others wait for must keep a pace: clients that send half of a frame and fall silent, or drip
-//! the rest, would hold memory that everybody needs. A frame that all others wait for, since one at a time is completed, is judged sooner.
-//! Pure: it is told what time it is.
+//! the rest, would hold memory that everybody needs. The pace is a least one for every frame, and for larger frames one that brings all
+//! of it within a few seconds; the longer others have waited, the fewer. A frame that all others wait for, since one at a time is
+//! completed, is judged sooner, and one that waits itself by how it came so far. Pure: it is told what time it is.
 
 use std::time::{Duration, Instant};
 
 /// A pace is taken over this time, so that a short pause of a client is none.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
-/// Less than so much in this window is too little.
-const LEAST_BYTES: usize = 64 << 10;
 /// The window of a frame that is completed, with as much less to arrive in it.
 pub(super) const COMPLETION_WINDOW: Duration = Duration::from_millis(500);
 /// How often it is looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// Less than this is too little for any frame, in bytes per second.
+const LEAST_RATE: u64 = 64 << 10;
+/// More than this is asked of none, in bytes per second: a busy machine reads no faster from many.
+const ENOUGH_RATE: u64 = 4 << 20;
+/// The time that a whole frame may take once others begin to wait. As long as they have waited is taken from it, down to a second.
+const FRAME_TIME: Duration = Duration::from_secs(5);
+
+/// The least pace of a frame, in bytes per second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LeastRate(u64);
+
+impl LeastRate {
+    /// Of a frame of so many bytes, while the first of the others has waited for so long.
+    pub(super) fn of(frame_bytes: usize, others_waited: Duration) -> Self {
+        let time = FRAME_TIME.saturating_sub(others_waited).max(Duration::from_secs(1));
+        let rate = (frame_bytes as u64).saturating_mul(1_000) / time.as_millis() as u64;
+        Self(rate.clamp(LEAST_RATE, ENOUGH_RATE))
+    }
+
+    /// Less than so many bytes in `time` are too few.
+    pub(super) fn bytes_in(self, time: Duration) -> u64 {
+        self.0.saturating_mul(time.as_millis() as u64) / 1_000
+    }
+}
+
 /// The pace of what arrives on one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
+    /// Of the window.
     since: Instant,
-    bytes: usize,
-    is_slow: bool,
+    bytes: u64,
+    slow: Option<TooSlow>,
+    /// Of the frame as far as it was read before this window, and the time that this took.
+    frame_bytes: u64,
+    frame_time: Duration,
+}
+
+/// What was too little.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TooSlow {
+    /// So much came, in bytes,
+    pub(super) came: u64,
+    /// where this was the least,
+    pub(super) least: u64,
+    /// in this time.
+    pub(super) within: Duration,
 }
 
 impl Pace {
-    /// Nothing is known yet.
+    /// Nothing is known yet: a frame begins.
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, bytes: 0, is_slow: false }
+        Self { since: now, bytes: 0, slow: None, frame_bytes: 0, frame_time: Duration::ZERO }
     }
 
-    /// Begins anew: with a frame, and after the broker itself did not read.
-    pub(super) fn restart(&mut self, now: Instant) {
-        *self = Self::new(now);
+    /// The broker does not read for a while: what comes of that is not the client's.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.begin_window(now);
+    }
+
+    /// The broker reads again.
+    pub(super) fn resume(&mut self, now: Instant) {
+        (self.since, self.bytes, self.slow) = (now, 0, None);
     }
 
     /// So much arrived.
     pub(super) fn note(&mut self, bytes: usize) {
-        self.bytes += bytes;
+        self.bytes += bytes as u64;
     }
 
-    /// True where too little arrived in the last whole window. `unread` has arrived as well, the broker only did not come to read it.
-    pub(super) fn is_too_slow(&mut self, now: Instant, window: Duration, unread: impl FnOnce() -> usize) -> bool {
+    fn begin_window(&mut self, now: Instant) {
+        self.frame_bytes += self.bytes;
+        self.frame_time += now.saturating_duration_since(self.since);
+        (self.since, self.bytes) = (now, 0);
+    }
+
+    /// What was too slow in the last whole window. `unread` has arrived as well, the broker only did not come to read it: where that is
+    /// as much as a socket holds, it is the broker that is slow.
+    pub(super) fn too_slow(
+        &mut self,
+        now: Instant,
+        window: Duration,
+        rate: LeastRate,
+        unread: impl FnOnce() -> u64,
+    ) -> Option<TooSlow> {
         if now.saturating_duration_since(self.since) >= window {
-            let least = least_bytes(window);
-            let is_slow = self.bytes < least && self.bytes.saturating_add(unread()) < least;
-            *self = Self { since: now, bytes: 0, is_slow };
+            let least = rate.bytes_in(window);
+            self.slow = None;
+            if self.bytes < least {
+                let unread = unread();
+                if unread < LEAST_RATE && self.bytes + unread < least {
+                    self.slow = Some(TooSlow { came: self.bytes, least, within: window });
+                }
+            }
+            self.begin_window(now);
         }
-        self.is_slow
+        self.slow
     }
-}
 
-/// Less than so much in `window` is too little.
-pub(super) const fn least_bytes(window: Duration) -> usize {
-    LEAST_BYTES * window.as_millis() as usize / WINDOW.as_millis() as usize
+    /// What was too slow over the whole frame so far, once it has taken a window to read. For one that is not read now.
+    pub(super) fn too_slow_so_far(&self, rate: LeastRate) -> Option<TooSlow> {
+        let least = rate.bytes_in(self.frame_time);
+        (self.frame_time >= WINDOW && self.frame_bytes < least).then_some(TooSlow {
+            came: self.frame_bytes,
+            least,
+            within: self.frame_time,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LEAST: LeastRate = LeastRate(LEAST_RATE);
+
     #[test]
     fn a_pause_shorter_than_a_window_is_none_and_a_drip_is_one() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        assert!(!pace.is_too_slow(start + WINDOW / 2, WINDOW, || 0));
-        pace.note(LEAST_BYTES);
-        assert!(!pace.is_too_slow(start + WINDOW, WINDOW, || 0));
+        assert_eq!(pace.too_slow(start + WINDOW / 2, WINDOW, LEAST, || 0), None);
+        pace.note(64 << 10);
+        assert_eq!(pace.too_slow(start + WINDOW, WINDOW, LEAST, || 0), None);
         pace.note(100);
-        assert!(!pace.is_too_slow(start + WINDOW * 3 / 2, WINDOW, || 0));
-        assert!(pace.is_too_slow(start + WINDOW * 2, WINDOW, || 100));
-        assert!(pace.is_too_slow(start + WINDOW * 5 / 2, WINDOW, || 0), "until it is seen to be faster");
-        assert!(
-            !pace.is_too_slow(start + WINDOW * 3, WINDOW, || LEAST_BYTES),
-            "what the broker did not read is not the client's fault"
+        assert_eq!(pace.too_slow(start + WINDOW * 3 / 2, WINDOW, LEAST, || 0), None);
+        let drip = TooSlow { came: 100, least: 64 << 10, within: WINDOW };
+        assert_eq!(pace.too_slow(start + WINDOW * 2, WINDOW, LEAST, || 100), Some(drip));
+        assert_eq!(
+            pace.too_slow(start + WINDOW * 5 / 2, WINDOW, LEAST, || 0),
+            Some(drip),
+            "until it is seen to be faster"
         );
-        pace.restart(start + WINDOW * 3);
-        assert!(!pace.is_too_slow(start + WINDOW * 7 / 2, WINDOW, || 0));
+        let unread = pace.too_slow(start + WINDOW * 3, WINDOW, LEAST, || 64 << 10);
+        assert_eq!(unread, None, "what the broker did not read is not the client's fault");
+        pace.resume(start + WINDOW * 3);
+        assert_eq!(pace.too_slow(start + WINDOW * 7 / 2, WINDOW, LEAST, || 0), None);
     }
 
     #[test]
     fn who_keeps_everybody_waiting_is_judged_sooner_by_the_same_pace() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        pace.note(LEAST_BYTES / 2);
-        assert!(!pace.is_too_slow(start + COMPLETION_WINDOW, COMPLETION_WINDOW, || 0));
-        pace.note(LEAST_BYTES / 2 - 1);
-        assert!(pace.is_too_slow(start + COMPLETION_WINDOW * 2, COMPLETION_WINDOW, || 0));
+        pace.note(32 << 10);
+        assert_eq!(pace.too_slow(start + COMPLETION_WINDOW, COMPLETION_WINDOW, LEAST, || 0), None);
+        pace.note((32 << 10) - 1);
+        assert!(pace.too_slow(start + COMPLETION_WINDOW * 2, COMPLETION_WINDOW, LEAST, || 0).is_some());
+    }
+
+    #[test]
+    fn a_larger_frame_must_come_faster_and_faster_still_the_longer_others_wait() {
+        let at = |bytes, waited| LeastRate::of(bytes, Duration::from_millis(waited)).0;
+        assert_eq!(at(1 << 10, 0), LEAST_RATE);
+        assert_eq!(at(1 << 20, 0), (1 << 20) / 5);
+        assert_eq!(at(1 << 20, 3_000), (1 << 20) / 2);
+        assert_eq!(at(1 << 20, 60_000), 1 << 20);
+        assert_eq!(at(60 << 20, 0), ENOUGH_RATE);
+        assert_eq!(at(usize::MAX, 0), ENOUGH_RATE);
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.note(100_000);
+        let rate = LeastRate::of(60 << 20, Duration::ZERO);
+        assert!(pace.too_slow(start + WINDOW, WINDOW, rate, || 1_000).is_some());
+        let mut pace = Pace::new(start);
+        pace.note(100_000);
+        assert_eq!(pace.too_slow(start + WINDOW, WINDOW, rate, || 64 << 10), None, "a full socket is the broker's");
+    }
+
+    #[test]
+    fn what_waits_is_judged_by_how_it_came_so_far_without_the_time_that_the_broker_did_not_read() {
+        let start = Instant::now();
+        let rate = LeastRate::of(60 << 20, Duration::ZERO);
+        let mut pace = Pace::new(start);
+        pace.note(1 << 20);
+        pace.pause(start + WINDOW / 4);
+        assert_eq!(pace.too_slow_so_far(rate), None, "it came at once");
+        pace.resume(start + WINDOW * 9);
+        pace.note(3 << 20);
+        pace.pause(start + WINDOW * 9 + WINDOW * 3 / 4);
+        assert_eq!(pace.too_slow_so_far(rate), None);
+        pace.resume(start + WINDOW * 20);
+        pace.note(300_000);
+        assert!(pace.too_slow(start + WINDOW * 23, WINDOW, rate, || 0).is_some());
+        pace.pause(start + WINDOW * 23);
+        let slow = pace.too_slow_so_far(rate).map(|slow| (slow.came, slow.within));
+        assert_eq!(slow, Some(((4 << 20) + 300_000, WINDOW * 4)));
     }
 }
