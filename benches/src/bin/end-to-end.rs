@@ -20,9 +20,9 @@ fn main() -> Result<()> {
     let scale: f64 = arguments.next().map_or(Ok(1.0), |text| text.parse()).context("SCALE is a number")?;
     let bench = Bench::new(rounds, scale)?;
     println!(
-        "| work | median | least to most | p50 / p99 / p99.9 ms | client / broker CPU s per GB | broker RSS MiB |"
+        "| work | median | least to most | p50 / p99 / p99.9 ms | client / broker CPU s per GB | broker memory: its own / most resident, mapped files included, MiB | limits beside it: loopback TCP / memcpy / CRC32C / write + fdatasync GB/s, fdatasync ms |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     let peak = bench.produce_rows()?;
     bench.compared_rows()?;
     bench.latency_row(40_000)?;
@@ -69,6 +69,11 @@ impl Bench {
         // Beside the binaries, because the system's folder for temporary files may lie in memory.
         let folder = tempfile::tempdir_in(&binaries)?;
         Ok(Self { rounds, scale, binaries, folder })
+    }
+
+    /// What makes a run measure the machine first, on the disk of the broker's data.
+    fn limits(&self) -> [String; 2] {
+        ["--limits".into(), format!("--limits-folder={}", self.folder.path().display())]
     }
 
     fn count(&self, records: u64) -> u64 {
@@ -129,9 +134,11 @@ impl Bench {
                 let mut arguments = topic.to_vec();
                 arguments.extend([format!("--record-size={size}"), format!("--producers={workers}")]);
                 warm_memory(records * size);
+                arguments.extend(self.limits());
                 let written = self.measure("perf-producer", &arguments)?;
                 let mut arguments = topic.to_vec();
                 arguments.push(format!("--consumers={workers}"));
+                arguments.extend(self.limits());
                 let read = self.measure("perf-consumer", &arguments)?;
                 drop(broker);
                 fs::remove_dir_all(&data)?;
@@ -188,6 +195,7 @@ impl Bench {
                     format!("--record-size={size}"),
                 ];
                 arguments.extend(variants[at].1.iter().map(ToString::to_string));
+                arguments.extend(self.limits());
                 warm_memory(bytes);
                 let run = self.measure("perf-producer", &arguments)?;
                 drop(broker);
@@ -206,7 +214,7 @@ impl Bench {
         let (least, median, most) = spread(&ratios);
         let [base, other] = variants.map(|(variant, _)| variant);
         println!(
-            "| {work}, {other} / {base} | {:.0} % | {:.0} to {:.0} % | | | |",
+            "| {work}, {other} / {base} | {:.0} % | {:.0} to {:.0} % | | | | |",
             median * 100.0,
             least * 100.0,
             most * 100.0
@@ -226,10 +234,12 @@ impl Bench {
             let consumer = self
                 .command("perf-consumer")
                 .args(["--topic=latency", "--from=end", &counted, "--json"])
+                .args(self.limits())
                 .stdout(Stdio::piped())
                 .spawn()?;
-            // The consumer waits at the end of the topic before the first record comes; a few more than it counts are sent.
-            std::thread::sleep(Duration::from_millis(500));
+            // The consumer measures its limits, then waits at the end of the topic before the first record comes; a few more than it
+            // counts are sent.
+            std::thread::sleep(Duration::from_secs(8));
             let sent = format!("--records={}", records + rate / 10);
             self.run(
                 "perf-producer",
@@ -248,19 +258,18 @@ impl Bench {
     fn start_rows(&self) -> Result<()> {
         let data = self.folder.path().join("start");
         let broker = self.broker(&data)?;
-        let (_, before) = usage(broker.0.id())?;
-        let cpu_before = usage(broker.0.id())?.0;
+        let cpu_before = Usage::of(broker.0.id())?.cpu_seconds;
         std::thread::sleep(Duration::from_secs(10));
-        let cpu = usage(broker.0.id())?.0 - cpu_before;
-        println!("| idle broker | {:.2} % of a core | over 10 s | | | {before:.0} |", cpu * 10.0);
-        let partitions = self.count(10_000).min(10_000).to_string();
+        let idle = Usage::of(broker.0.id())?;
+        let cpu = idle.cpu_seconds - cpu_before;
+        println!("| idle broker | {:.2} % of a core | over 10 s | | | {} | |", cpu * 10.0, idle.memory());
+        let partitions = 10_000.to_string();
         self.run("tidelog", &["topics", "create", "many", "--partitions", &partitions, "--timeout", "900s"])?;
-        let (_, resident) = usage(broker.0.id())?;
-        println!("| {partitions} partitions | | | | | {resident:.0} |");
+        println!("| {partitions} partitions | | | | | {} | |", Usage::of(broker.0.id())?.memory());
         self.end(broker)?;
         let began = Instant::now();
         let broker = self.broker(&data)?;
-        println!("| start with {partitions} clean segments | {:.2} s | | | | |", began.elapsed().as_secs_f64());
+        println!("| start with {partitions} clean segments | {:.2} s | | | | | |", began.elapsed().as_secs_f64());
         self.end(broker)?;
         fs::remove_dir_all(&data)?;
 
@@ -271,7 +280,7 @@ impl Bench {
         let began = Instant::now();
         let broker = self.broker(&data)?;
         let gb = records as f64 / 1e6;
-        println!("| start after kill -9 with {gb:.1} GB of log | {:.2} s | | | | |", began.elapsed().as_secs_f64());
+        println!("| start after kill -9 with {gb:.1} GB of log | {:.2} s | | | | | |", began.elapsed().as_secs_f64());
         drop(broker);
         Ok(fs::remove_dir_all(&data)?)
     }
@@ -288,9 +297,10 @@ impl Bench {
         let records: Vec<f64> = runs.iter().map(|run| number(run, "records_per_second") / 1e6).collect();
         let of = |key: &str| median_of(runs, key);
         let latency = |key: &str| spread(&runs.iter().map(|run| number(&run["latency_ms"], key)).collect::<Vec<_>>()).1;
+        let limit = |key: &str| spread(&runs.iter().map(|run| number(&run["limits"], key)).collect::<Vec<_>>()).1;
         let (least, median, most) = spread(&rates);
         println!(
-            "| {name} | {median:.0} MB/s, {:.2} M records/s | {least:.0} to {most:.0} MB/s | {:.3} / {:.3} / {:.3} | {:.2} / {:.2} | {:.0} |",
+            "| {name} | {median:.0} MB/s, {:.2} M records/s | {least:.0} to {most:.0} MB/s | {:.3} / {:.3} / {:.3} | {:.2} / {:.2} | {:.0} / {:.0} | {:.1} / {:.1} / {:.1} / {:.1}, {:.3} |",
             spread(&records).1,
             latency("p50"),
             latency("p99"),
@@ -298,6 +308,12 @@ impl Bench {
             of("client_cpu_seconds_per_gb"),
             of("broker_cpu_seconds_per_gb"),
             of("broker_rss_bytes") / (1 << 20) as f64,
+            of("broker_rss_peak_bytes") / (1 << 20) as f64,
+            limit("loopback_tcp_mb_per_second") / 1e3,
+            limit("memcpy_mb_per_second") / 1e3,
+            limit("crc32c_mb_per_second") / 1e3,
+            limit("sequential_write_mb_per_second") / 1e3,
+            limit("fdatasync_ms"),
         );
     }
 }
@@ -320,13 +336,28 @@ fn spread(values: &[f64]) -> (f64, f64, f64) {
     }
 }
 
-/// CPU seconds so far, and anonymous resident memory in MiB.
-fn usage(process: u32) -> Result<(f64, f64)> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).context("RssAnon")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
-    Ok((ticks / 100.0, kib / 1024.0))
+/// What a process took so far.
+struct Usage {
+    cpu_seconds: f64,
+    anonymous_mib: f64,
+    resident_mib: f64,
+}
+
+impl Usage {
+    fn of(process: u32) -> Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+        let fields: Vec<&str> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
+        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let mib = |name: &str| -> Result<f64> {
+            let line = status.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name}"))?;
+            let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
+            Ok(kib / 1024.0)
+        };
+        Ok(Self { cpu_seconds: ticks / 100.0, anonymous_mib: mib("RssAnon:")?, resident_mib: mib("VmRSS:")? })
+    }
+
+    fn memory(&self) -> String {
+        format!("{:.0} / {:.0}", self.anonymous_mib, self.resident_mib)
+    }
 }
