@@ -117,6 +117,9 @@ error_table! {
     45 OffsetMismatch false Programmer;
     /// Another leadership began while the records waited for their acknowledgement: they are written here, and whether they survive is unknown.
     46 LeadershipEnded true ClientRefreshes;
+    /// This leader was elected just now and does not know yet that all before its election is settled: where the log ends for readers is
+    /// known in a moment.
+    47 OffsetNotAvailable true ClientBacksOff;
     /// The topic is compacted, and a record has no key. Nothing of the request was written.
     49 KeyMissing false Programmer;
     /// The offset is below the log start or above the log end.

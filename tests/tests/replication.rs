@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tidelog_protocol::frame::Flags;
 use tidelog_protocol::messages::{
-    Acks, EpochEndRequest, Isolation, PartitionDescription, PartitionProgress, Position, ProduceRequest,
-    ProduceResponse, ReplicaProgressSignal, SubscribeRequest,
+    Acks, EpochEndRequest, Isolation, ListOffsetsRequest, OffsetQuery, PartitionDescription, PartitionProgress,
+    Position, ProduceRequest, ProduceResponse, ReplicaProgressSignal, SubscribeRequest,
 };
 use tidelog_protocol::records::{Batches, Compression, Scratch};
 use tidelog_protocol::{BrokerId, ErrorCode, PartitionId, ProtocolVersion, TopicId, WireError};
@@ -161,6 +161,54 @@ fn the_next_leader_has_all_that_was_acknowledged() {
         cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
     }
     assert_eq!(same_everywhere(&mut cluster), (0..number).map(value).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_new_leader_tells_no_end_below_what_the_one_before_may_have_acknowledged() {
+    let mut cluster = LocalCluster::start(3);
+    let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "1")]);
+    let (leader, epoch) = cluster.leader(TOPIC);
+    cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+    produce(&cluster, leader, topic_id, 0);
+    // One that counts as in sync hears nothing of the next values, so that they stay unsettled; the other takes them.
+    let silent = leader % 3 + 1;
+    let heir = silent % 3 + 1;
+    cluster.kill(silent);
+    on_its_own(async {
+        let mut connection = RawConnection::introduced(cluster.address(leader)).await;
+        let batch = batch(&[&value(1), &value(2)], Compression::None);
+        connection.call(&produce_request(topic_id, Acks::Leader), &batch).await.unwrap();
+    });
+    wait_for("the other one to have them", || (values(&log_bytes(&cluster.data(heir))).len() == 3).then_some(()));
+    cluster.kill(leader);
+    cluster.fence(leader);
+    let (next, next_epoch) = cluster.leader(TOPIC);
+    assert!(next == heir && next_epoch > epoch);
+    let asked = |position: Position| {
+        on_its_own(async {
+            let mut connection = RawConnection::introduced(cluster.address(heir)).await;
+            let queries = vec![OffsetQuery { partition: PartitionId(0), position }];
+            let mut answer =
+                connection.call(&ListOffsetsRequest { topic_id, queries, committed_only: false }, &[]).await.unwrap();
+            let answer = answer.answers.remove(0);
+            answer.fault.map_or(Ok(answer.offset), |fault| Err(WireError::from(fault)))
+        })
+    };
+    // As soon as it knows that it leads, and until it knows more.
+    let refusal = wait_for("a refusal other than of one who does not lead", || match asked(Position::LATEST) {
+        Err(error) if error.code == ErrorCode::NotLeader => None,
+        answer => Some(answer.unwrap_err()),
+    });
+    assert!(refusal.code == ErrorCode::OffsetNotAvailable && refusal.message.contains("ask again"), "{refusal}");
+    cluster.fence(silent);
+    let end = wait_for("the end", || match asked(Position::LATEST) {
+        Err(error) => {
+            assert_eq!(error.code, ErrorCode::OffsetNotAvailable);
+            None
+        }
+        Ok(end) => end,
+    });
+    assert_eq!(end, Offset(3));
 }
 
 #[test]

@@ -73,16 +73,25 @@ pub(super) async fn look_up(
         return Err(refusal);
     }
     let end = super::subscribe::readable_end(&tail, isolation);
+    // One that leads has to answer for what was acknowledged before it did; whoever follows only says what it knows.
+    let unknown = (serves == Serves::Leader && !tail.knows_end())
+        .then(|| partition::refusals::end_not_known(tail.high_watermark, tail.led_from));
     let at_end = |offset| Ok(Found { offset: Some(offset), timestamp: Timestamp::NONE });
     let by_time = match position.kind {
         PositionKind::Earliest => return at_end(tail.log_start),
-        PositionKind::Latest => return at_end(end),
+        PositionKind::Latest => return unknown.map_or_else(|| at_end(end), Err),
         PositionKind::Offset => {
             let offset = Offset::from_signed(position.value).filter(|o| (tail.log_start..=end).contains(o));
-            return Ok(Found { offset, timestamp: Timestamp::NONE });
+            return match (offset, unknown) {
+                (None, Some(unknown)) => Err(unknown),
+                (offset, _) => Ok(Found { offset, timestamp: Timestamp::NONE }),
+            };
         }
         PositionKind::Timestamp => Some(Timestamp(position.value)),
-        PositionKind::MaxTimestamp => None,
+        PositionKind::MaxTimestamp => match unknown {
+            Some(unknown) => return Err(unknown),
+            None => None,
+        },
     };
     let reader = handle.reader().clone();
     let found = tokio::task::spawn_blocking(move || match by_time {
@@ -92,8 +101,9 @@ pub(super) async fn look_up(
     .await
     .map_err(|_| WireError::new(ErrorCode::Internal, "looking the offset up failed unexpectedly"))?
     .map_err(|error| partition::refusals::of_read(&error))?;
-    Ok(match found.filter(|found| found.offset < end) {
-        Some(found) => Found { offset: Some(found.offset), timestamp: found.timestamp },
-        None => Found { offset: None, timestamp: Timestamp::NONE },
-    })
+    match (found.filter(|found| found.offset < end), unknown) {
+        (Some(found), _) => Ok(Found { offset: Some(found.offset), timestamp: found.timestamp }),
+        (None, Some(unknown)) => Err(unknown),
+        (None, None) => Ok(Found { offset: None, timestamp: Timestamp::NONE }),
+    }
 }

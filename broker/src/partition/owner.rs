@@ -158,6 +158,7 @@ impl Owner {
             log_end: Offset::ZERO,
             common_end: Offset::ZERO,
             leader_epoch: epoch,
+            led_from: Offset::ZERO,
             leads: false,
             has_peers: false,
             is_broken: false,
@@ -382,7 +383,10 @@ impl Owner {
         let (log_start, last_stable) = (offsets.log_start(), offsets.last_stable());
         let (high_watermark, log_end) = (offsets.high_watermark(), offsets.log_end());
         let leader_epoch = self.leader_epoch();
-        let leads = matches!(self.role, Role::Leads(_));
+        let (leads, led_from) = match &self.role {
+            Role::Leads(leader) => (true, leader.epoch_start()),
+            Role::Follows(_) | Role::Waits { .. } => (false, Offset::ZERO),
+        };
         let has_peers = match &self.role {
             Role::Leads(leader) => leader.replicas().count() > 1,
             Role::Follows(_) => true,
@@ -417,6 +421,7 @@ impl Owner {
                     log_end,
                     common_end,
                     leader_epoch,
+                    led_from,
                     leads,
                     has_peers,
                     is_broken,

@@ -45,6 +45,14 @@ fn not_now(sentence: &str) -> WireError {
     WireError { retry_after_ms: 500, ..WireError::new(ErrorCode::StorageFull, sentence) }
 }
 
+/// A new leader that does not know yet how far its log is settled.
+pub(crate) fn end_not_known(high_watermark: Offset, led_from: Offset) -> WireError {
+    let sentence = format!(
+        "this leader was just elected and knows only that all before offset {high_watermark} is settled, not yet what follows before {led_from}: ask again in a moment; it waits for the replicas in sync"
+    );
+    WireError { retry_after_ms: 50, ..WireError::new(ErrorCode::OffsetNotAvailable, sentence) }
+}
+
 /// The partition is out of service.
 pub(super) fn poisoned(detail: &str) -> WireError {
     let sentence = format!(

@@ -19,6 +19,9 @@ pub struct Tail {
     pub common_end: Offset,
     /// The leadership.
     pub leader_epoch: LeaderEpoch,
+    /// Where its log began to be led here, if it is. What was acknowledged before lies below it, but the high watermark of a new leader may
+    /// still lie below that.
+    pub led_from: Offset,
     /// Whether it is led here. A replica that follows serves those who are content with a nearby one.
     pub leads: bool,
     /// Whether other brokers hold replicas, from which damage here is repaired.
@@ -27,4 +30,13 @@ pub struct Tail {
     pub is_broken: bool,
     /// Why nothing is served any more.
     pub ended: Option<WireError>,
+}
+
+impl Tail {
+    /// Whether the high watermark is above all that any leader before has acknowledged. Where it is not, it may be lower than what was
+    /// said before, and an end that is told from it would leave out what was acknowledged.
+    #[must_use]
+    pub fn knows_end(&self) -> bool {
+        self.high_watermark >= self.led_from
+    }
 }
