@@ -181,6 +181,7 @@ impl Broker {
         vital.spawn("scrubber", scrubber::run(node.clone()));
         vital.spawn("compactor", compactor::run(node.clone()));
         vital.spawn("coordinators", coordinators::run(node.clone()));
+        vital.spawn("hanging transactions", coordinators::hanging::run(node.clone()));
         vital.spawn("producer ids", producer_ids::keep_ahead(node.clone()));
         replica::start(&node, &replication.board, replication.proposals);
         if keeps_lease {

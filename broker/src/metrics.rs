@@ -84,6 +84,10 @@ pub struct Metrics {
     pub partition_transactions_open: Gauge,
     /// For how long the oldest of them has been, in seconds.
     pub partition_transactions_oldest_seconds: Gauge,
+    /// Transactions that were open for long and asked about.
+    pub transaction_fates_asked: Counter,
+    /// Markers of transactions that were lost and written again.
+    pub markers_restored: Counter,
     /// Damaged ranges put back from a replica.
     pub ranges_repaired: Counter,
     budget_lent_bytes: Family<PoolLabel, Gauge>,
@@ -175,6 +179,12 @@ impl Metrics {
         let flushes = counter("flushes", "Flushes of segment files");
         let segments_deleted = counter("segments_deleted", "Segments removed by retention or on request");
         let ranges_repaired = counter("ranges_repaired", "Damaged ranges put back from a replica");
+        let transaction_fates_asked = counter(
+            "transaction_fates_asked",
+            "Questions to coordinators about transactions that were open for long in a partition here",
+        );
+        let markers_restored =
+            counter("transaction_markers_restored", "Markers of transactions that a partition had lost, written again");
         let scrubbed_bytes = counter("scrubbed_bytes", "Bytes of sealed segments re-read in search of rot");
         let compaction_passes = counter("compaction_passes", "Passes over compacted logs");
         let compaction_failures = counter("compaction_failures", "Passes over compacted logs that failed");
@@ -253,6 +263,8 @@ impl Metrics {
             partitions,
             partitions_poisoned,
             partitions_corrupt,
+            transaction_fates_asked,
+            markers_restored,
             ranges_repaired,
             budget_lent_bytes,
             budget_waiting,

@@ -92,7 +92,8 @@ macro_rules! api_table {
                 ProtocolVersion(match self as u16 {
                     0..40 => 1,
                     40..110 => 2,
-                    _ => 3,
+                    110..130 => 3,
+                    _ => 5,
                 })
             }
 
@@ -233,6 +234,8 @@ api_table! {
         120 InitProducerId(InitProducerIdRequest => InitProducerIdResponse);
         /// Producer ids for a broker to give out; between brokers.
         121 AllocateProducerIds(AllocateProducerIdsRequest => AllocateProducerIdsResponse);
+        /// What became of transactions whose markers a partition misses; between brokers.
+        130 TransactionFates(TransactionFatesRequest => TransactionFatesResponse);
     }
     signals {
         /// Lets a stream push more bytes.

@@ -56,3 +56,15 @@ fn markers_under_the_epoch_that_they_end_are_caught() {
     let said = caught(TransactionFlaw::MarkersUnbumped, 500);
     assert!(said.contains("NoHangingTransaction"), "{said}");
 }
+
+#[test]
+fn an_open_transaction_that_is_taken_for_undone_is_caught() {
+    let said = caught(TransactionFlaw::OngoingTakenForUndone, 500);
+    assert!(said.contains("AMarkerEndsItsOwn"), "{said}");
+}
+
+#[test]
+fn a_marker_that_is_lost_and_not_asked_for_is_caught() {
+    let said = caught(TransactionFlaw::FatesUntold, 500);
+    assert!(said.contains("NoHangingTransaction"), "{said}");
+}

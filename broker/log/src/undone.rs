@@ -9,6 +9,7 @@ use std::ops::Range;
 use tidelog_protocol::messages::AbortedTransaction;
 use tidelog_protocol::records::BatchHeader;
 use tidelog_protocol::{Offset, ProducerEpoch, ProducerId};
+use tidelog_replication::producers::ends;
 use tidelog_replication::{OpenTransactions, Outcome};
 
 use crate::headers::{Headers, Marker, near};
@@ -54,6 +55,12 @@ impl LogReader {
     #[must_use]
     pub fn open_transactions(&self) -> OpenTransactions {
         self.state.producers.lock().open_transactions()
+    }
+
+    /// Transactions that have been open for at least `ms` of the log being open, up to `count_max`: who wrote them, under which epoch. Cheap.
+    #[must_use]
+    pub fn transactions_open_for(&self, ms: u64, count_max: usize) -> Vec<(ProducerId, ProducerEpoch)> {
+        self.state.producers.lock().open_for(ms, count_max)
     }
 
     fn search_segment(&self, search: &mut Search, segment: &Segment, from: Offset) -> Result<Offset, ReadError> {
@@ -103,12 +110,13 @@ impl Search {
         let (producer, base, epoch) = (header.producer_id, header.base_offset, header.producer_epoch);
         let open = self.open.get(&producer).copied();
         if header.attributes.is_control() {
-            let Some((first, _)) = open.filter(|&(_, known)| known < epoch) else { return Ok(true) };
+            let Some((first, known)) = open.filter(|&(_, known)| known < epoch) else { return Ok(true) };
             match marker()? {
                 Marker::Unknown => return Ok(true),
                 Marker::Damaged => return Ok(false),
-                Marker::Ends(Outcome::Committed) => {}
-                Marker::Ends(Outcome::Aborted) => self.aborted(producer, first, base),
+                Marker::Ends(Outcome::Committed) if ends(known, epoch) => {}
+                // Of a later transaction: its own was lost with records that were settled.
+                Marker::Ends(Outcome::Committed | Outcome::Aborted) => self.aborted(producer, first, base),
             }
             self.open.remove(&producer);
             return Ok(true);

@@ -151,6 +151,11 @@ impl Producers {
             return;
         };
         let before = known.open();
+        // Its own marker was lost with records that were settled, and this one is a later transaction's: it says nothing of it. Of one that only a
+        // leader told of the epoch is not known.
+        let is_later =
+            matches!(step, Step::Marker { epoch, .. } if !ends(known.epoch, epoch) && known.last().is_some());
+        let outcome = if is_later { Outcome::Aborted } else { outcome };
         known.take(step, now_ms, flaws);
         let after = known.open();
         if before == after {
@@ -203,6 +208,21 @@ impl Producers {
         }
         let ages = self.by_id.values().filter_map(Standing::open).map(|open| self.age_ms.saturating_sub(open.since_ms));
         OpenTransactions { count, oldest_ms: ages.max().unwrap_or(0) }
+    }
+
+    /// Transactions that have been open for at least `ms`, up to `count_max`: who wrote them, under which epoch. Those of which only a leader told
+    /// that they were open, and not under which epoch, are not among them.
+    #[must_use]
+    pub fn open_for(&self, ms: u64, count_max: usize) -> Vec<(ProducerId, ProducerEpoch)> {
+        if self.transactions.open_count() == 0 {
+            return Vec::new();
+        }
+        let is_old = |standing: &Standing| {
+            let since = standing.open().map(|open| open.since_ms);
+            standing.last().is_some() && since.is_some_and(|since| self.age_ms.saturating_sub(since) >= ms)
+        };
+        let old = self.by_id.iter().filter(|(_, standing)| is_old(standing));
+        old.map(|(id, standing)| (*id, standing.epoch)).take(count_max).collect()
     }
 
     /// The log was open for so much longer.
@@ -316,6 +336,12 @@ impl PartialEq for Producers {
     }
 }
 impl Eq for Producers {}
+
+/// Is a marker of the epoch `marker` that of the transaction of the epoch `open`, and not of a later one?
+#[must_use]
+pub fn ends(open: ProducerEpoch, marker: ProducerEpoch) -> bool {
+    i32::from(marker.0) <= i32::from(open.0) + 1
+}
 
 /// What of a leader's knowledge of a producer was so when the log ended at `end`. `across` is where a transaction began that was open then.
 fn known_before(theirs: Option<&Standing>, across: Option<Offset>, (end, now_ms): (Offset, u64)) -> Option<Standing> {

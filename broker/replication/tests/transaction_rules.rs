@@ -286,6 +286,32 @@ fn a_transaction_without_a_marker_is_undone_by_the_next_one_of_its_producer() {
 }
 
 #[test]
+fn a_marker_of_a_later_transaction_does_not_commit_one_whose_own_was_lost() {
+    let mut log = Log::new();
+    log.batch(batch(3, 0, 1)).marker(marker(5), Outcome::Committed);
+    assert_eq!(log.aborted(0, 2), Some(vec![aborted(1, 0, 1)]), "what the fifth epoch says is not of the third");
+    log.batch(batch(5, 0, 1)).marker(marker(6), Outcome::Committed);
+    assert_eq!(log.aborted(2, 4), Some(vec![]));
+}
+
+#[test]
+fn what_is_open_for_long_is_told_and_what_ended_is_not() {
+    let mut log = Log::new();
+    log.batch(of(1, batch(3, 0, 1)));
+    log.0.elapse(6_000);
+    log.batch(of(2, batch(5, 0, 1))).batch(of(3, batch(0, 0, 1))).batch(of(4, plain(0, 0, 1)));
+    log.0.elapse(4_000);
+    let named = |producer, epoch| (ProducerId(producer), ProducerEpoch(epoch));
+    assert_eq!(log.0.open_for(10_000, 9), [named(1, 3)]);
+    assert_eq!(log.0.open_for(10_001, 9), []);
+    log.marker(of(3, marker(1)), Outcome::Committed);
+    assert_eq!(log.0.open_for(0, 9), [named(1, 3), named(2, 5)]);
+    assert_eq!(log.0.open_for(0, 1), [named(1, 3)]);
+    log.marker(of(1, marker(4)), Outcome::Aborted).marker(of(2, marker(6)), Outcome::Committed);
+    assert_eq!(log.0.open_for(0, 9), []);
+}
+
+#[test]
 fn who_has_something_open_is_not_forgotten() {
     let mut log = Log::new();
     log.batch(batch(0, 0, 1)).batch(of(2, batch(0, 0, 1))).marker(of(2, marker(1)), Outcome::Committed);

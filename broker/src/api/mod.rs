@@ -38,6 +38,7 @@ mod replica_progress;
 mod replica_subscribe;
 mod report_replicas;
 mod subscribe;
+mod transaction_fates;
 mod transactions;
 mod unsubscribe;
 mod wait_for;
@@ -181,6 +182,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::InitProducerId) => run::<messages::InitProducerIdRequest>(node, session, input, reply),
         Some(Api::AddToTransaction) => run_waiting::<messages::AddToTransactionRequest>(node, session, input, reply),
         Some(Api::WriteMarkers) => run_waiting::<messages::WriteMarkersRequest>(node, session, input, reply),
+        Some(Api::TransactionFates) => run_waiting::<messages::TransactionFatesRequest>(node, session, input, reply),
         Some(Api::EndTransaction) => run::<messages::EndTransactionRequest>(node, session, input, reply),
         Some(Api::ListTransactions) => run::<messages::ListTransactionsRequest>(node, session, input, reply),
         Some(Api::DescribeTransaction) => run::<messages::DescribeTransactionRequest>(node, session, input, reply),
@@ -210,6 +212,7 @@ const fn is_between_brokers(api: Api) -> bool {
             | Api::RaftSnapshot
             | Api::Forward
             | Api::WriteMarkers
+            | Api::TransactionFates
     )
 }
 

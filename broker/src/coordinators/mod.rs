@@ -6,12 +6,13 @@
 //! - [`shard`]: drives the machine of one: decides, appends, answers once it is settled; [`loading`] reads its log first.
 //! - [`machine`]: what it needs of a machine; [`groups`] and [`transactions`]: those that there are.
 //! - [`asking`]: asks about a transaction that is coordinated here; [`membership`]: wherever it is.
-//! - [`markers`]: those that a transaction touched hear how it ended.
+//! - [`markers`]: those that a transaction touched hear how it ended; [`hanging`]: whoever lost that asks.
 //!
 //! Knows nothing of the rules, which are in `tidelog-coordination`, nor of who asks.
 
 pub(crate) mod asking;
 mod groups;
+pub(crate) mod hanging;
 mod loading;
 mod machine;
 mod markers;

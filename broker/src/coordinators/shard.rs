@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tidelog_coordination::Refusal;
 use tidelog_protocol::messages::Acks;
 use tidelog_protocol::records::{BatchBuilder, BuildError, Compression, NO_HEADERS, ProduceLimits, validate_produce};
-use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, WireError};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, WireError};
 use tidelog_replication::ProduceTerms;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
@@ -66,6 +66,11 @@ impl<M: Machine> Shard<M> {
 
     pub(super) fn epoch(&self) -> LeaderEpoch {
         self.epoch
+    }
+
+    /// Which partition of the topic it is.
+    pub(super) fn place(&self) -> PartitionId {
+        self.partition.partition()
     }
 
     /// True where another must take its place, though it may still lead.

@@ -51,6 +51,7 @@ mod replica_stream;
 mod report_replicas;
 mod stream;
 mod subscribe;
+mod transaction_fates;
 mod wait_for;
 mod write_markers;
 
@@ -105,5 +106,6 @@ pub use replica_stream::*;
 pub use report_replicas::*;
 pub use stream::*;
 pub use subscribe::*;
+pub use transaction_fates::*;
 pub use wait_for::*;
 pub use write_markers::*;

@@ -220,7 +220,7 @@ pub fn wire_enums() -> Vec<(&'static str, Values)> {
     }
     values![
         Acks BrokerStanding Coordinated GroupState Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaHolding
-        ReplicaStreamOutcome TransactionEnder TransactionState VoterChange
+        ReplicaStreamOutcome TransactionEnder TransactionFate TransactionState VoterChange
     ]
 }
 

@@ -62,7 +62,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidelog_protocol::messages::{GroupHeartbeatRequest, OffsetCommitRequest};
-use tidelog_protocol::{MetadataIndex, Monotonic, Offset, PartitionId, Timestamp, TopicId};
+use tidelog_protocol::{MetadataIndex, Monotonic, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId};
 
 use crate::command::Refusal;
 use crate::image::ClusterImage;
@@ -226,6 +226,16 @@ impl Groups {
     #[must_use]
     pub fn committed(&self, group: &str, topic: TopicId, partition: PartitionId) -> Option<Offset> {
         self.groups.get(group)?.offsets.get(&(topic, partition)).map(|value| value.offset)
+    }
+
+    /// Transactions that have noted offsets here and of whose end nothing was heard, up to `count_max`: in which group, whose, and their epoch.
+    #[must_use]
+    pub fn open_transactions(&self, count_max: usize) -> Vec<(&str, (ProducerId, ProducerEpoch))> {
+        let of = |(name, group)| {
+            let (name, group): (&String, &Group) = (name, group);
+            group.pending.transactions().map(move |transaction| (name.as_str(), transaction))
+        };
+        self.groups.iter().flat_map(of).take(count_max).collect()
     }
 
     fn heartbeat(

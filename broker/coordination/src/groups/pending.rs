@@ -44,6 +44,11 @@ impl Pending {
         self.of(producer_id).map(|(_, value)| value.epoch)
     }
 
+    /// Who has something noted, each under one epoch.
+    pub fn transactions(&self) -> impl Iterator<Item = (ProducerId, ProducerEpoch)> {
+        self.noted.iter().filter_map(|(id, noted)| Some((*id, noted.values().next()?.epoch)))
+    }
+
     /// Has anybody noted something for this partition, but for `producer_id`?
     pub fn is_noted_by_another(&self, partition: &TopicPartition, producer_id: Option<ProducerId>) -> bool {
         let others = self.noted.iter().filter(|(other, _)| Some(**other) != producer_id);

@@ -9,6 +9,10 @@ pub enum TransactionFlaw {
     EndUnfenced,
     /// Markers carry the epoch of the transaction that they end, not the next (before KIP-890).
     MarkersUnbumped,
+    /// A transaction that is still open is said to be undone.
+    OngoingTakenForUndone,
+    /// Nobody is told what became of a transaction.
+    FatesUntold,
 }
 
 /// Which of them is planted, if any.

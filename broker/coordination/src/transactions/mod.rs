@@ -8,6 +8,7 @@
 //! - `add`: the transaction touches partitions and groups, `touched`.
 //! - `end`: it is committed or aborted; `refusals`: why not.
 //! - `expiry`: it was open for too long, a topic is deleted, an id is not used any more.
+//! - `fate`: what became of one whose marker a partition has lost.
 //! - `overview`: ids as people see them.
 //! - [`records`]: what is written, keyed for compaction; `transaction` and `entry`: the state that they make, and what is known beside it.
 //! - [`flaws`]: bugs that tests plant.
@@ -36,6 +37,7 @@ pub mod command;
 mod end;
 mod entry;
 mod expiry;
+mod fate;
 pub mod flaws;
 mod identity;
 mod init;
@@ -50,7 +52,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tidelog_protocol::messages::{ListTransactionsResponse, TransactionMarkers, TransactionState};
+use tidelog_protocol::messages::{
+    ListTransactionsResponse, ProducerIdentity, TransactionFate, TransactionMarkers, TransactionState,
+};
 use tidelog_protocol::{Monotonic, Timestamp};
 
 use crate::command::Refusal;
@@ -61,7 +65,9 @@ pub use command::{
 };
 use entry::Entry;
 use expiry::Look;
+pub use fate::{FateVerdict, Inquiry, marker_of};
 pub use flaws::{TransactionFlaw, TransactionFlaws};
+use identity::Identity;
 use init::Initiation;
 pub use names::{TRANSACTIONAL_ID_BYTES_MAX, check as check_transactional_id};
 pub use records::{RecordError, TransactionRecord};
@@ -228,6 +234,15 @@ impl Transactions {
             let missing = groups.difference(&entry.confirmed.groups);
             missing.for_each(|group| visit(&ending, Place::Group(group)));
         }
+    }
+
+    /// What became of the transaction of this identity, as far as the ids here know; to be told once all that was replayed until now is stored.
+    /// Costs as much as there are ids.
+    #[must_use]
+    pub fn fate(&self, transaction: &ProducerIdentity) -> TransactionFate {
+        let asked = Identity::from(transaction);
+        let mut said = self.entries.values().map(|entry| fate::of(&entry.transaction, asked, self.flaws));
+        said.find(|fate| *fate != TransactionFate::Unknown).unwrap_or(TransactionFate::Unknown)
     }
 
     /// What is open, for metrics.

@@ -11,6 +11,7 @@ use tidelog_coordination::{ClusterImage, Refusal};
 use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::messages::{
     DescribeTransactionRequest, DescribeTransactionResponse, ListTransactionsRequest, ListTransactionsResponse,
+    ProducerIdentity, TransactionFate,
 };
 use tidelog_protocol::{Monotonic, ProducerId, Timestamp};
 
@@ -78,6 +79,10 @@ impl Coordinator {
         if !records.is_empty() {
             self.log.push(records);
         }
+    }
+
+    pub fn fate(&self, of: &ProducerIdentity) -> TransactionFate {
+        self.machine.fate(of)
     }
 
     pub fn pending_markers(&self) -> Vec<PendingMarkers> {

@@ -13,12 +13,13 @@ use producer::{Producer, Sent};
 use tidelog_coordination::Command;
 use tidelog_coordination::transactions::records::{RecordedProducer, TransactionKey, TransactionValue};
 use tidelog_coordination::transactions::{
-    TransactionCommand, TransactionFlaw, TransactionFlaws, TransactionRecord, TransactionReply,
+    FateVerdict, Inquiry, TransactionCommand, TransactionFlaw, TransactionFlaws, TransactionRecord, TransactionReply,
+    marker_of,
 };
 use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::messages::{
-    AbortTransactionRequest, AddToTransactionRequest, ProducerIdentity, TopicPartitions, TransactionMarkers,
-    TransactionState,
+    AbortTransactionRequest, AddToTransactionRequest, ProducerIdentity, TopicPartitions, TransactionFate,
+    TransactionMarkers, TransactionState,
 };
 use tidelog_protocol::{ErrorCode, PartitionId, ProducerEpoch, ProducerId, Timestamp};
 
@@ -71,6 +72,9 @@ enum Content {
     Batch(usize, usize, Batch),
     BatchAnswer(usize, usize, Batch, Result<(), ErrorCode>),
     Markers(usize, &'static str, TransactionMarkers),
+    /// A place asks what became of what is open there.
+    Inquiry(usize, TransactionId),
+    Fate(usize, TransactionId, TransactionFate),
 }
 
 struct Parcel {
@@ -101,7 +105,7 @@ macro_rules! tally {
 tally! {
     commits aborts fenced fenced_on_places concurrent aborted_first commits_too_late forgotten lost doubled late moves tails_lost compacted
     stalls stalls_past_timeout successors operator_aborts topics_deleted leaders_moved ended_by_markers markers_again answers_overtaken
-    epochs_used_up
+    epochs_used_up markers_lost markers_restored given_up
 }
 
 /// What everyone is part of.
@@ -269,6 +273,11 @@ impl World {
                 self.scene.tally.leaders_moved += 1;
                 self.scene.places[at].waiting.clear();
             }
+            12 | 13 if self.rule == Rule::Earlier => {
+                // Damage, or an unclean election.
+                let at = self.scene.chance.below(self.scene.places.len() as u64) as usize;
+                self.scene.tally.markers_lost += u64::from(self.scene.places[at].lose_marker());
+            }
             _ => {}
         }
         for id in IDS {
@@ -323,6 +332,7 @@ impl World {
                 self.write_markers();
             }
         }
+        self.ask_about_open();
         if self.scene.chance.below(3) > 0 {
             self.coordinator.store(&mut self.scene.oracle);
         }
@@ -333,6 +343,44 @@ impl World {
         for parcel in due {
             self.scene.tally.late += u64::from(parcel.is_late);
             self.deliver(parcel.content);
+        }
+    }
+
+    /// Now and then a place asks about what is open there, however long it has been.
+    fn ask_about_open(&mut self) {
+        if self.rule != Rule::Earlier {
+            return;
+        }
+        for at in self.scene.places_there() {
+            if self.scene.one_in(20) {
+                for (by, _) in self.scene.places[at].open() {
+                    self.send(Content::Inquiry(at, by));
+                }
+            }
+        }
+    }
+
+    /// A place hears what became of something that is, or was, open there.
+    fn hear_fate(&mut self, at: usize, by: TransactionId, fate: TransactionFate) {
+        let mut inquiry = Inquiry::new(1);
+        inquiry.hear(&[PartitionId(0)], fate);
+        let FateVerdict::Ends { commit } = inquiry.verdict() else { return };
+        let place = &mut self.scene.places[at];
+        if place.is_deleted {
+            return;
+        }
+        let marked = marker_of(&Place::wire_identity(by));
+        let marker = TransactionMarkers { identity: marked, commit, partitions: Vec::new(), groups: Vec::new() };
+        let Some(ended) = place.mark(&marker) else { return };
+        self.scene.tally.markers_restored += 1;
+        match fate {
+            TransactionFate::Committed | TransactionFate::Aborted => {
+                self.scene.oracle.is_ended(ended, identity(&marker.identity), commit, self.rule);
+            }
+            TransactionFate::Superseded | TransactionFate::Unknown | TransactionFate::Ongoing => {
+                self.scene.tally.given_up += 1;
+                place.given_up.insert(ended);
+            }
         }
     }
 
@@ -396,6 +444,13 @@ impl World {
                 self.producers[producer].hear_of_batch(&batch, at, answer, &mut self.scene);
             }
             Content::Markers(at, id, markers) => self.mark(at, id, markers),
+            Content::Inquiry(at, by) => {
+                if self.scene.now >= self.coordinator.away_until {
+                    let fate = self.coordinator.fate(&Place::wire_identity(by));
+                    self.waiting.push((self.coordinator.written(), Content::Fate(at, by, fate)));
+                }
+            }
+            Content::Fate(at, by, fate) => self.hear_fate(at, by, fate),
         }
     }
 

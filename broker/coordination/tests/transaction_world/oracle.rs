@@ -72,7 +72,7 @@ impl Oracle {
     /// NoHangingTransaction: what is open somewhere is known to be, there.
     pub fn check_known(&self, places: &[Place], coordinator: &Coordinator, now: u64) {
         for place in places.iter().filter(|place| !place.is_deleted) {
-            for (by, id) in place.open() {
+            for (by, id) in place.open().into_iter().filter(|(by, _)| !place.lost.contains(by)) {
                 let described = coordinator.describe(id);
                 let is_known = described.as_ref().is_some_and(|described| {
                     let wire = Place::wire_identity(by);
@@ -101,6 +101,7 @@ impl Oracle {
     pub fn check_quiet(&self, places: &[Place], coordinator: &Coordinator) {
         for place in places.iter().filter(|place| !place.is_deleted) {
             assert_eq!(place.open(), Vec::new(), "NoHangingTransaction: at {:?}", place.name);
+            assert!(place.given_up.is_subset(&place.lost), "OnlyWhatLostItsMarkerIsGivenUp: at {:?}", place.name);
         }
         for id in coordinator.ids() {
             let described = coordinator.describe(&id).expect("it was listed");
@@ -112,6 +113,9 @@ impl Oracle {
         let mut standing: BTreeMap<TransactionId, BTreeSet<(usize, u64)>> = BTreeMap::new();
         for (at, place) in places.iter().enumerate().filter(|(_, place)| !place.is_deleted) {
             for (by, number, commit) in outcomes(place) {
+                if place.given_up.contains(&by) {
+                    continue;
+                }
                 let decided = self.decided.get(&by).copied();
                 assert_eq!(Some(commit), decided, "TransactionAllOrNothing: {by:?} at {:?}", place.name);
                 if commit {
@@ -121,7 +125,8 @@ impl Oracle {
         }
         for (by, _) in self.decided.iter().filter(|(_, committed)| **committed) {
             let meant = self.meant.get(by).into_iter().flatten();
-            let meant: BTreeSet<_> = meant.filter(|(at, _)| !places[*at].is_deleted).copied().collect();
+            let counts = |at: usize| !places[at].is_deleted && !places[at].given_up.contains(by);
+            let meant: BTreeSet<_> = meant.filter(|(at, _)| counts(*at)).copied().collect();
             let stands = standing.remove(by).unwrap_or_default();
             assert_eq!(stands, meant, "TransactionAllOrNothing: {by:?} is committed");
         }

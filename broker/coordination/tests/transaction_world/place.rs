@@ -1,7 +1,7 @@
 //! Where transactions write: a partition, or a group for its offsets. Keeps to the contract of the coordinator: asks before an epoch writes, and
 //! takes a marker for what earlier epochs have open. Knows nothing of producers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog_coordination::groups::partition_set::TopicPartition;
 use tidelog_protocol::messages::{ProducerIdentity, TransactionMarkers};
@@ -63,12 +63,25 @@ pub struct Place {
     pub log: Vec<Entry>,
     /// Batches for which the coordinator is asked, by the number of the question: producer and batch.
     pub waiting: BTreeMap<u64, (usize, Batch)>,
+    /// Transactions whose marker was lost here.
+    pub lost: BTreeSet<TransactionId>,
+    /// Those of them that are undone since nobody knows any more how they ended.
+    pub given_up: BTreeSet<TransactionId>,
     standings: BTreeMap<ProducerId, Standing>,
 }
 
 impl Place {
     pub fn new(name: Name, rule: Rule) -> Self {
-        Self { name, rule, is_deleted: false, log: Vec::new(), waiting: BTreeMap::new(), standings: BTreeMap::new() }
+        Self {
+            name,
+            rule,
+            is_deleted: false,
+            log: Vec::new(),
+            waiting: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            standings: BTreeMap::new(),
+        }
     }
 
     pub fn take(&mut self, batch: &Batch) -> Taken {
@@ -88,9 +101,29 @@ impl Place {
         if self.standings.get(&batch.by.0).is_some_and(|standing| standing.epoch > batch.by.1) {
             return Taken::Fenced;
         }
-        self.standings.insert(batch.by.0, Standing { epoch: batch.by.1, open: Some(batch.id) });
+        let began = Standing { epoch: batch.by.1, open: Some(batch.id) };
+        // What an earlier epoch has open has lost its marker.
+        let before = self.standings.insert(batch.by.0, began);
+        if let Some(before) = before.filter(|before| before.open.is_some() && before.epoch < batch.by.1) {
+            self.given_up.insert((batch.by.0, before.epoch));
+        }
         self.append(batch);
         Taken::Stands
+    }
+
+    /// The last of the log is lost, where it is the marker of a transaction that had something open.
+    pub fn lose_marker(&mut self) -> bool {
+        let Some(Entry::Marker { identity: (producer, _), .. }) = self.log.last() else { return false };
+        let last = self.log.iter().rev().skip(1).find_map(|entry| match entry {
+            Entry::Batch(batch) if batch.by.0 == *producer => Some(Some(batch.clone())),
+            Entry::Marker { identity, .. } if identity.0 == *producer => Some(None),
+            _ => None,
+        });
+        let Some(Some(batch)) = last else { return false };
+        self.log.pop();
+        self.standings.insert(batch.by.0, Standing { epoch: batch.by.1, open: Some(batch.id) });
+        self.lost.insert(batch.by);
+        true
     }
 
     fn append(&mut self, batch: &Batch) {
@@ -111,9 +144,16 @@ impl Place {
         if stands {
             return None;
         }
+        // Of a later transaction than what is open, which has lost its own: that is undone.
+        let is_later = |standing: &Standing| standing.open.is_some() && standing.epoch.0 + 1 < by.1.0;
+        if let Some(standing) = standing.filter(is_later) {
+            self.given_up.insert((by.0, standing.epoch));
+        }
         self.log.push(Entry::Marker { identity: by, commit: markers.commit });
         self.standings.insert(by.0, Standing { epoch: by.1, open: None });
-        standing.filter(|standing| standing.open.is_some()).map(|standing| (by.0, standing.epoch))
+        standing
+            .filter(|standing| standing.open.is_some() && !is_later(standing))
+            .map(|standing| (by.0, standing.epoch))
     }
 
     /// The transactions that are open here, each with its transactional id.
