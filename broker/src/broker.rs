@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::budget::Budget;
+use crate::compactions::Compactions;
 use crate::config::Config;
 use crate::coordinators::{self, Coordinators};
 use crate::files::Files;
@@ -362,6 +363,7 @@ fn assemble(
         registry,
         controllers: parts.controllers,
         vital: Vital::default(),
+        compactions: Compactions::default(),
         coordinators: Coordinators::default(),
         producer_ids: ProducerIds::default(),
         lease,

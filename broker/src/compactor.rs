@@ -1,41 +1,34 @@
 //! Compacts the topics that keep the latest record of each key: the dirtiest log first, one pass at a time, no faster than it may. A log whose
 //! pass fails is tried again, later each time, counted and named in the metrics; the others go on. Knows nothing of how a log is compacted.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_coordination::TopicConfig;
 use tidelog_log::{
-    AbortedTransaction, Backlog, Compacted, CompactionDriver, CompactionError, CompactionRules, ReadError,
+    AbortedTransaction, Backlog, Compacted, CompactionDriver, CompactionError, CompactionRules, CompactionStep,
+    ReadError,
 };
-use tidelog_protocol::{Offset, PartitionId, TopicId, messages};
+use tidelog_protocol::messages::{CompactionStage, CompactionState};
+use tidelog_protocol::{Offset, PartitionId, TopicName, messages};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::clock;
+use crate::compactions::Failed;
 use crate::node::Node;
 use crate::partition::Handle;
 use crate::throttle::Throttle;
 
-/// The first wait after a failure, doubled with each in a row.
-const BACKOFF: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(600);
 /// So many aborted transactions one pass knows of, 24 bytes each; it goes no further than they do.
 const ABORTED_MAX: usize = 1_000_000;
 /// A pass looks this often whether the broker shuts down.
 const NAP: Duration = Duration::from_millis(50);
 
-type Place = (TopicId, PartitionId);
-
-/// A log whose last pass failed.
-#[derive(Debug)]
-struct Failing {
-    topic: String,
-    failures: u32,
-    not_before: Instant,
-}
+/// Logs that the metrics tell of.
+type Told = BTreeSet<(TopicName, PartitionId)>;
 
 /// A log that a pass is due for.
 struct Due {
@@ -48,7 +41,7 @@ struct Due {
 pub(crate) async fn run(node: Arc<Node>) {
     let mut tick = tokio::time::interval(Duration::from_millis(node.config.housekeeping_interval_ms));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failing = HashMap::new();
+    let mut told = Told::new();
     let throttle = Arc::new(Throttle::new(node.config.compaction_bytes_per_second));
     loop {
         tokio::select! {
@@ -58,12 +51,12 @@ pub(crate) async fn run(node: Arc<Node>) {
         // Until nothing is due, and then not before the next tick.
         loop {
             let looking = node.clone();
-            let not_now: Vec<Place> = not_now(&failing, Instant::now());
-            let Ok(due) = tokio::task::spawn_blocking(move || dirtiest(&looking, &not_now)).await else {
+            let before = std::mem::take(&mut told);
+            let Ok((due, after)) = tokio::task::spawn_blocking(move || dirtiest(&looking, before)).await else {
                 warn!("looking for logs to compact failed unexpectedly; it is tried again");
                 break;
             };
-            forget_gone(&node, &mut failing);
+            told = after;
             let Some(due) = due else { break };
             if node.draining.is_cancelled() {
                 return;
@@ -73,44 +66,69 @@ pub(crate) async fn run(node: Arc<Node>) {
             let place = (partition.topic_id(), partition.partition());
             match pass {
                 Ok(Ok(())) => {
-                    if failing.remove(&place).is_some() {
-                        node.metrics.compaction_works(partition.topic().as_str(), partition.partition());
+                    if node.compactions.finished(place, clock::now()) {
                         info!(topic = %partition.topic(), partition = %partition.partition(), "compaction works again");
                     }
                 }
                 Ok(Err(CompactionError::Stopped)) => return,
                 // Retention, a truncation or a reassignment was faster: the next look finds what is there now.
-                Ok(Err(CompactionError::Changed)) => break,
-                Ok(Err(error)) => note_failure(&node, &mut failing, &partition, &error.to_string()),
-                Err(_) => note_failure(&node, &mut failing, &partition, "it ended unexpectedly"),
+                Ok(Err(CompactionError::Changed)) => {
+                    node.compactions.stops(place);
+                    break;
+                }
+                Ok(Err(error)) => note_failure(&node, &partition, &error.to_string()),
+                Err(_) => note_failure(&node, &partition, "it ended unexpectedly"),
             }
         }
     }
 }
 
-fn not_now(failing: &HashMap<Place, Failing>, now: Instant) -> Vec<Place> {
-    failing.iter().filter(|(_, failing)| now < failing.not_before).map(|(place, _)| *place).collect()
-}
-
-/// Looks at every log here. Blocks.
-fn dirtiest(node: &Node, not_now: &[Place]) -> Option<Due> {
-    let mut dirty_bytes = 0;
+/// Looks at every log here, and has the metrics tell how each is. Blocks.
+fn dirtiest(node: &Node, told: Told) -> (Option<Due>, Told) {
+    let (now, mut dirty_bytes) = (Instant::now(), 0);
     let mut dirtiest: Option<Due> = None;
+    let mut tells = Told::new();
+    let mut there = BTreeSet::new();
     for partition in node.registry.all() {
         let place = (partition.topic_id(), partition.partition());
         let Ok((_, config)) = node.registry.find(place.0, place.1) else { continue };
-        if !config.cleanup_policy.compacts() || partition.reader().poisoned().is_some() {
+        if !config.cleanup_policy.compacts() {
             continue;
         }
+        there.insert(place);
+        tells.insert((partition.topic().clone(), place.1));
         let backlog = partition.compaction().backlog(&rules(node, &partition, &config));
+        node.metrics.compaction.note(partition.topic().as_str(), place.1, &state_of(node, &partition, &backlog, now));
+        if partition.reader().poisoned().is_some() {
+            continue;
+        }
         dirty_bytes += backlog.dirty_bytes;
         let is_dirtier = dirtiest.as_ref().is_none_or(|best| backlog.dirty_ratio() > best.backlog.dirty_ratio());
-        if is_due(&backlog, &config) && is_dirtier && !not_now.contains(&place) {
+        if is_due(&backlog, &config) && is_dirtier && !node.compactions.waits(place, now) {
             dirtiest = Some(Due { partition, config, backlog });
         }
     }
     node.metrics.compaction_dirty_bytes.set(i64::try_from(dirty_bytes).unwrap_or(i64::MAX));
-    dirtiest
+    // One that is not here any more, or not compacted any more, has nothing to tell, and does not fail.
+    node.compactions.keep(|place| there.contains(&place));
+    for (topic, partition) in told.difference(&tells) {
+        node.metrics.compaction.forget(topic.as_str(), *partition);
+    }
+    (dirtiest, tells)
+}
+
+/// How the compaction of a log here is; nothing where its topic is not compacted.
+pub(crate) fn state(node: &Node, partition: &Handle, config: &TopicConfig) -> Option<CompactionState> {
+    if !config.cleanup_policy.compacts() {
+        return None;
+    }
+    let backlog = partition.compaction().backlog(&rules(node, partition, config));
+    Some(state_of(node, partition, &backlog, Instant::now()))
+}
+
+fn state_of(node: &Node, partition: &Handle, backlog: &Backlog, now: Instant) -> CompactionState {
+    let place = (partition.topic_id(), partition.partition());
+    node.compactions.state(place, backlog, partition.compaction().cleaned_at(), now)
 }
 
 fn is_due(backlog: &Backlog, config: &TopicConfig) -> bool {
@@ -179,31 +197,12 @@ fn report(partition: &Handle, backlog: &Backlog, done: &Compacted, took: Duratio
     debug!(%topic, partition = %index, dirty = backlog.dirty_bytes, upto = %done.upto, keys = done.keys, map_bytes = done.map_bytes, before, after, took_ms = took.as_millis() as u64, partial = done.is_partial, "compacted");
 }
 
-fn note_failure(node: &Node, failing: &mut HashMap<Place, Failing>, partition: &Handle, why: &str) {
+fn note_failure(node: &Node, partition: &Handle, why: &str) {
     let (topic, index) = (partition.topic(), partition.partition());
-    let entry = failing.entry((partition.topic_id(), index)).or_insert_with(|| Failing {
-        topic: topic.to_string(),
-        failures: 0,
-        not_before: Instant::now(),
-    });
-    let wait = BACKOFF_MAX.min(BACKOFF * 2u32.saturating_pow(entry.failures.min(16)));
-    entry.failures = entry.failures.saturating_add(1);
-    entry.not_before = Instant::now() + wait;
+    let now = Instant::now();
+    let Failed { failures, wait } = node.compactions.failed((partition.topic_id(), index), why, now);
     node.metrics.compaction_failures.inc();
-    node.metrics.compaction_fails(topic.as_str(), index);
-    warn!(%topic, partition = %index, why, failures = entry.failures, again_in_s = wait.as_secs(), "this log cannot be compacted, and grows; it is tried again");
-}
-
-/// A log that is not here any more, or not compacted any more, does not fail.
-fn forget_gone(node: &Node, failing: &mut HashMap<Place, Failing>) {
-    failing.retain(|(topic_id, index), failing| {
-        let found = node.registry.find(*topic_id, *index);
-        let is_here = found.is_ok_and(|(_, config)| config.cleanup_policy.compacts());
-        if !is_here {
-            node.metrics.compaction_works(&failing.topic, *index);
-        }
-        is_here
-    });
+    warn!(%topic, partition = %index, why, failures, again_in_s = wait.as_secs(), "this log cannot be compacted, and grows; it is tried again");
 }
 
 /// Runs a pass at the broker's pace.
@@ -214,6 +213,15 @@ struct Paced<'p> {
 }
 
 impl CompactionDriver for Paced<'_> {
+    fn steps(&mut self, to: CompactionStep) {
+        self.node.compactions.steps((self.partition.topic_id(), self.partition.partition()), to);
+        let at = match to {
+            CompactionStep::Learns { segment, of } => (CompactionStage::Learning, segment, of),
+            CompactionStep::Rewrites { segment, of } => (CompactionStage::Rewriting, segment, of),
+        };
+        self.node.metrics.compaction.at(self.partition.topic().as_str(), self.partition.partition(), at);
+    }
+
     fn pace(&mut self, bytes: u64) -> ControlFlow<()> {
         self.node.metrics.compacted_bytes.inc_by(bytes);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);

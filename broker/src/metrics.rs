@@ -8,8 +8,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use tidelog_protocol::PartitionId;
 use tidelog_protocol::api::Api;
+
+use crate::compaction_metrics::CompactionMetrics;
 
 /// Label of request counters.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -21,13 +22,6 @@ struct ApiLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct TopicLabel {
     topic: String,
-}
-
-/// Label of what is told of single partitions.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PartitionLabel {
-    topic: String,
-    partition: u32,
 }
 
 /// Label of the parts of the memory budget.
@@ -55,7 +49,8 @@ pub struct Metrics {
     topic_records_in: Family<TopicLabel, Counter>,
     topic_bytes_in: Family<TopicLabel, Counter>,
     topic_bytes_out: Family<TopicLabel, Counter>,
-    compaction_failing: Family<PartitionLabel, Gauge>,
+    /// What is told of the compaction of single logs.
+    pub(crate) compaction: CompactionMetrics,
     /// Open connections.
     pub connections: Gauge,
     /// Connections accepted.
@@ -160,9 +155,7 @@ impl Metrics {
         registry.register("budget_lent_bytes", help, budget_lent_bytes.clone());
         let budget_waiting = Family::default();
         registry.register("budget_waiting", "Connections that wait for memory", budget_waiting.clone());
-        let compaction_failing = Family::default();
-        let help = "1 for a partition whose last compaction failed: it grows until one succeeds";
-        registry.register("compaction_failing", help, compaction_failing.clone());
+        let compaction = CompactionMetrics::register(&mut registry);
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -250,7 +243,7 @@ impl Metrics {
             topic_records_in,
             topic_bytes_in,
             topic_bytes_out,
-            compaction_failing,
+            compaction,
             connections,
             connections_accepted,
             connections_refused,
@@ -316,17 +309,6 @@ impl Metrics {
             bytes_in: self.topic_bytes_in.get_or_create(&label).clone(),
             bytes_out: self.topic_bytes_out.get_or_create(&label).clone(),
         }
-    }
-
-    /// Compaction of a partition fails.
-    pub fn compaction_fails(&self, topic: &str, partition: PartitionId) {
-        let label = PartitionLabel { topic: topic.into(), partition: partition.0 };
-        self.compaction_failing.get_or_create(&label).set(1);
-    }
-
-    /// It works again, or nobody asks for it any more.
-    pub fn compaction_works(&self, topic: &str, partition: PartitionId) {
-        self.compaction_failing.remove(&PartitionLabel { topic: topic.into(), partition: partition.0 });
     }
 
     /// Forgets a deleted topic.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
+use crate::compactions::Compactions;
 use crate::config::Config;
 use crate::coordinators::Coordinators;
 use crate::files::Files;
@@ -50,6 +51,8 @@ pub struct Node {
     pub controllers: Controllers,
     /// The tasks that it cannot do without.
     pub(crate) vital: Vital,
+    /// How the compaction of each log is.
+    pub(crate) compactions: Compactions,
     /// What this broker coordinates.
     pub coordinators: Coordinators,
     /// Producer ids to give out.

@@ -160,6 +160,15 @@ impl LocalCluster {
         self.members[id as usize - 1].running.as_ref().expect("it runs").0.metrics().topic(topic).bytes_out.get()
     }
 
+    /// What a broker counts, as Prometheus reads it.
+    ///
+    /// # Panics
+    /// Where it is not running.
+    #[must_use]
+    pub fn metrics_text(&self, id: u32) -> String {
+        self.members[id as usize - 1].running.as_ref().expect("it runs").0.metrics().render().unwrap()
+    }
+
     /// Damaged ranges that a broker has put back.
     ///
     /// # Panics

@@ -20,12 +20,16 @@ pub enum Call {
     Write,
     /// `sync_data`.
     Flush,
+    /// `write_at` of what compaction writes anew.
+    Rewrite,
 }
 
 #[derive(Debug, Default)]
 struct State {
     stalled: Option<(Call, String)>,
     failing: Option<(Call, String)>,
+    broken: Option<(Call, String)>,
+    refused: u64,
     waiting: usize,
 }
 
@@ -44,13 +48,15 @@ impl Gate {
             state = self.opened.wait(state).unwrap();
             state.waiting -= 1;
         }
-        match &state.failing {
-            Some((on, name)) if *on == call && name == folder => {
-                state.failing = None;
-                Err(io::Error::other("the disk gave up"))
-            }
-            _ => Ok(()),
+        let is_meant =
+            |what: &Option<(Call, String)>| what.as_ref().is_some_and(|(on, name)| *on == call && name == folder);
+        if is_meant(&state.failing) {
+            state.failing = None;
+        } else if !is_meant(&state.broken) {
+            return Ok(());
         }
+        state.refused += 1;
+        Err(io::Error::other("the disk gave up"))
     }
 }
 
@@ -79,6 +85,22 @@ impl StallingDisk {
         self.gate.state.lock().unwrap().failing = Some((call, folder.into()));
     }
 
+    /// From now on all these calls on segments right in folders of this name fail, until it is healed.
+    pub fn fail_all(&self, call: Call, folder: &str) {
+        self.gate.state.lock().unwrap().broken = Some((call, folder.into()));
+    }
+
+    /// All calls work again.
+    pub fn heal(&self) {
+        self.gate.state.lock().unwrap().broken = None;
+    }
+
+    /// Calls that failed.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.gate.state.lock().unwrap().refused
+    }
+
     /// True once it did.
     #[must_use]
     pub fn has_failed(&self) -> bool {
@@ -88,11 +110,13 @@ impl StallingDisk {
     fn file(&self, path: &Path, inner: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         // A segment gets its name only after it was made.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !name.ends_with(".log") && name != "next-segment.tmp" {
+        let is_rewrite = name.contains(".rewrite");
+        if !name.ends_with(".log") && name != "next-segment.tmp" && !is_rewrite {
             return inner;
         }
         let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-        Arc::new(StallingFile { inner, folder, gate: self.gate.clone(), holds_records: AtomicBool::new(false) })
+        let (gate, holds_records) = (self.gate.clone(), AtomicBool::new(false));
+        Arc::new(StallingFile { inner, folder, gate, is_rewrite, holds_records })
     }
 }
 
@@ -157,6 +181,8 @@ struct StallingFile {
     inner: Arc<dyn DiskFile>,
     folder: String,
     gate: Arc<Gate>,
+    /// What compaction writes: it has its name only once it is whole.
+    is_rewrite: bool,
     holds_records: AtomicBool,
 }
 
@@ -168,7 +194,7 @@ impl DiskFile for StallingFile {
         self.inner.allocate(range)
     }
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
-        self.gate.pass(Call::Write, &self.folder)?;
+        self.gate.pass(if self.is_rewrite { Call::Rewrite } else { Call::Write }, &self.folder)?;
         self.holds_records.store(true, Ordering::Relaxed);
         self.inner.write_at(parts, position)
     }
@@ -180,7 +206,7 @@ impl DiskFile for StallingFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         // The flush of blocks that are reserved ahead is nobody's.
-        if self.holds_records.load(Ordering::Relaxed) {
+        if self.holds_records.load(Ordering::Relaxed) && !self.is_rewrite {
             self.gate.pass(Call::Flush, &self.folder)?;
         }
         self.inner.sync_data()

@@ -52,8 +52,30 @@ pub struct CompactionRules<'a> {
     pub aborted: &'a [AbortedTransaction],
 }
 
+/// Where a pass is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CompactionStep {
+    /// It learns the last offset of each key from a segment.
+    Learns {
+        /// Which, from 1 on.
+        segment: usize,
+        /// Of so many that are dirty.
+        of: usize,
+    },
+    /// It writes segments anew, or finds that they stay as they are.
+    Rewrites {
+        /// The first of them, from 1 on.
+        segment: usize,
+        /// Of so many that the pass walks.
+        of: usize,
+    },
+}
+
 /// What a pass asks of whoever runs it.
 pub trait CompactionDriver {
+    /// Here it is now.
+    fn steps(&mut self, _to: CompactionStep) {}
+
     /// So many bytes more were read or written. May wait; may end the pass.
     fn pace(&mut self, bytes: u64) -> ControlFlow<()>;
 
@@ -186,6 +208,12 @@ impl Compaction {
     #[must_use]
     pub fn cleaned_to(&self) -> Offset {
         self.state.cleaned.lock().cleaned_to()
+    }
+
+    /// When a pass cleaned something last that was dirty; `None` where that is not known.
+    #[must_use]
+    pub fn cleaned_at(&self) -> Option<Timestamp> {
+        self.state.cleaned.lock().spans.last().map(|span| span.at)
     }
 
     /// Tombstones may have been dropped below this. Whoever has a part of the log that ends before it, and not from this replica alone, may

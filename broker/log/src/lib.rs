@@ -66,6 +66,7 @@ mod written_since;
 
 pub use compaction::{
     AbortedTransaction, Backlog, Compacted, Compaction, CompactionDriver, CompactionError, CompactionRules,
+    CompactionStep,
 };
 pub use complaint::Complaint;
 pub use data_dir::{DataDir, DataDirError, Format, PartitionDir, format_of};

@@ -10,6 +10,7 @@ use tidelog_protocol::messages::{
 use tidelog_protocol::{Offset, PartitionId, WireError};
 
 use super::Handle;
+use crate::compactor;
 use crate::node::Node;
 use crate::session::Session;
 
@@ -58,8 +59,9 @@ fn describe_partition(node: &Node, topic: &TopicImage, partition: PartitionId) -
         size_bytes: 0,
         segments: 0,
         health: LogHealth::Offline,
+        compaction: None,
     };
-    let Ok((handle, _)) = node.registry.find(topic.id, partition) else { return offline };
+    let Ok((handle, config)) = node.registry.find(topic.id, partition) else { return offline };
     let tail = handle.tail().borrow().clone();
     let reader = handle.reader();
     let health = if reader.poisoned().is_some() {
@@ -82,6 +84,7 @@ fn describe_partition(node: &Node, topic: &TopicImage, partition: PartitionId) -
         size_bytes: reader.size_bytes(),
         segments: reader.segments().len() as u32,
         health,
+        compaction: compactor::state(node, &handle, &config),
         ..offline
     }
 }

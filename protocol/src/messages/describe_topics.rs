@@ -1,5 +1,6 @@
 //! DescribeTopics: configuration and state.
 
+use super::compaction_state::CompactionState;
 use crate::ids::{BrokerId, LeaderEpoch, Offset, PartitionId, TopicId, TopicName};
 use crate::{message, wire_enum};
 
@@ -64,6 +65,8 @@ message! {
         1 segments: u32,
         /// How the log is.
         1 health: LogHealth,
+        /// How its compaction is; absent where the topic is not compacted.
+        5 compaction: Option<CompactionState>,
     }
 }
 

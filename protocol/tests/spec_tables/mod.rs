@@ -152,6 +152,7 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<BrokerDescription>(),
         nested_spec::<CommitTransaction>(),
         nested_spec::<CommittedOffset>(),
+        nested_spec::<CompactionState>(),
         nested_spec::<ConfigEntry>(),
         nested_spec::<ConfigValue>(),
         nested_spec::<EndedTransaction>(),
@@ -219,7 +220,7 @@ pub fn wire_enums() -> Vec<(&'static str, Values)> {
         };
     }
     values![
-        Acks BrokerStanding Coordinated GroupState Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaHolding
+        Acks BrokerStanding CompactionStage Coordinated GroupState Isolation LogHealth PartitionFilter PositionKind RaftAppendOutcome ReplicaHolding
         ReplicaStreamOutcome TransactionEnder TransactionFate TransactionState VoterChange
     ]
 }

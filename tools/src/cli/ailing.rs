@@ -8,13 +8,20 @@ use tidelog_client::messages::{
     BrokerStanding, DescribeClusterResponse, LogHealth, PartitionFilter, PartitionReplicas,
 };
 use tidelog_client::{Admin, BrokerId, PartitionId, TopicId};
+use tidelog_protocol::messages::{CompactionState, PartitionDescription};
 
 /// How long a broker may take to say how it is: one that is stopped must not hold up what is known of the others.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What ails replicas, by partition and broker.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ailing(BTreeMap<(TopicId, PartitionId), BTreeMap<BrokerId, Ailment>>);
+pub(super) struct Ailing {
+    replicas: Of<Ailment>,
+    /// Their logs cannot be compacted, and grow.
+    uncompacted: Of<CompactionState>,
+}
+
+type Of<T> = BTreeMap<(TopicId, PartitionId), BTreeMap<BrokerId, T>>;
 
 /// What ails one replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,17 +69,19 @@ impl Ailing {
         let Ok(held) = admin.describe_partitions(None, PartitionFilter::All).await else { return Self::default() };
         let mut ailing = Self::default();
         for (broker, topics) in &said {
-            let known: BTreeMap<_, _> = topics
+            let known: BTreeMap<_, &PartitionDescription> = topics
                 .iter()
-                .flat_map(|topic| {
-                    topic.partitions.iter().map(|state| ((topic.topic_id, state.partition), state.health))
-                })
+                .flat_map(|topic| topic.partitions.iter().map(|state| ((topic.topic_id, state.partition), state)))
                 .collect();
             for partition in held.iter().filter(|partition| counts_on(partition, *broker)) {
                 let place = (partition.topic_id, partition.partition);
-                if let Some(health) = known.get(&place).copied().filter(|health| *health != LogHealth::Healthy) {
-                    let ailment = Ailment { health, leads: partition.leader == Some(*broker) };
-                    ailing.0.entry(place).or_default().insert(*broker, ailment);
+                let Some(state) = known.get(&place) else { continue };
+                if state.health != LogHealth::Healthy {
+                    let ailment = Ailment { health: state.health, leads: partition.leader == Some(*broker) };
+                    ailing.replicas.entry(place).or_default().insert(*broker, ailment);
+                }
+                if let Some(compaction) = state.compaction.as_ref().filter(|compaction| compaction.failures > 0) {
+                    ailing.uncompacted.entry(place).or_default().insert(*broker, compaction.clone());
                 }
             }
         }
@@ -81,14 +90,42 @@ impl Ailing {
 
     /// What ails the replicas of one partition.
     pub(super) fn of(&self, partition: &PartitionReplicas) -> impl Iterator<Item = (BrokerId, Ailment)> {
-        let replicas = self.0.get(&(partition.topic_id, partition.partition));
+        let replicas = self.replicas.get(&(partition.topic_id, partition.partition));
         replicas.into_iter().flatten().map(|(broker, ailment)| (*broker, *ailment))
+    }
+
+    /// One replica's, for tests of what is shown.
+    #[cfg(test)]
+    pub(super) fn one(
+        partition: &PartitionReplicas,
+        broker: BrokerId,
+        ailment: Option<Ailment>,
+        uncompacted: Option<CompactionState>,
+    ) -> Self {
+        let place = (partition.topic_id, partition.partition);
+        let mut ailing = Self::default();
+        if let Some(ailment) = ailment {
+            ailing.replicas.insert(place, BTreeMap::from([(broker, ailment)]));
+        }
+        if let Some(compaction) = uncompacted {
+            ailing.uncompacted.insert(place, BTreeMap::from([(broker, compaction)]));
+        }
+        ailing
+    }
+
+    /// Its replicas that cannot be compacted.
+    pub(super) fn uncompacted(
+        &self,
+        partition: &PartitionReplicas,
+    ) -> impl Iterator<Item = (BrokerId, &CompactionState)> {
+        let replicas = self.uncompacted.get(&(partition.topic_id, partition.partition));
+        replicas.into_iter().flatten().map(|(broker, compaction)| (*broker, compaction))
     }
 
     /// How many replicas of one broker ail, and how many of those lead, by what it is.
     pub(super) fn at(&self, broker: BrokerId) -> BTreeMap<&'static str, (usize, usize)> {
         let mut counts = BTreeMap::new();
-        for ailment in self.0.values().filter_map(|replicas| replicas.get(&broker)) {
+        for ailment in self.replicas.values().filter_map(|replicas| replicas.get(&broker)) {
             let (replicas, leads) = counts.entry(ailment.words()).or_insert((0, 0));
             *replicas += 1;
             *leads += usize::from(ailment.leads);
@@ -98,7 +135,7 @@ impl Ailing {
 
     /// Does none?
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.replicas.is_empty() && self.uncompacted.is_empty()
     }
 }
 

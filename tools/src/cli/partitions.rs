@@ -8,8 +8,9 @@ use tidelog_client::messages::{PartitionFilter, PartitionReplicas};
 use tidelog_client::{BrokerId, TopicName};
 
 use super::Context;
-use super::ailing::{Ailing, Ailment};
+use super::ailing::Ailing;
 use super::cluster_view::{ONE_VIEW, brokers};
+use super::topic_view::compaction_stage;
 use super::topics::print;
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
@@ -52,7 +53,10 @@ pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result
         let place = |partition: &PartitionReplicas| (partition.topic.clone(), partition.partition);
         let known: BTreeSet<_> = partitions.iter().map(place).collect();
         let others = all.into_iter().filter(|partition| !known.contains(&place(partition)));
-        partitions.extend(others.filter(|partition| ailing.of(partition).next().is_some()));
+        let ails = |partition: &PartitionReplicas| {
+            ailing.of(partition).next().is_some() || ailing.uncompacted(partition).next().is_some()
+        };
+        partitions.extend(others.filter(ails));
         partitions.sort_by_key(place);
     }
     let text = match partitions.is_empty() {
@@ -88,14 +92,14 @@ fn table(partitions: &[PartitionReplicas], ailing: &Ailing) -> String {
             brokers(&partition.replicas, ","),
             brokers(&partition.in_sync, ","),
             partition.min_in_sync.to_string(),
-            state(partition, ailing.of(partition)),
+            state(partition, ailing),
         ]);
     }
     columns.to_string()
 }
 
 /// What there is to say of it, in words.
-fn state(partition: &PartitionReplicas, ailing: impl Iterator<Item = (BrokerId, Ailment)>) -> String {
+fn state(partition: &PartitionReplicas, ailing: &Ailing) -> String {
     let mut words = Vec::new();
     match (partition.leader, partition.last_leader) {
         (Some(_), _) => {}
@@ -118,7 +122,11 @@ fn state(partition: &PartitionReplicas, ailing: impl Iterator<Item = (BrokerId, 
     if !partition.removing.is_empty() {
         words.push(format!("then off {}", brokers(&partition.removing, ",")));
     }
-    words.extend(ailing.map(|(broker, ailment)| format!("on {broker}: {}", ailment.words())));
+    words.extend(ailing.of(partition).map(|(broker, ailment)| format!("on {broker}: {}", ailment.words())));
+    words.extend(ailing.uncompacted(partition).map(|(broker, compaction)| {
+        let why = compaction.last_error.as_deref().unwrap_or("it does not say why");
+        format!("on {broker}: compaction {}: {why}", compaction_stage(compaction))
+    }));
     if let Some(epoch) = partition.unclean_epoch {
         words.push(format!("unclean election at epoch {epoch}"));
     }
@@ -152,16 +160,18 @@ fn document(partition: &PartitionReplicas, ailing: &Ailing) -> Value {
         "last_leader": partition.last_leader.map(|leader| leader.0),
         "unclean_epoch": partition.unclean_epoch.map(|epoch| epoch.0),
         "ailing": ailments.collect::<Vec<_>>(),
-        "state": state(partition, ailing.of(partition)),
+        "state": state(partition, ailing),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::ailing::Ailment;
     use super::*;
     use tidelog_client::messages::LogHealth;
     use tidelog_client::{LeaderEpoch, PartitionId, TopicId};
     use tidelog_protocol::PartitionEpoch;
+    use tidelog_protocol::messages::{CompactionStage, CompactionState};
 
     fn partition() -> PartitionReplicas {
         let ids = |ids: &[u32]| ids.iter().copied().map(BrokerId).collect();
@@ -186,9 +196,24 @@ mod tests {
     #[test]
     fn what_a_partition_lacks_is_told_in_words() {
         let whole = partition();
-        let ails = (BrokerId(2), Ailment { health: LogHealth::Corrupt, leads: false });
-        assert_eq!(super::state(&whole, std::iter::once(ails)), "on 2: damaged");
-        let state = |partition: &PartitionReplicas| state(partition, std::iter::empty());
+        let damaged = Ailment { health: LogHealth::Corrupt, leads: false };
+        let ailing = Ailing::one(&whole, BrokerId(2), Some(damaged), None);
+        assert_eq!(super::state(&whole, &ailing), "on 2: damaged");
+        let uncompacted = CompactionState {
+            dirty_bytes: 1,
+            clean_bytes: 0,
+            cleaned_at: None,
+            stage: CompactionStage::Waiting,
+            segment: 0,
+            segments: 0,
+            failures: 2,
+            last_error: Some("the disk gave up".into()),
+            retry_in_ms: 1,
+        };
+        let ailing = Ailing::one(&whole, BrokerId(3), None, Some(uncompacted));
+        let expected = "on 3: compaction failed 2 in a row, tried again in 1 s: the disk gave up";
+        assert_eq!(super::state(&whole, &ailing), expected);
+        let state = |partition: &PartitionReplicas| state(partition, &Ailing::default());
         assert_eq!(state(&whole), "settled");
         let behind = PartitionReplicas { in_sync: vec![BrokerId(1)], ..whole.clone() };
         assert_eq!(state(&behind), "below minimum; not in sync: 2,3");

@@ -1,10 +1,11 @@
 //! What is shown of a topic: as a table row, as a page, as JSON. Knows nothing of how it was asked for.
 
 use serde_json::{Value, json};
-use tidelog_protocol::messages::{LogHealth, TopicDescription};
+use tidelog_protocol::messages::{CompactionStage, CompactionState, LogHealth, TopicDescription};
 
 use crate::byte_size::display_byte_size;
 use crate::output::{Align, Columns};
+use crate::start_position::display_time;
 
 /// Records that can be read, all partitions together.
 pub(super) fn records(topic: &TopicDescription) -> u64 {
@@ -30,6 +31,68 @@ pub(super) const fn health(health: LogHealth) -> &'static str {
         LogHealth::Poisoned => "out of service",
         LogHealth::Offline => "offline",
     }
+}
+
+/// What compaction does with a log now.
+pub(super) fn compaction_stage(compaction: &CompactionState) -> String {
+    let CompactionState { segment, segments, failures, retry_in_ms, .. } = compaction;
+    match compaction.stage {
+        CompactionStage::Idle => "nothing".into(),
+        CompactionStage::Learning => format!("learns keys, segment {segment} of {segments}"),
+        CompactionStage::Rewriting => format!("rewrites, segment {segment} of {segments}"),
+        CompactionStage::Waiting => {
+            format!("failed {failures} in a row, tried again in {} s", retry_in_ms.div_ceil(1_000))
+        }
+    }
+}
+
+fn compaction_json(compaction: &CompactionState) -> Value {
+    let stage = match compaction.stage {
+        CompactionStage::Idle => "idle",
+        CompactionStage::Learning => "learning",
+        CompactionStage::Rewriting => "rewriting",
+        CompactionStage::Waiting => "waiting",
+    };
+    json!({
+        "dirty_bytes": compaction.dirty_bytes,
+        "clean_bytes": compaction.clean_bytes,
+        "dirty_ratio": compaction.dirty_ratio(),
+        "last_pass_ms": compaction.cleaned_at.map(|at| at.0),
+        "stage": stage,
+        "segment": compaction.segment,
+        "segments": compaction.segments,
+        "failures": compaction.failures,
+        "last_error": compaction.last_error,
+        "retry_in_ms": compaction.retry_in_ms,
+    })
+}
+
+/// How far compaction is, of a topic that has it.
+fn compactions(topic: &TopicDescription) -> Option<Columns> {
+    let mut columns = Columns::new(&[
+        ("PARTITION", Align::Right),
+        ("DIRTY", Align::Right),
+        ("OF IT", Align::Right),
+        ("LAST COMPACTED", Align::Left),
+        ("COMPACTION", Align::Left),
+    ]);
+    let mut is_compacted = false;
+    for partition in &topic.partitions {
+        let Some(compaction) = &partition.compaction else { continue };
+        is_compacted = true;
+        let error = compaction.last_error.as_ref();
+        columns.row([
+            partition.partition.to_string(),
+            display_byte_size(compaction.dirty_bytes),
+            format!("{:.0} %", compaction.dirty_ratio() * 100.0),
+            compaction.cleaned_at.map_or("never".into(), display_time),
+            error.map_or_else(
+                || compaction_stage(compaction),
+                |error| format!("{}: {error}", compaction_stage(compaction)),
+            ),
+        ]);
+    }
+    is_compacted.then_some(columns)
 }
 
 /// What `topics list` says of a topic.
@@ -62,6 +125,7 @@ pub(super) fn description_json(topic: &TopicDescription) -> Value {
                 "size_bytes": partition.size_bytes,
                 "segments": partition.segments,
                 "state": health(partition.health),
+                "compaction": partition.compaction.as_ref().map(compaction_json),
             })
         })
         .collect();
@@ -106,6 +170,9 @@ pub(super) fn description(topic: &TopicDescription, all: bool) -> String {
         ]);
     }
     let mut text = format!("Topic {} (id {})\n\n{partitions}", topic.name, topic.topic_id);
+    if let Some(compactions) = compactions(topic) {
+        text.push_str(&format!("\n{compactions}"));
+    }
     let mut configs = Columns::new(&[("CONFIG", Align::Left), ("VALUE", Align::Left), ("WHAT IT DOES", Align::Left)]);
     let mut shown = 0;
     for config in topic.configs.iter().filter(|config| all || !config.is_default) {
@@ -139,6 +206,7 @@ mod tests {
             size_bytes: 2048,
             segments: 1,
             health,
+            compaction: None,
         };
         let config = |key: &str, is_default| ConfigValue {
             key: key.into(),
@@ -161,6 +229,31 @@ mod tests {
         assert!(text.contains("retention.ms") && !text.contains("segment.bytes"), "{text}");
         assert!(text.contains("damaged") && text.contains("2.0 KiB"), "{text}");
         assert!(description(&topic(), true).contains("7 (default)"));
+    }
+
+    #[test]
+    fn how_compaction_is_stands_in_words_and_numbers_where_there_is_any() {
+        let mut topic = topic();
+        assert!(!description(&topic, false).contains("COMPACTION"));
+        let state = |stage, last_error: Option<&str>| CompactionState {
+            dirty_bytes: 1024,
+            clean_bytes: 3072,
+            cleaned_at: None,
+            stage,
+            segment: 2,
+            segments: 7,
+            failures: 3,
+            last_error: last_error.map(Into::into),
+            retry_in_ms: 3_500,
+        };
+        topic.partitions[0].compaction = Some(state(CompactionStage::Rewriting, None));
+        topic.partitions[1].compaction = Some(state(CompactionStage::Waiting, Some("the disk gave up")));
+        let text = description(&topic, false);
+        assert!(text.contains("25 %") && text.contains("rewrites, segment 2 of 7") && text.contains("never"), "{text}");
+        assert!(text.contains("failed 3 in a row, tried again in 4 s: the disk gave up"), "{text}");
+        let document = description_json(&topic);
+        assert_eq!(document["partitions"][0]["compaction"]["dirty_ratio"], 0.25);
+        assert_eq!(document["partitions"][1]["compaction"]["last_error"], "the disk gave up");
     }
 
     #[test]

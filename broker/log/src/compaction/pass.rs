@@ -15,7 +15,7 @@ use super::cleaned::Cleaned;
 use super::offset_map::OffsetMap;
 use super::rewrite::{Rewrite, RewriteError, joined};
 use super::survival::{Aborted, Fate, Grace, Survival};
-use super::{Cleanable, Compacted, CompactionDriver, CompactionError, CompactionRules, MAP_BYTES_MIN};
+use super::{Cleanable, Compacted, CompactionDriver, CompactionError, CompactionRules, CompactionStep, MAP_BYTES_MIN};
 use crate::leader_epochs::LeaderEpochs;
 use crate::reader::LogReader;
 use crate::scan::{Window, epoch_matches};
@@ -81,6 +81,8 @@ impl<'p> Pass<'p> {
         let concerned = segments.iter().take_while(|segment| segment.base() < upto).cloned().collect::<Vec<_>>();
         let mut rest = &concerned[..];
         while !rest.is_empty() {
+            let segment = concerned.len() - rest.len() + 1;
+            self.driver.steps(CompactionStep::Rewrites { segment, of: concerned.len() });
             let done = self.clean(rest, &mut survival)?;
             rest = &rest[done..];
         }
@@ -93,7 +95,9 @@ impl<'p> Pass<'p> {
         let (from, end) = (self.cleanable.from, self.cleanable.end());
         let mut map = OffsetMap::new(self.rules.map_bytes.max(MAP_BYTES_MIN), end.since(from));
         let mut scratch = Scratch::new();
-        for segment in segments.iter().filter(|segment| segment.end_offset() > from) {
+        let dirty: Vec<_> = segments.iter().filter(|segment| segment.end_offset() > from).collect();
+        for (before, segment) in dirty.iter().enumerate() {
+            self.driver.steps(CompactionStep::Learns { segment: before + 1, of: dirty.len() });
             let mut walk = Walk::new(segment)?;
             while let Some((header, bytes)) = walk.next(self.state, &self.epochs)? {
                 let total = bytes.len() as u64;
