@@ -116,7 +116,7 @@ proptest! {
             transactions.replay(&TransactionRecord { value: None, ..record.clone() });
             transactions.replay(&record);
         }
-        transactions.loaded(Monotonic(5));
+        transactions.loaded(Monotonic(5), Timestamp(5));
         let _ = transactions.pending_markers();
         for wall in [i64::MIN, 0, i64::MAX] {
             let due = transactions.expire(&ClusterImage::default(), Monotonic(u64::MAX), Timestamp(wall));

@@ -207,7 +207,7 @@ fn a_transaction_that_is_open_for_too_long_is_aborted_and_its_producer_may_go_on
 }
 
 #[test]
-fn every_transaction_has_its_whole_timeout_and_another_coordinator_counts_anew() {
+fn every_transaction_has_its_whole_timeout_and_another_coordinator_goes_on_counting() {
     let mut paper = Paper::new();
     let first = paper.begin();
     paper.add(&first, &[0]).expect("it is open");
@@ -220,10 +220,55 @@ fn every_transaction_has_its_whole_timeout_and_another_coordinator_counts_anew()
     paper.pass(4_000);
     assert_eq!(paper.describe().state, TransactionState::Ongoing);
     paper.reload();
-    paper.pass(4_999);
+    assert_eq!((paper.describe().state, paper.open().oldest_ms), (TransactionState::Ongoing, 4_100));
+    assert_eq!(paper.list(true)[0].open_ms, 4_100);
+    paper.pass(899);
     assert_eq!((paper.describe().state, paper.open().oldest_ms), (TransactionState::Ongoing, 4_999));
     paper.pass(1);
     assert_eq!(paper.describe().state, TransactionState::Aborting);
+    paper.pass(100);
+    paper.reload();
+    assert_eq!(paper.open().oldest_ms, 5_100, "until its markers stand");
+}
+
+#[test]
+fn however_often_its_coordinator_moves_a_transaction_has_its_timeout_once() {
+    let mut paper = Paper::new();
+    let first = paper.begin();
+    paper.add(&first, &[0]).expect("it is open");
+    for _ in 0..10 {
+        assert_eq!(paper.describe().state, TransactionState::Ongoing);
+        // A process that has just started: its clock that does not jump begins at nothing.
+        paper.now += 500;
+        paper.ahead_ms += paper.now as i64;
+        paper.now = 0;
+        paper.reload();
+        paper.pass(0);
+    }
+    assert_eq!(paper.describe().ended.map(|ended| ended.by), Some(TransactionEnder::Timeout));
+}
+
+#[test]
+fn a_coordinator_whose_wall_clock_differs_ends_a_transaction_earlier_or_later_by_as_much_and_in_any_case() {
+    for ahead_ms in [-100_000, -3_000, 0, 3_000, 100_000] {
+        let mut paper = Paper::new();
+        let first = paper.begin();
+        paper.add(&first, &[0]).expect("it is open");
+        paper.pass(1_000);
+        paper.ahead_ms = ahead_ms;
+        paper.reload();
+        let age = (1_000 + ahead_ms).max(0) as u64;
+        assert_eq!(paper.open().oldest_ms, age, "{ahead_ms}");
+        // From then on its clock may be put right, or wrong: it does not matter any more.
+        paper.ahead_ms = -ahead_ms;
+        let left = u64::from(TIMEOUT_MS).saturating_sub(age);
+        if left > 0 {
+            paper.pass(left - 1);
+            assert_eq!(paper.describe().state, TransactionState::Ongoing, "{ahead_ms}");
+        }
+        paper.pass(1);
+        assert_eq!(paper.describe().state, TransactionState::Aborting, "{ahead_ms}");
+    }
 }
 
 #[test]
@@ -470,7 +515,7 @@ fn a_lot_that_is_due_at_once_is_done_bit_by_bit() {
         record.key.transactional_id = format!("id-{number:0>200}");
         transactions.replay(&record);
     }
-    transactions.loaded(Monotonic(0));
+    transactions.loaded(Monotonic(0), Timestamp(0));
     let image = paper.cluster.controller.image();
     let (mut rounds, mut aborted) = (0, 0);
     loop {

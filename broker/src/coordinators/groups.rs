@@ -2,7 +2,7 @@
 
 use tidelog_coordination::Refusal;
 use tidelog_coordination::groups::{GroupCommand, GroupDecision, GroupLimits, GroupRecord, GroupReply, Groups};
-use tidelog_protocol::Monotonic;
+use tidelog_protocol::{Monotonic, Timestamp};
 
 use super::machine::{KeyValue, Machine, Moment};
 
@@ -28,7 +28,11 @@ impl Machine for Groups {
         self.replay(record);
     }
 
-    fn loaded(&mut self, now: Monotonic) {
+    fn loaded(&mut self, now: Monotonic, _wall: Timestamp) {
+        self.loaded(now);
+    }
+
+    fn forgive(&mut self, now: Monotonic) {
         self.loaded(now);
     }
 

@@ -34,7 +34,7 @@ pub(super) fn load<M: Machine>(reader: &LogReader, end: Offset) -> Result<M, Str
             ReadOutcome::UpToDate => return Err(format!("the log ends at {at}, not at {end}")),
         }
     }
-    machine.loaded(clock::monotonic());
+    machine.loaded(clock::monotonic(), clock::now());
     Ok(machine)
 }
 

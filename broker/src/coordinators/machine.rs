@@ -18,7 +18,7 @@ pub(crate) struct Moment<'a> {
     pub(crate) image: &'a ClusterImage,
     /// For how long something takes.
     pub(crate) now: Monotonic,
-    /// For people.
+    /// For people, and for what one broker notes and another reads.
     pub(crate) wall: Timestamp,
 }
 
@@ -51,8 +51,11 @@ pub(crate) trait Machine: Send + 'static {
     /// Takes in what is stored.
     fn replay(&mut self, record: &Self::Record);
 
-    /// The whole log was taken in: whoever is waited for gets all of their time anew.
-    fn loaded(&mut self, now: Monotonic);
+    /// The whole log was taken in.
+    fn loaded(&mut self, now: Monotonic, wall: Timestamp);
+
+    /// This broker was away for so long that silence says nothing: whoever is waited for may have spoken. What has its time whoever speaks goes on.
+    fn forgive(&mut self, _now: Monotonic) {}
 
     /// Starts what works beside a shard for as long as it leads.
     fn accompany(_shard: &Arc<Shard<Self>>, _node: &Arc<Node>)

@@ -121,7 +121,7 @@ impl<M: Machine> Shard<M> {
     /// This broker was away: whoever was not heard of meanwhile may have spoken.
     pub(super) fn forgive(&self) {
         if let State::Ready { machine, .. } = &mut *self.state.lock() {
-            machine.loaded(clock::monotonic());
+            machine.forgive(clock::monotonic());
         }
     }
 

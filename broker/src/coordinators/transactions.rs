@@ -6,7 +6,7 @@ use tidelog_coordination::Refusal;
 use tidelog_coordination::transactions::{
     TransactionCommand, TransactionDecision, TransactionLimits, TransactionRecord, TransactionReply, Transactions,
 };
-use tidelog_protocol::Monotonic;
+use tidelog_protocol::{Monotonic, Timestamp};
 
 use super::machine::{KeyValue, Machine, Moment};
 use super::markers;
@@ -39,8 +39,8 @@ impl Machine for Transactions {
         self.replay(record);
     }
 
-    fn loaded(&mut self, now: Monotonic) {
-        self.loaded(now);
+    fn loaded(&mut self, now: Monotonic, wall: Timestamp) {
+        self.loaded(now, wall);
     }
 
     fn accompany(shard: &Arc<Shard<Self>>, node: &Arc<Node>) {

@@ -1,36 +1,64 @@
-//! A transactional id with what is known of it beside the records: since when it is open, and which markers were confirmed. That is made afresh
-//! when another broker coordinates: the timeout counts anew, and markers are written again, which changes nothing where they stand.
+//! A transactional id with what is known of it beside the records: for how long it is open, and which markers were confirmed. That is made afresh
+//! when another broker coordinates: by the wall clocks of both the time since it began, so that its timeout goes on; and markers are written
+//! again, which changes nothing where they stand.
 //!
 //! That all markers stand needs no record of its own where the next transaction follows at once: its record is the id's whole state.
 
 use alloc::borrow::Cow;
 
-use tidelog_protocol::Monotonic;
 use tidelog_protocol::messages::TransactionState;
+use tidelog_protocol::{Monotonic, Timestamp};
 
 use super::touched::Touched;
 use super::transaction::Transaction;
+
+/// For how long something is open, on a clock that does not jump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Age {
+    /// Since when this coordinator knows it.
+    known_since: Monotonic,
+    /// How old it was then, in milliseconds.
+    before_ms: u64,
+}
+
+impl Age {
+    /// It begins.
+    pub const fn new(now: Monotonic) -> Self {
+        Self { known_since: now, before_ms: 0 }
+    }
+
+    /// It began then, as the wall clock of whoever coordinated says. One that is to begin yet, by a clock that was ahead of this one, begins now.
+    pub fn since(began_at: Option<Timestamp>, now: Monotonic, wall: Timestamp) -> Self {
+        let before_ms = began_at.map_or(0, |began_at| wall.0.saturating_sub(began_at.0));
+        Self { known_since: now, before_ms: u64::try_from(before_ms).unwrap_or(0) }
+    }
+
+    /// In milliseconds.
+    pub const fn ms(self, now: Monotonic) -> u64 {
+        self.before_ms.saturating_add(now.ms_since(self.known_since))
+    }
+}
 
 /// A transactional id.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub transaction: Transaction,
-    /// Since when this coordinator knows that something is open, or being ended.
-    pub open_since: Option<Monotonic>,
+    /// For how long something is open, or being ended, as far as this coordinator has looked.
+    pub age: Option<Age>,
     /// Where the markers stand.
     pub confirmed: Touched,
 }
 
 impl Entry {
     pub fn new(transaction: Transaction) -> Self {
-        Self { transaction, open_since: None, confirmed: Touched::default() }
+        Self { transaction, age: None, confirmed: Touched::default() }
     }
 
     /// Another state of it is stored.
     pub fn replace(&mut self, transaction: Transaction) {
         // One that follows at once has its own time.
         if transaction.state == TransactionState::Empty || (self.transaction.is_ending() && !transaction.is_ending()) {
-            self.open_since = None;
+            self.age = None;
         }
         if transaction.state != self.transaction.state {
             self.confirmed = Touched::default();
@@ -58,6 +86,6 @@ impl Entry {
 
     /// Milliseconds since it is open.
     pub fn open_ms(&self, now: Monotonic) -> u64 {
-        self.open_since.map_or(0, |since| now.ms_since(since))
+        self.age.map_or(0, |age| age.ms(now))
     }
 }

@@ -8,7 +8,7 @@ use tidelog_protocol::messages::TransactionEnder;
 use tidelog_protocol::{Monotonic, Timestamp};
 
 use super::Transactions;
-use super::entry::Entry;
+use super::entry::{Age, Entry};
 use super::records::{TransactionKey, TransactionRecord};
 use super::touched::Touched;
 use crate::image::ClusterImage;
@@ -40,10 +40,10 @@ impl<'a> Look<'a> {
     fn abort_overdue(&mut self, transactions: &mut Transactions) {
         for id in &transactions.open {
             let Some(entry) = transactions.entries.get_mut(id) else { continue };
-            // From the first look at the latest: whoever leads the partition next begins to count anew.
-            let since = *entry.open_since.get_or_insert(self.now);
+            // It began since the last look.
+            let age = *entry.age.get_or_insert(Age::new(self.now));
             let transaction = &entry.transaction;
-            if self.now >= since.plus_ms(u64::from(transaction.timeout_ms)) && self.has_room() {
+            if age.ms(self.now) >= u64::from(transaction.timeout_ms) && self.has_room() {
                 let aborted = transaction.ending(false, TransactionEnder::Timeout, None, self.wall);
                 self.push(aborted.to_record(id));
             }
@@ -53,7 +53,7 @@ impl<'a> Look<'a> {
     fn drop_deleted(&mut self, transactions: &mut Transactions) {
         for id in &transactions.ending {
             let Some(entry) = transactions.entries.get_mut(id) else { continue };
-            entry.open_since.get_or_insert(self.now);
+            entry.age.get_or_insert(Age::new(self.now));
             let gone = self.gone(entry);
             entry.confirmed.take_in(&gone);
             if entry.has_ended() && self.has_room() {

@@ -63,7 +63,7 @@ pub use command::{
     Ending, Init, OpenTransactions, PendingMarkers, Place, TransactionCommand, TransactionDecision, TransactionLimits,
     TransactionReply,
 };
-use entry::Entry;
+use entry::{Age, Entry};
 use expiry::Look;
 pub use fate::{FateVerdict, Inquiry, marker_of};
 pub use flaws::{TransactionFlaw, TransactionFlaws};
@@ -192,11 +192,13 @@ impl Transactions {
         self.entries.insert(id.into(), entry);
     }
 
-    /// The whole log was replayed: every open transaction gets its whole timeout from `now`.
-    pub fn loaded(&mut self, now: Monotonic) {
+    /// The whole log was replayed: what is open is as old as the wall clocks say, so that no transaction gets its timeout anew because its
+    /// coordinator stood still or another took its place. Where this one's clock is behind that of whoever noted when it began, it may stay open
+    /// longer by as much; where it is ahead, it is aborted as much earlier, which loses nothing that was committed.
+    pub fn loaded(&mut self, now: Monotonic, wall: Timestamp) {
         for entry in self.entries.values_mut() {
             entry.confirmed = Touched::default();
-            entry.open_since = overview::is_open(entry).then_some(now);
+            entry.age = overview::is_open(entry).then(|| Age::since(entry.transaction.began_at, now, wall));
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Paper {
     pub log: Vec<TransactionRecord>,
     pub cluster: Cluster,
     pub now: u64,
+    /// By how much the wall clock of whoever coordinates is ahead.
+    pub ahead_ms: i64,
     /// Is there an id to be had?
     pub gives_ids: bool,
     ids: i64,
@@ -50,6 +52,7 @@ impl Paper {
             log: Vec::new(),
             cluster: Cluster::of(3),
             now: 1_000,
+            ahead_ms: 0,
             gives_ids: true,
             ids: 100,
         };
@@ -75,7 +78,7 @@ impl Paper {
     }
 
     pub fn decide(&mut self, command: &TransactionCommand) -> Result<TransactionDecision, Refusal> {
-        let (now, wall) = (Monotonic(self.now), Timestamp(WALL + self.now as i64));
+        let (now, wall) = self.clocks();
         self.transactions.handle(command, self.cluster.controller.image(), now, wall)
     }
 
@@ -102,16 +105,21 @@ impl Paper {
     /// Time passes, and what is due is done.
     pub fn pass(&mut self, ms: u64) {
         self.now += ms;
-        let (now, wall) = (Monotonic(self.now), Timestamp(WALL + self.now as i64));
+        let (now, wall) = self.clocks();
         let records = self.transactions.expire(self.cluster.controller.image(), now, wall);
         self.store(records);
+    }
+
+    fn clocks(&self) -> (Monotonic, Timestamp) {
+        (Monotonic(self.now), Timestamp(WALL + self.ahead_ms + self.now as i64))
     }
 
     /// Another broker takes over.
     pub fn reload(&mut self) {
         let mut transactions = Transactions::new(limits());
         self.log.iter().for_each(|record| transactions.replay(record));
-        transactions.loaded(Monotonic(self.now));
+        let (now, wall) = self.clocks();
+        transactions.loaded(now, wall);
         self.transactions = transactions;
     }
 

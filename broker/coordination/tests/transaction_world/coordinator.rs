@@ -139,7 +139,8 @@ impl Coordinator {
             assert_eq!(&read, record);
             machine.replay(&read);
         }
-        machine.loaded(Monotonic(now));
+        let (now, wall) = times(now);
+        machine.loaded(now, wall);
         machine
     }
 }
