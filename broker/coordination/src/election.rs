@@ -193,6 +193,10 @@ impl<'a> Seating<'a> {
     /// The replicas shall be `target`, in this order.
     pub(crate) fn reassign(mut self, target: &[BrokerId]) -> Self {
         let held: Vec<BrokerId> = self.next.replicas.clone();
+        // A move that takes the place of another is taken back to what was before both. One that began under an earlier release kept no order.
+        if self.next.before.is_empty() && !self.next.is_moving() {
+            self.next.before = held.clone();
+        }
         let was_adding = take(&mut self.next.adding);
         // A copy that had not caught up yet is just dropped, the others stay until the new ones are in sync.
         let dropped = |broker: &BrokerId| was_adding.contains(broker) && !self.next.in_sync.contains(broker);
@@ -212,6 +216,9 @@ impl<'a> Seating<'a> {
             self.next.eligible.clear();
         }
         let Self { held, mut next, ended, .. } = self;
+        if !next.is_moving() {
+            next.before.clear();
+        }
         next.unreadable = next.unreadable.filter(|broker| next.in_sync == [*broker]);
         let order = |replicas: &[BrokerId], list: &mut Vec<BrokerId>| {
             list.sort_by_key(|broker| replicas.iter().position(|replica| replica == broker));

@@ -22,6 +22,7 @@ impl PartitionState {
             last_leader: None,
             unclean_epoch: None,
             unreadable: None,
+            before: Vec::new(),
         }
     }
 
@@ -51,7 +52,7 @@ impl PartitionState {
     /// # Panics
     /// Where the state cannot be: a bug of ours.
     pub(crate) fn assert_sound(&self) {
-        let Self { replicas, in_sync, eligible, adding, removing, leader, unreadable, .. } = self;
+        let Self { replicas, in_sync, eligible, adding, removing, leader, unreadable, before, .. } = self;
         let all_replicas = |list: &[BrokerId]| list.iter().all(|broker| replicas.contains(broker));
         assert!(!replicas.is_empty(), "a partition has a replica: {self:?}");
         assert!(all_replicas(in_sync), "in-sync replicas are replicas: {self:?}");
@@ -62,6 +63,7 @@ impl PartitionState {
         assert!(unreadable.is_none_or(is_last), "who cannot read the only replica in sync does not lead: {self:?}");
         assert!(!eligible.iter().any(|broker| in_sync.contains(broker)), "eligible replicas are not in sync: {self:?}");
         assert!(!adding.iter().any(|broker| removing.contains(broker)), "nothing is added and removed: {self:?}");
+        assert!(all_replicas(before), "who held it before a move holds it until it is over: {self:?}");
         for list in [replicas, in_sync, eligible, adding, removing] {
             let twice = list.iter().enumerate().any(|(i, broker)| list[..i].contains(broker));
             assert!(!twice, "a broker holds one replica of a partition: {self:?}");

@@ -45,6 +45,9 @@ pub(crate) fn reassign(image: &ClusterImage, assignments: &[Assignment]) -> Resu
 }
 
 fn before_the_move(held: &PartitionState) -> Vec<BrokerId> {
+    if !held.before.is_empty() {
+        return held.before.clone();
+    }
     let stays = held.target().filter(|broker| !held.adding.contains(broker));
     stays.chain(held.removing.iter().copied()).collect()
 }
@@ -102,7 +105,7 @@ pub(crate) fn drain(image: &ClusterImage, broker_id: BrokerId) -> Result<Decided
             target[rank] = spread.add(&others, seed(topic.id, partition.0)).ok_or_else(|| {
                 refused(format!(
                     "broker {broker_id} cannot be drained: no other live broker can take its replica of '{}'-{partition}, \
-                     which has {}: add a broker, or give the topic fewer replicas",
+                     which has {}: add a broker, or give its partitions fewer replicas with 'tidelog cluster reassign'",
                     topic.name,
                     target.len()
                 ))

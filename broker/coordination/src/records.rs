@@ -30,7 +30,7 @@ message! {
 
 impl FeatureLevel {
     /// The newest level that this code understands.
-    pub const NEWEST: u16 = 4;
+    pub const NEWEST: u16 = 5;
 }
 
 message! {
@@ -195,6 +195,8 @@ message! {
         2 unclean_epoch: Option<LeaderEpoch>,
         /// The only replica in sync, where its broker has nothing that it can read: nobody leads until that broker registers anew.
         3 unreadable: Option<BrokerId>,
+        /// Who held it before the reassignment under way, in order of preference: what taking that back leads to.
+        5 before: Vec<BrokerId>,
     }
 }
 
@@ -312,9 +314,9 @@ record_table! {
     /// [`TopicConfigured`].
     12 TopicConfigured newest 1;
     /// [`PartitionCreated`].
-    20 PartitionCreated newest 3;
+    20 PartitionCreated newest 5;
     /// [`PartitionChanged`].
-    21 PartitionChanged newest 3;
+    21 PartitionChanged newest 5;
     /// [`ControllerEpochBegun`].
     30 ControllerEpochBegun newest 2;
     /// [`ProducerIdBlock`].
@@ -350,7 +352,10 @@ impl Form for BrokerRegistered {
 
 impl Form for PartitionState {
     fn version(&self) -> u16 {
-        let Self { eligible, adding, removing, last_leader, unclean_epoch, unreadable, .. } = self;
+        let Self { eligible, adding, removing, last_leader, unclean_epoch, unreadable, before, .. } = self;
+        if !before.is_empty() {
+            return 5;
+        }
         if unreadable.is_some() {
             return 3;
         }

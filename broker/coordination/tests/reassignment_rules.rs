@@ -100,6 +100,23 @@ fn a_move_can_be_taken_back_or_redirected() {
 }
 
 #[test]
+fn taking_a_move_back_restores_the_order_and_with_it_the_preferred_leader() {
+    let mut cluster = Cluster::of(3);
+    cluster.topic_on("x", [2, 3], &[]);
+    let _ = reassign(&mut cluster, "x", &[1, 3]).unwrap();
+    let back = Command::Reassign { assignments: vec![assignment("x", None)] };
+    let _ = cluster.ask(&back).unwrap();
+    assert_eq!(replicas(&cluster, "x"), [2, 3]);
+    assert_eq!(cluster.partition("x").leader, Some(BrokerId(2)));
+    // Also where one move took the place of another.
+    let _ = reassign(&mut cluster, "x", &[1, 3]).unwrap();
+    let _ = reassign(&mut cluster, "x", &[3, 1]).unwrap();
+    let _ = cluster.ask(&back).unwrap();
+    assert_eq!(replicas(&cluster, "x"), [2, 3]);
+    assert!(cluster.partition("x").before.is_empty(), "nothing is kept once nothing moves");
+}
+
+#[test]
 fn a_copy_that_is_in_sync_already_is_not_thrown_away_before_the_others_are() {
     let mut cluster = Cluster::of(4);
     cluster.topic_on("x", [1, 2], &[]);
@@ -211,7 +228,7 @@ fn a_broker_that_nobody_can_stand_in_for_is_not_drained() {
     let log = cluster.log.len();
     let refused = message(cluster.ask(&Command::Drain { broker_id: BrokerId(2) }));
     let sentence = "broker 2 cannot be drained: no other live broker can take its replica of 'x'-0, which has 3: \
-                    add a broker, or give the topic fewer replicas";
+                    add a broker, or give its partitions fewer replicas with 'tidelog cluster reassign'";
     assert_eq!(refused, sentence);
     assert_eq!(cluster.log.len(), log);
     assert_eq!(code(cluster.ask(&Command::Drain { broker_id: BrokerId(8) })), ErrorCode::UnknownBroker);
