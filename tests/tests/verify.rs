@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::joined_cluster::JoinedCluster;
-use tidelog_tests::patience::wait_until;
+use tidelog_tests::patience::{wait_for, wait_until};
 
 fn tidelog(server: &str, line: &str) -> Finished {
     CommandLine::of("tidelog").env("TIDELOG_SERVER", server).args(line.split_whitespace()).run()
@@ -45,6 +45,33 @@ async fn it_holds_while_brokers_go_and_come_back() {
 }
 
 #[test]
+fn where_nothing_was_acknowledged_there_is_no_verdict() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let page = tidelog(&server, "verify --duration 0s").expect_code(9).text();
+    assert!(page.ends_with("Verdict     none: nothing was acknowledged\n"), "{page}");
+    let none = document(&tidelog(&server, "verify --duration 0s --output json").expect_code(9));
+    assert_eq!((&none["holds"], &none["sent"]), (&Value::Null, &json!(0)), "{none}");
+    assert_eq!(tidelog(&server, "topics list --output json").expect_code(0).text().matches("verify-").count(), 0);
+}
+
+#[test]
+fn an_interrupted_run_names_the_topic_that_it_leaves() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let line = ["verify", "--duration", "300s"];
+    let running = CommandLine::of("tidelog").env("TIDELOG_SERVER", &server).args(line).start();
+    let listed = || tidelog(&server, "topics list").expect_code(0).text();
+    wait_for("its topic", || listed().contains("verify-").then_some(()));
+    running.signal(rustix::process::Signal::INT);
+    let finished = running.finish().expect_code(130);
+    let topics = listed();
+    let name = topics.split_whitespace().find(|word| word.starts_with("verify-")).expect("its topic");
+    assert!(finished.stderr.contains(&format!("its topic {name} is left behind")), "{finished:?}");
+    assert!(finished.stderr.contains(&format!("tidelog topics delete {name}")), "{finished:?}");
+}
+
+#[test]
 fn a_topic_that_exists_may_hold_what_others_wrote() {
     let broker = BrokerProcess::start();
     let server = broker.server();
@@ -64,7 +91,7 @@ fn a_topic_that_exists_may_hold_what_others_wrote() {
     let verdict = document(&verify.join().unwrap().expect_code(0));
     assert!(verdict["foreign"].as_u64() > Some(0) && verdict["topic"] == "logs", "{verdict}");
     let page = tidelog(&server, "verify --topic logs --duration 500ms").expect_code(0).text();
-    assert!(page.contains("Lost        0") && page.ends_with("Verdict     holds\n"), "{page}");
+    assert!(page.contains("Skipped     0") && page.ends_with("Verdict     holds\n"), "{page}");
     let _ = tidelog(&server, "topics describe logs").expect_code(0);
     let missing = tidelog(&server, "verify --topic other --duration 1s").expect_code(3);
     assert!(missing.stderr.contains("no topic 'other'") && !missing.stderr.contains("history"), "{missing:?}");
@@ -132,7 +159,7 @@ fn each_kind_of_damage_is_found_in_a_doctored_history() {
     let counts = |finished: Finished| {
         let verdict = document(&finished.expect_code(1));
         assert_eq!(verdict["holds"], false);
-        let kinds = ["lost", "duplicated", "reordered", "phantom"];
+        let kinds = ["lost", "duplicated", "reordered", "phantom", "skipped", "repeated"];
         let count = |kind: &str| verdict["violations"][kind]["count"].as_u64().unwrap();
         let counts: Vec<(String, u64)> =
             kinds.iter().map(|kind| (kind.to_string(), count(kind))).filter(|(_, count)| *count > 0).collect();
@@ -214,6 +241,36 @@ fn each_kind_of_damage_is_found_in_a_doctored_history() {
         complete(lines, &value)["offset"] = json!(999_999);
     }));
     assert_eq!(found, only("lost", 1), "{evidence}");
+
+    // A consumer that leaves a record out, and one that is handed some once more.
+    let read = |lines: &[Value]| {
+        let first = lines.iter().position(|line| line["event"] == "read").expect("something was read along");
+        let there =
+            lines.iter().filter(|line| line["event"] == "read" && line["partition"] == lines[first]["partition"]);
+        assert!(there.map(|line| line["values"].as_array().unwrap().len()).sum::<usize>() > 1, "more than one record");
+        first
+    };
+    let (found, evidence) = counts(history.judged(|lines| {
+        let line = read(lines);
+        lines[line]["values"].as_array_mut().unwrap().remove(0);
+        lines[line]["offset"] = json!(lines[line]["offset"].as_u64().unwrap() + 1);
+    }));
+    assert_eq!(found, only("skipped", 1), "{evidence}");
+    let (found, evidence) = counts(history.judged(|lines| {
+        let line = read(lines);
+        lines.insert(line + 1, lines[line].clone());
+    }));
+    assert_eq!(found, only("repeated", 1), "{evidence}");
+
+    // Where no acknowledgement came, nothing was promised: that does not hold, it is no verdict.
+    let none = history.judged(|lines| {
+        for line in lines.iter_mut().filter(|line| line["event"] == "complete") {
+            let (producer, sequence) = (line["producer"].clone(), line["sequence"].clone());
+            *line = json!({"at_us": 1, "event": "complete", "producer": producer, "sequence": sequence, "outcome": "unknown", "error": "too few"});
+        }
+    });
+    let none = document(&none.expect_code(9));
+    assert_eq!((&none["holds"], &none["last_error"]), (&Value::Null, &json!("too few")), "{none}");
 
     // Without a last reading nobody can say anything.
     let refused = history.judged(|lines| lines.retain(|line| line["event"] != "last_read_done")).expect_code(4);

@@ -28,6 +28,8 @@ pub enum Exit {
     Unsettled = 7,
     /// Done in part: what could be found out, or done, was, and what could not is named.
     Partial = 8,
+    /// There was nothing to judge.
+    NoVerdict = 9,
     /// Interrupted (Ctrl-C, or SIGTERM where that is heard) before it was done.
     Interrupted = 130,
 }
@@ -44,6 +46,7 @@ Exit codes:
     6  stored bytes are damaged
     7  the cluster is not settled ('cluster status', 'partitions describe')
     8  done in part; what is missing, or left, is named on standard error
+    9  nothing was acknowledged, so there was nothing to judge ('verify')
   130  interrupted (Ctrl-C) before it was done";
 
 impl From<Exit> for ExitCode {
@@ -155,6 +158,7 @@ mod tests {
             Exit::Damaged,
             Exit::Unsettled,
             Exit::Partial,
+            Exit::NoVerdict,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> = EXIT_CODES_HELP

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -17,7 +17,7 @@ use crate::perf::live_rate::{LiveCount, SAMPLE_EVERY, Visible};
 use crate::verify::events::{Event, HistoryWriter};
 use crate::verify::judge::judge;
 use crate::verify::last_reading::{self, LastReadingError};
-use crate::verify::verdict::Verdict;
+use crate::verify::verdict::{Conclusion, Verdict};
 use crate::verify::workload::{self, Counts, Workload};
 
 /// Arguments of `verify`.
@@ -25,13 +25,14 @@ use crate::verify::workload::{self, Counts, Workload};
 #[command(after_help = "\
 Producers write unique values with acks=all, consumers read along; at the end fresh consumers read everything, and the history of it all is
 judged: was something acknowledged and lost, does something stand twice, does a producer's record stand behind a later one of it, was
-something read that nobody sent. Meanwhile you may kill brokers. Without idempotent producers a record may stand twice where an
+something read that nobody sent, was a consumer handed something twice or never. Meanwhile you may kill brokers. Without idempotent producers a record may stand twice where an
 acknowledgement was lost.
 
 Memory: 24 bytes for each record sent (--records-max bounds it), 1,000 waiting records for each producer and partition, and 100 findings of
 each kind. The history takes about 300 bytes of disk for each record.
 
-Ends with exit code 0 where everything holds, 1 where something is violated, 4 where no verdict came about.
+Ends with exit code 0 where everything holds, 1 where something is violated, 9 where nothing was acknowledged, so that there was nothing to
+judge, and 4 where something else stood in the way of a verdict.
 
 Examples:
   tidelog verify --duration 60s --replication-factor 3
@@ -85,23 +86,44 @@ pub(super) async fn run(args: VerifyArgs, context: &Context) -> Result<Exit, Fai
     let run = format!("verify-{:08x}", fastrand::u32(..));
     let path = args.history.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("tidelog-{run}.jsonl")));
     let history = Arc::new(HistoryWriter::create(&path).map_err(|error| Failure::file(path.display(), &error))?);
+    let topic = OwnTopic { name: run.clone(), may_be_there: AtomicBool::new(false) };
     let worked = tokio::select! {
-        worked = work(&client, &args, run, &history) => worked,
+        worked = work(&client, &args, run, &history, &topic) => worked,
         _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted before there was a verdict")),
     };
     let noted = history.flush().map_err(|error| Failure::file(path.display(), &error));
-    let own_topic = worked.and_then(|own_topic| noted.map(|()| own_topic));
-    let own_topic = own_topic.map_err(|failure| without_verdict(failure, &path))?;
-    let verdict = judged(&path)?;
-    if verdict.holds() {
-        if let Some(topic) = own_topic {
-            client.admin().delete_topic(&topic).await.map_err(failure)?;
+    let worked = worked.and(noted).map_err(|failure| without_verdict(failure, &path));
+    let verdict = worked.and_then(|()| judged(&path)).map_err(|failure| topic.left_by(failure))?;
+    // What was violated stays for whoever looks into it.
+    if verdict.conclusion() != Conclusion::Violated {
+        if topic.may_be_there.load(Ordering::Relaxed) {
+            let deleted = client.admin().delete_topic(&topic.name).await;
+            deleted.map_err(|error| topic.left_by(failure(error)))?;
         }
         if args.history.is_none() {
             std::fs::remove_file(&path).map_err(|error| Failure::file(path.display(), &error))?;
         }
     }
     conclude(verdict, &path, context)
+}
+
+/// The topic of a run that makes its own.
+#[derive(Debug)]
+struct OwnTopic {
+    name: String,
+    may_be_there: AtomicBool,
+}
+
+impl OwnTopic {
+    /// Says which topic a run that failed has left behind.
+    fn left_by(&self, failure: Failure) -> Failure {
+        match self.may_be_there.load(Ordering::Relaxed) {
+            true => failure
+                .suffix(format!("its topic {} is left behind", self.name))
+                .hint(format!("tidelog topics delete {}", self.name)),
+            false => failure,
+        }
+    }
 }
 
 /// Names the history of a run that came to no verdict; one that never began leaves none.
@@ -113,13 +135,14 @@ fn without_verdict(failure: Failure, path: &Path) -> Failure {
     }
 }
 
-/// Sends, reads along, and reads everything at the end. The topic, where it is the run's own.
+/// Sends, reads along, and reads everything at the end.
 async fn work(
     client: &Client,
     args: &VerifyArgs,
     run: String,
     history: &Arc<HistoryWriter>,
-) -> Result<Option<String>, Failure> {
+    own: &OwnTopic,
+) -> Result<(), Failure> {
     let admin = client.admin();
     let (topic, own_topic) = match &args.topic {
         Some(topic) => (topic.to_string(), false),
@@ -127,7 +150,11 @@ async fn work(
             let mut topic = NewTopic::named(&run).partitions(args.partitions);
             topic = args.replication_factor.into_iter().fold(topic, NewTopic::replication_factor);
             topic = args.config.iter().fold(topic, |topic, (key, value)| topic.config(key, value));
-            admin.create_topic(&topic).await.map_err(failure)?;
+            own.may_be_there.store(true, Ordering::Relaxed);
+            if let Err(error) = admin.create_topic(&topic).await {
+                own.may_be_there.store(error.outcome_is_unknown(), Ordering::Relaxed);
+                return Err(failure(error));
+            }
             (run.clone(), true)
         }
     };
@@ -168,7 +195,7 @@ async fn work(
         worked.map_err(cannot_write)?;
     }
     match last_reading::read(client, &work, &counts, args.heal, history).await {
-        Ok(()) => Ok(own_topic.then_some(topic)),
+        Ok(()) => Ok(()),
         Err(error @ LastReadingError::History(_)) => Err(Failure::new(Exit::Failed, error.to_string())),
         Err(error @ LastReadingError::Unreadable { .. }) => {
             Err(Failure::new(Exit::Unavailable, format!("there is no verdict: {error}")))
@@ -202,5 +229,9 @@ fn conclude(verdict: Verdict, path: &Path, context: &Context) -> Result<Exit, Fa
         document["history"] = path.display().to_string().into();
     }
     print(context, &text, || document)?;
-    Ok(if verdict.holds() { Exit::Done } else { Exit::Failed })
+    Ok(match verdict.conclusion() {
+        Conclusion::Holds => Exit::Done,
+        Conclusion::Violated => Exit::Failed,
+        Conclusion::NothingToJudge => Exit::NoVerdict,
+    })
 }

@@ -1,6 +1,6 @@
 //! Holds a history against what must hold, as the test bed's checkers do: nothing acknowledged is lost, nothing stands twice (unless
-//! producers are not idempotent and an acknowledgement was lost), each producer's records stand in its order, and nothing is read that was not
-//! sent. Knows nothing of clients and brokers.
+//! producers are not idempotent and an acknowledgement was lost), each producer's records stand in its order, nothing is read that was not
+//! sent, and who reads along is handed everything once and in its order. Knows nothing of clients and brokers.
 //!
 //! Memory: 24 bytes for each record sent, whatever the size of the history, about 60 for each that stands twice, and [`EVIDENCE_MAX`]
 //! findings of each kind. The file is read twice: once to judge, once for what was read along and for the times of what was found.
@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 
 use super::events::{Event, Outcome, for_each_line, record_of};
+use super::reading_along::{Misstep, ReadingAlong};
 use super::verdict::{Finding, Kind, Verdict};
 
 /// Findings of one kind that are told in full; the others are counted.
@@ -73,6 +74,8 @@ struct Judge {
     about: HashMap<(u32, u64), Vec<(Kind, usize)>>,
     /// Where phantoms were found, so that reading them along is not another one; the first of them.
     phantoms: HashSet<(u32, u64)>,
+    /// What consumers were handed, by partition.
+    reading_along: BTreeMap<u32, ReadingAlong>,
     /// Whether the last reading is judged, or what was read along.
     along: bool,
     verdict: Verdict,
@@ -101,12 +104,16 @@ impl Judge {
                     Outcome::Acked { offset, maybe_twice } => {
                         (fate.told, fate.acked_at, fate.maybe_twice) = (Told::Acked, offset, maybe_twice);
                     }
-                    Outcome::Refused { .. } => fate.told = Told::Refused,
-                    Outcome::Unknown { .. } => {}
+                    Outcome::Refused { error } => {
+                        fate.told = Told::Refused;
+                        self.verdict.last_error = Some(error);
+                    }
+                    Outcome::Unknown { error } => self.verdict.last_error = Some(error),
                 }
             }
             Event::Read { values, .. } => self.verdict.read_along += values.len() as u64,
             Event::LastRead { partition, offset, values } => {
+                self.reading_along.entry(partition).or_default().stand(offset, values.len() as u64);
                 for (offset, value) in (offset..).zip(&values) {
                     self.read_at_last(partition, offset, value);
                 }
@@ -237,6 +244,7 @@ impl Judge {
                 self.each_about(producer, sequence, |finding| finding.told_at_us = Some(at_us));
             }
             Event::Read { partition, offset, values } => {
+                self.follow(partition, offset, values.len() as u64);
                 for (offset, value) in (offset..).zip(&values) {
                     let Some((producer, sequence)) = self.sent_there(partition, offset, value) else { continue };
                     if !self.stands_at(producer, sequence, offset) {
@@ -248,6 +256,18 @@ impl Judge {
             }
             Event::Begin { .. } | Event::LastRead { .. } | Event::LastReadDone { .. } => {}
         }
+    }
+
+    fn follow(&mut self, partition: u32, offset: u64, count: u64) {
+        let Some(misstep) = self.reading_along.entry(partition).or_default().hand_out(offset, count) else { return };
+        let (kind, range, how) = match misstep {
+            Misstep::Skipped(range) => (Kind::Skipped, range, "was not handed to the consumer that read on at"),
+            Misstep::Repeated(range) => {
+                (Kind::Repeated, range, "was handed out once more, or behind later records, at")
+            }
+        };
+        let (first, last) = (range.start, range.end - 1);
+        self.find(kind, None, format!("what stands from {partition}/{first} to {partition}/{last} {how} {offset}"));
     }
 
     fn each_about(&mut self, producer: u32, sequence: u64, set: impl Fn(&mut Finding)) {

@@ -15,11 +15,16 @@ pub enum Kind {
     Reordered,
     /// There, and never sent, or refused.
     Phantom,
+    /// There, and not handed to a consumer that read on behind it.
+    Skipped,
+    /// Handed once more to a consumer that had read on behind it.
+    Repeated,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Lost, Self::Duplicated, Self::Reordered, Self::Phantom];
+    pub const ALL: [Self; 6] =
+        [Self::Lost, Self::Duplicated, Self::Reordered, Self::Phantom, Self::Skipped, Self::Repeated];
 
     /// Its name.
     #[must_use]
@@ -29,6 +34,8 @@ impl Kind {
             Self::Duplicated => "duplicated",
             Self::Reordered => "reordered",
             Self::Phantom => "phantom",
+            Self::Skipped => "skipped",
+            Self::Repeated => "repeated",
         }
     }
 }
@@ -42,6 +49,17 @@ pub struct Finding {
     pub sent_at_us: Option<u64>,
     /// When its producer was told.
     pub told_at_us: Option<u64>,
+}
+
+/// What it comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conclusion {
+    /// Something was promised, and all of it is as it must be.
+    Holds,
+    /// Something is as it must not be.
+    Violated,
+    /// Nothing was acknowledged, so nothing was promised that could have been broken.
+    NothingToJudge,
 }
 
 /// What was found.
@@ -67,15 +85,21 @@ pub struct Verdict {
     pub doubled_by_lost_acks: u64,
     /// Records of others in a topic that is not the run's own.
     pub foreign: u64,
-    counts: [u64; 4],
-    findings: [Vec<Finding>; 4],
+    /// What a producer was told last whose record was not acknowledged.
+    pub last_error: Option<String>,
+    counts: [u64; 6],
+    findings: [Vec<Finding>; 6],
 }
 
 impl Verdict {
-    /// Is all as it must be?
+    /// What it comes to.
     #[must_use]
-    pub fn holds(&self) -> bool {
-        self.counts.iter().all(|count| *count == 0)
+    pub fn conclusion(&self) -> Conclusion {
+        match (self.counts.iter().all(|count| *count == 0), self.acked) {
+            (false, _) => Conclusion::Violated,
+            (true, 0) => Conclusion::NothingToJudge,
+            (true, _) => Conclusion::Holds,
+        }
     }
 
     /// How often something is that must not be.
@@ -117,12 +141,14 @@ impl Verdict {
             text.push_str(&format!("Of others   {}\n", count(self.foreign)));
         }
         text.push_str(&format!(
-            "Lost        {}\nDuplicated  {}, and {} where an acknowledgement was lost\nReordered   {}\nPhantom     {}\n",
+            "Lost        {}\nDuplicated  {}, and {} where an acknowledgement was lost\nReordered   {}\nPhantom     {}\nSkipped     {}\nRepeated    {}\n",
             count(self.count(Kind::Lost)),
             count(self.count(Kind::Duplicated)),
             count(self.doubled_by_lost_acks),
             count(self.count(Kind::Reordered)),
-            count(self.count(Kind::Phantom))
+            count(self.count(Kind::Phantom)),
+            count(self.count(Kind::Skipped)),
+            count(self.count(Kind::Repeated))
         ));
         for kind in Kind::ALL {
             for finding in self.findings(kind) {
@@ -133,7 +159,14 @@ impl Verdict {
                 text.push_str(&format!("  {}: and {} more\n", kind.name(), count(more)));
             }
         }
-        text.push_str(if self.holds() { "Verdict     holds\n" } else { "Verdict     VIOLATED\n" });
+        match (self.conclusion(), &self.last_error) {
+            (Conclusion::Holds, _) => text.push_str("Verdict     holds\n"),
+            (Conclusion::Violated, _) => text.push_str("Verdict     VIOLATED\n"),
+            (Conclusion::NothingToJudge, None) => text.push_str("Verdict     none: nothing was acknowledged\n"),
+            (Conclusion::NothingToJudge, Some(error)) => {
+                text.push_str(&format!("Verdict     none: nothing was acknowledged; a producer was told: {error}\n"));
+            }
+        }
         text
     }
 
@@ -149,7 +182,11 @@ impl Verdict {
             .map(|kind| (kind.name().into(), json!({"count": self.count(*kind), "evidence": evidence(*kind)})))
             .collect();
         json!({
-            "holds": self.holds(),
+            "holds": match self.conclusion() {
+                Conclusion::Holds => Some(true),
+                Conclusion::Violated => Some(false),
+                Conclusion::NothingToJudge => None,
+            },
             "topic": self.topic,
             "partitions": self.partitions,
             "sent": self.sent,
@@ -160,6 +197,7 @@ impl Verdict {
             "read_at_last": self.read_at_last,
             "doubled_by_lost_acks": self.doubled_by_lost_acks,
             "foreign": self.foreign,
+            "last_error": self.last_error,
             "violations": violations,
         })
     }

@@ -201,12 +201,20 @@ async fn read_along(
             };
             let Ok(Some(batch)) = batch else { break };
             let mut run = Run::new(partition);
+            let mut is_whole = true;
             for record in batch.records() {
-                let Ok(record) = record else { break };
+                let Ok(record) = record else {
+                    is_whole = false;
+                    break;
+                };
                 run.push(record.offset.0, record.value.unwrap_or_default(), |run| history.note(run.read()))?;
                 next = record.offset.plus(1);
             }
             run.end(|run| history.note(run.read()))?;
+            // The rest of it is read once more: to go on behind it would leave records out.
+            if !is_whole {
+                break;
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
