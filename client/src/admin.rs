@@ -76,7 +76,11 @@ impl Admin {
     /// [`ClientError::UnknownTopic`] for the first that does not exist; else as any call.
     pub async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, ClientError> {
         let topics = names.iter().map(|name| topic_name(name)).collect::<Result<_, _>>()?;
-        let answer = self.cluster.call(&DescribeTopicsRequest { topics: Some(topics) }).await?;
+        let request = DescribeTopicsRequest { topics: Some(topics) };
+        let mut answer = self.cluster.call(&request).await?;
+        if self.is_known_elsewhere(&answer.unknown).await? {
+            answer = self.cluster.call(&request).await?;
+        }
         match answer.unknown.first() {
             Some(name) => Err(ClientError::UnknownTopic { topic: name.to_string() }),
             None => Ok(self.as_leaders_say(answer.topics).await),
@@ -205,6 +209,11 @@ impl Admin {
     /// As any call.
     pub async fn ping(&self) -> Result<Timestamp, ClientError> {
         Ok(self.cluster.call(&PingRequest {}).await?.broker_time)
+    }
+
+    /// Whether topics that a broker did not know are known to others: it may be cut off from them.
+    pub(crate) async fn is_known_elsewhere(&self, unknown: &[TopicName]) -> Result<bool, ClientError> {
+        Ok(!unknown.is_empty() && self.cluster.metadata(Some(unknown.to_vec())).await?.unknown.len() < unknown.len())
     }
 
     /// A call about one topic, whose absence gets the client's own error.

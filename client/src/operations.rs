@@ -22,7 +22,12 @@ impl Admin {
     /// # }
     /// ```
     pub async fn describe_cluster(&self) -> Result<DescribeClusterResponse, ClientError> {
-        self.cluster.call(&DescribeClusterRequest {}).await
+        let described = self.cluster.call(&DescribeClusterRequest {}).await?;
+        // It may be cut off from one that decides; if so, it is asked last from here on.
+        if described.controller.is_none() && self.cluster.metadata(Some(Vec::new())).await?.controller.is_some() {
+            return self.cluster.call(&DescribeClusterRequest {}).await;
+        }
+        Ok(described)
     }
 
     /// Who holds the partitions of these topics, or of all where there are none, by topic and index; those that `filter` lets through.
@@ -36,7 +41,10 @@ impl Admin {
     ) -> Result<Vec<PartitionReplicas>, ClientError> {
         let names = |topics: &[&str]| topics.iter().map(|name| topic_name(name)).collect::<Result<Vec<_>, _>>();
         let request = DescribePartitionsRequest { topics: topics.map(names).transpose()?, filter };
-        let answer = self.cluster.call(&request).await?;
+        let mut answer = self.cluster.call(&request).await?;
+        if self.is_known_elsewhere(&answer.unknown).await? {
+            answer = self.cluster.call(&request).await?;
+        }
         match answer.unknown.first() {
             Some(name) => Err(ClientError::UnknownTopic { topic: name.to_string() }),
             None => Ok(answer.partitions),

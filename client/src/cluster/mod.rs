@@ -5,6 +5,7 @@ mod coordinator;
 mod dial;
 mod image;
 mod leader;
+mod newest;
 mod patience;
 mod pool;
 mod shards;
@@ -48,7 +49,7 @@ pub(crate) struct Cluster {
     /// Where the client's tasks run.
     pub(crate) runtime: Handle,
     bootstrap: Addresses,
-    pool: Pool,
+    pool: Arc<Pool>,
     known: RwLock<Everything>,
     coordinators: RwLock<Coordinators>,
     /// Held while metadata are fetched, so that a hundred who miss the same topic ask once.
@@ -89,7 +90,7 @@ impl Cluster {
             options,
             runtime: Handle::current(),
             bootstrap,
-            pool: Pool::new(greeting),
+            pool: Arc::new(Pool::new(greeting)),
             known: RwLock::new(Everything::default()),
             coordinators: RwLock::default(),
             fetching: Mutex::new(()),
@@ -107,7 +108,12 @@ impl Cluster {
         let mut patience = Patience::repeating(&self.options);
         let mut asked = 0usize;
         loop {
-            let error = match self.ask_any(&request).await {
+            let answer = async {
+                let connection = self.any().await?;
+                let said = self.noting_silence(&connection, connection.call(&request).await)?;
+                self.newest_of_given(&request, (connection.address().clone(), said)).await
+            };
+            let error = match answer.await {
                 Ok(response) => {
                     self.learn(&response);
                     return Ok(());
@@ -281,7 +287,8 @@ impl Cluster {
             let patience = if self.addresses().len() > 1 { left.min(OVERDUE) } else { left };
             let asked = async {
                 let connection = self.any().await?;
-                self.noting_silence(&connection, connection.call_within(&request, patience).await)
+                let said = self.noting_silence(&connection, connection.call_within(&request, patience).await)?;
+                Ok(self.newest(&request, (connection.address().clone(), said)).await)
             };
             match asked.await {
                 Ok(response) => {
