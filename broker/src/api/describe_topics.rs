@@ -64,10 +64,9 @@ fn describe_partition(node: &Node, topic: &TopicImage, partition: PartitionId) -
     let Ok((handle, config)) = node.registry.find(topic.id, partition) else { return offline };
     let tail = handle.tail().borrow().clone();
     let reader = handle.reader();
-    let health = if reader.poisoned().is_some() {
+    // That nobody may read from it for now, as it follows or waits for a leader, says nothing of what is in it.
+    let health = if reader.poisoned().is_some() || tail.is_broken {
         LogHealth::Poisoned
-    } else if tail.ended.is_some() {
-        LogHealth::Offline
     } else if !reader.holes().is_empty() {
         LogHealth::Corrupt
     } else if !node.registry.space().has_room() {
