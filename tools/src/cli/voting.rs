@@ -50,6 +50,10 @@ pub(super) fn advice(cluster: &DescribeClusterResponse) -> Vec<Advice> {
     if wanted > voters {
         return others.into_iter().take(wanted - voters).map(Advice::Promote).collect();
     }
+    // While one of them is away, the votes of the others are needed all the more.
+    if cluster.brokers.iter().any(|broker| votes(&broker.broker_id) && broker.standing != BrokerStanding::Serving) {
+        return Vec::new();
+    }
     // The controller would have to be elected anew.
     let spare = cluster.voters.iter().copied().filter(|voter| controller != *voter).max();
     spare.filter(|_| voters.is_multiple_of(2)).map(Advice::Demote).into_iter().collect()
@@ -131,6 +135,9 @@ mod tests {
         }
         let changing = DescribeClusterResponse { next_voters: vec![BrokerId(1), BrokerId(2)], ..cluster(2, &[1, 2]) };
         assert_eq!(commands(&changing), [""; 0], "one change after the other");
+        let mut one_is_away = cluster(4, &[1, 2, 3, 4]);
+        one_is_away.brokers[2].standing = BrokerStanding::Fenced;
+        assert_eq!(commands(&one_is_away), [""; 0], "no vote is to spare while a voter is down");
         let nobody_decides = DescribeClusterResponse { controller: None, ..cluster(2, &[1, 2]) };
         assert_eq!(commands(&nobody_decides), [""; 0]);
     }
