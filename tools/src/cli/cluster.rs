@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::json;
-use tidelog_client::messages::{ReplicaAssignment, VoterChange};
+use tidelog_client::messages::{PartitionFilter, ReplicaAssignment, VoterChange};
 use tidelog_client::{Admin, BrokerId, PartitionId, TopicName};
 
 use super::Context;
@@ -43,7 +43,7 @@ Examples:
 
 The file:
   {\"partitions\": [{\"topic\": \"logs\", \"partition\": 0, \"replicas\": [2, 3, 1]}]}
-A partition with \"replicas\": null takes a move under way back.")]
+A partition with \"cancel\": true in place of the replicas takes a move under way back.")]
     Reassign(ReassignArgs),
     /// Move everything off a broker, which gets nothing new. Asked again it goes on where it stopped.
     #[command(after_help = "Examples:\n  tidelog cluster drain 3 --dry-run\n  tidelog cluster drain 3 --cancel")]
@@ -215,7 +215,15 @@ async fn reassign(
 async fn drain(admin: &Admin, broker: u32, dry_run: bool, context: &Context) -> Result<(), Failure> {
     let id = BrokerId(broker);
     let moves = if dry_run { admin.plan_drain(id).await } else { admin.drain(id).await }.map_err(failure)?;
-    let what = moved(moves.copying, moves.done, dry_run);
+    // What was begun before goes on, and is what a second one waits for.
+    let running = admin.describe_partitions(None, PartitionFilter::Unsettled).await.map_err(failure)?;
+    let running = running.iter().filter(|partition| partition.removing.contains(&id)).count() as u32;
+    let before = running.saturating_sub(if dry_run { 0 } else { moves.copying });
+    let what = match (moves.copying + moves.done, before) {
+        (_, 0) => moved(moves.copying, moves.done, dry_run),
+        (0, before) => already_moving(before),
+        (_, before) => format!("{}; {}", moved(moves.copying, moves.done, dry_run), already_moving(before)),
+    };
     let text = match dry_run {
         true => format!("broker {broker}: {what}\n"),
         false => format!("broker {broker} gets nothing new: {what}\n"),
@@ -223,8 +231,15 @@ async fn drain(admin: &Admin, broker: u32, dry_run: bool, context: &Context) -> 
     print(
         context,
         &text,
-        || json!({"broker": broker, "draining": !dry_run, "copying": moves.copying, "done": moves.done, "dry_run": dry_run}),
+        || json!({"broker": broker, "draining": !dry_run, "copying": moves.copying, "done": moves.done, "already_moving": before, "dry_run": dry_run}),
     )
+}
+
+fn already_moving(partitions: u32) -> String {
+    match partitions {
+        1 => "1 partition is being moved off it already".into(),
+        _ => format!("{} are being moved off it already", counted(partitions, "partition")),
+    }
 }
 
 fn moved(copying: u32, done: u32, dry_run: bool) -> String {
@@ -300,14 +315,17 @@ struct AssignmentRow {
     topic: String,
     partition: u32,
     replicas: Option<Vec<u32>>,
+    #[serde(default)]
+    cancel: bool,
     #[serde(default, rename = "log_dirs")]
     _log_dirs: Option<Vec<String>>,
 }
 
 fn read_assignments(file: &PathBuf) -> Result<Vec<ReplicaAssignment>, Failure> {
-    let name = file.display();
+    let is_stdin = file.as_os_str() == "-";
+    let name = if is_stdin { "standard input".into() } else { file.display().to_string() };
     let mut text = Vec::new();
-    let read = if file.as_os_str() == "-" {
+    let read = if is_stdin {
         std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut text)
     } else {
         std::fs::File::open(file).and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut text))
@@ -327,12 +345,17 @@ fn assignments(text: &[u8]) -> Result<Vec<ReplicaAssignment>, String> {
     if file.partitions.is_empty() {
         return Err("no partition stands in it".into());
     }
-    let row = |AssignmentRow { topic, partition, replicas, .. }| ReplicaAssignment {
-        topic,
-        partition: PartitionId(partition),
-        replicas: replicas.map(|brokers| brokers.into_iter().map(BrokerId).collect()),
+    let row = |AssignmentRow { topic, partition, replicas, cancel, .. }| match (&replicas, cancel) {
+        (None, false) => Err(format!(
+            "'{topic}'-{partition} has neither \"replicas\" nor \"cancel\": true, which takes a move under way back"
+        )),
+        (Some(_), true) => Err(format!("'{topic}'-{partition} has both \"replicas\" and \"cancel\": one of them")),
+        _ => {
+            let replicas = replicas.map(|brokers| brokers.into_iter().map(BrokerId).collect());
+            Ok(ReplicaAssignment { topic, partition: PartitionId(partition), replicas })
+        }
     };
-    Ok(file.partitions.into_iter().map(row).collect())
+    file.partitions.into_iter().map(row).collect()
 }
 
 #[cfg(test)]
@@ -343,7 +366,7 @@ mod tests {
     fn a_file_of_assignments_is_read_as_kafkas_tool_writes_it() {
         let text =
             br#"{"version":1,"partitions":[{"topic":"a","partition":2,"replicas":[3,1],"log_dirs":["any","any"]},
-            {"topic":"b","partition":0,"replicas":null}]}"#;
+            {"topic":"b","partition":0,"cancel":true}]}"#;
         let read = assignments(text).unwrap();
         assert_eq!(read[0].replicas, Some(vec![BrokerId(3), BrokerId(1)]));
         assert_eq!((read[1].topic.as_str(), read[1].replicas.clone()), ("b", None));
@@ -355,6 +378,9 @@ mod tests {
             (&b""[..], "EOF"),
             (b"[]", "invalid"),
             (br#"{"partitions":[]}"#, "no partition"),
+            (br#"{"partitions":[{"topic":"a","partition":1}]}"#, "'a'-1 has neither"),
+            (br#"{"partitions":[{"topic":"a","partition":1,"replicas":null}]}"#, "'a'-1 has neither"),
+            (br#"{"partitions":[{"topic":"a","partition":1,"replicas":[1],"cancel":true}]}"#, "'a'-1 has both"),
             (br#"{"partitions":[{"topic":"a","partition":-1,"replicas":[1]}]}"#, "line 1"),
             (br#"{"partitions":[{"topic":"a","partition":0,"replica":[1]}]}"#, "unknown field `replica`"),
         ] {
