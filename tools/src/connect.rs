@@ -43,7 +43,7 @@ impl ConnectArgs {
     /// # Errors
     /// As [`failure`].
     pub async fn client(&self, tool: &str) -> Result<Client, Failure> {
-        self.builder(tool).connect(&self.server).await.map_err(failure)
+        self.builder(tool).connect(&self.server).await.map_err(nobody_there)
     }
 
     /// As [`ConnectArgs::client`], for a command that asks and ends: everything it asks together has the timeout, and after that every answer
@@ -54,7 +54,30 @@ impl ConnectArgs {
     pub async fn client_in_time(&self, tool: &str) -> Result<Client, Failure> {
         // A little less: what it was that did not answer is to be told in time, too.
         let deadline = Instant::now() + self.timeout - (self.timeout / 20).min(Duration::from_millis(100));
-        self.builder(tool).deadline(deadline).connect(&self.server).await.map_err(failure)
+        self.builder(tool).deadline(deadline).connect(&self.server).await.map_err(nobody_there)
+    }
+
+    /// Says of a failure that may pass by itself where it will not: while no broker runs the controller, nothing that has lost its leader gets
+    /// another one, and no leader keeps its lease.
+    pub async fn explain(&self, failure: Failure) -> Failure {
+        const PATIENCE: Duration = Duration::from_secs(4);
+        let is_said = failure.to_string().contains("majority");
+        if failure.exit() != Exit::Unavailable || is_said || !failure.is_within_a_cluster() {
+            return failure;
+        }
+        let patience = self.timeout.min(PATIENCE);
+        let deadline = Instant::now() + patience;
+        let asked = async {
+            let client = self.builder("tidelog").deadline(deadline).connect(&self.server).await?;
+            client.admin().describe_cluster().await
+        };
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Ok(cluster)) if cluster.controller.is_none() => {
+                let sentence = "no broker runs the controller: a majority of the brokers that vote on metadata is missing or cannot be reached";
+                failure.suffix(sentence).hint("who votes, and who is there: tidelog cluster status")
+            }
+            _ => failure,
+        }
     }
 
     fn builder(&self, tool: &str) -> ClientBuilder {
@@ -105,24 +128,33 @@ pub fn block_on_threads(
     result
 }
 
+/// Nobody answered at all.
+fn nobody_there(error: ClientError) -> Failure {
+    match error {
+        ClientError::Unreachable { .. } => Failure::new(Exit::Unavailable, error.to_string()).outside_of_a_cluster().hint(
+            "is a broker running there? Start one with 'tidelog-broker', or name another with --server HOST:PORT or TIDELOG_SERVER",
+        ),
+        error => failure(error),
+    }
+}
+
 /// What a failed request means to a script, and what a person can do about it.
 #[must_use]
 pub fn failure(error: ClientError) -> Failure {
     match error {
         ClientError::Broker(error) => refusal(&error),
         ClientError::UnknownTopic { topic } => unknown_topic(&topic),
-        ClientError::Unreachable { .. } => Failure::new(Exit::Unavailable, error.to_string()).hint(
-            "is a broker running there? Start one with 'tidelog-broker', or name another with --server HOST:PORT or TIDELOG_SERVER",
-        ),
+        // Others of the cluster were there to name it.
+        ClientError::Unreachable { .. } => {
+            Failure::new(Exit::Unavailable, error.to_string()).hint("who is there: tidelog cluster status")
+        }
         ClientError::TimedOut { .. } => {
             Failure::new(Exit::Unavailable, error.to_string()).hint("a longer wait may help: --timeout 60s")
         }
         ClientError::NoLeader { .. }
         | ClientError::LeaderSilent { .. }
         | ClientError::Disconnected { .. }
-        | ClientError::GroupBehind(_) => {
-            Failure::new(Exit::Unavailable, error.to_string())
-        }
+        | ClientError::GroupBehind(_) => Failure::new(Exit::Unavailable, error.to_string()),
         ClientError::UnknownPartition { .. } => Failure::new(Exit::NotFound, error.to_string()),
         ClientError::Address(_) | ClientError::Argument(_) => Failure::new(Exit::Usage, error.to_string()),
         other => Failure::new(Exit::Failed, other.to_string()),

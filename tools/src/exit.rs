@@ -61,12 +61,27 @@ pub struct Failure {
     exit: Exit,
     message: String,
     hint: Option<String>,
+    /// False where no broker was reached at all.
+    is_within_a_cluster: bool,
 }
 
 impl Failure {
     /// A failure that ends with `exit`. The message starts in lower case and names what it is about.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        Self { exit, message: message.into(), hint: None, is_within_a_cluster: true }
+    }
+
+    /// No broker was reached at all, so none can say more.
+    #[must_use]
+    pub fn outside_of_a_cluster(mut self) -> Self {
+        self.is_within_a_cluster = false;
+        self
+    }
+
+    /// Whether a broker may say more.
+    #[must_use]
+    pub const fn is_within_a_cluster(&self) -> bool {
+        self.is_within_a_cluster
     }
 
     /// Adds what to do about it: a command, a flag, or a place to look.

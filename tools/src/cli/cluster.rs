@@ -12,6 +12,7 @@ use tidelog_client::{Admin, BrokerId, PartitionId, TopicName};
 use super::Context;
 use super::ailing::{Ailing, PATIENCE};
 use super::cluster_view::{Lag, Status, brokers, status, status_json};
+use super::leading::Leading;
 use super::topics::print;
 use crate::byte_size::counted;
 use crate::connect::failure;
@@ -181,12 +182,13 @@ async fn show_status(admin: &Admin, context: &Context) -> Result<Exit, Failure> 
     });
     // All are asked at once.
     let asked: Vec<_> = asked.collect();
-    let ailing = Ailing::ask(admin, &cluster).await;
+    let (ailing, leading) = tokio::join!(Ailing::ask(admin, &cluster), Leading::ask(admin, &cluster));
     let mut lags = Vec::new();
     for asked in asked {
         lags.push(asked.await.ok().flatten());
     }
-    let shown = Status { cluster: &cluster, lags: &lags, ailing: &ailing };
+    let offline = leading.offline(&cluster);
+    let shown = Status { cluster: &cluster, offline, lags: &lags, ailing: &ailing };
     print(context, &status(&shown), || status_json(&shown))?;
     Ok(if shown.is_settled() { Exit::Done } else { Exit::Unsettled })
 }

@@ -25,6 +25,8 @@ pub(super) struct Lag {
 /// A cluster, and what its brokers said of themselves.
 pub(super) struct Status<'a> {
     pub(super) cluster: &'a DescribeClusterResponse,
+    /// Partitions that nobody leads who is there.
+    pub(super) offline: u32,
     /// One for each broker, in order; `None` where it did not answer.
     pub(super) lags: &'a [Option<Lag>],
     /// What they said ails their replicas.
@@ -34,10 +36,10 @@ pub(super) struct Status<'a> {
 impl Status<'_> {
     /// Is everything as it should be?
     pub(super) fn is_settled(&self) -> bool {
-        let PartitionCounts { offline, under_replicated, below_minimum, moving, .. } = self.cluster.partitions;
+        let PartitionCounts { under_replicated, below_minimum, moving, .. } = self.cluster.partitions;
         self.cluster.controller.is_some()
             && self.cluster.next_voters.is_empty()
-            && offline + under_replicated + below_minimum + moving == 0
+            && self.offline + under_replicated + below_minimum + moving == 0
             && self.cluster.brokers.iter().all(is_well)
             && self.ailing.is_empty()
     }
@@ -118,8 +120,8 @@ pub(super) fn status(status: &Status<'_>) -> String {
         ]);
     }
     text.push_str(&columns.to_string());
-    let PartitionCounts { partitions, offline, under_replicated, below_minimum, moving, not_preferred } =
-        cluster.partitions;
+    let offline = status.offline;
+    let PartitionCounts { partitions, under_replicated, below_minimum, moving, not_preferred, .. } = cluster.partitions;
     text.push_str(&format!(
         "\nPartitions  {partitions}: {offline} offline, {under_replicated} under-replicated, {below_minimum} below minimum, \
          {moving} moving; {not_preferred} not led by the preferred replica\n"
@@ -184,7 +186,7 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
         "brokers": rows,
         "partitions": {
             "partitions": counts.partitions,
-            "offline": counts.offline,
+            "offline": status.offline,
             "under_replicated": counts.under_replicated,
             "below_minimum": counts.below_minimum,
             "moving": counts.moving,

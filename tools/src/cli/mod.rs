@@ -19,6 +19,7 @@ mod dump_view;
 mod group_lag;
 pub mod groups;
 mod incomplete;
+mod leading;
 pub mod log;
 pub mod offsets;
 pub mod partitions;
@@ -186,7 +187,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Log(command) => log::run(command, &context),
         command => crate::connect::block_on(async {
-            match command {
+            let ended = match command {
                 Command::Topics(command) => context.connect.in_time(topics::run(command, &context)).await,
                 Command::Produce(args) => produce::run(args, &context).await,
                 Command::Consume(args) => consume::run(args, &context).await,
@@ -200,6 +201,10 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Records(command) => context.connect.in_time(records::run(command, &context)).await,
                 Command::Ping(args) => ping::run(args, &context).await,
                 Command::Log(_) | Command::Completions { .. } => unreachable!("handled without a broker above"),
+            };
+            match ended {
+                Err(failure) => Err(context.connect.explain(failure).await),
+                ended => ended,
             }
         }),
     }

@@ -1,13 +1,18 @@
-//! `tidelog offsets`: first and next offset of each partition, or the offset that belongs to a time.
+//! `tidelog offsets`: first and next offset of each partition, or the offset that belongs to a time. Each leader is asked by itself: one
+//! that is away leaves out its own partitions, and the others are shown.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use tidelog_client::{Client, PartitionId, Position, TopicName};
+use tidelog_client::{BrokerId, Client, PartitionId, Position, TopicName};
 use tidelog_protocol::messages::OffsetAnswer;
 
 use super::{Context, topics::print};
 use crate::byte_size::{counted, display_count};
 use crate::connect::{failure, refusal};
+use crate::duration::display_duration;
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::{display_time, parse_time};
@@ -74,42 +79,104 @@ pub async fn chosen_partitions(client: &Client, topic: &TopicName, asked: &[u32]
     }
 }
 
+/// How long a leader may take that is away: as long as it takes to elect another, and a while more.
+const LEADER_PATIENCE: Duration = Duration::from_secs(8);
+
 pub(super) async fn run(args: OffsetsArgs, context: &Context) -> Result<Exit, Failure> {
     let client = context.connect.client_in_time("tidelog").await?;
     let partitions = chosen_partitions(&client, &args.topic, &args.partition).await?;
-    match args.time {
-        None => ends(&client, &args.topic, &partitions, context).await?,
-        Some(Point(position)) => {
-            let answers = ask(&client, &args.topic, &partitions, position).await?;
-            print_points(&args.topic, &answers, context)?;
-        }
+    let patience = (context.connect.timeout / 2).min(LEADER_PATIENCE);
+    let positions = match &args.time {
+        None => vec![Position::EARLIEST, Position::LATEST],
+        Some(Point(position)) => vec![position.clone()],
+    };
+    let mut answers = ask(&client, &args.topic, &partitions, &positions, patience).await?;
+    let failed: Vec<_> =
+        partitions.iter().filter_map(|at| Some((*at, answers.get(at)?.as_ref().err()?.clone()))).collect();
+    if let Some((_, failure)) = failed.first()
+        && failed.len() == partitions.len()
+    {
+        return Err(failure.clone());
     }
-    Ok(Exit::Done)
+    let rows: Vec<_> = partitions.iter().filter_map(|at| Some((*at, answers.remove(at)?))).collect();
+    match args.time {
+        None => print_ends(&args.topic, &rows, context)?,
+        Some(_) => print_points(&args.topic, &rows, context)?,
+    }
+    let Some((_, failure)) = failed.into_iter().next() else { return Ok(Exit::Done) };
+    // What answered is shown; what it lacks is told as any failure is.
+    let lacking = rows.iter().filter(|(_, answer)| answer.is_err()).map(|(at, _)| at.to_string());
+    Err(failure.prefix(format!("partition {}", lacking.collect::<Vec<_>>().join(", "))))
 }
 
-/// One answer per partition, in their order.
+/// What the leader of a partition said, one answer for each position.
+type Said = Result<Vec<OffsetAnswer>, Failure>;
+
+/// Asks each leader for its partitions, all at once.
 async fn ask(
     client: &Client,
     topic: &TopicName,
     partitions: &[PartitionId],
-    position: Position,
-) -> Result<Vec<OffsetAnswer>, Failure> {
-    let queries: Vec<_> = partitions.iter().map(|partition| (*partition, position.clone())).collect();
-    let answers = client.admin().list_offsets(topic.as_str(), &queries).await.map_err(failure)?;
-    match answers.iter().find_map(|answer| answer.fault.clone()) {
-        Some(fault) => Err(refusal(&fault.into())),
-        None => Ok(answers),
+    positions: &[Position],
+    patience: Duration,
+) -> Result<BTreeMap<PartitionId, Said>, Failure> {
+    let metadata = client.admin().metadata().await.map_err(failure)?;
+    let found = metadata.topics.into_iter().find(|found| found.name == *topic);
+    let mut by_leader: BTreeMap<Option<BrokerId>, Vec<PartitionId>> = BTreeMap::new();
+    for partition in found.map(|topic| topic.partitions).unwrap_or_default() {
+        if partitions.contains(&partition.partition) {
+            by_leader.entry(partition.leader).or_default().push(partition.partition);
+        }
     }
+    let asked: Vec<_> = by_leader
+        .into_iter()
+        .map(|(leader, led)| {
+            let (admin, name) = (client.admin(), topic.clone());
+            let each = |at: &PartitionId| positions.iter().map(|position| (*at, position.clone())).collect::<Vec<_>>();
+            let queries: Vec<_> = led.iter().flat_map(each).collect();
+            let question =
+                async move { tokio::time::timeout(patience, admin.list_offsets(name.as_str(), &queries)).await };
+            (leader, led, tokio::spawn(question))
+        })
+        .collect();
+    let mut said = BTreeMap::new();
+    for (leader, led, question) in asked {
+        let answered = match question.await {
+            Ok(Ok(answered)) => answered.map_err(failure),
+            _ => Err(silent(leader, patience)),
+        };
+        match answered {
+            Ok(answers) => {
+                for (at, answers) in led.into_iter().zip(answers.chunks(positions.len())) {
+                    let fault = answers.iter().find_map(|answer| answer.fault.clone());
+                    said.insert(at, fault.map_or_else(|| Ok(answers.to_vec()), |fault| Err(refusal(&fault.into()))));
+                }
+            }
+            Err(failure) => said.extend(led.into_iter().map(|at| (at, Err(failure.clone())))),
+        }
+    }
+    Ok(said)
 }
 
-async fn ends(
-    client: &Client,
-    topic: &TopicName,
-    partitions: &[PartitionId],
-    context: &Context,
-) -> Result<(), Failure> {
-    let first = ask(client, topic, partitions, Position::EARLIEST).await?;
-    let next = ask(client, topic, partitions, Position::LATEST).await?;
+fn silent(leader: Option<BrokerId>, patience: Duration) -> Failure {
+    let within = display_duration(patience);
+    let sentence = match leader {
+        Some(leader) => {
+            format!("its leader, broker {leader}, did not answer within {within}, and no other was elected")
+        }
+        None => format!("it has no leader, and none was elected within {within}"),
+    };
+    Failure::new(Exit::Unavailable, sentence).hint("who is there: tidelog cluster status")
+}
+
+/// What `--output json` says of a partition that did not answer.
+fn unanswered(partition: PartitionId, failure: &Failure) -> Value {
+    let mut document = failure.json();
+    document["partition"] = partition.0.into();
+    document
+}
+
+fn print_ends(topic: &TopicName, rows: &[(PartitionId, Said)], context: &Context) -> Result<(), Failure> {
     let mut columns = Columns::new(&[
         ("PARTITION", Align::Right),
         ("FIRST", Align::Right),
@@ -117,28 +184,47 @@ async fn ends(
         ("RECORDS", Align::Right),
     ]);
     let mut documents = Vec::new();
-    for (first, next) in first.iter().zip(&next) {
-        let (from, to) = (first.offset.unwrap_or_default(), next.offset.unwrap_or_default());
-        let records = to.since(from);
-        columns.row([first.partition.to_string(), from.to_string(), to.to_string(), display_count(records)]);
-        documents.push(json!({"partition": first.partition.0, "first": from.0, "next": to.0, "records": records}));
+    for (partition, said) in rows {
+        match said {
+            Ok(answers) => {
+                let offset = |at: usize| answers.get(at).and_then(|answer| answer.offset).unwrap_or_default();
+                let (from, to) = (offset(0), offset(1));
+                let records = to.since(from);
+                columns.row([partition.to_string(), from.to_string(), to.to_string(), display_count(records)]);
+                documents.push(json!({"partition": partition.0, "first": from.0, "next": to.0, "records": records}));
+            }
+            Err(failure) => {
+                columns.row([partition.to_string(), "-".into(), "-".into(), "-".into()]);
+                documents.push(unanswered(*partition, failure));
+            }
+        }
     }
     print(context, &columns.to_string(), || json!({"topic": topic.as_str(), "partitions": documents}))
 }
 
-fn print_points(topic: &TopicName, answers: &[OffsetAnswer], context: &Context) -> Result<(), Failure> {
+fn print_points(topic: &TopicName, rows: &[(PartitionId, Said)], context: &Context) -> Result<(), Failure> {
     let mut columns =
         Columns::new(&[("PARTITION", Align::Right), ("OFFSET", Align::Right), ("TIMESTAMP", Align::Left)]);
     let mut documents: Vec<Value> = Vec::new();
-    for answer in answers {
-        let offset = answer.offset.map_or("-".into(), |offset| offset.to_string());
-        columns.row([answer.partition.to_string(), offset, display_time(answer.timestamp)]);
-        let known = answer.timestamp.0 >= 0;
-        documents.push(json!({
-            "partition": answer.partition.0,
-            "offset": answer.offset.map(|offset| offset.0),
-            "timestamp_ms": known.then_some(answer.timestamp.0),
-        }));
+    for (partition, said) in rows {
+        match said {
+            Ok(answers) => {
+                for answer in answers {
+                    let offset = answer.offset.map_or("-".into(), |offset| offset.to_string());
+                    columns.row([partition.to_string(), offset, display_time(answer.timestamp)]);
+                    let known = answer.timestamp.0 >= 0;
+                    documents.push(json!({
+                        "partition": partition.0,
+                        "offset": answer.offset.map(|offset| offset.0),
+                        "timestamp_ms": known.then_some(answer.timestamp.0),
+                    }));
+                }
+            }
+            Err(failure) => {
+                columns.row([partition.to_string(), "-".into(), "-".into()]);
+                documents.push(unanswered(*partition, failure));
+            }
+        }
     }
     print(context, &columns.to_string(), || json!({"topic": topic.as_str(), "partitions": documents}))
 }

@@ -10,6 +10,7 @@ use tidelog_client::{BrokerId, TopicName};
 use super::Context;
 use super::ailing::Ailing;
 use super::cluster_view::{ONE_VIEW, brokers};
+use super::leading::{Leading, Led};
 use super::topic_view::compaction_stage;
 use super::topics::print;
 use crate::connect::failure;
@@ -46,25 +47,27 @@ pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result
     let mut partitions = admin.describe_partitions(asked, filter).await.map_err(failure)?;
     let cluster = admin.describe_cluster().await.map_err(failure)?;
     let controlled = cluster.controller.is_some();
-    let ailing = Ailing::ask(&admin, &cluster).await;
-    if unsettled && !ailing.is_empty() {
-        // That they ail is known to those who have them only.
+    let (ailing, leading) = tokio::join!(Ailing::ask(&admin, &cluster), Leading::ask(&admin, &cluster));
+    if unsettled {
+        // That they ail is known to those who have them only, and that a leader is away not to the metadata.
         let all = admin.describe_partitions(asked, PartitionFilter::All).await.map_err(failure)?;
         let place = |partition: &PartitionReplicas| (partition.topic.clone(), partition.partition);
         let known: BTreeSet<_> = partitions.iter().map(place).collect();
         let others = all.into_iter().filter(|partition| !known.contains(&place(partition)));
         let ails = |partition: &PartitionReplicas| {
-            ailing.of(partition).next().is_some() || ailing.uncompacted(partition).next().is_some()
+            ailing.of(partition).next().is_some()
+                || ailing.uncompacted(partition).next().is_some()
+                || leading.of(partition.leader) != Led::Well
         };
         partitions.extend(others.filter(ails));
         partitions.sort_by_key(place);
     }
     let text = match partitions.is_empty() {
-        false => table(&partitions, &ailing),
+        false => table(&partitions, &ailing, &leading),
         true if unsettled => "every partition is settled\n".into(),
         true => "there are no partitions\n".into(),
     };
-    print(context, &text, || partitions.iter().map(|partition| document(partition, &ailing)).collect())?;
+    print(context, &text, || partitions.iter().map(|partition| document(partition, &ailing, &leading)).collect())?;
     if !controlled {
         eprintln!("{ONE_VIEW}");
         return Ok(Exit::Unsettled);
@@ -72,7 +75,7 @@ pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result
     Ok(Exit::Done)
 }
 
-fn table(partitions: &[PartitionReplicas], ailing: &Ailing) -> String {
+fn table(partitions: &[PartitionReplicas], ailing: &Ailing, leading: &Leading) -> String {
     let mut columns = Columns::new(&[
         ("TOPIC", Align::Left),
         ("PARTITION", Align::Right),
@@ -92,19 +95,18 @@ fn table(partitions: &[PartitionReplicas], ailing: &Ailing) -> String {
             brokers(&partition.replicas, ","),
             brokers(&partition.in_sync, ","),
             partition.min_in_sync.to_string(),
-            state(partition, ailing),
+            state(partition, leading.of(partition.leader), ailing),
         ]);
     }
     columns.to_string()
 }
 
 /// What there is to say of it, in words.
-fn state(partition: &PartitionReplicas, ailing: &Ailing) -> String {
+fn state(partition: &PartitionReplicas, led: Led, ailing: &Ailing) -> String {
     let mut words = Vec::new();
-    match (partition.leader, partition.last_leader) {
-        (Some(_), _) => {}
-        (None, Some(last)) => words.push(format!("offline, last led by {last}")),
-        (None, None) => words.push("offline".into()),
+    match (led, partition.last_leader) {
+        (Led::ByNobody, Some(last)) => words.push(format!("offline, last led by {last}")),
+        _ => words.extend(led.words().map(String::from)),
     }
     if partition.in_sync.len() < usize::from(partition.min_in_sync) {
         words.push("below minimum".into());
@@ -141,7 +143,7 @@ fn lacking(partition: &PartitionReplicas) -> Vec<BrokerId> {
     partition.replicas.iter().filter(missed).copied().collect()
 }
 
-fn document(partition: &PartitionReplicas, ailing: &Ailing) -> Value {
+fn document(partition: &PartitionReplicas, ailing: &Ailing, leading: &Leading) -> Value {
     let ailments = ailing.of(partition).map(|(broker, ailment)| json!({"broker": broker.0, "state": ailment.words()}));
     let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
     json!({
@@ -160,7 +162,7 @@ fn document(partition: &PartitionReplicas, ailing: &Ailing) -> Value {
         "last_leader": partition.last_leader.map(|leader| leader.0),
         "unclean_epoch": partition.unclean_epoch.map(|epoch| epoch.0),
         "ailing": ailments.collect::<Vec<_>>(),
-        "state": state(partition, ailing),
+        "state": state(partition, leading.of(partition.leader), ailing),
     })
 }
 
@@ -198,7 +200,7 @@ mod tests {
         let whole = partition();
         let damaged = Ailment { health: LogHealth::Corrupt, leads: false };
         let ailing = Ailing::one(&whole, BrokerId(2), Some(damaged), None);
-        assert_eq!(super::state(&whole, &ailing), "on 2: damaged");
+        assert_eq!(super::state(&whole, Led::Well, &ailing), "on 2: damaged");
         let uncompacted = CompactionState {
             dirty_bytes: 1,
             clean_bytes: 0,
@@ -212,9 +214,13 @@ mod tests {
         };
         let ailing = Ailing::one(&whole, BrokerId(3), None, Some(uncompacted));
         let expected = "on 3: compaction failed 2 in a row, tried again in 1 s: the disk gave up";
-        assert_eq!(super::state(&whole, &ailing), expected);
-        let state = |partition: &PartitionReplicas| state(partition, &Ailing::default());
+        assert_eq!(super::state(&whole, Led::Well, &ailing), expected);
+        let leading = Leading::default();
+        let none = Ailing::default();
+        let state = |partition: &PartitionReplicas| state(partition, leading.of(partition.leader), &none);
         assert_eq!(state(&whole), "settled");
+        assert_eq!(super::state(&whole, Led::ByNobodyThere, &none), "offline, its leader is away");
+        assert_eq!(super::state(&whole, Led::WithoutLease, &none), "leader without lease");
         let behind = PartitionReplicas { in_sync: vec![BrokerId(1)], ..whole.clone() };
         assert_eq!(state(&behind), "below minimum; not in sync: 2,3");
         let moving = PartitionReplicas {
@@ -226,6 +232,6 @@ mod tests {
         assert_eq!(state(&moving), "below minimum; copying to 3; then off 2");
         let offline = PartitionReplicas { leader: None, last_leader: Some(BrokerId(2)), ..whole };
         assert!(state(&offline).starts_with("offline, last led by 2"));
-        assert!(table(&[offline], &Ailing::default()).contains("1,2,3"));
+        assert!(table(&[offline], &none, &leading).contains("1,2,3"));
     }
 }

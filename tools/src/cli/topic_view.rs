@@ -1,8 +1,9 @@
 //! What is shown of a topic: as a table row, as a page, as JSON. Knows nothing of how it was asked for.
 
 use serde_json::{Value, json};
-use tidelog_protocol::messages::{CompactionStage, CompactionState, LogHealth, TopicDescription};
+use tidelog_protocol::messages::{CompactionStage, CompactionState, LogHealth, PartitionDescription, TopicDescription};
 
+use super::leading::{Leading, Led};
 use crate::byte_size::display_byte_size;
 use crate::output::{Align, Columns};
 use crate::start_position::display_time;
@@ -13,7 +14,7 @@ pub(super) fn records(topic: &TopicDescription) -> u64 {
 }
 
 /// How its worst partition is.
-pub(super) fn worst_health(topic: &TopicDescription) -> LogHealth {
+fn worst_health(topic: &TopicDescription) -> LogHealth {
     topic
         .partitions
         .iter()
@@ -23,7 +24,7 @@ pub(super) fn worst_health(topic: &TopicDescription) -> LogHealth {
 }
 
 /// The same in words.
-pub(super) const fn health(health: LogHealth) -> &'static str {
+const fn health(health: LogHealth) -> &'static str {
     match health {
         LogHealth::Healthy => "healthy",
         LogHealth::Full => "disk full",
@@ -95,8 +96,19 @@ fn compactions(topic: &TopicDescription) -> Option<Columns> {
     is_compacted.then_some(columns)
 }
 
+/// How a partition is, whoever leads it and whatever is in it.
+fn state(partition: &PartitionDescription, leading: &Leading) -> &'static str {
+    leading.of(partition.leader).words().unwrap_or_else(|| health(partition.health))
+}
+
+/// How its worst partition is: one that nobody leads who is there, one whose leader has no lease, one that ails.
+pub(super) fn worst_state(topic: &TopicDescription, leading: &Leading) -> &'static str {
+    let worst = topic.partitions.iter().map(|partition| leading.of(partition.leader)).max();
+    worst.and_then(Led::words).unwrap_or_else(|| health(worst_health(topic)))
+}
+
 /// What `topics list` says of a topic.
-pub(super) fn summary_json(topic: &TopicDescription) -> Value {
+pub(super) fn summary_json(topic: &TopicDescription, leading: &Leading) -> Value {
     json!({
         "topic": topic.name.as_str(),
         "id": topic.topic_id.to_string(),
@@ -104,12 +116,12 @@ pub(super) fn summary_json(topic: &TopicDescription) -> Value {
         "partitions": topic.partitions.len(),
         "records": records(topic),
         "size_bytes": topic.partitions.iter().map(|partition| partition.size_bytes).sum::<u64>(),
-        "state": health(worst_health(topic)),
+        "state": worst_state(topic, leading),
     })
 }
 
 /// What `topics describe` says of a topic.
-pub(super) fn description_json(topic: &TopicDescription) -> Value {
+pub(super) fn description_json(topic: &TopicDescription, leading: &Leading) -> Value {
     let partitions: Vec<_> = topic
         .partitions
         .iter()
@@ -124,7 +136,7 @@ pub(super) fn description_json(topic: &TopicDescription) -> Value {
                 "flushed_end": partition.flushed_end.0,
                 "size_bytes": partition.size_bytes,
                 "segments": partition.segments,
-                "state": health(partition.health),
+                "state": state(partition, leading),
                 "compaction": partition.compaction.as_ref().map(compaction_json),
             })
         })
@@ -146,7 +158,7 @@ pub(super) fn description_json(topic: &TopicDescription) -> Value {
 }
 
 /// The same for people; `all`: the configuration values that are defaults, too.
-pub(super) fn description(topic: &TopicDescription, all: bool) -> String {
+pub(super) fn description(topic: &TopicDescription, leading: &Leading, all: bool) -> String {
     let mut partitions = Columns::new(&[
         ("PARTITION", Align::Right),
         ("LEADER", Align::Right),
@@ -166,7 +178,7 @@ pub(super) fn description(topic: &TopicDescription, all: bool) -> String {
             partition.flushed_end.to_string(),
             display_byte_size(partition.size_bytes),
             partition.segments.to_string(),
-            health(partition.health).into(),
+            state(partition, leading).into(),
         ]);
     }
     let mut text = format!("Topic {} (id {})\n\n{partitions}", topic.name, topic.topic_id);
@@ -191,7 +203,7 @@ pub(super) fn description(topic: &TopicDescription, all: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidelog_protocol::messages::{ConfigValue, PartitionDescription};
+    use tidelog_protocol::messages::ConfigValue;
     use tidelog_protocol::{BrokerId, LeaderEpoch, Offset, PartitionId, TopicId, TopicName};
 
     fn topic() -> TopicDescription {
@@ -225,16 +237,18 @@ mod tests {
 
     #[test]
     fn a_description_shows_partitions_and_what_differs() {
-        let text = description(&topic(), false);
+        let leading = Leading::default();
+        let text = description(&topic(), &leading, false);
         assert!(text.contains("retention.ms") && !text.contains("segment.bytes"), "{text}");
         assert!(text.contains("damaged") && text.contains("2.0 KiB"), "{text}");
-        assert!(description(&topic(), true).contains("7 (default)"));
+        assert!(description(&topic(), &leading, true).contains("7 (default)"));
     }
 
     #[test]
     fn how_compaction_is_stands_in_words_and_numbers_where_there_is_any() {
         let mut topic = topic();
-        assert!(!description(&topic, false).contains("COMPACTION"));
+        let leading = Leading::default();
+        assert!(!description(&topic, &leading, false).contains("COMPACTION"));
         let state = |stage, last_error: Option<&str>| CompactionState {
             dirty_bytes: 1024,
             clean_bytes: 3072,
@@ -248,25 +262,28 @@ mod tests {
         };
         topic.partitions[0].compaction = Some(state(CompactionStage::Rewriting, None));
         topic.partitions[1].compaction = Some(state(CompactionStage::Waiting, Some("the disk gave up")));
-        let text = description(&topic, false);
+        let text = description(&topic, &leading, false);
         assert!(text.contains("25 %") && text.contains("rewrites, segment 2 of 7") && text.contains("never"), "{text}");
         assert!(text.contains("failed 3 in a row, tried again in 4 s: the disk gave up"), "{text}");
-        let document = description_json(&topic);
+        let document = description_json(&topic, &leading);
         assert_eq!(document["partitions"][0]["compaction"]["dirty_ratio"], 0.25);
         assert_eq!(document["partitions"][1]["compaction"]["last_error"], "the disk gave up");
     }
 
     #[test]
     fn a_topic_is_as_well_as_its_worst_partition() {
-        let document = summary_json(&topic());
+        let document = summary_json(&topic(), &Leading::default());
         assert_eq!(document["state"], "damaged");
+        let mut headless = topic();
+        headless.partitions[0].leader = None;
+        assert_eq!(worst_state(&headless, &Leading::default()), "offline");
         assert_eq!(document["records"], 200);
         assert_eq!(document["size_bytes"], 4096);
     }
 
     #[test]
     fn json_descriptions_carry_offsets_as_numbers() {
-        let document = description_json(&topic());
+        let document = description_json(&topic(), &Leading::default());
         assert_eq!(document["partitions"][1]["high_watermark"], 110);
         assert_eq!(document["configs"][1]["default"], true);
     }

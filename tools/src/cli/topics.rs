@@ -6,7 +6,8 @@ use tidelog_client::{Admin, ClientError, NewTopic};
 use tidelog_protocol::{ErrorCode, TopicName};
 
 use super::Context;
-use super::topic_view::{description, description_json, health, records, summary_json, worst_health};
+use super::leading::Leading;
+use super::topic_view::{description, description_json, records, summary_json, worst_state};
 use crate::byte_size::{counted, display_byte_size, display_count};
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
@@ -194,6 +195,7 @@ async fn create(
 
 async fn list(admin: &Admin, internal: bool, context: &Context) -> Result<(), Failure> {
     let mut topics = admin.describe_all_topics().await.map_err(failure)?;
+    let leading = leading(admin).await?;
     topics.retain(|topic| internal || !topic.internal);
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     let mut columns = Columns::new(&[
@@ -209,21 +211,27 @@ async fn list(admin: &Admin, internal: bool, context: &Context) -> Result<(), Fa
             topic.partitions.len().to_string(),
             display_count(records(topic)),
             display_byte_size(topic.partitions.iter().map(|partition| partition.size_bytes).sum()),
-            health(worst_health(topic)).into(),
+            worst_state(topic, &leading).into(),
         ]);
     }
     if topics.is_empty() {
         context.verbosity.say("there are no topics; create one with 'tidelog topics create NAME'");
     }
     let text = if topics.is_empty() { String::new() } else { columns.to_string() };
-    print(context, &text, || topics.iter().map(summary_json).collect())
+    print(context, &text, || topics.iter().map(|topic| summary_json(topic, &leading)).collect())
 }
 
 async fn describe(admin: &Admin, names: &[TopicName], all: bool, context: &Context) -> Result<(), Failure> {
     let names: Vec<_> = names.iter().map(TopicName::as_str).collect();
     let topics = admin.describe_topics(&names).await.map_err(failure)?;
-    let text: Vec<_> = topics.iter().map(|topic| description(topic, all)).collect();
-    print(context, &text.join("\n"), || topics.iter().map(description_json).collect())
+    let leading = leading(admin).await?;
+    let text: Vec<_> = topics.iter().map(|topic| description(topic, &leading, all)).collect();
+    print(context, &text.join("\n"), || topics.iter().map(|topic| description_json(topic, &leading)).collect())
+}
+
+async fn leading(admin: &Admin) -> Result<Leading, Failure> {
+    let cluster = admin.describe_cluster().await.map_err(failure)?;
+    Ok(Leading::ask(admin, &cluster).await)
 }
 
 async fn alter(
