@@ -16,7 +16,7 @@
 //! - [`compaction`]: the latest value of each key stays. `swap`: other files in the place of segments, under live readers.
 //! - [`scrub`]: a slow second look at what lies on the disk. [`repair`]: putting back what is damaged. [`dump`]: any file, offline.
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
-//! - [`fault`]: the disk for tests that fails on command.
+//! - [`fault`]: the disk for tests that fails on command. `flaws`: a bug that this crate's tests plant.
 
 mod bookkeeping;
 pub mod checkpoint;
@@ -27,6 +27,7 @@ pub mod data_dir;
 pub mod disk;
 pub mod dump;
 pub mod fault;
+mod flaws;
 pub mod flusher;
 mod headers;
 pub mod hole;

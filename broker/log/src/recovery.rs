@@ -302,6 +302,7 @@ impl Recovery<'_> {
                     self.damage.note(Damage { from, segment: base, position: at, length, rest: next.clone() });
                     let ends_log = is_first
                         && match self.rules().judge(from, self.upper, &next) {
+                            _ if crate::flaws::cuts_at_any_damage() => true,
                             Verdict::GoesOn => false,
                             Verdict::Ends => true,
                             Verdict::EndsIfProven { behind } => unwritten.proves(&mut window, at, from, behind)?,
