@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_client::NewTopic;
-use tidelog_tests::chance::{rounds, seeded};
+use tidelog_tests::chance::{seeded, turns};
 use tidelog_tests::checkers::{ContiguousOffsets, Invariant, NoAckedRecordLost, NoPhantomRead, ProducerOrder};
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Disks, Evidence, Round};
 use tidelog_tests::history::History;
@@ -58,7 +58,7 @@ async fn flushed_records_survive_a_power_loss_of_all_brokers_at_once() {
     let mut cluster = on_disks().await;
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(2) {
+        for _ in turns(2) {
             for partition in 0..3 {
                 wait_for_more_acks(history, partition, 50).await;
             }
@@ -118,7 +118,7 @@ async fn a_power_loss_of_one_broker_loses_nothing() {
     let topic = "one-power";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(2) {
+        for _ in turns(2) {
             wait_for_more_acks(history, 0, 50).await;
             let (leader, _) = cluster.leader(topic, 0).await;
             cluster.pause(leader);
@@ -145,7 +145,7 @@ async fn a_full_disk_of_one_broker_stops_what_it_leads_at_most_and_heals() {
     let topic = "full";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(1) {
+        for _ in turns(1) {
             let (full, _) = cluster.leader(topic, 0).await;
             let ballast = cluster.disk(full).fill(0);
             wait_until("the broker to notice that its disk is full", async || {
@@ -177,7 +177,7 @@ async fn a_slow_disk_of_one_broker_costs_time_and_nothing_else() {
     let topic = "slow";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(2) {
+        for round in turns(2) {
             let controller = cluster.controller().await;
             let slow = if round % 2 == 0 { controller } else { controller % 3 + 1 };
             let disk = SyscallFault::on(cluster.process(slow).pid(), "fdatasync:delay_enter=200000");
@@ -203,7 +203,7 @@ async fn a_leader_whose_flush_fails_gives_its_leadership_away() {
     let topic = "failed-flush";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(1) {
+        for _ in turns(1) {
             let (leader, _) = cluster.leader(topic, 0).await;
             let segment = newest_segment(&cluster.data(leader).join(format!("{topic}-0")));
             let disk = SyscallFault::on_file(cluster.process(leader).pid(), "fdatasync:error=EIO:when=1", &segment);
@@ -232,7 +232,7 @@ async fn a_broker_whose_metadata_cannot_be_flushed_leads_nothing_any_more() {
     let topic = "failed-journal";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(1) {
+        for round in turns(1) {
             let (leader, _) = cluster.leader(topic, 0).await;
             let journal = newest_segment(&cluster.data(leader).join("__cluster_metadata-0"));
             let disk = SyscallFault::on_file(cluster.process(leader).pid(), "fdatasync:error=EIO", &journal);

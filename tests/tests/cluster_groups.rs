@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidelog_client::{Client, NewTopic, Start};
-use tidelog_tests::chance::rounds;
+use tidelog_tests::chance::turns;
 use tidelog_tests::cluster::round::client;
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence};
 use tidelog_tests::group_work::judge::{Faults, Judged};
@@ -108,7 +108,7 @@ async fn members_go_on_as_their_coordinator_is_killed_and_paused() {
     let given = judge(&working.notes.entries(), Faults::None).assigned;
     let shard = coordinator_shard();
     let mut evidence = Evidence::default();
-    for round in 0..rounds(2) {
+    for round in turns(2) {
         let (coordinator, _) = cluster.leader("__groups", shard).await;
         let is_killed = round % 2 == 0;
         evidence.add(if is_killed { cluster.kill(coordinator) } else { cluster.pause(coordinator) });

@@ -1,14 +1,17 @@
 //! Three brokers as processes of their own, some of them killed, stopped or wiped under a load with acks=all: nothing acknowledged is lost,
 //! nothing reordered, and the cluster heals by itself.
 //!
-//! A longer round of this and of all other `cluster_*` tests: `TEST_ROUNDS=20 cargo test -p tidelog-tests --test 'cluster_*'`.
+//! A longer round of this and of all other `cluster_*` tests: `TEST_ROUNDS=20 cargo test -p tidelog-tests --test 'cluster_*'`. Leaders killed
+//! for five minutes, with the times for which they were missed:
+//! `TEST_SECONDS=300 cargo test -p tidelog-tests --test cluster_kills again_and_again -- --nocapture`. How long that may be is the matter of the
+//! example `failover`, on a release build and a machine of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_client::NewTopic;
 use tidelog_protocol::messages::VoterChange;
-use tidelog_tests::chance::{rounds, seeded};
+use tidelog_tests::chance::{seeded, turns};
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
 use tidelog_tests::history::History;
 use tidelog_tests::patience::wait_until;
@@ -22,7 +25,7 @@ async fn acked_records_survive_a_leader_killed_again_and_again() {
     let mut silences = Vec::new();
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(4) {
+        for _ in turns(4) {
             wait_for_more_acks(history, 0, 50).await;
             tokio::time::sleep(Duration::from_micros(rng.u64(..300_000))).await;
             let (leader, _) = cluster.leader(topic, 0).await;
@@ -40,8 +43,10 @@ async fn acked_records_survive_a_leader_killed_again_and_again() {
     };
     Round::on(topic).survives(&mut cluster, fault).await;
     silences.sort();
-    let (half, most) = (silences[silences.len() / 2], silences[(silences.len() * 99 / 100).min(silences.len() - 1)]);
-    println!("unavailable after a kill: p50 {half:?}, p99 {most:?} of {} kills", silences.len());
+    let at = |percent: usize| silences[(silences.len() * percent / 100).min(silences.len() - 1)];
+    let (half, most) = (at(50), at(100));
+    println!("unavailable after a kill: p50 {half:?}, p99 {:?}, most {most:?} of {} kills", at(99), silences.len());
+    // Far above what it takes: on a machine that is shared this bounds a hang, it measures nothing.
     assert!(most < Duration::from_secs(20), "{silences:?}");
 }
 
@@ -50,7 +55,7 @@ async fn acked_records_survive_the_kill_of_all_brokers_at_once() {
     let mut cluster = Cluster::start(ClusterSettings::three()).await;
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(2) {
+        for _ in turns(2) {
             wait_for_more_acks(history, 0, 50).await;
             for id in 1..=3 {
                 evidence.add(cluster.kill(id));
@@ -68,7 +73,7 @@ async fn all_brokers_are_restarted_one_by_one_without_a_failed_send() {
     let topic = "rolling";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(1) {
+        for _ in turns(1) {
             for id in 1..=3 {
                 wait_for_more_acks(history, 0, 20).await;
                 evidence.add(cluster.stop(id));
@@ -90,7 +95,7 @@ async fn a_wiped_disk_comes_back_under_the_same_id_and_is_filled_again() {
     let topic = "wiped";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(1) {
+        for round in turns(1) {
             let victim = 2 + round % 2;
             evidence.add(cluster.kill(victim));
             evidence.add(cluster.wipe(victim));
@@ -114,7 +119,7 @@ async fn a_killed_controller_is_replaced_and_changes_of_metadata_go_on() {
     let mut made = 0;
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(2) {
+        for round in turns(2) {
             let controller = cluster.controller().await;
             evidence.add(cluster.kill(controller));
             let servers = cluster.reachable().map(|address| address.to_string()).collect::<Vec<_>>().join(",");

@@ -8,7 +8,7 @@ use tidelog_protocol::messages::{
     DescribePartitionsRequest, PartitionFilter, PartitionReplicas, ReassignRequest, ReplicaAssignment,
 };
 use tidelog_protocol::{BrokerId, PartitionId, TopicName};
-use tidelog_tests::chance::rounds;
+use tidelog_tests::chance::turns;
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
 use tidelog_tests::history::History;
 use tidelog_tests::patience::insist;
@@ -51,7 +51,7 @@ async fn a_move_survives_the_kill_of_the_leader_and_of_the_one_it_moves_to() {
     let topic = "moving";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(2) {
+        for round in turns(2) {
             // Two of five voters may be gone at once. The newcomer must not be the one who decides about its move.
             let controller = cluster.controller().await;
             let (asked, moved) = (cluster.address(controller), round % 3);

@@ -11,7 +11,7 @@ use tidelog_protocol::messages::{
 };
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{BrokerId, ErrorCode, PartitionId, WireError};
-use tidelog_tests::chance::{rounds, seeded};
+use tidelog_tests::chance::{seeded, turns};
 use tidelog_tests::cluster::round::client;
 use tidelog_tests::cluster::sight::{metadata, partitions_of};
 use tidelog_tests::cluster::{Cluster, ClusterSettings, End, Evidence, Round, Wiring};
@@ -50,7 +50,7 @@ async fn a_leader_cut_off_from_everybody_is_replaced_and_nothing_is_lost() {
     let topic = "isolated-leader";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(1) {
+        for _ in turns(1) {
             let (leader, _) = cluster.leader(topic, 0).await;
             let cut = cluster.network().isolate(leader);
             let next = cluster.next_leader(topic, 0, leader).await;
@@ -75,7 +75,7 @@ async fn a_leader_cut_off_from_the_other_brokers_alone_acknowledges_nothing_to_t
     let topic = "symmetric";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(1) {
+        for _ in turns(1) {
             let (leader, epoch) = cluster.leader(topic, 0).await;
             let mut reaches_it = RawConnection::introduced(cluster.address(leader)).await;
             let request = ProduceRequest {
@@ -146,7 +146,7 @@ async fn a_leader_that_hears_nobody_and_one_that_nobody_hears_are_both_survived(
     let topic = "one-way";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(2) {
+        for round in turns(2) {
             let (leader, _) = cluster.leader(topic, 0).await;
             let mut ways = between(leader, &others(3, leader));
             if round % 2 == 1 {
@@ -175,7 +175,7 @@ async fn two_brokers_that_do_not_reach_each_other_but_the_third_keep_every_promi
     let topic = "partial";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(2) {
+        for round in turns(2) {
             let controller = cluster.controller().await;
             let sides = others(3, controller);
             // Once between the controller and another, once between those who only follow it.
@@ -204,7 +204,7 @@ async fn two_halves_that_only_a_bridge_connects_keep_every_promise() {
     let topic = "bridge";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(1) {
+        for _ in turns(1) {
             let bridge = others(5, cluster.controller().await)[0];
             let rest = others(5, bridge);
             let (left, right) = rest.split_at(2);
@@ -236,7 +236,7 @@ async fn a_network_that_flaps_is_survived() {
     let topic = "flapping";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(8) {
+        for _ in turns(8) {
             let one = rng.u32(1..=3);
             let network = cluster.network();
             let cut = match rng.u32(..3) {
@@ -263,7 +263,7 @@ async fn a_controller_cut_off_decides_nothing_and_learns_that_another_does() {
     let topic = "zombie-controller";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(1) {
+        for round in turns(1) {
             let zombie = cluster.controller().await;
             let rest = others(3, zombie);
             let there = format!("there-before-{round}");
@@ -349,7 +349,7 @@ async fn a_broker_with_stale_metadata_misleads_nobody_for_long() {
     let topic = "stale";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(1) {
+        for round in turns(1) {
             let controller = cluster.controller().await;
             let stale = others(3, controller)[0];
             let servers = cluster.address(stale).to_string();

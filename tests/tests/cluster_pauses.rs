@@ -9,7 +9,7 @@ use tidelog_client::{Client, ClientBuilder, NewTopic, Start};
 use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{ErrorCode, PartitionId};
-use tidelog_tests::chance::rounds;
+use tidelog_tests::chance::turns;
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
 use tidelog_tests::history::History;
 use tidelog_tests::patience::within_limit;
@@ -22,7 +22,7 @@ async fn a_paused_leader_is_replaced_and_comes_back_as_a_follower() {
     let topic = "paused-leader";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(2) {
+        for _ in turns(2) {
             let (leader, epoch) = cluster.leader(topic, 0).await;
             // Somebody who asked just before, and hears the answer of a zombie.
             let mut asked_before = RawConnection::introduced(cluster.address(leader)).await;
@@ -68,7 +68,7 @@ async fn a_paused_follower_leaves_the_in_sync_set_and_holds_nobody_up() {
     let topic = "paused-follower";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(2) {
+        for _ in turns(2) {
             let (leader, _) = cluster.leader(topic, 0).await;
             let follower = leader % 3 + 1;
             evidence.add(cluster.pause(follower));
@@ -91,7 +91,7 @@ async fn a_pause_shorter_than_the_lease_costs_no_more_than_its_time() {
     let topic = "short-pause";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(6) {
+        for round in turns(6) {
             wait_for_more_acks(history, 0, 20).await;
             let victim = round % 3 + 1;
             evidence.add(cluster.pause(victim));

@@ -10,7 +10,7 @@ use tidelog_protocol::frame::FrameKind;
 use tidelog_protocol::messages::{PingRequest, ProduceRequest};
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{CorrelationId, ErrorCode, PartitionId};
-use tidelog_tests::chance::rounds;
+use tidelog_tests::chance::turns;
 use tidelog_tests::cluster::sight::{metadata, partitions_of};
 use tidelog_tests::cluster::{Cluster, ClusterSettings};
 use tidelog_tests::contents::read_all;
@@ -103,7 +103,7 @@ async fn stops_while_acks_wait(topic: &str, replicas: u16, settings: ClusterSett
     let new = NewTopic::named(topic).partitions(3).replication_factor(replicas);
     create_topic(&cluster.servers(), &new.config("min.insync.replicas", replicas.to_string())).await.unwrap();
     cluster.wait_healed(topic).await;
-    for round in 0..rounds(1) {
+    for round in turns(1) {
         let place = place(&cluster, topic).await;
         let value = format!("waits-{round}");
         let Waiting { mut connection, requests, delivery } = waiting(&cluster, topic, place, &value).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidelog_protocol::messages::PingRequest;
-use tidelog_tests::chance::rounds;
+use tidelog_tests::chance::turns;
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round, Wiring};
 use tidelog_tests::history::History;
 use tidelog_tests::question::ask;
@@ -19,7 +19,7 @@ async fn slow_ways_cost_time_and_nothing_else() {
     let mut cluster = Cluster::start(ClusterSettings::three().wiring(Wiring::Proxies)).await;
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for round in 0..rounds(2) {
+        for round in turns(2) {
             let slow = round % 3 + 1;
             let before = cluster.proxy(slow).delayed_bytes();
             cluster.proxy(slow).delay(Duration::from_millis(100));
@@ -43,7 +43,7 @@ async fn messages_that_arrive_long_after_the_leadership_moved_change_nothing() {
     let topic = "late";
     let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(2) {
+        for _ in turns(2) {
             let (leader, _) = cluster.leader(topic, 0).await;
             let before = cluster.proxy(leader).delayed_bytes();
             // It hears nobody who dialled it, and its answers stay where they are.
@@ -78,7 +78,7 @@ async fn wall_clocks_that_jump_by_days_move_no_leadership() {
             before.push(cluster.leader(topic, partition).await);
         }
         let mut evidence = Evidence::default();
-        for _ in 0..rounds(1) {
+        for _ in turns(1) {
             clocks[0].ahead(7 * DAY);
             clocks[1].behind(7 * DAY);
             for (id, shift_days) in [(1, 7), (2, -7)] {
