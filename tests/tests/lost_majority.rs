@@ -59,7 +59,7 @@ async fn every_view_says_that_the_majority_is_missing_and_which_partitions_are_d
     assert!(status["partitions"]["offline"].as_u64().unwrap() >= dead(&by_replicas), "{status}");
     assert_eq!(status["settled"], false);
 
-    let offsets = tidelog(&servers, "offsets logs --timeout 12s --output json").await.expect_code(4);
+    let offsets = tidelog(&servers, "offsets logs --timeout 12s --output json").await.expect_code(8);
     let rows = document(&offsets)["partitions"].clone();
     let rows = rows.as_array().unwrap();
     let (answered, silent): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row["next"] == 0);

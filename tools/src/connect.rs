@@ -62,7 +62,8 @@ impl ConnectArgs {
     pub async fn explain(&self, failure: Failure) -> Failure {
         const PATIENCE: Duration = Duration::from_secs(4);
         let is_said = failure.to_string().contains("majority");
-        if failure.exit() != Exit::Unavailable || is_said || !failure.is_within_a_cluster() {
+        let may_pass = matches!(failure.exit(), Exit::Unavailable | Exit::Partial);
+        if !may_pass || is_said || !failure.is_within_a_cluster() {
             return failure;
         }
         let patience = self.timeout.min(PATIENCE);

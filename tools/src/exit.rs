@@ -78,6 +78,13 @@ impl Failure {
         self
     }
 
+    /// Something was done all the same, and shown.
+    #[must_use]
+    pub const fn in_part(mut self) -> Self {
+        self.exit = Exit::Partial;
+        self
+    }
+
     /// Whether a broker may say more.
     #[must_use]
     pub const fn is_within_a_cluster(&self) -> bool {

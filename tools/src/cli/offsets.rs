@@ -106,7 +106,7 @@ pub(super) async fn run(args: OffsetsArgs, context: &Context) -> Result<Exit, Fa
     let Some((_, failure)) = failed.into_iter().next() else { return Ok(Exit::Done) };
     // What answered is shown; what it lacks is told as any failure is.
     let lacking = rows.iter().filter(|(_, answer)| answer.is_err()).map(|(at, _)| at.to_string());
-    Err(failure.prefix(format!("partition {}", lacking.collect::<Vec<_>>().join(", "))))
+    Err(failure.prefix(format!("partition {}", lacking.collect::<Vec<_>>().join(", "))).in_part())
 }
 
 /// What the leader of a partition said, one answer for each position.
