@@ -72,7 +72,7 @@ async fn every_view_says_that_the_majority_is_missing_and_which_partitions_are_d
     let lines = folder.path().join("lines");
     std::fs::write(&lines, "one\n").unwrap();
     let produce = CommandLine::of("tidelog").env("TIDELOG_SERVER", &servers);
-    let produce = produce.args(["produce", "logs", "--timeout", "4s"]).stdin(&lines);
+    let produce = produce.args(["produce", "logs", "--timeout", "12s"]).stdin(&lines);
     let produced = tokio::task::spawn_blocking(|| produce.run()).await.unwrap().expect_code(4);
     assert!(produced.stderr.contains("a majority of the brokers that vote on metadata is missing"), "{produced:?}");
 }

@@ -1,5 +1,6 @@
 //! The way to the broker, shared by all binaries: its arguments, the runtime, and what a failed request means to a script.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tidelog_client::{
@@ -8,6 +9,9 @@ use tidelog_client::{
 
 use crate::duration::{display_duration, parse_timeout};
 use crate::exit::{Exit, Failure};
+
+/// How long a cluster may take to say why a command failed, at most.
+const EXPLANATION_PATIENCE: Duration = Duration::from_secs(4);
 
 /// How long a broker may take to be connected to, at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,28 +61,52 @@ impl ConnectArgs {
         self.builder(tool).deadline(deadline).connect(&self.server).await.map_err(nobody_there)
     }
 
-    /// Says of a failure that may pass by itself where it will not: while no broker runs the controller, nothing that has lost its leader gets
-    /// another one, and no leader keeps its lease.
-    pub async fn explain(&self, failure: Failure) -> Failure {
-        const PATIENCE: Duration = Duration::from_secs(4);
+    /// Runs a command, and says of a failure that may pass by itself where it will not: while no broker runs the controller, nothing that has
+    /// lost its leader gets another one, and no leader keeps its lease. Nobody waits longer for that than the command may take: where it takes
+    /// its time, the cluster is asked before that is over.
+    ///
+    /// # Errors
+    /// As the command.
+    pub async fn explaining<T>(&self, command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let (began, mut command) = (Instant::now(), pin!(command));
+        let mut look = pin!(async {
+            tokio::time::sleep(self.timeout * 3 / 4).await;
+            self.has_controller(self.timeout / 4).await
+        });
+        let mut seen = None;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = &mut command => break ended,
+                has_controller = &mut look, if seen.is_none() => seen = Some(has_controller),
+            }
+        };
+        let Err(failure) = ended else { return ended };
         let is_said = failure.to_string().contains("majority");
         let may_pass = matches!(failure.exit(), Exit::Unavailable | Exit::Partial);
         if !may_pass || is_said || !failure.is_within_a_cluster() {
-            return failure;
+            return Err(failure);
         }
-        let patience = self.timeout.min(PATIENCE);
+        let seen_now = match left_to_ask(began.elapsed(), self.timeout) {
+            Duration::ZERO => None,
+            left => self.has_controller(left).await,
+        };
+        if seen_now.or(seen.flatten()) != Some(false) {
+            return Err(failure);
+        }
+        let sentence = "no broker runs the controller: a majority of the brokers that vote on metadata is missing or cannot be reached";
+        Err(failure.suffix(sentence).hint("who votes, and who is there: tidelog cluster status"))
+    }
+
+    /// Whether a broker runs the controller, as far as that can be found out in this time.
+    async fn has_controller(&self, patience: Duration) -> Option<bool> {
         let deadline = Instant::now() + patience;
         let asked = async {
             let client = self.builder("tidelog").deadline(deadline).connect(&self.server).await?;
             client.admin().describe_cluster().await
         };
-        match tokio::time::timeout(patience, asked).await {
-            Ok(Ok(cluster)) if cluster.controller.is_none() => {
-                let sentence = "no broker runs the controller: a majority of the brokers that vote on metadata is missing or cannot be reached";
-                failure.suffix(sentence).hint("who votes, and who is there: tidelog cluster status")
-            }
-            _ => failure,
-        }
+        let cluster = tokio::time::timeout(patience, asked).await.ok()?.ok()?;
+        Some(cluster.controller.is_some())
     }
 
     fn builder(&self, tool: &str) -> ClientBuilder {
@@ -127,6 +155,15 @@ pub fn block_on_threads(
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result
+}
+
+/// How long a cluster may be asked about a command that failed after `took`. One that goes on by itself has no time that it may take; who
+/// ran it waits a moment.
+fn left_to_ask(took: Duration, timeout: Duration) -> Duration {
+    match took >= timeout * 2 {
+        true => timeout.min(EXPLANATION_PATIENCE),
+        false => timeout.saturating_sub(took).min(EXPLANATION_PATIENCE),
+    }
 }
 
 /// Nobody answered at all.

@@ -186,8 +186,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Log(command) => log::run(command, &context),
-        command => crate::connect::block_on(async {
-            let ended = match command {
+        command => crate::connect::block_on(context.connect.explaining(async {
+            match command {
                 Command::Topics(command) => context.connect.in_time(topics::run(command, &context)).await,
                 Command::Produce(args) => produce::run(args, &context).await,
                 Command::Consume(args) => consume::run(args, &context).await,
@@ -201,12 +201,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Records(command) => context.connect.in_time(records::run(command, &context)).await,
                 Command::Ping(args) => ping::run(args, &context).await,
                 Command::Log(_) | Command::Completions { .. } => unreachable!("handled without a broker above"),
-            };
-            match ended {
-                Err(failure) => Err(context.connect.explain(failure).await),
-                ended => ended,
             }
-        }),
+        })),
     }
 }
 
