@@ -27,7 +27,17 @@ impl SyscallFault {
     #[track_caller]
     #[must_use]
     pub fn on(pid: u32, inject: &str) -> Self {
-        Self::start(pid, inject, None)
+        Self::start(pid, &[inject], None)
+    }
+
+    /// As [`SyscallFault::on`], with several that hold at once.
+    ///
+    /// # Panics
+    /// Where the process cannot be traced.
+    #[track_caller]
+    #[must_use]
+    pub fn on_all(pid: u32, injects: &[&str]) -> Self {
+        Self::start(pid, injects, None)
     }
 
     /// As [`SyscallFault::on`], for calls about one file alone.
@@ -37,25 +47,19 @@ impl SyscallFault {
     #[track_caller]
     #[must_use]
     pub fn on_file(pid: u32, inject: &str, file: &Path) -> Self {
-        Self::start(pid, inject, Some(file))
+        Self::start(pid, &[inject], Some(file))
     }
 
     #[track_caller]
-    fn start(pid: u32, inject: &str, file: Option<&Path>) -> Self {
+    fn start(pid: u32, injects: &[&str], file: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (trace, said) = (folder.path().join("trace"), folder.path().join("stderr"));
-        let calls = inject.split(':').next().unwrap_or_default();
+        let calls: Vec<&str> = injects.iter().filter_map(|inject| inject.split(':').next()).collect();
         let mut command = Command::new("strace");
-        command.args([
-            "-f",
-            "-y",
-            "-p",
-            &pid.to_string(),
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-            &format!("inject={inject}"),
-        ]);
+        command.args(["-f", "-y", "-p", &pid.to_string(), "-e", &format!("trace={}", calls.join(","))]);
+        for inject in injects {
+            command.args(["-e", &format!("inject={inject}")]);
+        }
         if let Some(file) = file {
             command.arg("-P").arg(file);
         }
