@@ -184,6 +184,7 @@ mod tests {
         let (mut waiting, mut done) = (queued(&turns, 4), Vec::new());
         let first = next(&mut waiting, &mut done).unwrap();
         drop(waiting.remove(1));
+        assert_eq!(turns.0.lock().waiting.len(), 2, "nothing is kept of it");
         assert!(poll(&mut waiting[1]).is_none());
         drop(first);
         // The last was told, and goes before it hears of it.

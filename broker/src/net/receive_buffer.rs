@@ -202,6 +202,9 @@ impl ReceiveBuffer {
 #[cfg(test)]
 #[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
     use crate::budget::Budget;
     use tidelog_protocol::CorrelationId;
@@ -298,6 +301,42 @@ mod tests {
         drop(none_left);
     }
 
+    type Asking = Pin<Box<dyn Future<Output = Option<Growth>>>>;
+
+    fn leave(asking: &mut Asking) -> Option<Growth> {
+        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(growth) => growth,
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn frames_are_completed_in_the_order_in_which_each_asked_for_the_first_time() {
+        let pool = Budget::new(512 << 20).arriving;
+        let bytes = frame(b"", 3_000_000);
+        let none_left = || std::iter::from_fn(|| pool.large.try_lend(1 << 10)).collect::<Vec<_>>();
+        let half = || {
+            let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
+            feed(&mut buffer, &pool, &bytes[..1_000_000], 70_001);
+            buffer
+        };
+        let mut buffers = [half(), half(), half(), half()];
+        let _before = none_left();
+        let mut asking = buffers.each_mut().map(|buffer| Box::pin(buffer.lend(&pool, 1 << 10)) as Asking);
+        let growth = leave(&mut asking[0]).unwrap();
+        assert!(matches!(growth, Growth::Whole(_)));
+        buffers[0].grow(growth, 1);
+        let _of_the_first = none_left();
+        // To ask again is not to ask later.
+        asking[1] = Box::pin(std::future::pending());
+        asking[1] = Box::pin(buffers[1].lend(&pool, 1 << 10));
+        assert!(asking[1..].iter_mut().all(|asking| leave(asking).is_none()));
+        // Nor does a frame that became whole make those who came last the next.
+        drop(feed(&mut buffers[0], &pool, &bytes[1_000_000..], 70_001));
+        assert!(leave(&mut asking[3]).is_none() && leave(&mut asking[2]).is_none());
+        assert!(matches!(leave(&mut asking[1]), Some(Growth::Whole(_))));
+    }
+
     #[test]
     fn a_small_frame_asks_once_and_holds_nothing_of_its_share_meanwhile() {
         let pool = Budget::new(64 << 20).arriving;
@@ -325,5 +364,10 @@ mod tests {
         let _ = buffer.make_room(&pool);
         assert!(buffer.space().capacity() <= BUSY_BYTES);
         assert!(lent_bytes(&pool) <= BUSY_BYTES as u64);
+        // Nor does it later ask for more than came.
+        let filled = buffer.space().capacity();
+        feed(&mut buffer, &pool, &bytes[100..filled], 70_001);
+        let Room::Lend(count) = buffer.make_room(&pool) else { panic!("there is no room left") };
+        assert!(count <= BUSY_BYTES.max(2 * filled), "{count} after {filled}");
     }
 }
