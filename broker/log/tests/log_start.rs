@@ -6,7 +6,9 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{append, open, segment};
+use support::{append, open, options, segment};
+use tidelog_log::fault::FaultDisk;
+use tidelog_log::{Log, OsDisk};
 use tidelog_protocol::Offset;
 
 fn flip(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
@@ -119,5 +121,27 @@ fn a_log_never_ends_below_where_it_is_noted_to_begin() {
     for _ in 0..2 {
         let (log, _) = open(&dir);
         assert_eq!((log.reader().log_start(), log.end()), (Offset(7), Offset(7)), "no offset is given twice");
+    }
+}
+
+#[test]
+fn deleted_segments_do_not_come_back_with_a_loss_of_power_and_of_the_checkpoint() {
+    for seed in 0..40 {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("t-0");
+        let disk = FaultDisk::new();
+        let (mut log, _) = Log::open(options(&dir, disk.clone())).unwrap();
+        while log.reader().segments().len() < 6 {
+            append(&mut log, 1, &[1; 700]);
+        }
+        // Where a segment begins: its name alone says it then.
+        let start = log.reader().segments()[4].base;
+        assert_eq!(log.retention().delete_records(start).unwrap(), start);
+        assert!(!dir.join("log-start").exists(), "seed {seed}");
+        drop(log);
+        disk.lose_power(seed).unwrap();
+        damage(&dir.join("checkpoint"), "flipped");
+        let (log, _) = Log::open(options(&dir, OsDisk::shared())).unwrap();
+        assert_eq!(log.reader().log_start(), start, "seed {seed}");
     }
 }
