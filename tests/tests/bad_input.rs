@@ -216,6 +216,27 @@ async fn what_hello_lists_is_served_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_brokers_ask_each_other_is_not_even_looked_at_from_a_client() {
+    let subject = Subject::start(BrokerSettings::new()).await;
+    let mut connection = subject.introduced().await;
+    for api in [
+        Api::RegisterBroker,
+        Api::BrokerHeartbeat,
+        Api::EpochEnd,
+        Api::ReplicaSubscribe,
+        Api::RaftVote,
+        Api::RaftAppend,
+        Api::RaftSnapshot,
+        Api::Forward,
+        Api::WriteMarkers,
+    ] {
+        let error = connection.refusal(api as u16, &[0xff; 40], &[]).await;
+        assert!(error.code == ErrorCode::Unsupported && error.message.contains("only brokers"), "{api:?}: {error}");
+    }
+    subject.assert_unharmed(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_make_no_sense_are_refused_one_by_one_on_one_connection() {
     let subject = Subject::start(BrokerSettings::new()).await;
     let mut connection = subject.introduced().await;
