@@ -8,6 +8,7 @@ use tidelog_protocol::messages::Position;
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{Offset, PartitionId};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::cluster::{Cluster, ClusterSettings};
 use tidelog_tests::command::CommandLine;
 use tidelog_tests::contents::read_all;
 use tidelog_tests::history::{History, Outcome};
@@ -106,4 +107,23 @@ async fn records_past_their_time_go_and_the_others_stay() {
     wait_until("the end", async || (ends(&client, "aging").await.1 == Offset(4)).then_some(())).await;
     let kept = read_all(&server, "aging").await.remove(0).records;
     assert_eq!(kept.first(), Some(&(2, "new".to_string())), "{kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_emptied_frees_its_space_on_every_replica() {
+    let cluster = Cluster::start(ClusterSettings::three()).await;
+    create_topic(&cluster.servers(), &NewTopic::named("emptied").partitions(1)).await.unwrap();
+    let client = Client::connect(&cluster.servers()).await.unwrap();
+    let producer = client.producer().build().unwrap().topic("emptied").await.unwrap();
+    for _ in 0..10 {
+        producer.send(None, &[b'x'; 10_000]).await.unwrap().await.unwrap();
+    }
+    let segment = |id| cluster.data(id).join("emptied-0/00000000000000000000.log");
+    for id in 1..=3 {
+        wait_until("every replica to have it", async || segment(id).exists().then_some(())).await;
+    }
+    client.admin().delete_records("emptied", PartitionId(0), None).await.unwrap();
+    for id in 1..=3 {
+        wait_until("every replica to let go of it", async || (!segment(id).exists()).then_some(())).await;
+    }
 }
