@@ -74,8 +74,9 @@ fn a_data_folder_that_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, b"").unwrap();
-    assert_says(&refused(BrokerSettings::new().data(file.join("data"))), 1, &[file.to_str().unwrap()]);
-    assert_says(&refused(BrokerSettings::new().data(&file)), 1, &[file.to_str().unwrap()]);
+    for data in [file.join("data"), file.clone()] {
+        assert_says(&refused(BrokerSettings::new().data(data)), 1, &[file.to_str().unwrap(), "set data to a folder"]);
+    }
 }
 
 #[test]
@@ -145,6 +146,9 @@ fn too_few_file_descriptors_are_refused_with_what_to_raise() {
     // A low soft limit is raised as far as the hard one goes.
     let broker = BrokerSettings::new().under(["prlimit", "--nofile=64:4096"]).start();
     assert_eq!(broker.http("/readyz").status, 200);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", broker.pid())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("4096"), "{files}");
 }
 
 #[test]
