@@ -194,6 +194,8 @@ async fn large_frames_do_not_wait_for_each_of_many_that_stalled_before() {
     }
     assert!(pool(&broker, "waiting", "large_frames") > 0, "nobody was in the way to the end");
     wait_until("the reason", async || is_cut_off(&broker, "too little progress").then_some(())).await;
+    // The one that all wait for is judged sooner than the others.
+    wait_until("one that was to be completed", async || is_cut_off(&broker, "came within 500.0ms").then_some(())).await;
     drop((half, drips));
 }
 
@@ -218,7 +220,45 @@ async fn large_frames_do_not_wait_for_each_of_many_that_come_slowly_but_steadily
         deliver(broker.address(), topic_id, 6 << 20).await;
     }
     wait_until("the reason", async || is_cut_off(&broker, "too little progress").then_some(())).await;
+    // All of such a frame in five seconds is enough only as long as nobody has waited.
+    let told = broker.log_lines("connection cut off");
+    let least = told.iter().filter_map(|line| {
+        let (_, behind) = line["ended"].as_str()?.split_once("came within 500.0ms, ")?;
+        behind.split(' ').next()?.parse::<u64>().ok()
+    });
+    assert!(least.max().unwrap() > (7 << 20) / 10, "that others had waited changed nothing: {told:?}");
     drop(crawls);
+}
+
+/// Sends the rest as fast as is asked of anybody while others wait, and no faster.
+async fn trickle(mut connection: RawConnection, rest: Vec<u8>) {
+    for piece in rest.chunks(512 << 10) {
+        if connection.socket.write_all(piece).await.is_err() {
+            break;
+        }
+        // It is slow by this alone.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_long_for_memory_is_seen_where_operators_look() {
+    let (broker, topic_id) = broker(endless()).await;
+    assert_eq!(broker.http("/readyz").status, 200);
+    // One after the other is completed, or given up where the machine makes it slow: both take a while.
+    let half = half_frames(&broker, topic_id, 40, 6 << 20, 1 << 20).await;
+    let trickles: JoinSet<_> = half.into_iter().map(|(connection, rest)| trickle(connection, rest)).collect();
+    let told = wait_until("the probe to tell", async || {
+        let ready = broker.http("/readyz");
+        (ready.status == 503).then_some(ready.body)
+    })
+    .await;
+    let line = told.lines().find(|line| line.starts_with("FAULT")).unwrap();
+    assert!(line.starts_with("FAULT memory: "), "{told}");
+    assert!(line.contains("connections wait for memory (large_frames)"), "{told}");
+    assert!(line.contains("memory_budget_bytes"), "what can be done about it: {told}");
+    drop(trickles);
+    wait_until("their end", async || (broker.http("/readyz").status == 200).then_some(())).await;
 }
 
 /// True where the log says of some connection that it was cut off for this.
