@@ -270,6 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_breaks_its_rules_ends_with_the_code_of_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        // One ends within an entry, the entries of the other do not grow.
+        for (name, bytes) in [("00000000000000000000.index", 13), ("00000000000000000000.timeindex", 24)] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, vec![0xff; bytes]).unwrap();
+            for output in [OutputFormat::Table, OutputFormat::Json] {
+                let (text, result) = dumped(&path, output);
+                assert_eq!(result.map_err(|failure| failure.exit()), Err(Exit::Damaged), "{name}: {text}");
+            }
+        }
+    }
+
+    #[test]
     fn other_files_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
