@@ -36,8 +36,8 @@ fn failed(error: impl fmt::Display) -> ChartError {
     ChartError(error.to_string())
 }
 
-/// How a number stands at an axis.
-type Label = fn(&f64) -> String;
+/// How a number stands at an axis that goes up to another.
+type Label = fn(f64, f64) -> String;
 
 /// Axes from zero: what they are of, how far they go, how numbers are written.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +54,11 @@ struct Axes<'a> {
 pub fn throughput_over_time(rates: &[Rate]) -> Result<String, ChartError> {
     let end = rates.last().map_or(1.0, |rate| rate.at_seconds).max(0.001);
     let top = rates.iter().map(|rate| rate.mb_per_second).fold(1.0, f64::max) * 1.1;
-    let axes = Axes {
-        x: ("seconds", end, |seconds| trimmed(*seconds)),
-        y: ("MB/s", top, |rate| trimmed(*rate)),
-        x_labels: 10,
-    };
-    draw(axes, &rates.iter().map(|rate| (rate.at_seconds, rate.mb_per_second)).collect::<Vec<_>>())
+    let axes = Axes { x: ("seconds", end, trimmed), y: ("MB/s", top, trimmed), x_labels: 10 };
+    // Each stands at the middle of its interval. The first held from the beginning: so one alone is a line too.
+    let begin = rates.first().map(|first| (0.0, first.mb_per_second));
+    let points = begin.into_iter().chain(rates.iter().map(|rate| (rate.at_seconds, rate.mb_per_second)));
+    draw(axes, &points.collect::<Vec<_>>())
 }
 
 /// Latency by percentile. The horizontal axis stretches the slow end: each step adds a nine.
@@ -71,8 +70,8 @@ pub fn latency_distribution(points: &[DistributionPoint]) -> Result<String, Char
     let end = points.last().map_or(1.0, |point| nines(point.quantile)).max(2.0);
     let top = points.last().map_or(1.0, |point| point.millis) * 1.1;
     let axes = Axes {
-        x: ("percentile", end, |nines| percentile_label(*nines)),
-        y: ("ms", top, |millis| trimmed(*millis)),
+        x: ("percentile", end, |nines, _| percentile_label(nines)),
+        y: ("ms", top, trimmed),
         x_labels: end.ceil() as usize + 1,
     };
     draw(axes, &points.iter().map(|point| (nines(point.quantile), point.millis)).collect::<Vec<_>>())
@@ -84,13 +83,14 @@ fn percentile_label(nines: f64) -> String {
     format!("{:.digits$}%", 100.0 * (1.0 - 10f64.powf(-nines)))
 }
 
-/// A number at an axis, without zeros that say nothing.
-fn trimmed(value: f64) -> String {
+/// A number at an axis up to `end`, as exactly as tells it from its neighbours there, without zeros that say nothing.
+fn trimmed(value: f64, end: f64) -> String {
     if value >= 100.0 {
         return crate::byte_size::display_count(value.round() as u64);
     }
-    let text = format!("{value:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
+    let digits = (2.0 - end.log10().floor()).clamp(0.0, 9.0) as usize;
+    let text = format!("{value:.digits$}");
+    if digits == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_string() }
 }
 
 fn draw(axes: Axes<'_>, points: &[(f64, f64)]) -> Result<String, ChartError> {
@@ -114,8 +114,8 @@ fn draw(axes: Axes<'_>, points: &[(f64, f64)]) -> Result<String, ChartError> {
             .axis_desc_style(("sans-serif", 13).into_font().color(&INK))
             .x_labels(axes.x_labels)
             .y_labels(6)
-            .x_label_formatter(&axes.x.2)
-            .y_label_formatter(&axes.y.2)
+            .x_label_formatter(&|value| (axes.x.2)(*value, axes.x.1))
+            .y_label_formatter(&|value| (axes.y.2)(*value, axes.y.1))
             .x_desc(axes.x.0)
             .y_desc(axes.y.0)
             .draw()
@@ -147,6 +147,27 @@ mod tests {
     fn a_run_too_short_for_data_draws_empty_axes() {
         assert!(throughput_over_time(&[]).unwrap().starts_with("<svg"));
         assert!(latency_distribution(&[]).unwrap().starts_with("<svg"));
+    }
+
+    #[test]
+    fn a_run_of_one_interval_has_its_line() {
+        let rate = Rate { at_seconds: 0.02, records_per_second: 1e6, mb_per_second: 100.0 };
+        let svg = throughput_over_time(&[rate]).unwrap();
+        let points =
+            svg.split_once("<polyline").unwrap().1.split_once("points=\"").unwrap().1.split_once('"').unwrap().0;
+        assert_eq!(points.split_whitespace().count(), 2, "{points}");
+    }
+
+    #[test]
+    fn numbers_at_an_axis_differ_from_their_neighbours() {
+        for end in [1e-4, 0.0225, 0.3, 1.0, 7.9, 25.0, 99.0, 110.0, 1_234.0, 98_765.4] {
+            // No axis has more.
+            let labels: Vec<_> = (0..=20).map(|n| trimmed(f64::from(n) * end / 20.0, end)).collect();
+            assert!(labels.windows(2).all(|pair| pair[0] != pair[1]), "{end}: {labels:?}");
+        }
+        assert_eq!([0.002, 0.02].map(|seconds| trimmed(seconds, 0.0225)), ["0.002", "0.02"]);
+        assert_eq!([0.0, 20.0, 120.0].map(|seconds| trimmed(seconds, 130.0)), ["0", "20", "120"]);
+        assert_eq!(trimmed(12_000.0, 12_500.0), "12,000");
     }
 
     #[test]
