@@ -1,14 +1,11 @@
-//! What stands beside the segments of a partition folder, as an opening log finds it: whose the folder is, checkpoint, epochs, where
-//! the log begins. Decides what of it is believed; knows nothing of what is in the segments (see [`crate::recovery`]).
-
-use std::io;
+//! What stands beside the segments of a partition folder, as an opening log finds it: checkpoint, epochs, where the log
+//! begins. Decides what of it is believed; knows nothing of what is in the segments (see [`crate::recovery`]).
 
 use tidelog_protocol::Offset;
 use tracing::warn;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::compaction::cleaned::{self, Cleaned};
-use crate::identity::{Identity, IdentityError};
 use crate::leader_epochs::{self, LeaderEpochs};
 use crate::noted_start::{self, NotedStart};
 use crate::open_error::OpenError;
@@ -16,34 +13,8 @@ use crate::producer_files;
 use crate::segment::Place;
 use crate::segment_files::{PRODUCERS, remove_if_there};
 use crate::small_file::{self, SmallFileError};
-use crate::storage_error::{Context, StorageError};
+use crate::storage_error::StorageError;
 use crate::written_since::{self, WrittenSince};
-
-pub(crate) fn create_folder(place: &Place) -> Result<(), StorageError> {
-    match place.disk.create_dir(&place.dir) {
-        Ok(()) => {
-            let parent = place.dir.parent().unwrap_or(&place.dir);
-            place.disk.sync_dir(parent).context("flush", parent)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).context("create", &place.dir),
-    }
-}
-
-/// Makes sure that the folder is this partition's; an empty one becomes it.
-pub(crate) fn claim(place: &Place, expected: &Identity, is_empty: bool) -> Result<(), OpenError> {
-    let path = place.dir.join(crate::identity::FILE_NAME);
-    match Identity::read(&*place.disk, &place.dir) {
-        Ok(found) if found.is_same_partition(expected) => Ok(()),
-        Ok(found) => Err(IdentityError::Mismatch { path, found, expected: *expected }.into()),
-        Err(SmallFileError::Newer { found, newest }) => Err(IdentityError::Newer { path, found, newest }.into()),
-        Err(SmallFileError::Storage(error)) => Err(error.into()),
-        Err(SmallFileError::Missing | SmallFileError::Damaged(_)) if is_empty => {
-            Ok(expected.write(&*place.disk, &place.dir)?)
-        }
-        Err(error) => Err(IdentityError::Unknown { path, reason: error.to_string() }.into()),
-    }
-}
 
 /// Refuses a folder in which a later release wrote any of this: what it says is not known, and to pass over it may undo it.
 pub(crate) fn refuse_later(place: &Place, producers: &[Offset]) -> Result<(), OpenError> {
@@ -94,16 +65,17 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
         Err(SmallFileError::Storage(error)) => return Err(error),
         read => read,
     };
-    if let (Err(checkpoint @ SmallFileError::Damaged(_)), Err(noted_start)) = (&checkpoint, &noted_start) {
-        let dir = place.dir.display();
-        warn!(%dir, %checkpoint, %noted_start, "nothing tells where the log begins but its first segment: records of that one which were deleted are there again");
+    if let Err(lost) = &checkpoint
+        && !logs.is_empty()
+    {
+        tell_of_lost_checkpoint(place, lost, &noted_start);
     }
     let noted_start = noted_start.unwrap_or_default();
     let mut checkpoint = match checkpoint {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
-            // A log writes its first checkpoint long before it has a second segment.
-            let is_young = matches!(error, SmallFileError::Missing) && logs.len() <= 1;
+            // Logs that earlier releases made got their first checkpoint late, but long before a second segment.
+            let is_young = matches!(error, SmallFileError::Missing) && matches!(logs, [] | [Offset::ZERO]);
             return Ok(Bookkeeping {
                 checkpoint: None,
                 noted_start,
@@ -136,12 +108,28 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
             }
         }
     };
+    let dir = place.dir.display();
+    warn!(%dir, why = distrusted, "damaged: what is noted of segments and leader epochs is found out anew from the records; epochs of which no record is left are forgotten");
     // What can be told about segments is found out anew; the log start offset and how far the log was durable cannot be: without
     // the latter, damage near the end would be cut off as a torn tail.
     checkpoint.segments.clear();
     checkpoint.holes.clear();
     let (checkpoint, epochs) = (Some(checkpoint), LeaderEpochs::default());
     Ok(Bookkeeping { checkpoint, noted_start, epochs, distrusted: Some(distrusted), written_since, tail_from })
+}
+
+/// Once per opening: what nothing says any more has consequences that nobody would think of otherwise.
+fn tell_of_lost_checkpoint(place: &Place, lost: &SmallFileError, noted_start: &Result<NotedStart, SmallFileError>) {
+    let (dir, checkpoint) = (place.dir.display(), lost.to_string());
+    let log_start = match noted_start {
+        Ok(noted) if *noted != NotedStart::default() => {
+            warn!(%dir, checkpoint, "the checkpoint is lost, and found out anew from the segments: damage at the very end of the log is taken for a write that was under way");
+            return;
+        }
+        Ok(_) => "there is none".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    warn!(%dir, checkpoint, log_start, "nothing tells where the log begins but its first segment: records of that one which were deleted are there again, and segments before it, or at the very end, that are gone are not missed");
 }
 
 /// How far a log that ends at `end` was compacted. What the file says of records that are not there must not be said of those to come.

@@ -125,7 +125,7 @@ pub enum CrcCheck {
 pub enum DumpError {
     /// The name is none that a partition folder holds.
     #[error(
-        "{}: not a file of a log that has something to show: expected <20 digits>.log, .index, .timeindex or .producers, <20 digits>.<20 digits>.swap, checkpoint, leader-epochs, compaction, identity, {}", path.display(), notes::names().collect::<Vec<_>>().join(", ")
+        "{}: not a file of a log that has something to show: expected a segment (<20 digits>.log), what stands beside one (.index, .timeindex, .producers), a checkpoint, leader-epochs, or one of {} more kinds that the command's --help names", path.display(), notes::names().count() + 3
     )]
     UnknownKind {
         /// The file.

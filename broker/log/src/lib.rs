@@ -8,7 +8,7 @@
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
 //! - [`flusher`]: group commit and upkeep; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
-//! - [`recovery`], `bookkeeping`, `scan`, [`checkpoint`], `noted_start`, [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
+//! - `founding`, [`recovery`], `recovery_report`, `bookkeeping`, `scan`, [`checkpoint`], `noted_start`, [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
 //!   `small_file`: opening after a crash.
 //! - `producer_files`: what is known of idempotent producers, across restarts. [`undone`]: which transactions were aborted. `headers`: both from
 //!   the headers of batches, and the markers among them.
@@ -29,6 +29,7 @@ pub mod dump;
 pub mod fault;
 mod flaws;
 pub mod flusher;
+mod founding;
 mod headers;
 pub mod hole;
 pub mod identity;
@@ -43,6 +44,7 @@ pub mod os_disk;
 mod producer_files;
 pub mod reader;
 pub mod recovery;
+mod recovery_report;
 pub mod repair;
 pub mod retention;
 mod scan;
@@ -81,7 +83,7 @@ pub use offset_index::OffsetEntry;
 pub use open_error::OpenError;
 pub use os_disk::OsDisk;
 pub use reader::{Batches, LogReader, PendingRead, ReadError, ReadOutcome, SegmentSummary};
-pub use recovery::RecoveryReport;
+pub use recovery_report::RecoveryReport;
 pub use repair::{Repair, RepairError};
 pub use retention::{DeleteError, Deleted, Retention, RetentionLimits};
 pub use scrub::{Scrub, Scrubbed};

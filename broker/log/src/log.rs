@@ -18,7 +18,8 @@ use crate::flusher::FlusherHandle;
 use crate::identity::Identity;
 use crate::open_error::OpenError;
 use crate::reader::LogReader;
-use crate::recovery::{Recovered, RecoveryReport, recover};
+use crate::recovery::{Recovered, recover};
+use crate::recovery_report::RecoveryReport;
 use crate::retention::Retention;
 use crate::segment::{Place, Segment, SegmentOptions};
 use crate::segment_files::Prepared;
@@ -173,9 +174,21 @@ impl Log {
     /// # Errors
     /// [`OpenError`]; damage that can be fenced is in the [`RecoveryReport`] instead.
     pub fn open(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
+        Self::open_as(options, false)
+    }
+
+    /// As [`Log::open`], of a replica that nobody counts on: where its end is lost, others hold that, and it begins again where it is known to be whole.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_uncounted(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
+        Self::open_as(options, true)
+    }
+
+    fn open_as(options: LogOptions, others_hold_it: bool) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
-        let Recovered { holdings, snapshots, report } = recover(&place, &identity)?;
+        let Recovered { holdings, snapshots, report } = recover(&place, &identity, others_hold_it)?;
         let parts = Parts { place, identity, flusher: flusher.clone(), listener, holdings };
         let state = Arc::new(LogState::new(parts));
         let has_replayed = state.recover_producers(snapshots)?;

@@ -1,6 +1,7 @@
 //! Why a log cannot be opened, in words for an operator. Knows nothing of how it is opened.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use tidelog_protocol::Offset;
 
@@ -34,4 +35,37 @@ pub enum OpenError {
         /// Where the earlier one ends.
         expected: Offset,
     },
+    /// The folder was whole once, and what is left of it has no records: an empty log in its place would give their offsets out again.
+    #[error("the records in {} are gone: the folder is there, but not one segment (*.log) in it", dir.display())]
+    LogLost {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The last segment is gone, and with it how far the log went: offsets that were given out could be given out again.
+    #[error(
+        "{} is gone, the log's last segment, and nothing tells where it ended: restore it from a copy; or, to go on without its records and give their offsets out again, remove {}",
+        path.display(), checkpoint.display()
+    )]
+    EndLost {
+        /// The segment's file.
+        path: PathBuf,
+        /// What remembers it.
+        checkpoint: PathBuf,
+    },
+    /// There is a name without a file.
+    #[error(
+        "{} is a name with no file behind it, as of a symbolic link whose target was moved: put that back, or remove the name and lose the records",
+        path.display()
+    )]
+    Dangling {
+        /// The segment's file.
+        path: PathBuf,
+    },
+}
+
+impl OpenError {
+    /// Of a segment whose file the folder lists.
+    pub(crate) fn of_segment(error: StorageError, path: &Path) -> Self {
+        if error.source.kind() == ErrorKind::NotFound { Self::Dangling { path: path.to_owned() } } else { error.into() }
+    }
 }

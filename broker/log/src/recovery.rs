@@ -21,11 +21,13 @@ use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, SegmentRecord, Shutdown};
 use crate::compaction::cleaned::Cleaned;
 use crate::damage::{Damage, Unresolved};
 use crate::disk::DiskFile;
+use crate::founding::{self, Founded};
 use crate::hole::{Hole, Holes};
 use crate::identity::Identity;
 use crate::leader_epochs::{Change, LeaderEpochs};
 use crate::noted_start::NotedStart;
 use crate::open_error::OpenError;
+use crate::recovery_report::RecoveryReport;
 use crate::scan::{Next, Window, epoch_follows, is_untouched};
 use crate::segment::{Place, Scanned, Segment};
 use crate::segment_files::{self, LOG, Prepared};
@@ -37,24 +39,6 @@ use crate::tail_rules::{TailRules, Verdict, is_false_rise};
 use crate::unfinished::Unwritten;
 use crate::verified::Verified;
 use crate::written_since::WrittenSince;
-
-/// What opening a log found and did.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RecoveryReport {
-    /// How the last writer ended. [`Shutdown::Clean`] only if nothing had to be scanned.
-    pub shutdown: Shutdown,
-    /// Why the scan had to begin at the oldest segment, if it had to.
-    pub distrusted: Option<String>,
-    /// Bytes that were read and checked.
-    pub scanned_bytes: u64,
-    /// Bytes of a torn tail that were cut off.
-    pub torn_bytes: u64,
-    /// Offsets from the first gap of a tail that was being written when power was lost to its last whole batch. They went with the torn tail:
-    /// none of them was ever acknowledged as flushed.
-    pub discarded_offsets: u64,
-    /// Ranges that cannot be served, oldest first: not empty means that this replica must not lead until it is repaired.
-    pub holes: Vec<Hole>,
-}
 
 /// What an opened log holds.
 #[derive(Debug)]
@@ -79,22 +63,31 @@ pub(crate) struct Recovered {
     pub(crate) report: RecoveryReport,
 }
 
-/// Opens or creates the folder.
-pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, OpenError> {
-    bookkeeping::create_folder(place)?;
+/// Opens or creates the folder. Where others hold what is lost of the log's end, it may be fetched from them.
+pub(crate) fn recover(place: &Place, identity: &Identity, others_hold_it: bool) -> Result<Recovered, OpenError> {
+    founding::create_folder(place)?;
     let mut listing = segment_files::list(&*place.disk, &place.dir)?;
-    bookkeeping::claim(place, identity, listing.logs.is_empty() && listing.swaps.is_empty())?;
+    let founded = founding::claim(place, identity, &listing)?;
+    if founded == Founded::Now {
+        listing.logs.clear();
+    }
     // Before anything is changed.
     bookkeeping::refuse_later(place, &listing.producers)?;
     if !listing.swaps.is_empty() {
         recover_swaps(place, &listing.swaps, &listing.logs)?;
         listing = segment_files::list(&*place.disk, &place.dir)?;
     }
+    if founded == Founded::Before {
+        founding::refuse_lost(place, &listing.logs)?;
+    }
     for name in &listing.leftovers {
         segment_files::remove_if_there(&*place.disk, &place.dir.join(name))?;
     }
     let Bookkeeping { checkpoint, noted_start, epochs, distrusted, written_since, tail_from } =
         bookkeeping::read(place, &listing.logs)?;
+    if !others_hold_it {
+        founding::refuse_endless(place, checkpoint.as_ref(), &listing.logs)?;
+    }
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.shutdown == Shutdown::Running) {
         // A killed process may have renamed files and not come to make that durable; what is acted on now must not be undone.
         place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
@@ -126,6 +119,9 @@ pub(crate) fn recover(place: &Place, identity: &Identity) -> Result<Recovered, O
     };
     let log_start = recovery.run(checkpoint, &listing.logs)?;
     let (holdings, report) = recovery.finish(log_start)?;
+    if let (Founded::Now, Some(first)) = (founded, holdings.segments.first()) {
+        founding::found(place, identity, first)?;
+    }
     Ok(Recovered { holdings, snapshots: listing.producers, report })
 }
 
@@ -214,7 +210,8 @@ impl Recovery<'_> {
             return Ok(());
         }
         let path = self.place.path(record.base, LOG);
-        let length = self.place.disk.file_bytes(&path).context("measure", &path)?;
+        let measured = self.place.disk.file_bytes(&path);
+        let length = measured.context("measure", &path).map_err(|error| OpenError::of_segment(error, &path))?;
         if length < record.end.bytes {
             // Its end is gone. What remains is found by walking it from the start.
             self.expected = record.base;
@@ -253,7 +250,8 @@ impl Recovery<'_> {
     /// Walks one segment from `start` on, and adds it.
     fn scan(&mut self, base: Offset, start: SegmentEnd, known: Option<SegmentRecord>) -> Result<(), OpenError> {
         let path = self.place.path(base, LOG);
-        let scanned = self.scan_file(base, start, known).context("read", &path)?;
+        let scanned = self.scan_file(base, start, known).context("read", &path);
+        let scanned = scanned.map_err(|error| OpenError::of_segment(error, &path))?;
         self.segments.push(Arc::new(scanned));
         Ok(())
     }
@@ -437,12 +435,12 @@ impl Recovery<'_> {
         let end = self.expected.max(log_start);
         let active_fits = self.segments.last().is_some_and(|last| last.end_offset() == end);
         if !active_fits {
-            // A new life after the end: behind damaged bytes nothing may be appended.
+            // A new life after the end: behind damaged bytes nothing may be appended. First of all, so that there is a segment at any time.
+            let prepared = Prepared::make(self.place, u64::from(self.place.options.first_allocation_bytes))?;
+            let (file, allocated) = prepared.name(self.place, end)?;
             while let Some(last) = self.segments.pop_if(|last| last.base() >= end && last.end_bytes() == 0) {
                 segment_files::remove(self.place, last.base())?;
             }
-            let prepared = Prepared::make(self.place, u64::from(self.place.options.first_allocation_bytes))?;
-            let (file, allocated) = prepared.name(self.place, end)?;
             self.segments.push(Arc::new(Segment::born(self.place, end, file, allocated)));
             self.folder_dirty = true;
         }

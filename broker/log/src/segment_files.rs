@@ -112,6 +112,8 @@ pub(crate) struct Listing {
     pub(crate) producers: Vec<Offset>,
     /// Index files whose segment is gone, and temporary files: leftovers.
     pub(crate) leftovers: Vec<String>,
+    /// Files that have nothing to do with one segment.
+    pub(crate) others: Vec<String>,
 }
 
 /// Looks at a partition folder.
@@ -134,7 +136,7 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, StorageError>
             Some((base, LOG)) => listing.logs.push(base),
             Some((end, PRODUCERS)) => listing.producers.push(end),
             Some((base, INDEX | TIME_INDEX)) => indexes.push((base, entry.name)),
-            _ => {}
+            _ => listing.others.push(entry.name),
         }
     }
     listing.logs.sort_unstable();

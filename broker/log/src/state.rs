@@ -408,7 +408,7 @@ impl LogState {
     }
 
     /// A segment's name must be durable before the first record in it.
-    fn sync_folder(&self) -> Result<(), StorageError> {
+    pub(crate) fn sync_folder(&self) -> Result<(), StorageError> {
         let Place { disk, dir, .. } = &self.place;
         if self.folder_dirty.swap(false, Ordering::AcqRel) {
             disk.sync_dir(dir).context("flush", dir).inspect_err(|_| {

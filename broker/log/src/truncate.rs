@@ -22,6 +22,7 @@ use crate::lookup::{Lookup, Miss, Patience};
 use crate::segment::{Scanned, Segment};
 use crate::segment_files::{self, INDEX, LOG, Prepared, TIME_INDEX};
 use crate::segment_index::{SegmentIndex, rebuild_index};
+use crate::state::{LogState, Upkeep};
 use crate::storage_error::{Context, StorageError};
 use crate::verified::Verified;
 
@@ -48,7 +49,13 @@ impl Log {
             return Ok(self.end());
         }
         loop {
-            let segment = self.state.segment_of(offset).expect("an offset at or after the log start lies in a segment");
+            let Some(segment) = self.state.segment_of(offset) else {
+                // The first segment was lost, and nothing that is there lies before `offset`.
+                let log_start = self.state.log_start();
+                let producers = Producers::unknown(log_start);
+                self.replace_all(log_start, producers).map_err(|error| self.stop(error))?;
+                return Ok(log_start);
+            };
             let cut = self.find_cut(&segment, offset).map_err(|error| self.refuse_error(error))?;
             let log_start = self.state.log_start();
             if cut.offset <= log_start || cut.offset < self.state.cleaned.lock().seen_to {
@@ -190,6 +197,7 @@ impl Log {
         state.epochs_dirty.store(false, Ordering::Release);
         self.active = shortened;
         let _ = state.rebuild_producers(&mut upkeep, cut.offset)?;
+        Self::renew_checkpoint(&state, &mut upkeep);
         Ok(true)
     }
 
@@ -275,6 +283,13 @@ impl Log {
             *cleaned = Cleaned { restarts: cleaned.restarts + 1, ..Cleaned::default() };
         }
         segment_files::remove_if_there(&*place.disk, &place.dir.join(cleaned::FILE_NAME))?;
+        Self::renew_checkpoint(&state, &mut upkeep);
         Ok(())
+    }
+
+    /// Soon: until it knows the segment that is there now, the loss of that one would look like a cut that was interrupted.
+    fn renew_checkpoint(state: &Arc<LogState>, upkeep: &mut Upkeep) {
+        upkeep.recovery_point = None;
+        state.flusher.request_upkeep(state);
     }
 }

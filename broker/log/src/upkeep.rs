@@ -87,6 +87,8 @@ impl LogState {
                 return Err(StorageError { operation: "flush before checkpoint", path: error.path.clone(), source });
             }
         }
+        // The checkpoint knows the newest segment, though no record may have gone into it that the flush would have been about.
+        self.sync_folder()?;
         self.write_epochs()?;
         self.store_producers(upkeep, &producers, &segments)?;
         let mut saved = Vec::with_capacity(records.len());

@@ -1,0 +1,258 @@
+//! Files of a partition folder that are gone: a log that was there is never taken for one that is new, nor a new one for one that was there.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+mod support;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use support::{append, open, options, read_all, segment};
+use tidelog_log::fault::{Fault, FaultDisk, Operation};
+use tidelog_log::{Log, OpenError, OsDisk};
+use tidelog_protocol::Offset;
+
+fn try_open(dir: &Path) -> Result<Log, OpenError> {
+    Log::open(options(dir, OsDisk::shared())).map(|(log, _)| log)
+}
+
+/// Sixty records in several segments.
+fn sixty(log: &mut Log) {
+    for number in 0..60u8 {
+        append(log, 1, &[number; 150]);
+    }
+    assert!(log.reader().segments().len() > 2);
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for name in names(from) {
+        fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// Opens the same folder again and again, the disk failing each time at a later step, and finishes it in the end.
+fn made_in_pieces(fault: Fault, power_lost: bool) -> u64 {
+    let mut cut = 0;
+    for step in 0.. {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, disk) = (temp.path().join("t-0"), FaultDisk::new());
+        disk.arm(Operation::Change, step, fault);
+        let began = Log::open(options(&dir, Arc::<FaultDisk>::clone(&disk)));
+        let whole = began.is_ok();
+        assert!(whole || disk.fired() == 1, "step {step}");
+        cut += u64::from(!whole);
+        drop(began);
+        disk.disarm();
+        if power_lost {
+            disk.lose_power(step * 31).unwrap();
+        } else if fault == Fault::Crash {
+            disk.restart();
+        }
+        let finished = Log::open(options(&dir, Arc::<FaultDisk>::clone(&disk)));
+        let (mut log, report) = finished.unwrap_or_else(|error| panic!("step {step}: {error}, {:?}", names(&dir)));
+        assert!(report.distrusted.is_none() && report.holes.is_empty(), "step {step}: {report:?}");
+        assert_eq!(append(&mut log, 1, b"first"), Offset(0), "step {step}");
+        log.close().unwrap();
+        assert_eq!(read_all(&open(&dir).0.reader(), Offset::ZERO).unwrap().len(), 1);
+        if whole && disk.fired() == 0 {
+            break;
+        }
+    }
+    cut
+}
+
+#[test]
+fn a_folder_that_was_half_made_is_finished_whatever_interrupted_it() {
+    assert!(made_in_pieces(Fault::Crash, false) > 10);
+    assert!(made_in_pieces(Fault::Crash, true) > 10);
+    assert!(made_in_pieces(Fault::Error(ErrorKind::StorageFull), false) > 10);
+}
+
+#[test]
+fn a_folder_without_a_segment_is_refused_whatever_else_is_left_of_it() {
+    let temp = tempfile::tempdir().unwrap();
+    for lived in ["new", "killed", "closed"] {
+        let dir = temp.path().join(lived);
+        let (mut log, _) = open(&dir);
+        if lived != "new" {
+            sixty(&mut log);
+            log.retention().delete_records(Offset(3)).unwrap();
+        }
+        if lived == "closed" {
+            log.close().unwrap()
+        } else {
+            drop(log)
+        }
+        let others: Vec<_> = names(&dir).into_iter().filter(|name| !name.ends_with(".log")).collect();
+        assert!(others.len() >= if lived == "new" { 2 } else { 4 }, "{others:?}");
+        // All of them, all but one, and each alone.
+        let mut left = vec![others.clone()];
+        for name in &others {
+            left.push(others.iter().filter(|other| *other != name).cloned().collect());
+            left.push(vec![name.clone()]);
+        }
+        for (number, left) in left.iter().enumerate() {
+            let copied = temp.path().join(format!("{lived}-{number}"));
+            fs::create_dir(&copied).unwrap();
+            for name in left {
+                fs::copy(dir.join(name), copied.join(name)).unwrap();
+            }
+            for _ in 0..2 {
+                let error = try_open(&copied).expect_err(&format!("{lived}, {left:?}"));
+                assert!(matches!(error, OpenError::LogLost { .. }), "{lived}, {left:?}: {error}");
+                assert!(error.to_string().contains(copied.to_str().unwrap()), "{error}");
+                assert_eq!(names(&copied), *left, "as it was");
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_identities_do_not_make_a_lost_log_a_new_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    drop(open(&dir));
+    fs::write(dir.join("identity"), b"rot").unwrap();
+    fs::remove_file(segment(&dir, 0)).unwrap();
+    fs::remove_file(dir.join("checkpoint")).unwrap();
+    assert!(matches!(try_open(&dir), Err(OpenError::LogLost { .. })));
+}
+
+#[test]
+fn a_segment_with_records_whose_folder_lost_its_identity_is_not_begun_anew() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    append(&mut log, 1, b"x");
+    drop(log);
+    for name in names(&dir).iter().filter(|name| !name.ends_with(".log")) {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    assert!(matches!(try_open(&dir), Err(OpenError::Identity(_))));
+    assert_eq!(names(&dir), ["00000000000000000000.log"]);
+}
+
+#[test]
+fn a_last_segment_that_is_gone_is_a_hole_where_its_end_is_known_and_else_an_end_to_serving() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    sixty(&mut log);
+    log.tidy().unwrap();
+    // What the checkpoint knows nothing of.
+    append(&mut log, 1, b"last");
+    log.flush().unwrap();
+    let segments = log.reader().segments();
+    let last = segments.last().unwrap().base;
+    let killed = temp.path().join("killed");
+    copy(&dir, &killed);
+    log.close().unwrap();
+
+    fs::remove_file(segment(&dir, last.0)).unwrap();
+    let (log, report) = open(&dir);
+    assert_eq!((report.holes.len(), report.holes[0].from, log.end()), (1, last, Offset(61)));
+    drop(log);
+
+    fs::remove_file(segment(&killed, last.0)).unwrap();
+    for _ in 0..2 {
+        let error = try_open(&killed).unwrap_err();
+        assert!(matches!(error, OpenError::EndLost { .. }), "{error}");
+        let (path, checkpoint) = (segment(&killed, last.0), killed.join("checkpoint"));
+        let said = error.to_string();
+        assert!([path, checkpoint].iter().all(|path| said.contains(path.to_str().unwrap())), "{said}");
+    }
+    // Whoever is counted on by nobody gets it from others, and may begin where it is whole.
+    let uncounted = temp.path().join("uncounted");
+    copy(&killed, &uncounted);
+    let (log, report) = Log::open_uncounted(options(&uncounted, OsDisk::shared())).unwrap();
+    assert_eq!((log.end(), report.holes.len()), (Offset(60), 1));
+    // As the error says.
+    fs::remove_file(killed.join("checkpoint")).unwrap();
+    assert_eq!(try_open(&killed).unwrap().end(), last);
+}
+
+#[test]
+fn a_log_that_was_begun_anew_is_whole_after_a_crash_at_any_step_and_lost_without_its_segment() {
+    let prepared = |dir: &Path, disk: &Arc<FaultDisk>| {
+        let (mut log, _) = Log::open(options(dir, Arc::<FaultDisk>::clone(disk))).unwrap();
+        sixty(&mut log);
+        log.tidy().unwrap();
+        log
+    };
+    let mut crashes = 0;
+    for step in 0.. {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, disk) = (temp.path().join("t-0"), FaultDisk::new());
+        let mut log = prepared(&dir, &disk);
+        disk.arm(Operation::Change, step, Fault::Crash);
+        let restarted = log.restart_at(Offset(100)).is_ok();
+        let struck = disk.fired() == 1;
+        drop(log);
+        disk.restart();
+        let (mut log, report) = Log::open(options(&dir, Arc::<FaultDisk>::clone(&disk))).unwrap();
+        assert!([Offset(60), Offset(100)].contains(&log.end()) && report.holes.is_empty(), "step {step}: {report:?}");
+        crashes += u64::from(struck);
+        if !struck {
+            assert!(restarted);
+            append(&mut log, 1, b"x");
+            log.tidy().unwrap();
+            drop(log);
+            fs::remove_file(segment(&dir, 100)).unwrap();
+            let error = try_open(&dir).unwrap_err();
+            assert!(matches!(error, OpenError::LogLost { .. }), "{error}");
+            break;
+        }
+    }
+    assert!(crashes > 8, "{crashes}");
+}
+
+#[test]
+fn a_log_is_cut_where_its_first_segment_is_lost() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    sixty(&mut log);
+    log.close().unwrap();
+    fs::remove_file(segment(&dir, 0)).unwrap();
+    let (mut log, report) = open(&dir);
+    assert_eq!(report.holes[0].from, Offset(0));
+    assert_eq!(log.truncate_to(Offset(2)).unwrap(), Offset(0));
+    assert_eq!((log.end(), append(&mut log, 1, b"anew")), (Offset(0), Offset(0)));
+    log.close().unwrap();
+    let (log, report) = open(&dir);
+    assert_eq!((log.end(), report.holes), (Offset(1), vec![]));
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_named_with_what_to_do() {
+    let temp = tempfile::tempdir().unwrap();
+    for ending in ["closed", "killed"] {
+        let dir = temp.path().join(ending);
+        let (mut log, _) = open(&dir);
+        sixty(&mut log);
+        if ending == "closed" {
+            log.close().unwrap()
+        } else {
+            drop(log)
+        }
+        let (path, elsewhere) = (segment(&dir, 0), temp.path().join("elsewhere"));
+        fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(temp.path().join("nowhere"), &path).unwrap();
+        let error = try_open(&dir).unwrap_err();
+        assert!(matches!(&error, OpenError::Dangling { path: named } if *named == path), "{ending}: {error}");
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let (log, report) = open(&dir);
+        assert_eq!((log.end(), report.holes.len()), (Offset(60), 0), "{ending}");
+    }
+}
