@@ -76,11 +76,11 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// Writes down how far the replicated partitions here are. Blocks.
+/// Writes down how far the partitions here are. Blocks.
 pub(crate) fn note_watermarks(node: &Node) {
     // In this order: what is opened in between is not forgotten.
     let not_open = node.registry.not_open();
-    if let Err(error) = node.watermarks.write(&node.data, &node.registry.replicated(), &not_open) {
+    if let Err(error) = node.watermarks.write(&node.data, &node.registry.all(), &not_open) {
         debug!(%error, "the high watermarks cannot be noted; it is tried again");
     }
 }

@@ -1,5 +1,5 @@
-//! How far replicated partitions were known to be settled, written down now and then: after a restart that much can be read at once, before
-//! anybody has been heard of. Never a reason to cut a log: what a new leader lacks is found by leader epochs (KIP-101). Knows nothing of
+//! How far partitions were known to be settled, written down now and then: after a restart that much of a replicated one can be read at once,
+//! before anybody has been heard of; and of any, it tells that there was something. Never a reason to cut a log: what a new leader lacks is found by leader epochs (KIP-101). Knows nothing of
 //! who leads.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ const FILE: &str = "high-watermarks";
 /// Topic id, partition, offset; big-endian.
 const ENTRY_BYTES: usize = 16 + 4 + 8;
 
-/// The watermarks of the replicated partitions here, as they were last written down.
+/// The watermarks of the partitions here, as they were last written down.
 #[derive(Debug, Default)]
 pub struct Watermarks {
     written: Mutex<HashMap<Replica, Offset>>,

@@ -133,6 +133,32 @@ fn the_last_replica_in_sync_without_its_folder_leads_nothing_and_leads_again_onc
 
 #[test]
 fn an_eligible_replica_whose_folder_is_gone_gives_way_to_one_that_is_complete() {
+    gives_way_without_its_records(|folder| std::fs::remove_dir_all(folder).unwrap());
+}
+
+#[test]
+fn an_eligible_replica_whose_folder_is_empty_gives_way_to_one_that_is_complete() {
+    gives_way_without_its_records(|folder| remove_files(folder, |_| true));
+}
+
+#[test]
+fn an_eligible_replica_whose_segments_are_gone_gives_way_to_one_that_is_complete() {
+    gives_way_without_its_records(|folder| remove_files(folder, |name| name.ends_with(".log")));
+    gives_way_without_its_records(|folder| remove_files(folder, |name| name != "identity"));
+}
+
+fn remove_files(folder: &Path, is_lost: impl Fn(&str) -> bool) {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if is_lost(entry.file_name().to_str().unwrap()) {
+            std::fs::remove_file(entry.path()).unwrap();
+            removed += 1;
+        }
+    }
+    assert!(removed > 0, "nothing to lose in {folder:?}");
+}
+
+fn gives_way_without_its_records(lose: impl FnOnce(&Path)) {
     let mut cluster = LocalCluster::start(3);
     let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "2")]);
     for number in 0..20 {
@@ -144,7 +170,7 @@ fn an_eligible_replica_whose_folder_is_gone_gives_way_to_one_that_is_complete() 
     down(&mut cluster, second);
     assert_eq!(cluster.partition(TOPIC).eligible, [BrokerId(second)], "below the minimum nothing is settled");
     down(&mut cluster, leader);
-    std::fs::remove_dir_all(folder(&cluster, second)).unwrap();
+    lose(&folder(&cluster, second));
     cluster.start_broker(second);
     wait_for("the empty one to be counted on no more", || {
         let state = cluster.partition(TOPIC);
@@ -154,6 +180,7 @@ fn an_eligible_replica_whose_folder_is_gone_gives_way_to_one_that_is_complete() 
     assert_eq!(produce(&cluster, topic_id), Offset(20), "with all that was acknowledged");
     assert_eq!(cluster.leader(TOPIC).0, leader);
     cluster.wait_in_sync(TOPIC, &if leader < second { [leader, second] } else { [second, leader] });
+    assert_eq!(described(&cluster, second).log_end, Offset(21), "filled again");
 }
 
 /// As a folder that was put back from a backup: it opens, and is older than it should be.

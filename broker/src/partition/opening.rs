@@ -7,8 +7,10 @@ use std::sync::{Arc, OnceLock};
 
 use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
 use tidelog_log::data_dir::{DataDir, DataDirError};
+use tidelog_log::small_file::TEMP_SUFFIX;
 use tidelog_log::{
-    FlusherHandle, Identity, Log, LogListener, LogOptions, OpenError, SegmentOptions, SpaceGuard, StorageError,
+    FlusherHandle, Identity, Log, LogListener, LogOptions, OpenError, RecoveryReport, SegmentOptions, SpaceGuard,
+    StorageError,
 };
 use tidelog_protocol::messages::ReplicaHolding;
 use tidelog_protocol::{Durability, LeaderEpoch, Offset, PartitionId, TopicName};
@@ -46,7 +48,7 @@ pub enum OpeningError {
     /// Its folder cannot be had.
     #[error(transparent)]
     Folder(#[from] DataDirError),
-    /// It was there before.
+    /// It was there before, as a whole.
     #[error("the folder {} is gone, and the records in it: restore it from a copy, or delete the topic", path.display())]
     Missing {
         /// Which.
@@ -64,7 +66,16 @@ pub enum OpeningError {
     },
     /// Its log cannot be opened.
     #[error(transparent)]
-    Log(#[from] OpenError),
+    Log(OpenError),
+    /// Its folder is there, and what was in it is not.
+    #[error("{0}: restore the folder from a copy, or delete the topic")]
+    Emptied(OpenError),
+}
+
+impl From<OpenError> for OpeningError {
+    fn from(error: OpenError) -> Self {
+        if matches!(error, OpenError::LogLost { .. }) { Self::Emptied(error) } else { Self::Log(error) }
+    }
 }
 
 impl OpeningError {
@@ -73,7 +84,7 @@ impl OpeningError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Folder(DataDirError::Storage(error)) | Self::Log(OpenError::Storage(error)) => error.is_transient(),
-            Self::Folder(_) | Self::Missing { .. } | Self::Short { .. } | Self::Log(_) => false,
+            Self::Folder(_) | Self::Missing { .. } | Self::Short { .. } | Self::Log(_) | Self::Emptied(_) => false,
         }
     }
 
@@ -81,7 +92,7 @@ impl OpeningError {
     #[must_use]
     pub const fn holding(&self) -> ReplicaHolding {
         match self {
-            Self::Missing { .. } => ReplicaHolding::Nothing,
+            Self::Missing { .. } | Self::Emptied(_) => ReplicaHolding::Nothing,
             Self::Short { .. } => ReplicaHolding::Short,
             Self::Folder(_) | Self::Log(_) => ReplicaHolding::Unreadable,
         }
@@ -157,14 +168,15 @@ impl Opening {
             self.check_folder(topic, partition, assignment.epoch())?;
         }
         let cell = Arc::new(OnceLock::new());
-        let (log, report) = Log::open(LogOptions {
+        let options = LogOptions {
             dir: self.data.partition_path(&topic.name, partition)?,
             disk: self.data.disk(),
             identity: Identity { topic: topic.id, partition, incarnation: self.data.format().incarnation },
             segment: segment_options(&topic.config),
             flusher: self.flusher.clone(),
             listener: Arc::new(Listener { handle: cell.clone() }),
-        })?;
+        };
+        let (log, report) = if assignment.counts { Log::open(options)? } else { self.open_uncounted(topic, options)? };
         recoveries.note(&name, &report);
         if report.discarded_offsets > 0 {
             let (discarded, durability) = (report.discarded_offsets, topic.config.durability);
@@ -233,6 +245,19 @@ impl Opening {
         Ok(handle)
     }
 
+    /// What is lost of a replica that nobody counts on is fetched from those that have it.
+    fn open_uncounted(&self, topic: &TopicImage, options: LogOptions) -> Result<(Log, RecoveryReport), OpeningError> {
+        match Log::open_uncounted(options.clone()) {
+            Err(error @ OpenError::LogLost { .. }) => {
+                let partition = options.identity.partition;
+                warn!(topic = %topic.name, %partition, %error, "this replica begins anew");
+                self.data.delete_partition(&topic.name, partition)?;
+                Ok(Log::open_uncounted(options)?)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
     /// Removes the folder of a deleted partition.
     ///
     /// # Errors
@@ -249,15 +274,21 @@ impl Opening {
         leftovers::remove_leftovers(&self.data, image, member)
     }
 
-    /// A folder that is gone holds no records, and an empty one in its place would hide that.
+    /// A folder that is gone, or that has nothing in it, holds no records, and an empty log in its place would hide that.
     fn check_folder(&self, topic: &TopicImage, partition: PartitionId, epoch: LeaderEpoch) -> Result<(), OpeningError> {
         let path = self.data.partition_path(&topic.name, partition)?;
         // What was settled here once was here.
         let held = self.watermarks.of(Replica { topic_id: topic.id, partition }).is_some_and(|end| end > Offset::ZERO);
-        if self.data.disk().list(&path).is_ok() || (epoch < CERTAINLY_OPENED && !held) {
+        if epoch < CERTAINLY_OPENED && !held {
             return Ok(());
         }
-        Err(OpeningError::Missing { path })
+        match self.data.disk().list(&path) {
+            Ok(entries) if entries.iter().all(|entry| entry.name.ends_with(TEMP_SUFFIX)) => {
+                Err(OpeningError::Emptied(OpenError::LogLost { dir: path }))
+            }
+            Ok(_) => Ok(()),
+            Err(_) => Err(OpeningError::Missing { path }),
+        }
     }
 
     /// The partitions that have a folder; none where the data folder cannot be listed.
