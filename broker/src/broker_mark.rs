@@ -67,6 +67,14 @@ pub(crate) fn note(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError>
     }
 }
 
+/// Whether a cluster has taken it. Blocks.
+///
+/// # Errors
+/// [`BrokerMarkError`].
+pub(crate) fn is_noted(data: &DataDir) -> Result<bool, BrokerMarkError> {
+    Ok(noted(data)?.is_some())
+}
+
 fn noted(data: &DataDir) -> Result<Option<BrokerId>, BrokerMarkError> {
     let path = data.root().join(FILE);
     match small_file::read(&*data.disk(), &path, KIND) {

@@ -85,6 +85,10 @@ pub(crate) async fn open_storage(
         if quorum.is_fresh() && data.partitions()?.iter().any(is_users) {
             return Err(StartError::MetadataLost { data: config.data.0 });
         }
+        // Who joins is noted as the folder's owner before the first metadata arrive; who founds, after.
+        if quorum.is_fresh() && config.join.0.is_none() && broker_mark::is_noted(&data)? {
+            return Err(StartError::MetadataGone { data: config.data.0 });
+        }
         check_age(&data, quorum.end())?;
         Ok(Storage { data, flusher, space, notes, quorum: Some(quorum) })
     };

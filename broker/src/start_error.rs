@@ -49,6 +49,12 @@ pub enum StartError {
         /// The data folder.
         data: PathBuf,
     },
+    /// It was a broker's, and nothing says any more of which cluster.
+    #[error("{} was a broker's before, but holds no metadata any more (its __cluster_metadata-0 is gone, or empty): {ANEW}", data.display())]
+    MetadataGone {
+        /// The data folder.
+        data: PathBuf,
+    },
     /// The metadata are an old copy.
     #[error(transparent)]
     Leftovers(#[from] LeftoversError),

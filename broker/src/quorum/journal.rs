@@ -1,7 +1,7 @@
 //! What must be durable before a member of the quorum says it: its log, its vote, what it purged. One thread owns all of it and
 //! does one thing after the other; whatever it answers is on the disk. Knows nothing of what entries say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidelog_log::retention::DeleteError;
 use tidelog_log::{
-    AppendError, Disk, FlusherHandle, Group, Identity, Log, LogOptions, LogReader, OpenError, ReadError, ReadOutcome,
-    SegmentOptions, StorageError, Unheard,
+    AppendError, Disk, FlusherHandle, Group, Identity, IdentityError, Log, LogOptions, LogReader, OpenError, ReadError,
+    ReadOutcome, SegmentOptions, StorageError, Unheard,
 };
 use tidelog_protocol::records::{BatchError, Batches, RawBatch, Scratch};
 use tidelog_protocol::{IncarnationId, Offset, PartitionId, TopicId};
@@ -50,7 +50,13 @@ pub(super) struct JournalOptions {
 pub enum JournalError {
     /// The log cannot be opened.
     #[error("the metadata log cannot be opened: {0}")]
-    Open(#[from] OpenError),
+    Open(OpenError),
+    /// Files of it are gone: going on without them would forget topics, or found another cluster on their data.
+    #[error("the metadata are lost here: {} is gone or cannot be trusted: {ANEW}", missing.display())]
+    Lost {
+        /// What is gone.
+        missing: PathBuf,
+    },
     /// A damaged range: going on would forget topics.
     #[error("{FOLDER}: the metadata log is damaged at offsets {from} to {to}: {ANEW}")]
     Damaged {
@@ -71,6 +77,18 @@ pub enum JournalError {
     /// What a crash interrupted cannot be finished.
     #[error("the metadata log cannot be put in order: {0}")]
     Repair(#[from] WriteError),
+}
+
+impl From<OpenError> for JournalError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::LogLost { dir } => Self::Lost { missing: dir.join("*.log") },
+            // What it says of how to go on is no way for metadata.
+            OpenError::EndLost { path, .. } => Self::Lost { missing: path },
+            OpenError::Identity(IdentityError::Unknown { path, .. }) => Self::Lost { missing: path },
+            error => Self::Open(error),
+        }
+    }
 }
 
 /// Why something did not become durable. Final, but for a disk that is closed down while it is full.
@@ -143,6 +161,10 @@ impl Journal {
         let mut journal = Self { log, marks, vote, purged, closing: Arc::default() };
         if let Some(purged) = purged {
             journal.forget_up_to(&purged)?;
+        }
+        let (start, end) = (journal.log.reader().log_start(), journal.log.end());
+        if start < end && journal.log.reader().latest_epoch().is_none() {
+            return Err(JournalError::Damaged { from: start, to: end });
         }
         let term = journal.last().map_or(0, |last| last.leader_id.term);
         if journal.vote.is_none_or(|vote| vote.leader_id.term < term) && term > 0 {
@@ -301,11 +323,12 @@ impl Journal {
 /// any of them then; anything else that is damaged was answered for.
 fn is_torn_write(reader: &LogReader, from: Offset, to: Offset) -> bool {
     let mut scratch = Scratch::with_limit(2 * ENTRY_BYTES_MAX);
-    let mut next = to;
+    let (mut next, mut is_followed) = (to, false);
     loop {
         let batches = match reader.read_blocking(next, Offset::MAX, READ_BYTES) {
             Ok(ReadOutcome::Batches(batches)) => batches,
-            Ok(ReadOutcome::UpToDate) => return true,
+            // With nothing behind it, recovery would have cut it off, were it not known to have been durable.
+            Ok(ReadOutcome::UpToDate) => return is_followed,
             Err(ReadError::Corrupt { to, .. }) => {
                 next = to;
                 continue;
@@ -318,6 +341,7 @@ fn is_torn_write(reader: &LogReader, from: Offset, to: Offset) -> bool {
         if !Batches::new(&batches.bytes).all(of_one_write) {
             return false;
         }
+        is_followed = true;
         next = batches.next;
     }
 }

@@ -25,6 +25,8 @@ mod journal;
 mod journal_thread;
 mod lease_book;
 mod log_store;
+#[cfg(test)]
+mod lost_files;
 mod marks;
 mod membership;
 mod network;

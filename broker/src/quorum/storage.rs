@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tidelog_log::{DataDir, FlusherHandle};
 use tidelog_protocol::{BrokerId, MetadataIndex};
+use tracing::warn;
 
 use super::journal::{FOLDER, Journal, JournalError, JournalOptions, WriteError};
 use super::journal_thread::JournalHandle;
@@ -44,7 +45,7 @@ pub enum OpenStorageError {
     #[error("the metadata log of the earlier release cannot be taken over: {0}")]
     Write(#[from] WriteError),
     /// The snapshot and the log leave a gap between them.
-    #[error("{FOLDER} lacks metadata between its snapshot and its log: {ANEW}")]
+    #[error("{FOLDER} lacks metadata between its file 'snapshot', which may be gone, and its log: {ANEW}")]
     Gap,
     /// There is no thread to be had.
     #[error("cannot start a thread: {0}")]
@@ -86,6 +87,18 @@ impl QuorumStorage {
         let covered = machine.last().map(|last| last.index);
         if journal.purged().is_some_and(|purged| covered.is_none_or(|covered| covered < purged.index)) {
             return Err(OpenStorageError::Gap);
+        }
+        let start = journal.reader().log_start().0;
+        if start > journal.purged().map_or(0, |purged| purged.index + 1) {
+            // The note of what was purged is lost. The snapshot, if it goes that far, knows as much.
+            let last = machine.last().filter(|last| last.index + 1 >= start).ok_or(OpenStorageError::Gap)?;
+            warn!(up_to = last.index, "{FOLDER}: the file 'purged' is lost; it is written anew from the snapshot");
+            journal.purge(&last).map_err(JournalError::from)?;
+        }
+        // A snapshot is of settled entries, and whoever has those has voted.
+        let term = machine.last().map_or(0, |last| last.leader_id.term);
+        if term > journal.vote().map_or(0, |vote| vote.leader_id.term) {
+            return Err(JournalError::VoteLost { term }.into());
         }
         let fresh = journal.is_fresh() && covered.is_none();
         let last = journal.last().map(|last| last.index).max(covered);
