@@ -89,9 +89,12 @@ async fn another_protocol_on_the_port_is_cut_off_and_logged() {
         let lines = subject.broker.log_lines("connection cut off");
         (lines.len() == 4).then_some(lines)
     });
-    for line in lines {
+    let is_http = |line: &&serde_json::Value| line["ended"].as_str().unwrap().starts_with("HTTP on the native port");
+    let (http, others): (Vec<_>, Vec<_>) = lines.iter().partition(is_http);
+    for line in others {
         assert!(line["ended"].as_str().unwrap().contains("does not speak the Tidelog protocol"), "{line}");
     }
+    assert!(http.len() == 1 && http[0]["ended"].as_str().unwrap().contains("the admin port is "), "{http:?}");
     let mut half = subject.open().await;
     half.send(b"TID").await;
     drop(half);

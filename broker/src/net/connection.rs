@@ -37,6 +37,8 @@ pub(super) enum Ended {
     Socket(io::Error),
     #[error("{0}")]
     Frame(#[from] FrameError),
+    #[error("HTTP on the native port: the admin port is {0}")]
+    Http(SocketAddr),
     #[error("{0}")]
     Request(String),
     #[error("the client did not introduce itself within {0:?}")]
@@ -61,6 +63,9 @@ pub(super) enum Ended {
     #[error("the broker shuts down")]
     Shutdown,
 }
+
+/// What a browser, a scraper or a health check begins with.
+const HTTP_METHODS: [&[u8]; 5] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"OPTIONS "];
 
 /// A connection gives its thread to the others after this much.
 const YIELD_BYTES: usize = 256 << 10;
@@ -94,7 +99,7 @@ impl Waiting {
 /// Serves one connection until it ends.
 pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> Ended {
     let patience = Duration::from_millis(node.config.handshake_timeout_ms);
-    let version = match tokio::time::timeout(patience, exchange_prefaces(&mut socket)).await {
+    let version = match tokio::time::timeout(patience, exchange_prefaces(&mut socket, node.config.admin_listen)).await {
         Ok(Ok(version)) => version,
         Ok(Err(ended)) => return ended,
         Err(_) => return Ended::Handshake(patience),
@@ -125,12 +130,15 @@ pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAd
     ended
 }
 
-async fn exchange_prefaces(socket: &mut TcpStream) -> Result<ProtocolVersion, Ended> {
+async fn exchange_prefaces(socket: &mut TcpStream, admin: SocketAddr) -> Result<ProtocolVersion, Ended> {
     let mut bytes = [0; PREFACE_BYTES];
     match socket.read_exact(&mut bytes).await {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Ended::ByClient),
         Err(error) => return Err(Ended::Socket(error)),
+    }
+    if HTTP_METHODS.iter().any(|method| bytes.starts_with(method)) {
+        return Err(Ended::Http(admin));
     }
     let theirs = Preface::decode(bytes)?.version;
     let agreed = ProtocolVersion::agree(theirs);

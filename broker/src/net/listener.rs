@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use tidelog_log::Complaint;
 use tokio::net::{TcpListener, TcpStream};
@@ -47,13 +48,15 @@ impl Listener {
 /// Accepts connections until the broker drains.
 pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
     let mut refused = Complaint::default();
+    // Whatever probes the wrong port does so again and again.
+    let strays = Arc::new(Mutex::new(Complaint::default()));
     loop {
         let accepted = tokio::select! {
             () = node.draining.cancelled() => return,
             accepted = listener.socket.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => accept(&node, socket, peer),
+            Ok((socket, peer)) => accept(&node, socket, peer, &strays),
             Err(error) => {
                 // Out of descriptors or memory: the connections that are open go on; do not spin.
                 if let Some(untold) = refused.again(Instant::now()) {
@@ -65,7 +68,7 @@ pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
     }
 }
 
-fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr) {
+fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, strays: &Arc<Mutex<Complaint>>) {
     let open = node.metrics.connections.get();
     if open >= i64::from(node.config.connections_max) {
         node.metrics.connections_refused.inc();
@@ -81,7 +84,7 @@ fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr) {
     };
     node.metrics.connections.inc();
     node.metrics.connections_accepted.inc();
-    let served = node.clone();
+    let (served, strays) = (node.clone(), strays.clone());
     node.tasks.spawn(async move {
         let ended = connection::serve(served.clone(), socket, peer, local).await;
         served.metrics.connections.dec();
@@ -90,6 +93,12 @@ fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr) {
                 debug!(%peer, %ended, "connection closed")
             }
             Ended::Socket(_) | Ended::WithinFrame => info!(%peer, %ended, "connection lost"),
+            Ended::Http(_) => {
+                served.metrics.connections_faulty.inc();
+                if let Some(untold) = strays.lock().again(Instant::now()) {
+                    warn!(%peer, %ended, untold, "connection cut off");
+                }
+            }
             ended => {
                 served.metrics.connections_faulty.inc();
                 warn!(%peer, %ended, "connection cut off");

@@ -7,14 +7,15 @@ use std::task::Poll;
 use std::time::Instant;
 
 use clap::Args;
-use tidelog_client::{BatchView, ConsumeError, Start, TopicName};
+use tidelog_client::{BatchView, ClientError, ConsumeError, Start, TopicName};
+use tidelog_protocol::{ErrorCode, WireError};
 
 use super::Context;
 use super::consume_group::{self, Membership};
 use super::offsets::chosen_partitions;
 use super::sources::{SourceError, Sources, Wanted};
 use crate::byte_size::counted;
-use crate::connect::failure;
+use crate::connect::{failure, refusal};
 use crate::exit::{Exit, Failure};
 use crate::isolation::IsolationArg;
 use crate::output::OutputFormat;
@@ -192,7 +193,15 @@ pub fn consume_failure(error: ConsumeError) -> Failure {
             format!("offset {offset} of partition {partition} of '{topic}' is not there: the log holds {log_start} up to, not including, {log_end}"),
         )
         .hint(format!("start with --from beginning, --from end or --from offset:{log_start}")),
-        ConsumeError::Corrupt { .. } => Failure::new(Exit::Damaged, error.to_string()),
+        ConsumeError::Corrupt { .. } => Failure::new(Exit::Damaged, error.to_string())
+            .hint("go on behind the damage with --from offset:N, a later offset than that one"),
+        ConsumeError::Partition {
+            topic,
+            partition,
+            source: ClientError::Broker(refused @ WireError { range: Some((_, next)), code: ErrorCode::CorruptLog, .. }),
+        } => refusal(&refused)
+            .prefix(format!("partition {partition} of '{topic}'"))
+            .hint(format!("go on behind the damage with --from offset:{next}")),
         ConsumeError::Partition { topic, partition, source } => {
             failure(source).prefix(format!("partition {partition} of '{topic}'"))
         }
@@ -278,5 +287,20 @@ mod tests {
         });
         assert_eq!(refused.exit(), Exit::NotFound);
         assert!(refused.to_string().contains("--from offset:10"), "{refused}");
+    }
+
+    #[test]
+    fn damage_is_told_with_where_to_go_on() {
+        let refusal = WireError {
+            range: Some((Offset(3), Offset(7))),
+            ..WireError::new(ErrorCode::CorruptLog, "offsets 3 to 7 are damaged")
+        };
+        let refused = consume_failure(ConsumeError::Partition {
+            topic: TopicName::new("logs").unwrap(),
+            partition: PartitionId(1),
+            source: ClientError::Broker(refusal),
+        });
+        assert_eq!(refused.exit(), Exit::Damaged);
+        assert!(refused.to_string().contains("--from offset:7"), "{refused}");
     }
 }
