@@ -121,7 +121,33 @@ async fn deleted_records_stay_so_where_the_checkpoint_is_damaged_and_the_loss_of
         let told = broker.log_lines("nothing tells where the log begins");
         assert_eq!(told.len(), 1, "{ending}: {}", broker.log_text());
         assert_eq!(told[0]["level"].as_str(), Some("WARN"), "{ending}");
+        end(&mut broker);
+        for name in ["checkpoint", "log-start"] {
+            match std::fs::remove_file(broker.data().join("kept-0").join(name)) {
+                // A log that begins with its first segment again has no note of it.
+                Err(error) if name == "log-start" => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+                removed => removed.unwrap(),
+            }
+        }
+        broker.restart();
+        assert_eq!(broker.log_lines("nothing tells where the log begins").len(), 1, "{}", broker.log_text());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_killed_young_has_lost_nothing_and_nothing_is_told_of_it() {
+    let mut broker = BrokerSettings::new().start();
+    create_topic(&broker.server(), &NewTopic::named("kept").partitions(4)).await.unwrap();
+    let client = Client::connect(&broker.server()).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    let record = tidelog_client::Record::to("kept").value("value").partition(PartitionId(2));
+    producer.send(record).await.unwrap().await.unwrap();
+    broker.kill();
+    broker.restart();
+    for word in ["nothing tells", "is lost", "damaged", "gone"] {
+        assert_eq!(broker.log_lines(word).len(), 0, "{}", broker.log_text());
+    }
+    assert_eq!(read_all(&broker.server(), "kept").await[2].records.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
