@@ -20,6 +20,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Which files are lost, by their names.
+type IsLost = fn(&str) -> bool;
+
 fn remove_files(folder: &Path, is_lost: impl Fn(&str) -> bool) {
     let mut removed = 0;
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -109,13 +112,13 @@ async fn a_broker_without_its_metadata_log_says_so_and_does_not_start() {
         let folder = broker.data().join("__cluster_metadata-0");
         let aside = broker.data().parent().unwrap().join("aside");
         copy(&folder, &aside);
-        let losses: [(&dyn Fn(&str) -> bool, &str); 6] = [
-            (&|name| name.ends_with(".log"), "*.log"),
-            (&|name| name.ends_with(".log") || name == "checkpoint", "*.log"),
-            (&|name| name == "identity", "identity"),
-            (&|name| name != "vote", "*.log"),
-            (&|name| name == "vote", "vote"),
-            (&|_| true, "metadata"),
+        let losses: [(IsLost, &str); 6] = [
+            (|name| name.ends_with(".log"), "*.log"),
+            (|name| name.ends_with(".log") || name == "checkpoint", "*.log"),
+            (|name| name == "identity", "identity"),
+            (|name| name != "vote", "*.log"),
+            (|name| name == "vote", "vote"),
+            (|_| true, "metadata"),
         ];
         for (lost, named) in losses {
             remove_files(&folder, lost);
