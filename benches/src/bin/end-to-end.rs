@@ -1,7 +1,7 @@
 //! The end-to-end table of `RESULTS.md`: starts a broker, drives it with `perf-producer` and `perf-consumer`, alternates what is compared,
 //! and prints medians with their spread as Markdown. Knows nothing of the protocol: it runs the same binaries that a user runs.
 //!
-//! `cargo build --release --bins && cargo run --release -p tidelog-benches --bin end-to-end -- [ROUNDS [SCALE]]`
+//! `cargo build --release --bins && cargo run --release -p tidelog-benches --bin end-to-end -- [ROUNDS [SCALE [PARTITIONS]]]`
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let rounds: usize = arguments.next().map_or(Ok(5), |text| text.parse()).context("ROUNDS is a number")?;
     let scale: f64 = arguments.next().map_or(Ok(1.0), |text| text.parse()).context("SCALE is a number")?;
+    // Two files each, so the limit of open files must be beyond 30,000 for as many.
+    let partitions: u32 = arguments.next().map_or(Ok(10_000), |text| text.parse()).context("PARTITIONS is a number")?;
     let bench = Bench::new(rounds, scale)?;
     println!(
         "| work | median | least to most | p50 / p99 / p99.9 ms | client / broker CPU s per GB | broker memory: its own / most resident, mapped files included, MiB | limits beside it: loopback TCP / memcpy / CRC32C / write + fdatasync GB/s, fdatasync ms |"
@@ -27,7 +29,7 @@ fn main() -> Result<()> {
     bench.compared_rows()?;
     bench.latency_row(40_000)?;
     bench.latency_row((peak / 10.0) as u64)?;
-    bench.start_rows()
+    bench.start_rows(partitions)
 }
 
 /// A name, and what it asks of `perf-producer`.
@@ -71,9 +73,13 @@ impl Bench {
         Ok(Self { rounds, scale, binaries, folder })
     }
 
-    /// What makes a run measure the machine first, on the disk of the broker's data.
-    fn limits(&self) -> [String; 2] {
-        ["--limits".into(), format!("--limits-folder={}", self.folder.path().display())]
+    /// What the machine gives right now, on the disk of the broker's data. Measured by a run of its own: memory that was warmed for the run
+    /// that counts would be cold again by the time the limits are known.
+    fn limits(&self) -> Result<Value> {
+        let folder = format!("--limits-folder={}", self.folder.path().display());
+        let run = ["--topic=limits", "--records=1", "--record-size=100", "--warmup=0", "--limits", &folder];
+        let mut run = self.measure("perf-producer", &run.map(String::from))?;
+        Ok(run["limits"].take())
     }
 
     fn count(&self, records: u64) -> u64 {
@@ -133,13 +139,14 @@ impl Bench {
                 ];
                 let mut arguments = topic.to_vec();
                 arguments.extend([format!("--record-size={size}"), format!("--producers={workers}")]);
+                let limits = self.limits()?;
                 warm_memory(records * size);
-                arguments.extend(self.limits());
-                let written = self.measure("perf-producer", &arguments)?;
+                let mut written = self.measure("perf-producer", &arguments)?;
                 let mut arguments = topic.to_vec();
                 arguments.push(format!("--consumers={workers}"));
-                arguments.extend(self.limits());
-                let read = self.measure("perf-consumer", &arguments)?;
+                let mut read = self.measure("perf-consumer", &arguments)?;
+                written["limits"] = limits.clone();
+                read["limits"] = limits;
                 drop(broker);
                 fs::remove_dir_all(&data)?;
                 // The first round warms memory.
@@ -195,9 +202,10 @@ impl Bench {
                     format!("--record-size={size}"),
                 ];
                 arguments.extend(variants[at].1.iter().map(ToString::to_string));
-                arguments.extend(self.limits());
+                let limits = self.limits()?;
                 warm_memory(bytes);
-                let run = self.measure("perf-producer", &arguments)?;
+                let mut run = self.measure("perf-producer", &arguments)?;
+                run["limits"] = limits;
                 drop(broker);
                 fs::remove_dir_all(&data)?;
                 // The first round warms memory.
@@ -231,22 +239,23 @@ impl Bench {
         let mut runs = Vec::new();
         for _ in 0..=self.rounds {
             let counted = format!("--records={records}");
+            let limits = self.limits()?;
             let consumer = self
                 .command("perf-consumer")
                 .args(["--topic=latency", "--from=end", &counted, "--json"])
-                .args(self.limits())
                 .stdout(Stdio::piped())
                 .spawn()?;
-            // The consumer measures its limits, then waits at the end of the topic before the first record comes; a few more than it
-            // counts are sent.
-            std::thread::sleep(Duration::from_secs(8));
+            // The consumer waits at the end of the topic before the first record comes; a few more than it counts are sent.
+            std::thread::sleep(Duration::from_millis(500));
             let sent = format!("--records={}", records + rate / 10);
             self.run(
                 "perf-producer",
                 &["--topic=latency", &sent, "--record-size=100", &format!("--throughput={rate}"), "--json"],
             )?;
             let output = consumer.wait_with_output()?;
-            runs.push(serde_json::from_slice(&output.stdout)?);
+            let mut run: Value = serde_json::from_slice(&output.stdout)?;
+            run["limits"] = limits;
+            runs.push(run);
         }
         self.print(&format!("end to end, {rate} records/s of 100 B, `written`"), &runs[1..]);
         drop(_broker);
@@ -255,7 +264,7 @@ impl Bench {
     }
 
     /// Idle cost, many partitions, starts.
-    fn start_rows(&self) -> Result<()> {
+    fn start_rows(&self, partitions: u32) -> Result<()> {
         let data = self.folder.path().join("start");
         let broker = self.broker(&data)?;
         let cpu_before = Usage::of(broker.0.id())?.cpu_seconds;
@@ -263,7 +272,7 @@ impl Bench {
         let idle = Usage::of(broker.0.id())?;
         let cpu = idle.cpu_seconds - cpu_before;
         println!("| idle broker | {:.2} % of a core | over 10 s | | | {} | |", cpu * 10.0, idle.memory());
-        let partitions = 10_000.to_string();
+        let partitions = partitions.to_string();
         self.run("tidelog", &["topics", "create", "many", "--partitions", &partitions, "--timeout", "900s"])?;
         println!("| {partitions} partitions | | | | | {} | |", Usage::of(broker.0.id())?.memory());
         self.end(broker)?;
