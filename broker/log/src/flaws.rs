@@ -24,14 +24,13 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use tidelog_protocol::records::{Attributes, BatchHeader, Batches};
-    use tidelog_protocol::{
-        IncarnationId, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
-    };
+    use tidelog_protocol::records::Batches;
+    use tidelog_protocol::{IncarnationId, LeaderEpoch, Offset, PartitionId, TopicId};
 
     use super::*;
     use crate::{
         FlusherHandle, Group, Identity, Log, LogOptions, OsDisk, ReadError, ReadOutcome, SegmentOptions, Unheard,
+        sample,
     };
 
     const BATCHES: u64 = 8;
@@ -54,25 +53,8 @@ mod tests {
     }
 
     fn append(log: &mut Log, number: u8) {
-        let header = BatchHeader {
-            base_offset: Offset(0),
-            batch_length: 49 + 50,
-            leader_epoch: None,
-            crc: 0,
-            attributes: Attributes::default(),
-            last_offset_delta: 0,
-            base_timestamp: Timestamp(1),
-            max_timestamp: Timestamp(1),
-            producer_id: ProducerId::NONE,
-            producer_epoch: ProducerEpoch::NONE,
-            base_sequence: Sequence::NONE,
-            record_count: 1,
-        };
-        let mut bytes = header.encode().to_vec();
-        bytes.extend_from_slice(&[number; 50]);
-        let crc = crc32c::crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        let _ = log.append(&[Group::new(&bytes, &[BatchHeader { crc, ..header }])], LeaderEpoch(1)).unwrap();
+        let (bytes, header) = sample::batch(&[number; 50]);
+        let _ = log.append(&[Group::new(&bytes, &[header])], LeaderEpoch(1)).unwrap();
     }
 
     /// NoAckedRecordLost, of one log: what was flushed is served, or refused as damaged, and never as if it had not been.

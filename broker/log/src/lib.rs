@@ -16,7 +16,7 @@
 //! - [`compaction`]: the latest value of each key stays. `swap`: other files in the place of segments, under live readers.
 //! - [`scrub`]: a slow second look at what lies on the disk. [`repair`]: putting back what is damaged. [`dump`]: any file, offline.
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
-//! - [`fault`]: the disk for tests that fails on command. `flaws`: a bug that this crate's tests plant.
+//! - [`fault`]: the disk for tests that fails on command. `flaws`: a bug that this crate's tests plant; `sample`: a batch for them.
 
 mod bookkeeping;
 pub mod checkpoint;
@@ -47,6 +47,8 @@ pub mod recovery;
 mod recovery_report;
 pub mod repair;
 pub mod retention;
+#[cfg(test)]
+mod sample;
 mod scan;
 pub mod scrub;
 mod segment;

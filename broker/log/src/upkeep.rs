@@ -164,13 +164,10 @@ mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
     use parking_lot::Mutex;
-    use tidelog_protocol::records::{Attributes, BatchHeader};
-    use tidelog_protocol::{
-        IncarnationId, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
-    };
+    use tidelog_protocol::{IncarnationId, LeaderEpoch, Offset, PartitionId, TopicId};
 
     use crate::fault::{Fault, FaultDisk, Operation};
-    use crate::{FlusherHandle, Group, Identity, Log, LogListener, LogOptions, SegmentOptions};
+    use crate::{FlusherHandle, Group, Identity, Log, LogListener, LogOptions, SegmentOptions, sample};
 
     /// Lets the writer go on in the middle of a checkpoint, when its flush is done.
     struct Turns {
@@ -188,24 +185,7 @@ mod tests {
     }
 
     fn append(log: &mut Log) {
-        let mut header = BatchHeader {
-            base_offset: Offset::ZERO,
-            batch_length: 49 + 1000,
-            leader_epoch: None,
-            crc: 0,
-            attributes: Attributes::default(),
-            last_offset_delta: 0,
-            base_timestamp: Timestamp(1),
-            max_timestamp: Timestamp(1),
-            producer_id: ProducerId::NONE,
-            producer_epoch: ProducerEpoch::NONE,
-            base_sequence: Sequence::NONE,
-            record_count: 1,
-        };
-        let mut bytes = header.encode().to_vec();
-        bytes.resize(61 + 1000, 7);
-        header.crc = crc32c::crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&header.crc.to_be_bytes());
+        let (bytes, header) = sample::batch(&[7; 1000]);
         let _ = log.append(&[Group::new(&bytes, &[header])], LeaderEpoch(1)).unwrap();
     }
 
