@@ -199,12 +199,13 @@ async fn large_frames_do_not_wait_for_each_of_many_that_stalled_before() {
     drop((half, drips));
 }
 
-/// Sends at a pace that is enough for a small frame.
-async fn crawl(mut connection: RawConnection, rest: Vec<u8>) {
-    for piece in rest.chunks(12 << 10) {
+/// Sends so many bytes ten times a second.
+async fn steadily(mut connection: RawConnection, rest: Vec<u8>, bytes: usize) {
+    for piece in rest.chunks(bytes) {
         if connection.socket.write_all(piece).await.is_err() {
             break;
         }
+        // It is slow by this alone.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -212,9 +213,9 @@ async fn crawl(mut connection: RawConnection, rest: Vec<u8>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_frames_do_not_wait_for_each_of_many_that_come_slowly_but_steadily() {
     let (broker, topic_id) = broker(endless()).await;
-    // Each would take a minute, one after the other.
+    // Enough for a small frame; each would take a minute, one after the other.
     let half = half_frames(&broker, topic_id, 40, 6 << 20, 1 << 10).await;
-    let crawls: JoinSet<_> = half.into_iter().map(|(connection, rest)| crawl(connection, rest)).collect();
+    let crawls: JoinSet<_> = half.into_iter().map(|(connection, rest)| steadily(connection, rest, 12 << 10)).collect();
     wait_until("frames to wait", async || (pool(&broker, "waiting", "large_frames") > 0).then_some(())).await;
     for _ in 0..3 {
         deliver(broker.address(), topic_id, 6 << 20).await;
@@ -233,24 +234,15 @@ async fn large_frames_do_not_wait_for_each_of_many_that_come_slowly_but_steadily
     drop(crawls);
 }
 
-/// Sends the rest as fast as is asked of anybody while others wait, and no faster.
-async fn trickle(mut connection: RawConnection, rest: Vec<u8>) {
-    for piece in rest.chunks(512 << 10) {
-        if connection.socket.write_all(piece).await.is_err() {
-            break;
-        }
-        // It is slow by this alone.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_long_for_memory_is_seen_where_operators_look() {
     let (broker, topic_id) = broker(endless()).await;
     assert_eq!(broker.http("/readyz").status, 200);
     // One after the other is completed, or given up where the machine makes it slow: both take a while.
     let half = half_frames(&broker, topic_id, 40, 6 << 20, 1 << 20).await;
-    let trickles: JoinSet<_> = half.into_iter().map(|(connection, rest)| trickle(connection, rest)).collect();
+    // As fast as is asked of anybody while others wait, and no faster.
+    let trickles: JoinSet<_> =
+        half.into_iter().map(|(connection, rest)| steadily(connection, rest, 512 << 10)).collect();
     let told = wait_until("the probe to tell", async || {
         let ready = broker.http("/readyz");
         (ready.status == 503).then_some(ready.body)
