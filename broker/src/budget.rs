@@ -3,8 +3,10 @@
 //! other half. Small frames have a share of their own, so they never wait behind
 //! large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
 //! have and wait for more; half of the half is kept for the one of them that is next to be completed, which waits for nobody but its
-//! client. While anyone waits, a client that holds memory and falls silent or is slow is given up (`net/pace.rs`), and however many there are of
-//! those, a frame whose client goes on waits for few of them (`turns.rs`). So nothing is held for ever, nor for long. Knows nothing of connections.
+//! client. Beside it, frames of up to some megabytes that come quickly are completed in turn in memory of their own, so that they wait
+//! for none that comes slowly. While anyone waits, a client that holds memory and falls silent or is slow is given up (`net/pace.rs`),
+//! and however many there are of those, a frame whose client goes on waits for few of them (`turns.rs`). So nothing is held for ever,
+//! nor for long. Knows nothing of connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::turns::{Rank, Turn, Turns};
+use crate::turns::{Rank, Ranks, Turn, Turns};
 
 /// Granularity of the budget, in bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -163,13 +165,57 @@ pub enum Growth {
 
 /// The leave to complete one frame, for as long as it is kept.
 #[derive(Debug)]
-pub struct Completion(Turn);
+pub struct Completion {
+    turn: Turn,
+    is_quick: bool,
+}
 
 impl Completion {
     /// The frame is whole. Where a leave ends without, others are let go first for a while (`turns.rs`).
     pub fn note_whole(&mut self) {
-        self.0.note_used();
+        self.turn.note_used();
     }
+
+    /// True for one of those that only frames get that come quickly.
+    #[must_use]
+    pub const fn is_quick(&self) -> bool {
+        self.is_quick
+    }
+}
+
+/// How a frame comes, as far as is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gait {
+    /// Not quickly, or not known.
+    Slow,
+    /// Quickly so far.
+    Quick,
+    /// As quickly as the frame before it, which came whole.
+    ProvedQuick,
+}
+
+/// What the place of a frame among those that wait rests on, from when it first asks for memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    rank: Rank,
+    is_quick: bool,
+    fits_quick: bool,
+}
+
+impl Claim {
+    /// True where the frame could be completed among the quick, did it come quickly.
+    #[must_use]
+    pub const fn is_held_up(&self) -> bool {
+        self.fits_quick && !self.is_quick
+    }
+}
+
+/// The memory in which frames that come quickly are completed.
+#[derive(Clone, Debug)]
+struct Quick {
+    turns: Turns,
+    /// The largest frame for which there is room.
+    frame_bytes: usize,
 }
 
 /// What frames of one class share while they arrive.
@@ -178,11 +224,15 @@ pub struct Share {
     parts: Pool,
     /// Each of which stands for all the memory of one frame.
     completions: Turns,
+    /// Of all shares.
+    quick: Quick,
+    ranks: Ranks,
 }
 
 impl Share {
-    fn new(parts_bytes: u64) -> Self {
-        Self { parts: Pool::new(parts_bytes), completions: Turns::default() }
+    fn new(parts_bytes: u64, quick: &Quick, ranks: &Ranks) -> Self {
+        let (quick, ranks) = (quick.clone(), ranks.clone());
+        Self { parts: Pool::new(parts_bytes), completions: Turns::default(), quick, ranks }
     }
 
     /// Memory at once, or none.
@@ -191,21 +241,31 @@ impl Share {
         self.parts.try_lend(bytes)
     }
 
-    /// The rank of a frame that begins to ask for memory.
+    /// The claim of a frame of this size that begins to ask for memory.
     #[must_use]
-    pub fn rank(&self) -> Rank {
-        self.completions.rank()
+    pub fn claim(&self, frame_bytes: usize, gait: Gait) -> Claim {
+        let fits_quick = frame_bytes <= self.quick.frame_bytes;
+        let rank = self.ranks.next(gait == Gait::ProvedQuick);
+        Claim { rank, is_quick: fits_quick && gait != Gait::Slow, fits_quick }
     }
 
-    /// Memory as soon as there is some, or the leave to complete a frame, by the frame's rank.
-    pub fn lend(&self, bytes: usize, rank: Rank) -> impl Future<Output = Option<Growth>> + Send + 'static {
+    /// Memory as soon as there is some, or the leave to complete a frame, by its claim.
+    pub fn lend(&self, bytes: usize, claim: Claim) -> impl Future<Output = Option<Growth>> + Send + 'static {
         let part = self.parts.lend(bytes);
-        let whole = self.completions.take(rank);
+        let whole = self.completions.take(claim.rank);
+        let quick = claim.is_quick.then(|| self.quick.turns.take(claim.rank));
         async move {
+            let quick = async {
+                match quick {
+                    Some(quick) => quick.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 lent = part => lent.map(Growth::Part),
-                turn = whole => Some(Growth::Whole(Completion(turn))),
+                turn = quick => Some(Growth::Whole(Completion { turn, is_quick: true })),
+                turn = whole => Some(Growth::Whole(Completion { turn, is_quick: false })),
             }
         }
     }
@@ -226,15 +286,25 @@ pub struct Arriving {
     pub small: Share,
     /// For large ones, which grow.
     pub large: Share,
+    quick: Quick,
     small_frame_bytes: usize,
 }
 
 impl Arriving {
-    fn new(bytes: u64) -> Self {
+    /// Of 17 times so many bytes, of which the frame that is next to be completed has eight.
+    fn new(unit_bytes: u64) -> Self {
         // A share too small for a few usual batches still has room for a few smaller frames.
-        let small_frame_bytes = SMALL_FRAME_BYTES.min((bytes / 16) as usize);
-        let (busy, small, large) = (Pool::new(bytes / 8), Share::new(bytes / 4), Share::new(bytes / 8));
-        Self { busy, small, large, small_frame_bytes }
+        let small_frame_bytes = SMALL_FRAME_BYTES.min(unit_bytes as usize);
+        let quick = Quick { turns: Turns::default(), frame_bytes: unit_bytes as usize };
+        let ranks = Ranks::default();
+        let [small, large] = [4, 2].map(|units| Share::new(units * unit_bytes, &quick, &ranks));
+        Self { busy: Pool::new(2 * unit_bytes), small, large, quick, small_frame_bytes }
+    }
+
+    /// True while frames that come quickly wait to be completed.
+    #[must_use]
+    pub fn quick_ones_wait(&self) -> bool {
+        self.quick.turns.are_waited_for()
     }
 
     /// True for a frame of this size where it is small.
@@ -267,12 +337,12 @@ impl Budget {
     /// Splits `bytes` into its parts.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let sixteenth = bytes / 16;
+        let unit = bytes / 32;
         Self {
-            arriving: Arriving::new(8 * sixteenth),
-            under_way: Pool::new(5 * sixteenth),
-            decompression: Pool::new(sixteenth),
-            streams: Pool::new(2 * sixteenth),
+            arriving: Arriving::new(unit),
+            under_way: Pool::new(9 * unit),
+            decompression: Pool::new(2 * unit),
+            streams: Pool::new(4 * unit),
         }
     }
 
@@ -315,24 +385,55 @@ mod tests {
         let arriving = Budget::new(1 << 20).arriving.large;
         let held: Vec<_> = std::iter::from_fn(|| arriving.try_lend(16 << 10)).collect();
         assert_eq!(held.len() as u64 * (16 << 10), arriving.parts().lent_bytes());
-        let Some(Growth::Whole(first)) = arriving.lend(16 << 10, arriving.rank()).await else {
+        let slow = || arriving.claim(1 << 20, Gait::Slow);
+        let Some(Growth::Whole(first)) = arriving.lend(16 << 10, slow()).await else {
             panic!("there are no parts left")
         };
-        let second = arriving.lend(16 << 10, arriving.rank());
+        let second = arriving.lend(16 << 10, slow());
         assert_eq!(arriving.parts().waiting(), 1);
         drop(first);
         assert!(matches!(second.await, Some(Growth::Whole(_))));
         assert_eq!(arriving.parts().waiting(), 0);
         drop(held);
-        assert!(matches!(arriving.lend(16 << 10, arriving.rank()).await, Some(Growth::Part(_))));
+        assert!(matches!(arriving.lend(16 << 10, slow()).await, Some(Growth::Part(_))));
+    }
+
+    #[tokio::test]
+    async fn frames_that_come_quickly_are_completed_in_turn_whatever_slow_ones_hold() {
+        let budget = Budget::new(256 << 20).arriving;
+        for (share, frame_bytes) in [(&budget.small, 1 << 20), (&budget.large, 8 << 20)] {
+            let _held: Vec<_> = std::iter::from_fn(|| share.try_lend(1 << 20)).collect();
+            let lend = |gait| share.lend(1 << 20, share.claim(frame_bytes, gait));
+            let slow = lend(Gait::Slow).await.unwrap();
+            assert!(matches!(&slow, Growth::Whole(leave) if !leave.is_quick()));
+            let mut waits = Box::pin(lend(Gait::Slow));
+            let quick = lend(Gait::Quick).await.unwrap();
+            assert!(matches!(&quick, Growth::Whole(leave) if leave.is_quick()));
+            assert!(!budget.quick_ones_wait());
+            let second = lend(Gait::ProvedQuick);
+            let too_large = share.lend(1 << 20, share.claim((8 << 20) + 1, Gait::Quick));
+            assert!(budget.quick_ones_wait());
+            drop(quick);
+            assert!(matches!(second.await, Some(Growth::Whole(leave)) if leave.is_quick()));
+            let mut too_large = Box::pin(too_large);
+            tokio::select! {
+                biased;
+                _ = &mut waits => panic!("one that comes slowly was completed where only quick ones are"),
+                _ = &mut too_large => panic!("there is no room for it among the quick"),
+                () = std::future::ready(()) => {}
+            }
+            drop((slow, too_large));
+            assert!(matches!(waits.await, Some(Growth::Whole(leave)) if !leave.is_quick()));
+        }
     }
 
     #[tokio::test]
     async fn small_frames_do_not_wait_for_large_ones() {
         let arriving = Budget::new(256 << 20).arriving;
         let large = arriving.share_of(60 << 20);
-        let held = [large.lend(1 << 30, large.rank()).await, large.lend(1 << 30, large.rank()).await];
-        let waiting = large.lend(1, large.rank());
+        let claim = || large.claim(60 << 20, Gait::Slow);
+        let held = [large.lend(1 << 30, claim()).await, large.lend(1 << 30, claim()).await];
+        let waiting = large.lend(1, claim());
         assert!(large.parts().longest_wait().is_some());
         let small = arriving.share_of(1 << 20);
         assert!(small.parts().longest_wait().is_none());

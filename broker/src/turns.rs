@@ -1,10 +1,11 @@
 //! Turns at something that one at a time may do: to complete a large frame. Who came first is next, as long as turns are used; behind
 //! one that came to nothing it is now who came last, now who came first, so that many who waste their turns keep nobody else waiting
-//! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Knows nothing
-//! of frames and memory.
+//! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Before all of
+//! them are those that have proved to use what they get. Knows nothing of frames and memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -17,14 +18,27 @@ pub(crate) struct Turns(Arc<Mutex<Queue>>);
 struct Queue {
     is_taken: bool,
     takes_last: bool,
-    next_rank: u64,
     /// In the order in which they came.
     waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
 }
 
 /// When somebody came, before whom and behind whom. Kept by who asks more than once: to ask again is not to come again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Rank(u64);
+pub struct Rank {
+    is_unproved: bool,
+    order: u64,
+}
+
+/// Where ranks come from: one for all turns at which the same may wait.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ranks(Arc<AtomicU64>);
+
+impl Ranks {
+    /// Of who comes now.
+    pub(crate) fn next(&self, is_proved: bool) -> Rank {
+        Rank { is_unproved: !is_proved, order: self.0.fetch_add(1, Ordering::Relaxed) }
+    }
+}
 
 /// It is the holder's turn until this is dropped.
 #[derive(Debug)]
@@ -64,11 +78,9 @@ impl Drop for Place {
 }
 
 impl Turns {
-    /// Of who comes now.
-    pub(crate) fn rank(&self) -> Rank {
-        let mut queue = self.0.lock();
-        queue.next_rank += 1;
-        Rank(queue.next_rank)
+    /// True while anyone waits.
+    pub(crate) fn are_waited_for(&self) -> bool {
+        !self.0.lock().waiting.is_empty()
     }
 
     /// The next turn that is this caller's. One of a rank waits at a time.
@@ -102,7 +114,9 @@ impl Turns {
             queue.takes_last = !queue.takes_last;
         }
         loop {
-            let next = if queue.takes_last { queue.waiting.pop_last() } else { queue.waiting.pop_first() };
+            let any_proved = queue.waiting.first_key_value().is_some_and(|(rank, _)| !rank.is_unproved);
+            let takes_last = queue.takes_last && !any_proved;
+            let next = if takes_last { queue.waiting.pop_last() } else { queue.waiting.pop_first() };
             let Some((_, told)) = next else {
                 (queue.is_taken, queue.takes_last) = (false, false);
                 return;
@@ -133,7 +147,8 @@ mod tests {
     }
 
     fn queued(turns: &Turns, count: usize) -> Vec<Waiting> {
-        (0..count).map(|_| Box::pin(turns.take(turns.rank())) as Waiting).collect()
+        let ranks = Ranks::default();
+        (0..count).map(|_| Box::pin(turns.take(ranks.next(false))) as Waiting).collect()
     }
 
     /// Whose turn it is.
@@ -194,9 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn those_that_are_proved_come_before_all_others_in_their_order() {
+        let (turns, ranks) = (Turns::default(), Ranks::default());
+        let (mut waiting, mut done) = (Vec::new(), Vec::new());
+        for is_proved in [false, false, true, false, true, false] {
+            waiting.push(Box::pin(turns.take(ranks.next(is_proved))) as Waiting);
+        }
+        while let Some(turn) = next(&mut waiting, &mut done) {
+            drop(turn);
+        }
+        assert_eq!(done, [0, 2, 4, 5, 1, 3]);
+    }
+
+    #[test]
     fn who_asks_again_has_not_come_again() {
         let turns = Turns::default();
-        let (first, second, third) = (turns.rank(), turns.rank(), turns.rank());
+        let ranks = Ranks::default();
+        let (first, second, third) = (ranks.next(false), ranks.next(false), ranks.next(false));
         let wasted = poll(&mut (Box::pin(turns.take(first)) as Waiting)).unwrap();
         let mut third: Waiting = Box::pin(turns.take(third));
         for _ in 0..3 {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidelog_client::NewTopic;
@@ -22,7 +24,11 @@ const BUDGET_BYTES: u64 = 16 << 20;
 
 /// A broker with a topic that takes large batches.
 async fn broker(settings: BrokerSettings) -> (BrokerProcess, TopicId) {
-    let broker = settings.set("memory_budget_bytes", &BUDGET_BYTES.to_string()).start();
+    broker_with_memory(settings, BUDGET_BYTES).await
+}
+
+async fn broker_with_memory(settings: BrokerSettings, budget_bytes: u64) -> (BrokerProcess, TopicId) {
+    let broker = settings.set("memory_budget_bytes", &budget_bytes.to_string()).start();
     let topic = NewTopic::named("large").config("max.message.bytes", "8388608").config("durability", "written");
     create_topic(&broker.server(), &topic).await.unwrap();
     let topic_id = RawConnection::introduced(broker.address()).await.topic_id("large").await;
@@ -199,15 +205,16 @@ async fn large_frames_do_not_wait_for_each_of_many_that_stalled_before() {
     drop((half, drips));
 }
 
-/// Sends so many bytes ten times a second.
-async fn steadily(mut connection: RawConnection, rest: Vec<u8>, bytes: usize) {
+/// Sends so many bytes ten times a second; true where all of them went out.
+async fn steadily(connection: &mut RawConnection, rest: &[u8], bytes: usize) -> bool {
     for piece in rest.chunks(bytes) {
         if connection.socket.write_all(piece).await.is_err() {
-            break;
+            return false;
         }
         // It is slow by this alone.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +222,8 @@ async fn large_frames_do_not_wait_for_each_of_many_that_come_slowly_but_steadily
     let (broker, topic_id) = broker(endless()).await;
     // Enough for a small frame; each would take a minute, one after the other.
     let half = half_frames(&broker, topic_id, 40, 6 << 20, 1 << 10).await;
-    let crawls: JoinSet<_> = half.into_iter().map(|(connection, rest)| steadily(connection, rest, 12 << 10)).collect();
+    let crawls: JoinSet<_> =
+        half.into_iter().map(async |(mut connection, rest)| steadily(&mut connection, &rest, 12 << 10).await).collect();
     wait_until("frames to wait", async || (pool(&broker, "waiting", "large_frames") > 0).then_some(())).await;
     for _ in 0..3 {
         deliver(broker.address(), topic_id, 6 << 20).await;
@@ -234,6 +242,44 @@ async fn large_frames_do_not_wait_for_each_of_many_that_come_slowly_but_steadily
     drop(crawls);
 }
 
+/// Sends frames without end, slowly but steadily, and counts those that came to an end: whole, or given up by the broker.
+async fn trickle(address: SocketAddr, topic_id: TopicId, value_bytes: usize, ended: Arc<AtomicUsize>) {
+    loop {
+        let mut connection = RawConnection::introduced(address).await;
+        let bytes = frame(&mut connection, topic_id, value_bytes);
+        if steadily(&mut connection, &bytes, 32 << 10).await {
+            connection.next_frame().await;
+        }
+        ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_come_quickly_do_not_wait_for_those_that_come_slowly() {
+    let (broker, topic_id) = broker_with_memory(endless(), 64 << 20).await;
+    for (slow_bytes, quick_bytes, name) in
+        [(900 << 10, 800 << 10, "small_frames"), (1_900 << 10, 1_800 << 10, "large_frames")]
+    {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let mut slow = JoinSet::new();
+        for _ in 0..40 {
+            slow.spawn(trickle(broker.address(), topic_id, slow_bytes, ended.clone()));
+        }
+        wait_until("frames to wait", async || (pool(&broker, "waiting", name) > 10).then_some(())).await;
+        let before = ended.load(Ordering::Relaxed);
+        let mut connection = RawConnection::introduced(broker.address()).await;
+        let payload = batch(&[&vec![b'x'; quick_bytes]], Compression::None);
+        for _ in 0..40 {
+            connection.produce(topic_id, &payload).await.unwrap();
+        }
+        // In the order in which they came, ten and more of them would be first each time.
+        let first = ended.load(Ordering::Relaxed) - before;
+        assert!(first < 20, "{first} of those that come slowly were first ({name})");
+        slow.shutdown().await;
+        wait_until("their end", async || (pool(&broker, "waiting", name) == 0).then_some(())).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_long_for_memory_is_seen_where_operators_look() {
     let (broker, topic_id) = broker(endless()).await;
@@ -241,8 +287,10 @@ async fn who_waits_long_for_memory_is_seen_where_operators_look() {
     // One after the other is completed, or given up where the machine makes it slow: both take a while.
     let half = half_frames(&broker, topic_id, 40, 6 << 20, 1 << 20).await;
     // As fast as is asked of anybody while others wait, and no faster.
-    let trickles: JoinSet<_> =
-        half.into_iter().map(|(connection, rest)| steadily(connection, rest, 512 << 10)).collect();
+    let trickles: JoinSet<_> = half
+        .into_iter()
+        .map(async |(mut connection, rest)| steadily(&mut connection, &rest, 512 << 10).await)
+        .collect();
     let told = wait_until("the probe to tell", async || {
         let ready = broker.http("/readyz");
         (ready.status == 503).then_some(ready.body)
@@ -274,7 +322,7 @@ async fn jammed(broker: &BrokerProcess, topic_id: TopicId) -> RawConnection {
     let request = ListOffsetsRequest { topic_id, queries: vec![query; 10_000], committed_only: false };
     let body = request.to_body(ProtocolVersion::CURRENT);
     wait_until("all memory to be held", async || {
-        if lent_bytes(broker) + body.len() as u64 > BUDGET_BYTES / 16 * 5 {
+        if lent_bytes(broker) + body.len() as u64 > BUDGET_BYTES / 32 * 9 {
             return Some(());
         }
         patient(&mut connection, Api::ListOffsets, &body).await;

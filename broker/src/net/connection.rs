@@ -15,54 +15,16 @@ use tidelog_protocol::messages::GoAwayPush;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
+use super::arrival::{Arrival, Standing};
+use super::ended::Ended;
 use super::frame_writer::FrameWriter;
-use super::pace::{self, LeastRate, Pace, TooSlow};
+use super::pace;
 use super::receive_buffer::{InFrame, ReceiveBuffer, Room};
 use crate::api;
 use crate::budget::{Growth, Lent};
 use crate::node::Node;
 use crate::outbox::Outbox;
 use crate::session::Session;
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
-    #[error("the client closed the connection")]
-    ByClient,
-    #[error("the client reset the connection while it waited for nothing")]
-    ByReset,
-    #[error("the client closed the connection within a frame")]
-    WithinFrame,
-    #[error("socket: {0}")]
-    Socket(io::Error),
-    #[error("{0}")]
-    Frame(#[from] FrameError),
-    #[error("HTTP on the native port: the admin port is {0}")]
-    Http(SocketAddr),
-    #[error("{0}")]
-    Request(String),
-    #[error("the client did not introduce itself within {0:?}")]
-    Handshake(Duration),
-    #[error("a frame was not complete within {0:?}")]
-    SlowFrame(Duration),
-    #[error("the broker was out of memory for a frame for {0:?}; send it again later, or raise memory_budget_bytes")]
-    NoMemory(Duration),
-    #[error(
-        "others waited for memory while this frame made too little progress: {} bytes of it came within {:.1?}, {} were the least; send it again faster, or later",
-        .0.came, .0.within, .0.least
-    )]
-    GivenUp(TooSlow),
-    #[error("the client took none of its answers for {0:?}")]
-    SlowReader(Duration),
-    #[error(
-        "others waited for memory while the client took none of its answers for {0:?}, and requests behind them held some"
-    )]
-    Jammed(Duration),
-    #[error("no traffic for {0:?}")]
-    Idle(Duration),
-    #[error("the broker shuts down")]
-    Shutdown,
-}
 
 /// What a browser, a scraper or a health check begins with.
 const HTTP_METHODS: [&[u8]; 5] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"OPTIONS "];
@@ -87,12 +49,14 @@ enum Grant {
 /// A wait for memory.
 struct Waiting {
     grant: Pin<Box<dyn Future<Output = Option<Grant>> + Send>>,
+    /// For the frame that is arriving, in bytes.
+    room: Option<usize>,
     since: Instant,
 }
 
 impl Waiting {
-    fn new(grant: impl Future<Output = Option<Grant>> + Send + 'static) -> Self {
-        Self { grant: Box::pin(grant), since: Instant::now() }
+    fn new(room: Option<usize>, grant: impl Future<Output = Option<Grant>> + Send + 'static) -> Self {
+        Self { grant: Box::pin(grant), room, since: Instant::now() }
     }
 }
 
@@ -118,9 +82,7 @@ pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAd
         peer_closed: false,
         opened_at: Instant::now(),
         read_at: Instant::now(),
-        frame_began_at: None,
-        pace: Pace::new(Instant::now()),
-        unread_since: None,
+        arrival: Arrival::new(Instant::now()),
         bytes_since_yield: 0,
         write_blocked_at: None,
         told_to_go: false,
@@ -164,10 +126,7 @@ struct Connection {
     peer_closed: bool,
     opened_at: Instant,
     read_at: Instant,
-    frame_began_at: Option<Instant>,
-    pace: Pace,
-    /// Since when nothing is read, for whatever reason: until it is, the time of the frame that has begun stands still.
-    unread_since: Option<Instant>,
+    arrival: Arrival,
     bytes_since_yield: usize,
     write_blocked_at: Option<Instant>,
     told_to_go: bool,
@@ -202,7 +161,7 @@ impl Connection {
             }
             let reading = self.may_read() && self.waiting.is_none();
             let room = if reading { self.buffer.make_room(&self.node.budget.arriving) } else { Room::Ready };
-            self.note_reading(reading);
+            self.arrival.note_reading(reading);
             let mut next = [0];
             tokio::select! {
                 biased;
@@ -212,10 +171,11 @@ impl Connection {
                         return ended;
                     }
                 }
-                _ = look.tick(), if self.buffer.holds_lent() => {
+                _ = look.tick(), if self.buffer.holds_lent() || self.waits_for_room() => {
                     if let Err(ended) = self.check_pace() {
                         return ended;
                     }
+                    self.check_claim();
                 }
                 ready = self.socket.readable(), if reading && room == Room::Ready => {
                     let read = ready.and_then(|()| self.socket.try_read_buf(self.buffer.space()));
@@ -242,8 +202,7 @@ impl Connection {
                 // What waits to be read must not hide that nothing follows it.
                 _ = self.socket.ready(Interest::PRIORITY), if self.waits_for_room() && !self.peer_closed => {
                     self.peer_closed = true;
-                    let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
-                    if unread < self.buffer.missing() as u64 {
+                    if unread(&self.socket) < self.buffer.missing() as u64 {
                         return Ended::WithinFrame;
                     }
                 }
@@ -254,8 +213,24 @@ impl Connection {
     }
 
     fn wait_for_room(&mut self, bytes: usize) {
-        let lent = self.buffer.lend(&self.node.budget.arriving, bytes);
-        self.waiting = Some(Waiting::new(async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
+        let unread = unread(&self.socket);
+        let gait = self.arrival.gait(self.buffer.frame_bytes(), self.buffer.missing(), unread);
+        let lent = self.buffer.lend(&self.node.budget.arriving, bytes, gait);
+        self.waiting =
+            Some(Waiting::new(Some(bytes), async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
+    }
+
+    /// A frame of which little was known when it asked is not taken for a slow one once the rest of it is here.
+    fn check_claim(&mut self) {
+        if let Some(Waiting { room: Some(bytes), since, .. }) = self.waiting
+            && self.buffer.is_held_up()
+            && unread(&self.socket) >= self.buffer.missing() as u64
+        {
+            self.wait_for_room(bytes);
+            if let Some(waiting) = &mut self.waiting {
+                waiting.since = since;
+            }
+        }
     }
 
     fn may_read(&self) -> bool {
@@ -274,18 +249,15 @@ impl Connection {
                 None => break,
             }
         }
-        if !self.buffer.is_within_frame() {
-            self.frame_began_at = None;
-        } else if self.frame_began_at.is_none() {
-            let now = Instant::now();
-            self.frame_began_at = Some(now);
-            self.pace = Pace::new(now);
+        match self.buffer.bytes_within_frame() {
+            0 => self.arrival.note_whole(),
+            bytes => self.arrival.note_within(bytes),
         }
         Ok(())
     }
 
     fn admit(&mut self, frame: InFrame) -> Result<(), Ended> {
-        self.frame_began_at = None;
+        self.arrival.note_whole();
         let bytes = frame.body.len() + frame.payload.len();
         if bytes <= SMALL_BYTES {
             return self.hand_over(frame, None);
@@ -294,7 +266,7 @@ impl Connection {
             Some(lent) => self.hand_over(frame, Some(lent)),
             None => {
                 let lent = self.node.budget.under_way.lend(bytes);
-                self.waiting = Some(Waiting::new(async move { lent.await.map(Grant::Work) }));
+                self.waiting = Some(Waiting::new(None, async move { lent.await.map(Grant::Work) }));
                 self.postponed = Some(frame);
                 Ok(())
             }
@@ -338,35 +310,24 @@ impl Connection {
         self.waiting.is_some() && self.postponed.is_none()
     }
 
-    /// The broker's own delays do not count against the frame that has begun.
-    fn note_reading(&mut self, reading: bool) {
-        if !reading {
-            if self.unread_since.is_none() {
-                let now = Instant::now();
-                self.unread_since = Some(now);
-                self.pace.pause(now);
-            }
-        } else if let Some(since) = self.unread_since.take() {
-            self.pace.resume(Instant::now());
-            if let Some(began_at) = &mut self.frame_began_at {
-                *began_at += since.max(*began_at).elapsed();
-            }
-        }
-    }
-
     /// Half a frame whose client falls silent, or never was fast, holds nothing that others wait for.
     fn check_pace(&mut self) -> Result<(), Ended> {
-        let waiters = self.buffer.share(&self.node.budget.arriving).parts().longest_waits(2);
+        if !self.buffer.holds_lent() {
+            return Ok(());
+        }
+        let arriving = &self.node.budget.arriving;
+        let waiters = self.buffer.share(arriving).parts().longest_waits(2);
         // One of those who wait may be this one; the second has waited no longer than any other.
         let Some(&others_waited) = waiters.get(usize::from(self.waits_for_room())) else { return Ok(()) };
-        let rate = LeastRate::of(self.buffer.frame_bytes(), others_waited);
-        let slow = if self.unread_since.is_some() {
-            self.pace.too_slow_so_far(rate)
-        } else {
-            let unread = || rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
-            let window = if self.buffer.completes() { pace::COMPLETION_WINDOW } else { pace::WINDOW };
-            self.pace.too_slow(Instant::now(), window, rate, unread)
+        let standing = match self.buffer.completion() {
+            None => Standing::OneOfMany,
+            Some(leave) if !leave.is_quick() => Standing::Completed,
+            Some(_) if arriving.quick_ones_wait() => Standing::CompletedQuickly,
+            // Nobody waits for what it holds.
+            Some(_) => return Ok(()),
         };
+        let frame_bytes = self.buffer.frame_bytes();
+        let slow = self.arrival.too_slow(standing, frame_bytes, others_waited, || unread(&self.socket));
         slow.map_or(Ok(()), |slow| Err(Ended::GivenUp(slow)))
     }
 
@@ -377,7 +338,7 @@ impl Connection {
             Ok(count) => {
                 self.read_at = Instant::now();
                 self.bytes_since_yield += count;
-                self.pace.note(count);
+                self.arrival.note_read(count);
                 self.node.metrics.bytes_received.inc_by(count as u64);
                 self.buffer.note_read(&self.node.budget.arriving);
                 Ok(())
@@ -429,10 +390,9 @@ impl Connection {
         {
             return Err(Ended::Handshake(limit));
         }
-        if self.unread_since.is_none()
-            && let Some(limit) = self.frame_began_at.and_then(|at| past(at, config.frame_timeout_ms))
-        {
-            return Err(Ended::SlowFrame(limit));
+        let frame_limit = Duration::from_millis(config.frame_timeout_ms);
+        if self.arrival.takes_longer_than(frame_limit, now) {
+            return Err(Ended::SlowFrame(frame_limit));
         }
         // Half a frame that waits for memory holds memory.
         if let Some(waiting) = self.waiting.as_ref().filter(|_| self.postponed.is_none())
@@ -493,6 +453,11 @@ impl Connection {
         };
         let _ = tokio::time::timeout(Duration::from_millis(500), last_words).await;
     }
+}
+
+/// What has arrived and was not read, in bytes.
+fn unread(socket: &TcpStream) -> u64 {
+    rustix::io::ioctl_fionread(socket).unwrap_or(0)
 }
 
 async fn granted(waiting: &mut Option<Waiting>) -> Option<Grant> {

@@ -11,7 +11,8 @@ use tidelog_log::Complaint;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info, warn};
 
-use super::connection::{self, Ended};
+use super::connection;
+use super::ended::Ended;
 use crate::node::Node;
 
 /// Connections that may wait to be accepted.

@@ -1,6 +1,8 @@
 //! Sockets: accepting, framing, back-pressure, timeouts. Knows nothing of what a request means; `api` does.
 
+mod arrival;
 mod connection;
+mod ended;
 mod frame_writer;
 mod listener;
 mod pace;

@@ -1,21 +1,32 @@
 //! How fast a frame arrives. One that others wait for must keep a pace: clients that send half of a frame and fall silent, or drip
 //! the rest, would hold memory that everybody needs. The pace is a least one for every frame, and for larger frames one that brings all
 //! of it within a few seconds; the longer others have waited, the fewer. A frame that all others wait for, since one at a time is
-//! completed, is judged sooner, and one that waits itself by how it came so far. Pure: it is told what time it is.
+//! completed, is judged sooner, and one that waits itself by how it came so far. One that was let go first since it came quickly must
+//! go on so. Pure: it is told what time it is.
 
 use std::time::{Duration, Instant};
+
+use crate::budget::Gait;
 
 /// A pace is taken over this time, so that a short pause of a client is none.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
 /// The window of a frame that is completed, with as much less to arrive in it.
 pub(super) const COMPLETION_WINDOW: Duration = Duration::from_millis(500);
+/// The window of a frame that is completed since it came quickly.
+pub(super) const QUICK_WINDOW: Duration = Duration::from_millis(250);
 /// How often it is looked at.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(125);
 
 /// Less than this is too little for any frame, in bytes per second.
 const LEAST_RATE: u64 = 64 << 10;
-/// More than this is asked of none, in bytes per second: a busy machine reads no faster from many.
+/// More than this is asked of none of many, in bytes per second: a busy machine reads no faster from all of them.
 const ENOUGH_RATE: u64 = 4 << 20;
+/// More than this is not asked of the one that is completed either: half of what a usual network brings.
+const ENOUGH_RATE_ALONE: u64 = 64 << 20;
+/// A frame that would be whole within this time comes quickly.
+const QUICK_TIME: Duration = Duration::from_millis(250);
+/// From so many bytes on it is known how quickly a frame comes: what is less may be what a client sends at once before it falls silent.
+const EVIDENCE_BYTES: u64 = 64 << 10;
 /// The time that a whole frame may take once others begin to wait. As long as they have waited is taken from it, down to a second.
 const FRAME_TIME: Duration = Duration::from_secs(5);
 
@@ -26,9 +37,23 @@ pub(super) struct LeastRate(u64);
 impl LeastRate {
     /// Of a frame of so many bytes, while the first of the others has waited for so long.
     pub(super) fn of(frame_bytes: usize, others_waited: Duration) -> Self {
+        Self::in_time(frame_bytes, others_waited, ENOUGH_RATE)
+    }
+
+    /// The same of the one that is completed, from which alone large frames are read to the end.
+    pub(super) fn alone(frame_bytes: usize, others_waited: Duration) -> Self {
+        Self::in_time(frame_bytes, others_waited, ENOUGH_RATE_ALONE)
+    }
+
+    fn in_time(frame_bytes: usize, others_waited: Duration, enough: u64) -> Self {
         let time = FRAME_TIME.saturating_sub(others_waited).max(Duration::from_secs(1));
         let rate = (frame_bytes as u64).saturating_mul(1_000) / time.as_millis() as u64;
-        Self(rate.clamp(LEAST_RATE, ENOUGH_RATE))
+        Self(rate.clamp(LEAST_RATE, enough))
+    }
+
+    /// Of a frame that was let go first since it came quickly, while others that do wait: half of what it promised.
+    pub(super) fn quick(frame_bytes: usize) -> Self {
+        Self((frame_bytes as u64).saturating_mul(1_000) / (2 * QUICK_TIME.as_millis() as u64))
     }
 
     /// Less than so many bytes in `time` are too few.
@@ -47,6 +72,8 @@ pub(super) struct Pace {
     /// Of the frame as far as it was read before this window, and the time that this took.
     frame_bytes: u64,
     frame_time: Duration,
+    /// How the last frame came that was large enough to tell: bytes and time.
+    last: Option<(u64, Duration)>,
 }
 
 /// What was too little.
@@ -61,9 +88,38 @@ pub(super) struct TooSlow {
 }
 
 impl Pace {
-    /// Nothing is known yet: a frame begins.
+    /// Nothing is known yet: the first frame begins.
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, bytes: 0, slow: None, frame_bytes: 0, frame_time: Duration::ZERO }
+        Self { since: now, bytes: 0, slow: None, frame_bytes: 0, frame_time: Duration::ZERO, last: None }
+    }
+
+    /// The frame is whole.
+    pub(super) fn end_frame(&mut self, now: Instant) {
+        self.begin_window(now);
+        self.last = self.evidence(0, now).or(self.last);
+    }
+
+    /// The next one begins, of which so much is here.
+    pub(super) fn begin_frame(&mut self, now: Instant, bytes: usize) {
+        *self = Self { last: self.last, frame_bytes: bytes as u64, ..Self::new(now) };
+    }
+
+    /// How a frame of so many bytes comes, as far as is known: by what came of it, of which so much is not read yet, and by how the last
+    /// one came.
+    pub(super) fn gait(&self, frame_bytes: usize, unread: u64, now: Instant) -> Gait {
+        let is_quick = |(bytes, time): (u64, Duration)| {
+            time.as_micros().saturating_mul(frame_bytes as u128) <= QUICK_TIME.as_micros().saturating_mul(bytes.into())
+        };
+        match (self.evidence(unread, now).map(is_quick), self.last.map(is_quick)) {
+            (Some(false), _) | (None, Some(false) | None) => Gait::Slow,
+            (_, Some(true)) => Gait::ProvedQuick,
+            (Some(true), _) => Gait::Quick,
+        }
+    }
+
+    fn evidence(&self, unread: u64, now: Instant) -> Option<(u64, Duration)> {
+        let bytes = self.frame_bytes + self.bytes + unread;
+        (bytes >= EVIDENCE_BYTES).then(|| (bytes, self.frame_time + now.saturating_duration_since(self.since)))
     }
 
     /// The broker does not read for a while: what comes of that is not the client's.
@@ -168,6 +224,9 @@ mod tests {
         assert_eq!(at(1 << 20, 60_000), 1 << 20);
         assert_eq!(at(60 << 20, 0), ENOUGH_RATE);
         assert_eq!(at(usize::MAX, 0), ENOUGH_RATE);
+        assert_eq!(LeastRate::alone(60 << 20, Duration::ZERO), LeastRate(12 << 20), "it is read alone");
+        assert_eq!(LeastRate::alone(60 << 20, Duration::from_secs(9)), LeastRate(60 << 20));
+        assert_eq!(LeastRate::alone(usize::MAX, Duration::ZERO), LeastRate(ENOUGH_RATE_ALONE));
         let start = Instant::now();
         let mut pace = Pace::new(start);
         pace.note(100_000);
@@ -176,6 +235,43 @@ mod tests {
         let mut pace = Pace::new(start);
         pace.note(100_000);
         assert_eq!(pace.too_slow(start + WINDOW, WINDOW, rate, || 64 << 10), None, "a full socket is the broker's");
+    }
+
+    #[test]
+    fn a_frame_comes_quickly_by_what_came_of_it_or_by_how_the_last_one_came() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.gait(1 << 20, (64 << 10) - 1, start), Gait::Slow, "nothing is known");
+        assert_eq!(pace.gait(1 << 20, 64 << 10, start), Gait::Quick, "what waits in the socket has come");
+        pace.begin_frame(start, 32 << 10);
+        pace.note(32 << 10);
+        assert_eq!(pace.gait(1 << 20, 0, after(15)), Gait::Quick);
+        assert_eq!(pace.gait(1 << 20, 0, after(16)), Gait::Slow, "1 MiB would take longer than a quarter of a second");
+        assert_eq!(pace.gait(2 << 20, 0, after(8)), Gait::Slow);
+        pace.note((1 << 20) - (64 << 10));
+        pace.end_frame(after(200));
+        pace.begin_frame(after(5_000), 8 << 10);
+        assert_eq!(pace.gait(1 << 20, 0, after(5_000)), Gait::ProvedQuick, "as the last one came");
+        assert_eq!(pace.gait(2 << 20, 0, after(5_000)), Gait::Slow);
+        pace.note(56 << 10);
+        assert_eq!(pace.gait(1 << 20, 0, after(5_001)), Gait::ProvedQuick);
+        assert_eq!(
+            pace.gait(2 << 20, 0, after(5_001)),
+            Gait::Quick,
+            "no frame of this size was seen to come as quickly"
+        );
+        assert_eq!(pace.gait(1 << 20, 0, after(6_000)), Gait::Slow, "this one does not");
+        pace.end_frame(after(6_000));
+        pace.begin_frame(after(6_000), 0);
+        pace.note(100);
+        pace.end_frame(after(6_001));
+        assert_eq!(
+            pace.gait(1 << 20, 0, after(6_001)),
+            Gait::Slow,
+            "a little frame tells nothing, the last large one does"
+        );
+        assert_eq!(LeastRate::quick(1 << 20).bytes_in(QUICK_WINDOW), 1 << 19);
     }
 
     #[test]

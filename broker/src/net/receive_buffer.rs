@@ -4,8 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use tidelog_protocol::frame::{self, FrameError, FrameLimits, HEADER_BYTES, Header};
 
-use crate::budget::{Arriving, Completion, Growth, Lent, Share};
-use crate::turns::Rank;
+use crate::budget::{Arriving, Claim, Completion, Gait, Growth, Lent, Share};
 
 /// What a quiet connection holds, in bytes.
 const START_BYTES: usize = 8 << 10;
@@ -44,7 +43,7 @@ pub(super) struct ReceiveBuffer {
     /// The leave to complete the frame, which then needs no `growth`.
     completion: Option<Completion>,
     /// Of the frame among those that ask for memory, once it has.
-    rank: Option<Rank>,
+    claim: Option<Claim>,
     frame_bytes: Option<usize>,
 }
 
@@ -56,7 +55,7 @@ impl ReceiveBuffer {
             busy: None,
             growth: Vec::new(),
             completion: None,
-            rank: None,
+            claim: None,
             frame_bytes: None,
         }
     }
@@ -77,7 +76,7 @@ impl ReceiveBuffer {
             return Ok(None);
         }
         self.frame_bytes = None;
-        self.rank = None;
+        self.claim = None;
         let growth = std::mem::take(&mut self.growth);
         let mut completion = self.completion.take();
         if let Some(completion) = &mut completion {
@@ -93,6 +92,11 @@ impl ReceiveBuffer {
     /// True while a frame has begun and is not whole.
     pub(super) fn is_within_frame(&self) -> bool {
         !self.bytes.is_empty()
+    }
+
+    /// How much is here of a frame that has begun and is not whole.
+    pub(super) fn bytes_within_frame(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Makes room to read into, as far as that needs no memory of the budget.
@@ -142,15 +146,26 @@ impl ReceiveBuffer {
         self.bytes.reserve(bytes);
     }
 
-    /// As much of its share as the frame that has begun asks for.
+    /// As much of its share as the frame that has begun asks for. How it comes counts the first time, and where it was slow before.
     pub(super) fn lend(
         &mut self,
         arriving: &Arriving,
         bytes: usize,
+        gait: Gait,
     ) -> impl Future<Output = Option<Growth>> + Send + 'static {
-        let share = self.share(arriving);
-        let rank = *self.rank.get_or_insert_with(|| share.rank());
-        share.lend(bytes, rank)
+        let (share, frame_bytes) = (self.share(arriving), self.frame_bytes());
+        let claim = match self.claim {
+            Some(claim) if !claim.is_held_up() || gait == Gait::Slow => claim,
+            _ => share.claim(frame_bytes, gait),
+        };
+        let lent = share.lend(bytes, claim);
+        self.claim = Some(claim);
+        lent
+    }
+
+    /// True where the frame that has begun asked for memory as one that comes slowly, and it matters.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.claim.is_some_and(|claim| claim.is_held_up())
     }
 
     /// All bytes of the frame that has begun, as far as its length is known.
@@ -180,9 +195,14 @@ impl ReceiveBuffer {
         !self.growth.is_empty() || self.completes()
     }
 
-    /// True where the frame that has begun may be completed, and no other.
+    /// True where the frame that has begun may be completed.
     pub(super) fn completes(&self) -> bool {
         self.completion.is_some()
+    }
+
+    /// The leave to complete it.
+    pub(super) fn completion(&self) -> Option<&Completion> {
+        self.completion.as_ref()
     }
 
     /// The share from which the frame that has begun grows.
@@ -290,7 +310,7 @@ mod tests {
         feed(&mut buffer, &pool, &bytes[..1_000_000], 70_001);
         assert!(lent_bytes(&pool) > BUSY_BYTES as u64);
         let taken: Vec<_> = std::iter::from_fn(|| pool.large.try_lend(1 << 10)).collect();
-        let leave = pool.large.lend(1 << 10, pool.large.rank()).await.unwrap();
+        let leave = pool.large.lend(1 << 10, pool.large.claim(3_000_000, Gait::Slow)).await.unwrap();
         assert!(matches!(leave, Growth::Whole(_)));
         buffer.grow(leave, 1);
         drop(taken);
@@ -322,14 +342,14 @@ mod tests {
         };
         let mut buffers = [half(), half(), half(), half()];
         let _before = none_left();
-        let mut asking = buffers.each_mut().map(|buffer| Box::pin(buffer.lend(&pool, 1 << 10)) as Asking);
+        let mut asking = buffers.each_mut().map(|buffer| Box::pin(buffer.lend(&pool, 1 << 10, Gait::Slow)) as Asking);
         let growth = leave(&mut asking[0]).unwrap();
         assert!(matches!(growth, Growth::Whole(_)));
         buffers[0].grow(growth, 1);
         let _of_the_first = none_left();
         // To ask again is not to ask later.
         asking[1] = Box::pin(std::future::pending());
-        asking[1] = Box::pin(buffers[1].lend(&pool, 1 << 10));
+        asking[1] = Box::pin(buffers[1].lend(&pool, 1 << 10, Gait::Slow));
         assert!(asking[1..].iter_mut().all(|asking| leave(asking).is_none()));
         // Nor does a frame that became whole make those who came last the next.
         drop(feed(&mut buffers[0], &pool, &bytes[1_000_000..], 70_001));

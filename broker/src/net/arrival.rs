@@ -1,0 +1,113 @@
+//! The frame that arrives on a connection: since when, how fast, and for how long the broker itself did not read. Pure but for the clock.
+//! Knows nothing of sockets and memory.
+
+use std::time::{Duration, Instant};
+
+use super::pace::{COMPLETION_WINDOW, LeastRate, Pace, QUICK_WINDOW, TooSlow, WINDOW};
+use crate::budget::Gait;
+
+/// What a frame is to those who wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// One of those that hold what they have.
+    OneOfMany,
+    /// The one that is completed.
+    Completed,
+    /// The one that is completed beside it since it came quickly.
+    CompletedQuickly,
+}
+
+/// What arrives on one connection.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// Of a frame that is not whole.
+    began_at: Option<Instant>,
+    /// Since when nothing is read, for whatever reason: until it is, the time of the frame that has begun stands still.
+    unread_since: Option<Instant>,
+    pace: Pace,
+}
+
+impl Arrival {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { began_at: None, unread_since: None, pace: Pace::new(now) }
+    }
+
+    /// A frame is whole.
+    pub(super) fn note_whole(&mut self) {
+        if self.began_at.take().is_some() {
+            self.pace.end_frame(Instant::now());
+        }
+    }
+
+    /// So much of a frame is here that is not whole.
+    pub(super) fn note_within(&mut self, bytes: usize) {
+        if self.began_at.is_none() {
+            let now = Instant::now();
+            self.began_at = Some(now);
+            self.pace.begin_frame(now, bytes);
+        }
+    }
+
+    /// So much was read.
+    pub(super) fn note_read(&mut self, bytes: usize) {
+        self.pace.note(bytes);
+    }
+
+    /// The broker's own delays do not count against the frame that has begun.
+    pub(super) fn note_reading(&mut self, reading: bool) {
+        if !reading {
+            if self.unread_since.is_none() {
+                let now = Instant::now();
+                self.unread_since = Some(now);
+                self.pace.pause(now);
+            }
+        } else if let Some(since) = self.unread_since.take() {
+            self.pace.resume(Instant::now());
+            if let Some(began_at) = &mut self.began_at {
+                *began_at += since.max(*began_at).elapsed();
+            }
+        }
+    }
+
+    /// True where the frame has taken so long, as far as the broker read.
+    pub(super) fn takes_longer_than(&self, limit: Duration, now: Instant) -> bool {
+        self.unread_since.is_none() && self.began_at.is_some_and(|at| now.saturating_duration_since(at) >= limit)
+    }
+
+    /// How a frame of so many bytes comes, of which so much is missing, and so much not read yet.
+    pub(super) fn gait(&self, frame_bytes: usize, missing: usize, unread: u64) -> Gait {
+        if unread >= missing as u64 { Gait::Quick } else { self.pace.gait(frame_bytes, unread, Instant::now()) }
+    }
+
+    /// What was too slow of a frame of so many bytes, for which others have waited so long.
+    pub(super) fn too_slow(
+        &mut self,
+        standing: Standing,
+        frame_bytes: usize,
+        others_waited: Duration,
+        unread: impl FnOnce() -> u64,
+    ) -> Option<TooSlow> {
+        let (rate, window) = match standing {
+            Standing::OneOfMany => (LeastRate::of(frame_bytes, others_waited), WINDOW),
+            Standing::Completed => (LeastRate::alone(frame_bytes, others_waited), COMPLETION_WINDOW),
+            Standing::CompletedQuickly => (LeastRate::quick(frame_bytes), QUICK_WINDOW),
+        };
+        if self.unread_since.is_some() {
+            self.pace.too_slow_so_far(rate)
+        } else {
+            self.pace.too_slow(Instant::now(), window, rate, unread)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_whose_rest_waits_in_the_socket_comes_quickly_however_little_is_known() {
+        let arrival = Arrival::new(Instant::now());
+        assert_eq!(arrival.gait(40_000, 32_000, 31_999), Gait::Slow);
+        assert_eq!(arrival.gait(40_000, 32_000, 32_000), Gait::Quick);
+    }
+}
