@@ -8,7 +8,7 @@ use tidelog_client::{Client, NewTopic};
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{ErrorCode, Offset};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
-use tidelog_tests::contents::read_all;
+use tidelog_tests::contents::{read_all, read_around_damage};
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::{RawConnection, batch};
 use tidelog_tests::workload::create_topic;
@@ -99,6 +99,116 @@ async fn a_partition_without_its_log_is_not_served_as_an_empty_one() {
     }
 }
 
+/// A broker with twenty records in several segments of one partition, all of them noted; and the base of its last segment.
+async fn with_segments() -> (BrokerProcess, u64) {
+    let broker = BrokerSettings::new().set("housekeeping_interval_ms", "50").start();
+    let topic = NewTopic::named("lost").partitions(1);
+    let topic = topic.config("segment.bytes", "65536").config("max.message.bytes", "32768");
+    // The batches are old.
+    let topic = topic.config("retention.ms", "-1");
+    create_topic(&broker.server(), &topic).await.unwrap();
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let topic = connection.topic_id("lost").await;
+    for _ in 0..20 {
+        connection.produce(topic, &batch(&[&[b'x'; 20_000]], Compression::None)).await.unwrap();
+    }
+    wait_until_said(&broker.data().join("high-watermarks"), 20).await;
+    let last = last_segment(&broker.data().join("lost-0"));
+    assert!(0 < last && last < 20, "{last}");
+    (broker, last)
+}
+
+/// Until the file has so large a number in it.
+async fn wait_until_said(file: &Path, number: u64) {
+    let said = || fs::read(file).unwrap_or_default().windows(8).any(|bytes| bytes == number.to_be_bytes());
+    wait_until("a number to be written down", async || said().then_some(())).await;
+}
+
+fn last_segment(folder: &Path) -> u64 {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.strip_suffix(".log").map(|base| base.parse().unwrap())).max().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_segment_that_is_lost_with_the_checkpoint_is_missed_and_its_offsets_are_not_given_out_again() {
+    for ending in ["killed", "closed"] {
+        let (mut broker, last) = with_segments().await;
+        match ending {
+            "killed" => broker.kill(),
+            _ => assert!(broker.terminate().success()),
+        }
+        let segment = format!("{last:020}.log");
+        remove_files(&broker.data().join("lost-0"), |name| name == segment || name == "checkpoint");
+        broker.restart();
+        let told = broker.log_lines("damaged: this range is lost here");
+        assert_eq!(told.len(), 1, "{ending}: {}", broker.log_text());
+        assert_eq!((told[0]["from"].as_str(), told[0]["to"].as_str()), (Some(&*last.to_string()), Some("20")));
+        assert_eq!(produce(&broker, "lost").await.unwrap(), Offset(20), "{ending}");
+        let contents = read_around_damage(&broker.server(), "lost").await.remove(0);
+        assert_eq!(contents.records.len() as u64, last + 1, "{ending}");
+        assert!(matches!(&contents.damaged[..], [range] if *range == (last..20)), "{ending}: {contents:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_last_segment_is_gone_is_not_served_until_the_operator_accepts_it() {
+    let (mut broker, last) = with_segments().await;
+    let folder = broker.data().join("lost-0");
+    broker.kill();
+    // What recovery found out is in a checkpoint soon.
+    fs::remove_file(folder.join("checkpoint")).unwrap();
+    broker.restart();
+    wait_until_said(&folder.join("checkpoint"), 20).await;
+    broker.kill();
+    let segment = format!("{last:020}.log");
+    remove_files(&folder, |name| name == segment);
+    for _ in 0..2 {
+        broker.restart();
+        let refusal = produce(&broker, "lost").await.unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::OutOfService, "{refusal}");
+        for word in [&*segment, "is gone", "restore", "checkpoint"] {
+            assert!(refusal.message.contains(word), "{word}: {refusal}");
+        }
+        broker.kill();
+    }
+    // As the error says.
+    fs::remove_file(folder.join("checkpoint")).unwrap();
+    broker.restart();
+    assert_eq!(produce(&broker, "lost").await.unwrap(), Offset(20), "what was noted is not given out again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_a_folder_is_served_and_what_it_lacks_is_told() {
+    let mut broker = BrokerSettings::new().set("housekeeping_interval_ms", "50").start();
+    create_topic(&broker.server(), &NewTopic::named("old").partitions(1)).await.unwrap();
+    produce(&broker, "old").await.unwrap();
+    assert!(broker.terminate().success());
+    let (folder, aside) = (broker.data().join("old-0"), broker.data().parent().unwrap().join("aside"));
+    copy(&folder, &aside);
+    broker.restart();
+    assert_eq!(produce(&broker, "old").await.unwrap(), Offset(1));
+    assert!(broker.terminate().success());
+    fs::remove_dir_all(&folder).unwrap();
+    copy(&aside, &folder);
+    broker.restart();
+    let told = broker.log_lines("records that had been settled are lost on this disk");
+    assert_eq!(told.len(), 1, "{}", broker.log_text());
+    assert_eq!((told[0]["settled"].as_str(), told[0]["end"].as_str()), (Some("2"), Some("1")));
+    assert_eq!(produce(&broker, "old").await.unwrap(), Offset(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_epochs_that_are_lost_are_told() {
+    let (mut broker, _) = with_segments().await;
+    assert!(broker.terminate().success());
+    remove_files(&broker.data().join("lost-0"), |name| name == "leader-epochs");
+    broker.restart();
+    let told = broker.log_lines("epochs of which no record is left are forgotten");
+    assert_eq!(told.len(), 1, "{}", broker.log_text());
+    assert_eq!(told[0]["level"].as_str(), Some("WARN"));
+    assert_eq!(read_all(&broker.server(), "lost").await[0].records.len(), 20);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_without_its_metadata_log_says_so_and_does_not_start() {
     for ending in ["killed", "closed"] {
@@ -146,5 +256,21 @@ fn no_other_cluster_is_founded_in_a_brokers_folder_whose_metadata_are_gone() {
         let refusal = broker.try_restart().unwrap_err();
         assert_eq!(refusal.code, Some(1), "{refusal:?}");
         assert!(refusal.sentence().contains("was a broker's before"), "{refusal:?}");
+    }
+}
+
+/// Such as one of a release that did not note whose it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_without_metadata_found_no_cluster_either() {
+    let mut broker = BrokerProcess::start();
+    create_topic(&broker.server(), &NewTopic::named("kept").partitions(1)).await.unwrap();
+    produce(&broker, "kept").await.unwrap();
+    assert!(broker.terminate().success());
+    fs::remove_dir_all(broker.data().join("__cluster_metadata-0")).unwrap();
+    fs::remove_file(broker.data().join("broker-id")).unwrap();
+    for _ in 0..2 {
+        let refusal = broker.try_restart().unwrap_err();
+        assert_eq!(refusal.code, Some(1), "{refusal:?}");
+        assert!(refusal.sentence().contains("holds partitions but no metadata"), "{refusal:?}");
     }
 }

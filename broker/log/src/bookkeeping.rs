@@ -14,6 +14,7 @@ use crate::segment::Place;
 use crate::segment_files::{PRODUCERS, remove_if_there};
 use crate::small_file::{self, SmallFileError};
 use crate::storage_error::StorageError;
+use crate::witness::Witness;
 use crate::written_since::{self, WrittenSince};
 
 /// Refuses a folder in which a later release wrote any of this: what it says is not known, and to pass over it may undo it.
@@ -47,10 +48,12 @@ pub(crate) struct Bookkeeping {
     pub(crate) written_since: WrittenSince,
     /// Where the tail begins that no checkpoint covers; `None` where a checkpoint may have been there and is lost.
     pub(crate) tail_from: Option<Offset>,
+    /// Everything below was durable once, though no checkpoint says so any more.
+    pub(crate) durable: Offset,
 }
 
 /// Reads all of it.
-pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, StorageError> {
+pub(crate) fn read(place: &Place, logs: &[Offset], witness: Witness) -> Result<Bookkeeping, StorageError> {
     let disk = &*place.disk;
     let written_since = WrittenSince::read(disk, &place.dir)?;
     let checkpoint = match Checkpoint::read(disk, &place.dir) {
@@ -76,13 +79,19 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
         Err(error) => {
             // Logs that earlier releases made got their first checkpoint late, but long before a second segment.
             let is_young = matches!(error, SmallFileError::Missing) && matches!(logs, [] | [Offset::ZERO]);
+            // A folder without a segment is new.
+            let durable = match witness {
+                Witness::Note(end) if !logs.is_empty() => end,
+                _ => Offset::ZERO,
+            };
             return Ok(Bookkeeping {
                 checkpoint: None,
                 noted_start,
                 epochs: LeaderEpochs::default(),
                 distrusted: (!logs.is_empty()).then(|| format!("checkpoint: {error}")),
                 written_since,
-                tail_from: is_young.then(|| logs.first().copied().unwrap_or_default()),
+                tail_from: is_young.then(|| logs.first().copied().unwrap_or_default().max(durable)),
+                durable,
             });
         }
     };
@@ -103,6 +112,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
                         distrusted: None,
                         written_since,
                         tail_from,
+                        durable: Offset::ZERO,
                     });
                 }
             }
@@ -115,7 +125,8 @@ pub(crate) fn read(place: &Place, logs: &[Offset]) -> Result<Bookkeeping, Storag
     checkpoint.segments.clear();
     checkpoint.holes.clear();
     let (checkpoint, epochs) = (Some(checkpoint), LeaderEpochs::default());
-    Ok(Bookkeeping { checkpoint, noted_start, epochs, distrusted: Some(distrusted), written_since, tail_from })
+    let (distrusted, durable) = (Some(distrusted), Offset::ZERO);
+    Ok(Bookkeeping { checkpoint, noted_start, epochs, distrusted, written_since, tail_from, durable })
 }
 
 /// Once per opening: what nothing says any more has consequences that nobody would think of otherwise.
@@ -123,13 +134,13 @@ fn tell_of_lost_checkpoint(place: &Place, lost: &SmallFileError, noted_start: &R
     let (dir, checkpoint) = (place.dir.display(), lost.to_string());
     let log_start = match noted_start {
         Ok(noted) if *noted != NotedStart::default() => {
-            warn!(%dir, checkpoint, "the checkpoint is lost, and found out anew from the segments: damage at the very end of the log is taken for a write that was under way");
+            warn!(%dir, checkpoint, "the checkpoint is lost, and found out anew from the segments: damage at the very end of the log is taken for a write that was under way, and a segment that is gone there is not missed, but for what was noted as settled");
             return;
         }
         Ok(_) => "there is none".to_owned(),
         Err(error) => error.to_string(),
     };
-    warn!(%dir, checkpoint, log_start, "nothing tells where the log begins but its first segment: records of that one which were deleted are there again, and segments before it, or at the very end, that are gone are not missed");
+    warn!(%dir, checkpoint, log_start, "nothing tells where the log begins but its first segment: records of that one which were deleted are there again, and segments before it, or at the very end, that are gone are not missed, but for what was noted as settled");
 }
 
 /// How far a log that ends at `end` was compacted. What the file says of records that are not there must not be said of those to come.

@@ -9,7 +9,7 @@
 //! - [`flusher`]: group commit and upkeep; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
 //! - `founding`, [`recovery`], `recovery_report`, `bookkeeping`, `scan`, [`checkpoint`], `noted_start`, [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
-//!   `small_file`: opening after a crash.
+//!   `small_file`, [`witness`]: opening after a crash.
 //! - `producer_files`: what is known of idempotent producers, across restarts. [`undone`]: which transactions were aborted. `headers`: both from
 //!   the headers of batches, and the markers among them.
 //! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
@@ -67,6 +67,7 @@ pub mod undone;
 mod unfinished;
 mod upkeep;
 mod verified;
+pub mod witness;
 mod written_since;
 
 pub use compaction::{
@@ -95,3 +96,4 @@ pub use state::{LogListener, Unheard};
 pub use storage_error::StorageError;
 pub use time_index::TimeEntry;
 pub use timestamps::TimedOffset;
+pub use witness::Witness;

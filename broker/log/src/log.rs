@@ -25,6 +25,7 @@ use crate::segment::{Place, Segment, SegmentOptions};
 use crate::segment_files::Prepared;
 use crate::state::{FlushError, LogListener, LogState, Parts};
 use crate::storage_error::{Context, StorageError};
+use crate::witness::Witness;
 
 /// What a log is opened with.
 #[derive(Clone)]
@@ -174,21 +175,17 @@ impl Log {
     /// # Errors
     /// [`OpenError`]; damage that can be fenced is in the [`RecoveryReport`] instead.
     pub fn open(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
-        Self::open_as(options, false)
+        Self::open_with(options, Witness::Nobody)
     }
 
-    /// As [`Log::open`], of a replica that nobody counts on: where its end is lost, others hold that, and it begins again where it is known to be whole.
+    /// As [`Log::open`], with somebody who knows more of the log's end than a folder that lost files may.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open_uncounted(options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
-        Self::open_as(options, true)
-    }
-
-    fn open_as(options: LogOptions, others_hold_it: bool) -> Result<(Self, RecoveryReport), OpenError> {
+    pub fn open_with(options: LogOptions, witness: Witness) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
-        let Recovered { holdings, snapshots, report } = recover(&place, &identity, others_hold_it)?;
+        let Recovered { holdings, snapshots, report } = recover(&place, &identity, witness)?;
         let parts = Parts { place, identity, flusher: flusher.clone(), listener, holdings };
         let state = Arc::new(LogState::new(parts));
         let has_replayed = state.recover_producers(snapshots)?;

@@ -43,7 +43,7 @@ pub enum OpenError {
     },
     /// The last segment is gone, and with it how far the log went: offsets that were given out could be given out again.
     #[error(
-        "{} is gone, the log's last segment, and nothing tells where it ended: restore it from a copy; or, to go on without its records and give their offsets out again, remove {}",
+        "{} is gone, the log's last segment, and nothing tells where it ended: restore it from a copy; or, to go on without its records and perhaps give their offsets out again, remove {}",
         path.display(), checkpoint.display()
     )]
     EndLost {

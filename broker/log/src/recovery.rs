@@ -38,6 +38,7 @@ use crate::swap::recover_swaps;
 use crate::tail_rules::{TailRules, Verdict, is_false_rise};
 use crate::unfinished::Unwritten;
 use crate::verified::Verified;
+use crate::witness::Witness;
 use crate::written_since::WrittenSince;
 
 /// What an opened log holds.
@@ -63,8 +64,8 @@ pub(crate) struct Recovered {
     pub(crate) report: RecoveryReport,
 }
 
-/// Opens or creates the folder. Where others hold what is lost of the log's end, it may be fetched from them.
-pub(crate) fn recover(place: &Place, identity: &Identity, others_hold_it: bool) -> Result<Recovered, OpenError> {
+/// Opens or creates the folder.
+pub(crate) fn recover(place: &Place, identity: &Identity, witness: Witness) -> Result<Recovered, OpenError> {
     founding::create_folder(place)?;
     let mut listing = segment_files::list(&*place.disk, &place.dir)?;
     let founded = founding::claim(place, identity, &listing)?;
@@ -83,9 +84,9 @@ pub(crate) fn recover(place: &Place, identity: &Identity, others_hold_it: bool) 
     for name in &listing.leftovers {
         segment_files::remove_if_there(&*place.disk, &place.dir.join(name))?;
     }
-    let Bookkeeping { checkpoint, noted_start, epochs, distrusted, written_since, tail_from } =
-        bookkeeping::read(place, &listing.logs)?;
-    if !others_hold_it {
+    let Bookkeeping { checkpoint, noted_start, epochs, distrusted, written_since, tail_from, durable } =
+        bookkeeping::read(place, &listing.logs, witness)?;
+    if witness != Witness::Replicas {
         founding::refuse_endless(place, checkpoint.as_ref(), &listing.logs)?;
     }
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.shutdown == Shutdown::Running) {
@@ -100,7 +101,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity, others_hold_it: bool) 
         holes: Vec::new(),
         expected: Offset::ZERO,
         upper: Offset::MAX,
-        durable_end: Offset::ZERO,
+        durable_end: durable,
         tail_from,
         written_since,
         noted_start,
@@ -157,7 +158,7 @@ impl Recovery<'_> {
         let noted_start = self.noted_start.offset();
         let log_start = checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start).max(noted_start);
         self.expected = log_start;
-        self.durable_end = noted_start;
+        self.durable_end = self.durable_end.max(noted_start);
         let logs = self.drop_deleted(logs, log_start)?;
         if let Some(&first) = logs.first() {
             self.expected = first.min(log_start);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use support::{append, open, options, read_all, segment};
 use tidelog_log::fault::{Fault, FaultDisk, Operation};
-use tidelog_log::{Log, OpenError, OsDisk};
+use tidelog_log::{Log, OpenError, OsDisk, Witness};
 use tidelog_protocol::Offset;
 
 fn try_open(dir: &Path) -> Result<Log, OpenError> {
@@ -173,11 +173,86 @@ fn a_last_segment_that_is_gone_is_a_hole_where_its_end_is_known_and_else_an_end_
     // Whoever is counted on by nobody gets it from others, and may begin where it is whole.
     let uncounted = temp.path().join("uncounted");
     copy(&killed, &uncounted);
-    let (log, report) = Log::open_uncounted(options(&uncounted, OsDisk::shared())).unwrap();
+    let (log, report) = Log::open_with(options(&uncounted, OsDisk::shared()), Witness::Replicas).unwrap();
     assert_eq!((log.end(), report.holes.len()), (Offset(60), 1));
     // As the error says.
     fs::remove_file(killed.join("checkpoint")).unwrap();
     assert_eq!(try_open(&killed).unwrap().end(), last);
+}
+
+#[test]
+fn what_was_noted_of_an_end_that_is_lost_with_the_checkpoint_is_a_hole_and_is_not_given_out_again() {
+    let temp = tempfile::tempdir().unwrap();
+    for (ending, how) in [("killed", "gone"), ("closed", "gone"), ("killed", "rotten"), ("closed", "rotten")] {
+        let dir = temp.path().join(format!("{ending}-{how}"));
+        let (mut log, _) = open(&dir);
+        sixty(&mut log);
+        log.tidy().unwrap();
+        let last = log.reader().segments().last().unwrap().base;
+        if ending == "closed" {
+            log.close().unwrap()
+        } else {
+            drop(log)
+        }
+        fs::remove_file(segment(&dir, last.0)).unwrap();
+        match how {
+            "gone" => fs::remove_file(dir.join("checkpoint")).unwrap(),
+            _ => fs::write(dir.join("checkpoint"), b"rot").unwrap(),
+        }
+        let noted = Offset(58);
+        assert!(last < noted);
+        let witness = Witness::Note(noted);
+        let (mut log, report) = Log::open_with(options(&dir, OsDisk::shared()), witness).unwrap();
+        let [hole] = &report.holes[..] else { panic!("{ending}, {how}: {report:?}") };
+        assert_eq!((hole.from, hole.to, log.end()), (last, noted, noted), "{ending}, {how}");
+        assert_eq!(append(&mut log, 1, b"on"), noted);
+        log.close().unwrap();
+        // As said of it by the new checkpoint.
+        let (log, report) = open(&dir);
+        assert_eq!((report.holes.len(), log.end()), (1, Offset(59)), "{ending}, {how}");
+    }
+}
+
+#[test]
+fn a_note_is_not_believed_against_a_checkpoint_nor_does_it_lengthen_a_log_that_is_whole() {
+    let temp = tempfile::tempdir().unwrap();
+    for how in ["kept", "gone"] {
+        let dir = temp.path().join(how);
+        let (mut log, _) = open(&dir);
+        sixty(&mut log);
+        log.close().unwrap();
+        // Of an older copy of the folder, with its checkpoint, the log says by itself how far it went.
+        let noted = if how == "kept" { Offset(90) } else { Offset(60) };
+        if how == "gone" {
+            fs::remove_file(dir.join("checkpoint")).unwrap();
+        }
+        let (log, report) = Log::open_with(options(&dir, OsDisk::shared()), Witness::Note(noted)).unwrap();
+        assert_eq!((log.end(), report.holes.len()), (Offset(60), 0), "{how}");
+    }
+    let new = temp.path().join("new");
+    let (log, report) = Log::open_with(options(&new, OsDisk::shared()), Witness::Note(Offset(7))).unwrap();
+    assert_eq!((log.end(), report.holes.len()), (Offset(0), 0), "a new folder is no witness's matter");
+}
+
+#[test]
+fn damage_below_what_was_noted_is_no_torn_tail_where_the_checkpoint_is_lost() {
+    let temp = tempfile::tempdir().unwrap();
+    for (noted, end, holes) in [(Offset(0), Offset(2), 0), (Offset(3), Offset(3), 1)] {
+        let dir = temp.path().join(noted.to_string());
+        let (mut log, _) = open(&dir);
+        for _ in 0..3 {
+            append(&mut log, 1, b"x");
+        }
+        log.flush().unwrap();
+        let third = log.reader().segments()[0].bytes as usize - 1;
+        drop(log);
+        fs::remove_file(dir.join("checkpoint")).unwrap();
+        let mut bytes = fs::read(segment(&dir, 0)).unwrap();
+        bytes[third] ^= 1;
+        fs::write(segment(&dir, 0), bytes).unwrap();
+        let (log, report) = Log::open_with(options(&dir, OsDisk::shared()), Witness::Note(noted)).unwrap();
+        assert_eq!((log.end(), report.holes.len()), (end, holes), "{noted}");
+    }
 }
 
 #[test]
@@ -213,6 +288,38 @@ fn a_log_that_was_begun_anew_is_whole_after_a_crash_at_any_step_and_lost_without
         }
     }
     assert!(crashes > 8, "{crashes}");
+}
+
+#[test]
+fn the_segment_of_a_log_that_was_begun_anew_is_missed_before_anything_is_in_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    sixty(&mut log);
+    log.tidy().unwrap();
+    log.restart_at(Offset(100)).unwrap();
+    log.tidy().unwrap();
+    drop(log);
+    fs::remove_file(segment(&dir, 100)).unwrap();
+    assert!(matches!(try_open(&dir), Err(OpenError::LogLost { .. })));
+}
+
+#[test]
+fn a_checkpoint_knows_no_segment_that_a_loss_of_power_may_take() {
+    for seed in 0..20 {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, disk) = (temp.path().join("t-0"), FaultDisk::new());
+        let (mut log, _) = Log::open(options(&dir, Arc::<FaultDisk>::clone(&disk))).unwrap();
+        sixty(&mut log);
+        log.flush().unwrap();
+        log.roll().unwrap();
+        log.tidy().unwrap();
+        drop(log);
+        disk.lose_power(seed).unwrap();
+        let opened = Log::open(options(&dir, Arc::<FaultDisk>::clone(&disk)));
+        let (log, report) = opened.unwrap_or_else(|error| panic!("seed {seed}: {error}, {:?}", names(&dir)));
+        assert_eq!((log.end(), report.holes.len()), (Offset(60), 0), "seed {seed}");
+    }
 }
 
 #[test]

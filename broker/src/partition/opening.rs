@@ -10,7 +10,7 @@ use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::small_file::TEMP_SUFFIX;
 use tidelog_log::{
     FlusherHandle, Identity, Log, LogListener, LogOptions, OpenError, RecoveryReport, SegmentOptions, SpaceGuard,
-    StorageError,
+    StorageError, Witness,
 };
 use tidelog_protocol::messages::ReplicaHolding;
 use tidelog_protocol::{Durability, LeaderEpoch, Offset, PartitionId, TopicName};
@@ -68,7 +68,9 @@ pub enum OpeningError {
     #[error(transparent)]
     Log(OpenError),
     /// Its folder is there, and what was in it is not.
-    #[error("{0}: restore the folder from a copy, or delete the topic")]
+    #[error(
+        "{0}: restore the folder from a copy, or delete the topic; an earlier release that was killed while it made the folder left one like it: where the topic never held a record, deleting it loses nothing"
+    )]
     Emptied(OpenError),
 }
 
@@ -176,7 +178,13 @@ impl Opening {
             flusher: self.flusher.clone(),
             listener: Arc::new(Listener { handle: cell.clone() }),
         };
-        let (log, report) = if assignment.counts { Log::open(options)? } else { self.open_uncounted(topic, options)? };
+        let replica = Replica { topic_id: topic.id, partition };
+        let noted = self.watermarks.of(replica).unwrap_or(Offset::ZERO);
+        let flushed = topic.config.durability == Durability::Flushed;
+        // Where there are others, what a replica lacks is put back from them, at the same offsets.
+        let witness = if assignment.is_alone() && flushed { Witness::Note(noted) } else { Witness::Nobody };
+        let (log, report) =
+            if assignment.counts { Log::open_with(options, witness)? } else { self.open_uncounted(topic, options)? };
         recoveries.note(&name, &report);
         if report.discarded_offsets > 0 {
             let (discarded, durability) = (report.discarded_offsets, topic.config.durability);
@@ -187,11 +195,8 @@ impl Opening {
         }
         log.set_durability(topic.config.durability);
         let (reader, retention, compaction) = (log.reader(), log.retention(), log.compaction());
-        let replica = Replica { topic_id: topic.id, partition };
         // What recovery found was flushed by it. A single replica has nobody to wait for; another knows what it noted, and learns the rest
         // from its peers.
-        let noted = self.watermarks.of(replica).unwrap_or(Offset::ZERO);
-        let flushed = topic.config.durability == Durability::Flushed;
         if noted > log.end() && flushed && assignment.counts && assignment.has_heirs {
             // As one that counts it might come to lead, and the others would cut what they have. As one of many it gets that from them.
             return Err(OpeningError::Short { end: log.end(), settled: noted });
@@ -247,12 +252,12 @@ impl Opening {
 
     /// What is lost of a replica that nobody counts on is fetched from those that have it.
     fn open_uncounted(&self, topic: &TopicImage, options: LogOptions) -> Result<(Log, RecoveryReport), OpeningError> {
-        match Log::open_uncounted(options.clone()) {
+        match Log::open_with(options.clone(), Witness::Replicas) {
             Err(error @ OpenError::LogLost { .. }) => {
                 let partition = options.identity.partition;
                 warn!(topic = %topic.name, %partition, %error, "this replica begins anew");
                 self.data.delete_partition(&topic.name, partition)?;
-                Ok(Log::open_uncounted(options)?)
+                Ok(Log::open_with(options, Witness::Replicas)?)
             }
             opened => Ok(opened?),
         }

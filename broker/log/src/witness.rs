@@ -1,0 +1,15 @@
+//! Who besides a partition folder knows how far its log went. No logic.
+
+use tidelog_protocol::Offset;
+
+/// What tells of a log's end where the folder has lost what did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Witness {
+    /// Nothing.
+    Nobody,
+    /// A note of an offset below which everything was flushed once. It is believed where there is no checkpoint that could be: what is missing below
+    /// it is a hole, and no offset below it is given out again.
+    Note(Offset),
+    /// Replicas that hold what is lost of the end: it may be fetched from them, and the log begins again where it is known to be whole.
+    Replicas,
+}
