@@ -74,27 +74,25 @@ impl Subject {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_protocol_on_the_port_is_cut_off_and_logged() {
     let subject = Subject::start(BrokerSettings::new()).await;
-    // HTTP, TLS, Kafka, noise; and a half preface.
-    for greeting in [
-        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
-        b"\x16\x03\x01\x02\x00\x01\x00\x01",
-        b"\0\0\0\x2a\0\x12\0\x03",
-        &[0xff; 4096],
-    ] {
+    // HTTP, again and again; TLS, Kafka, noise; and a half preface.
+    let request = &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..];
+    let others: [&[u8]; 3] = [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"\0\0\0\x2a\0\x12\0\x03", &[0xff; 4096]];
+    for greeting in [request; 20].into_iter().chain(others) {
         let mut connection = subject.open().await;
         connection.send(greeting).await;
         assert!(connection.until_closed().await.is_empty());
     }
-    let lines = wait_for("four log lines", || {
-        let lines = subject.broker.log_lines("connection cut off");
-        (lines.len() == 4).then_some(lines)
+    let is_http = |line: &serde_json::Value| line["ended"].as_str().unwrap().starts_with("HTTP on the native port");
+    let (http, others) = wait_for("a log line of each", || {
+        let lines = subject.broker.log_lines("connection cut off").into_iter();
+        let (http, others): (Vec<_>, Vec<_>) = lines.partition(is_http);
+        (others.len() == 3 && !http.is_empty()).then_some((http, others))
     });
-    let is_http = |line: &&serde_json::Value| line["ended"].as_str().unwrap().starts_with("HTTP on the native port");
-    let (http, others): (Vec<_>, Vec<_>) = lines.iter().partition(is_http);
     for line in others {
         assert!(line["ended"].as_str().unwrap().contains("does not speak the Tidelog protocol"), "{line}");
     }
-    assert!(http.len() == 1 && http[0]["ended"].as_str().unwrap().contains("the admin port is "), "{http:?}");
+    // One in a while, however slow this is.
+    assert!(http.len() < 10 && http[0]["ended"].as_str().unwrap().contains("the admin port is "), "{http:?}");
     let mut half = subject.open().await;
     half.send(b"TID").await;
     drop(half);

@@ -113,6 +113,9 @@ async fn deleted_records_stay_so_where_the_checkpoint_is_damaged_and_the_loss_of
         broker.restart();
         assert_eq!(values(&broker.server()).await, ["7", "8", "9"], "{ending}");
         assert_eq!(broker.log_lines("nothing tells where the log begins").len(), 0, "{ending}");
+        let told = broker.log_lines("the checkpoint is lost");
+        assert_eq!(told.len(), 1, "{ending}: {}", broker.log_text());
+        assert_eq!(told[0]["level"].as_str(), Some("WARN"), "{ending}");
         // Written anew by then or not, it is damaged again, and so is what stands in for it.
         end(&mut broker);
         damage(broker.data(), "checkpoint");

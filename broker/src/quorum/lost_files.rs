@@ -31,8 +31,8 @@ fn entry(index: u64) -> Bytes {
     entry_batch::encode(&entry, index).unwrap()
 }
 
-/// A data folder that has lived: entries, of which the first half went into a snapshot and was purged, and a vote. The metadata log was closed, or not.
-fn lived_in(root: &Path, closed: bool) -> PathBuf {
+/// A data folder that has lived: entries, of which those up to `purged` went into a snapshot, and a vote. The metadata log was closed, or not.
+fn lived_in(root: &Path, purged: u64, closed: bool) -> PathBuf {
     let data = Arc::new(DataDir::open(OsDisk::shared(), root, None).unwrap());
     let dir = root.join(FOLDER);
     let member = Member { broker: BrokerId(1), incarnation: data.format().incarnation };
@@ -43,7 +43,7 @@ fn lived_in(root: &Path, closed: bool) -> PathBuf {
     for index in 0..=LAST {
         journal.append(&entry(index), None).unwrap();
     }
-    let at = position(TERM, LAST / 2);
+    let at = position(TERM, purged);
     let address = Address { host: "localhost".into(), port: 1 };
     let voters = Members::new(vec![[member].into()], BTreeMap::from([(member, address)]));
     let membership = StoredMembers::new(Some(position(TERM, 0)), voters);
@@ -86,7 +86,7 @@ fn whichever_files_are_gone_the_metadata_are_whole_or_refused() {
     for closed in [false, true] {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("data");
-        let dir = lived_in(&root, closed);
+        let dir = lived_in(&root, LAST / 2, closed);
         let names: Vec<String> =
             fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         for needed in NEEDED.iter().chain(&["checkpoint", "purged", "log-start", "settled"]) {
@@ -127,5 +127,22 @@ fn whichever_files_are_gone_the_metadata_are_whole_or_refused() {
             }
         }
         assert!(whole >= 16 && refused > whole, "{whole} {refused}");
+    }
+}
+
+/// There is no entry then whose term would tell.
+#[test]
+fn a_vote_is_missed_where_everything_went_into_the_snapshot() {
+    for gone in [&["vote"][..], &["vote", "purged"], &["vote", "purged", "checkpoint", "log-start"]] {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("data");
+        let dir = lived_in(&root, LAST, true);
+        for name in gone {
+            // A log that begins with its first segment has no note of that.
+            let removed = fs::remove_file(dir.join(name));
+            assert!(removed.is_ok() || *name == "log-start", "{name}");
+        }
+        let error = open(lock(&root)).expect_err(&format!("{gone:?}, and nobody minds"));
+        assert!(error.contains("no vote of it") && error.contains("--join"), "{gone:?}: {error}");
     }
 }

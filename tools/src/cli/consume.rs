@@ -290,6 +290,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_came_damaged_is_told_with_how_to_go_on() {
+        let refused = consume_failure(ConsumeError::Corrupt {
+            topic: TopicName::new("logs").unwrap(),
+            partition: PartitionId(1),
+            offset: Offset(3),
+            source: tidelog_protocol::records::BatchError::Truncated { needed: 61, available: 7 },
+        });
+        assert_eq!(refused.exit(), Exit::Damaged);
+        assert!(refused.to_string().contains("--from offset:N"), "{refused}");
+    }
+
+    #[test]
     fn damage_is_told_with_where_to_go_on() {
         let refusal = WireError {
             range: Some((Offset(3), Offset(7))),
