@@ -214,6 +214,9 @@ impl DiskFile for StallingFile {
     fn set_bytes(&self, bytes: u64) -> io::Result<()> {
         self.inner.set_bytes(bytes)
     }
+    fn erase(&self, range: Range<u64>) -> io::Result<()> {
+        self.inner.erase(range)
+    }
     fn next_data(&self, position: u64) -> io::Result<Option<u64>> {
         self.inner.next_data(position)
     }

@@ -25,6 +25,9 @@ pub struct Checkpoint {
     pub recovery_point: Offset,
     /// How the writer ended, as far as this file knows.
     pub shutdown: Shutdown,
+    /// As long as the file of the log's last segment is at least, whatever happens until the next checkpoint: a shorter one has lost its end. A power
+    /// of two; zero where nothing is said, as after a clean end, and by earlier releases.
+    pub reserved_bytes: u64,
     /// The segments up to the recovery point, oldest first.
     pub segments: Vec<SegmentRecord>,
     /// Ranges known to be lost or damaged, oldest first.
@@ -90,6 +93,15 @@ pub struct FileMark {
     pub crc: u32,
 }
 
+/// The largest length not above `bytes` that a checkpoint can tell.
+pub(crate) const fn tellable(bytes: u64) -> u64 {
+    if bytes < 1 << RESERVED_LEAST { 0 } else { 1 << bytes.ilog2() }
+}
+
+/// The least power of two: what is below it says how the writer ended, and nothing of lengths.
+const RESERVED_LEAST: u8 = 2;
+const CLEAN: u8 = 1;
+
 impl Checkpoint {
     pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
         small_file::replace(disk, &dir.join(FILE_NAME), KIND, &self.encode())
@@ -104,7 +116,12 @@ impl Checkpoint {
         let mut out = Vec::with_capacity(32 + self.segments.len() * 60);
         out.extend(self.log_start.0.to_be_bytes());
         out.extend(self.recovery_point.0.to_be_bytes());
-        out.push(u8::from(self.shutdown == Shutdown::Clean));
+        // Earlier releases look whether it is 1.
+        out.push(match (self.shutdown, self.reserved_bytes) {
+            (Shutdown::Clean, _) => CLEAN,
+            (Shutdown::Running, reserved) if reserved < 1 << RESERVED_LEAST => 0,
+            (Shutdown::Running, reserved) => reserved.ilog2() as u8,
+        });
         out.extend((self.segments.len() as u32).to_be_bytes());
         for segment in &self.segments {
             out.extend(segment.base.0.to_be_bytes());
@@ -130,7 +147,11 @@ impl Checkpoint {
         let mut fields = Fields(body);
         let log_start = Offset(fields.u64()?);
         let recovery_point = Offset(fields.u64()?);
-        let shutdown = if fields.u8()? == 1 { Shutdown::Clean } else { Shutdown::Running };
+        let (shutdown, reserved_bytes) = match fields.u8()? {
+            CLEAN => (Shutdown::Clean, 0),
+            0 => (Shutdown::Running, 0),
+            power => (Shutdown::Running, 1_u64.checked_shl(power.into())?),
+        };
         let mut segments = Vec::new();
         for _ in 0..fields.u32()? {
             segments.push(SegmentRecord {
@@ -153,7 +174,14 @@ impl Checkpoint {
             holes.push(Hole { from, to, segment: Offset(fields.u64()?), bytes: fields.u64()?..fields.u64()? });
         }
         let in_order = segments.is_sorted_by(|a, b| a.base < b.base && a.end.offset <= b.base);
-        (fields.0.is_empty() && in_order).then_some(Self { log_start, recovery_point, shutdown, segments, holes })
+        (fields.0.is_empty() && in_order).then_some(Self {
+            log_start,
+            recovery_point,
+            shutdown,
+            reserved_bytes,
+            segments,
+            holes,
+        })
     }
 }
 
@@ -170,11 +198,17 @@ mod tests {
             log_start: Offset(3),
             recovery_point: Offset(9),
             shutdown: Shutdown::Clean,
+            reserved_bytes: 0,
             segments: vec![SegmentRecord { base: Offset(1), end, marks: Marks { offsets: mark, times: mark } }],
             holes: vec![Hole { from: Offset(4), to: Offset(5), segment: Offset(1), bytes: 100..200 }],
         };
         let dir = tempfile::tempdir().unwrap();
         checkpoint.write(&OsDisk, dir.path()).unwrap();
         assert_eq!(Checkpoint::read(&OsDisk, dir.path()).unwrap(), checkpoint);
+        for reserved_bytes in [0, 1, 3, 4, 5, 4096, 70_000, u64::MAX].map(tellable) {
+            let running = Checkpoint { shutdown: Shutdown::Running, reserved_bytes, ..checkpoint.clone() };
+            assert_eq!(Checkpoint::decode(&running.encode()), Some(running), "{reserved_bytes}");
+        }
+        assert_eq!([3, 4, 5, 70_000].map(tellable), [0, 4, 4, 65_536]);
     }
 }

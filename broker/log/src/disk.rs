@@ -156,6 +156,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Whatever the operating system says.
     fn set_bytes(&self, bytes: u64) -> io::Result<()>;
 
+    /// Makes zeros of `range`, within the file, whose blocks stay reserved: they count as never written again where the file system can do that.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn erase(&self, range: Range<u64>) -> io::Result<()>;
+
     /// First position at or after `position` that may hold anything but zeros; `None` if there is none.
     ///
     /// # Errors

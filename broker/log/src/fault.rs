@@ -32,7 +32,7 @@ pub enum Operation {
     Allocate,
     /// `write_at`.
     Write,
-    /// `set_bytes`.
+    /// `set_bytes` and `erase`.
     SetBytes,
     /// `sync_data`.
     SyncData,
@@ -355,6 +355,13 @@ impl DiskFile for FaultFile {
         let before = self.inner.bytes()?;
         self.inner.set_bytes(bytes)?;
         self.survivors.lock().written(self.inode, bytes.min(before)..bytes.max(before));
+        Ok(())
+    }
+
+    fn erase(&self, range: Range<u64>) -> io::Result<()> {
+        self.enter(Operation::SetBytes)?;
+        self.inner.erase(range.clone())?;
+        self.survivors.lock().written(self.inode, range);
         Ok(())
     }
 

@@ -349,8 +349,14 @@ impl Shared {
 
     fn flush(&self, log: &Arc<LogState>, waits: &mut Complaint) {
         match log.flush() {
-            Ok(bytes) if bytes > 0 && !log.settling.swap(true, Ordering::AcqRel) => {
-                self.queue.lock().settling.push(Arc::clone(log));
+            Ok(bytes) if bytes > 0 => {
+                if !log.settling.swap(true, Ordering::AcqRel) {
+                    self.queue.lock().settling.push(Arc::clone(log));
+                }
+                // Until it says otherwise, the loss of what came since would look like an end that was meant.
+                if log.says_closed.swap(false, Ordering::AcqRel) {
+                    self.queue_upkeep(log);
+                }
             }
             Err(FlushError::NotTried(error)) => {
                 if let Some(untold) = waits.again(Instant::now()) {

@@ -9,7 +9,7 @@ use std::io;
 
 use tidelog_protocol::Offset;
 
-use crate::checkpoint::{self, Checkpoint, SegmentEnd, SegmentRecord, Shutdown};
+use crate::checkpoint::{self, Checkpoint, SegmentEnd, SegmentRecord, Shutdown, tellable};
 use crate::disk::{DiskFile, read_full_at};
 use crate::identity::{self, Identity, IdentityError};
 use crate::open_error::OpenError;
@@ -72,18 +72,23 @@ pub(crate) fn refuse_lost(place: &Place, logs: &[Offset]) -> Result<(), OpenErro
     }
 }
 
-/// Refuses a log whose last segment is gone and whose end nothing tells: `checkpoint` says how far it went then, and it went on.
+/// Refuses a log whose last segment is gone, or was cut short by another than this log, and whose end nothing tells: `checkpoint` says how far it
+/// went then, and it went on. Of a crash there is always all of what was reserved for a segment before it had its name.
 pub(crate) fn refuse_endless(place: &Place, checkpoint: Option<&Checkpoint>, logs: &[Offset]) -> Result<(), OpenError> {
     let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.shutdown == Shutdown::Running) else {
         return Ok(());
     };
-    match checkpoint.segments.last() {
-        Some(last) if logs.last().is_none_or(|log| *log < last.base) => Err(OpenError::EndLost {
-            path: place.path(last.base, LOG),
-            checkpoint: place.dir.join(checkpoint::FILE_NAME),
-        }),
-        _ => Ok(()),
-    }
+    let Some(known) = checkpoint.segments.last() else { return Ok(()) };
+    let lost = |base, found| {
+        let (path, checkpoint) = (place.path(base, LOG), place.dir.join(checkpoint::FILE_NAME));
+        Err(OpenError::EndLost { path, found, checkpoint })
+    };
+    let Some(&last) = logs.last().filter(|last| **last >= known.base) else { return lost(known.base, None) };
+    let written = if last == known.base { known.end.bytes } else { 0 };
+    let path = place.path(last, LOG);
+    let measured = place.disk.file_bytes(&path).context("measure", &path);
+    let found = measured.map_err(|error| OpenError::of_segment(error, &path))?;
+    if found < written.max(checkpoint.reserved_bytes) { lost(last, Some(found)) } else { Ok(()) }
 }
 
 /// The last acts of making a folder, whose first segment is there.
@@ -94,6 +99,7 @@ pub(crate) fn found(place: &Place, identity: &Identity, first: &Segment) -> Resu
         log_start: base,
         recovery_point: base,
         shutdown: Shutdown::Running,
+        reserved_bytes: tellable(first.certain_bytes().min(u64::from(place.options.first_allocation_bytes))),
         segments: vec![record],
         holes: Vec::new(),
     };

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use tidelog_protocol::records::{BatchHeader, PREFIX_BYTES, ValidBatches, stamped_prefix};
 use tidelog_protocol::{Durability, LeaderEpoch, Offset};
 
+use crate::checkpoint::Shutdown;
 use crate::disk::{Disk, is_full, is_out_of_descriptors};
 use crate::flusher::FlusherHandle;
 use crate::identity::Identity;
@@ -186,7 +187,8 @@ impl Log {
         let LogOptions { dir, disk, identity, segment, flusher, listener } = options;
         let place = Place { dir: dir.into(), disk, options: segment };
         let Recovered { holdings, snapshots, report } = recover(&place, &identity, witness)?;
-        let parts = Parts { place, identity, flusher: flusher.clone(), listener, holdings };
+        let was_closed = report.shutdown == Shutdown::Clean;
+        let parts = Parts { place, identity, flusher: flusher.clone(), listener, holdings, was_closed };
         let state = Arc::new(LogState::new(parts));
         let has_replayed = state.recover_producers(snapshots)?;
         flusher.register(&state);

@@ -41,14 +41,16 @@ pub enum OpenError {
         /// The folder.
         dir: PathBuf,
     },
-    /// The last segment is gone, and with it how far the log went: offsets that were given out could be given out again.
+    /// The last segment is gone or was cut short, and with it how far the log went: offsets that were given out could be given out again.
     #[error(
-        "{} is gone, the log's last segment, and nothing tells where it ended: restore it from a copy; or, to go on without its records and perhaps give their offsets out again, remove {}",
-        path.display(), checkpoint.display()
+        "{} {}, the log's last segment, and nothing tells where it ended: restore it from a copy; or, to go on without {} and perhaps give their offsets out again, remove {}",
+        path.display(), ending(*found), if found.is_none() { "its records" } else { "the records that it lost" }, checkpoint.display()
     )]
     EndLost {
         /// The segment's file.
         path: PathBuf,
+        /// How long it is; `None` where it is gone.
+        found: Option<u64>,
         /// What remembers it.
         checkpoint: PathBuf,
     },
@@ -61,6 +63,13 @@ pub enum OpenError {
         /// The segment's file.
         path: PathBuf,
     },
+}
+
+fn ending(found: Option<u64>) -> String {
+    match found {
+        None => "is gone".to_owned(),
+        Some(bytes) => format!("was cut short, to {bytes} bytes, which no crash does"),
+    }
 }
 
 impl OpenError {

@@ -118,7 +118,7 @@ impl DiskFile for OsFile {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), range.start, range.end - range.start) {
                 Ok(()) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP) => return self.write_zeros(range),
+                Err(Errno::OPNOTSUPP) => return self.write_zeros(range.start.max(self.bytes()?)..range.end),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -148,6 +148,21 @@ impl DiskFile for OsFile {
 
     fn set_bytes(&self, bytes: u64) -> io::Result<()> {
         Ok(rustix::fs::ftruncate(&self.file, bytes)?)
+    }
+
+    fn erase(&self, range: Range<u64>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let how = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        loop {
+            match rustix::fs::fallocate(&self.file, how, range.start, range.end - range.start) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP) => return self.write_zeros(range),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn next_data(&self, position: u64) -> io::Result<Option<u64>> {
@@ -183,7 +198,7 @@ impl OsFile {
     /// For file systems without `fallocate`: real zeros reserve the blocks as well.
     fn write_zeros(&self, range: Range<u64>) -> io::Result<()> {
         let zeros = [0u8; 64 * 1024];
-        let mut position = range.start.max(self.bytes()?);
+        let mut position = range.start;
         while position < range.end {
             let count = zeros.len().min((range.end - position) as usize);
             write_all_at(self, &mut [IoSlice::new(&zeros[..count])], position).map_err(|partial| partial.error)?;

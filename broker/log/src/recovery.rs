@@ -20,7 +20,6 @@ use crate::bookkeeping::{self, Bookkeeping};
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, SegmentRecord, Shutdown};
 use crate::compaction::cleaned::Cleaned;
 use crate::damage::{Damage, Unresolved};
-use crate::disk::DiskFile;
 use crate::founding::{self, Founded};
 use crate::hole::{Hole, Holes};
 use crate::identity::Identity;
@@ -33,7 +32,7 @@ use crate::segment::{Place, Scanned, Segment};
 use crate::segment_files::{self, LOG, Prepared};
 use crate::segment_index::{SegmentIndex, rebuild_index};
 use crate::state::Ends;
-use crate::storage_error::{Context, StorageError};
+use crate::storage_error::Context;
 use crate::swap::recover_swaps;
 use crate::tail_rules::{TailRules, Verdict, is_false_rise};
 use crate::unfinished::Unwritten;
@@ -93,6 +92,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity, witness: Witness) -> R
         // A killed process may have renamed files and not come to make that durable; what is acted on now must not be undone.
         place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
     }
+    let least = u64::from(place.options.first_allocation_bytes);
     let mut recovery = Recovery {
         place,
         stored_epochs: epochs.clone(),
@@ -105,6 +105,7 @@ pub(crate) fn recover(place: &Place, identity: &Identity, witness: Witness) -> R
         tail_from,
         written_since,
         noted_start,
+        least_bytes: least.max(checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.reserved_bytes)),
         is_cut: false,
         discarded: Vec::new(),
         damage: Unresolved::default(),
@@ -142,6 +143,8 @@ struct Recovery<'a> {
     tail_from: Option<Offset>,
     written_since: WrittenSince,
     noted_start: NotedStart,
+    /// No segment's file is cut to less.
+    least_bytes: u64,
     /// The log ends at the first damage, whatever lies behind it.
     is_cut: bool,
     /// Segments behind the end of the log.
@@ -159,11 +162,13 @@ impl Recovery<'_> {
         let log_start = checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start).max(noted_start);
         self.expected = log_start;
         self.durable_end = self.durable_end.max(noted_start);
-        let logs = self.drop_deleted(logs, log_start)?;
+        let kept = segment_files::remove_below(self.place, logs, log_start)?;
+        self.folder_dirty |= kept.len() < logs.len();
+        let logs = kept;
         if let Some(&first) = logs.first() {
             self.expected = first.min(log_start);
         }
-        let mut unknown = &logs[..];
+        let mut unknown = logs;
         if let Some(checkpoint) = checkpoint {
             self.durable_end = checkpoint.recovery_point.max(noted_start);
             self.report.shutdown = checkpoint.shutdown;
@@ -186,16 +191,6 @@ impl Recovery<'_> {
             self.take_unknown(base)?;
         }
         Ok(log_start)
-    }
-
-    /// Segments wholly below the log start were deleted, but for the unlink.
-    fn drop_deleted(&mut self, logs: &[Offset], log_start: Offset) -> Result<Vec<Offset>, StorageError> {
-        let kept = logs.partition_point(|&base| base <= log_start).saturating_sub(1);
-        for &base in &logs[..kept] {
-            segment_files::remove(self.place, base)?;
-            self.folder_dirty = true;
-        }
-        Ok(logs[kept..].to_vec())
     }
 
     /// A segment of the checkpoint; `from_end` counts it from the last, which may have grown since.
@@ -482,13 +477,12 @@ impl Recovery<'_> {
             // Before the gap goes: without it, what a crash brings back of those segments would look like rot.
             self.place.disk.sync_dir(&self.place.dir).context("flush", &self.place.dir)?;
         }
-        let path = self.place.path(damage.segment, LOG);
         self.report.torn_bytes += damage.length - damage.position;
-        let file: Arc<dyn DiskFile> = self.place.disk.open(&path).context("open", &path)?;
+        let Damage { segment, position, length, .. } = damage;
         // Nobody has mapped it yet: the log is being opened, under the lock of the data folder.
-        file.set_bytes(damage.position).and_then(|()| file.sync_data()).context("cut", &path)?;
+        let kept = segment_files::cut(self.place, segment, position, length, self.least_bytes)?;
         if let Some(last) = self.segments.last() {
-            last.set_allocated(damage.position);
+            last.set_allocated(kept);
         }
         Ok(())
     }

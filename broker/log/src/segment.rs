@@ -54,6 +54,8 @@ pub(crate) struct Segment {
     synced_bytes: AtomicU64,
     /// Bytes reserved on the disk.
     allocated: AtomicU64,
+    /// Length of the file that no loss of power takes back.
+    certain_bytes: AtomicU64,
     growth: Mutex<()>,
     contents: RwLock<Contents>,
     open: RwLock<Open>,
@@ -97,6 +99,7 @@ impl Segment {
     pub(crate) fn born(place: &Place, base: Offset, file: Arc<dyn DiskFile>, allocated: u64) -> Self {
         let record = SegmentRecord { base, end: SegmentEnd::empty(base), marks: Marks::default() };
         let mut segment = Self::known(place, record, allocated);
+        *segment.certain_bytes.get_mut() = allocated.max(u64::from(place.options.first_allocation_bytes));
         segment.contents.get_mut().index = Some(SegmentIndex::default());
         segment.open.get_mut().file = Some(file);
         segment
@@ -115,6 +118,7 @@ impl Segment {
             end_bytes: AtomicU64::new(bytes),
             synced_bytes: AtomicU64::new(bytes),
             allocated: AtomicU64::new(allocated),
+            certain_bytes: AtomicU64::new(0),
             growth: Mutex::new(()),
             contents: RwLock::new(Contents { end: record.end, index: None, marks: record.marks }),
             open: RwLock::new(Open::default()),
@@ -124,10 +128,11 @@ impl Segment {
         }
     }
 
-    /// A segment as a scan found it, with the index that the scan made.
+    /// A segment as a scan found it, with the index that the scan made. Its file was flushed.
     pub(crate) fn scanned(place: &Place, base: Offset, end: SegmentEnd, found: Scanned) -> Self {
         let record = SegmentRecord { base, end, marks: found.marks };
         let mut segment = Self::known(place, record, found.allocated);
+        *segment.certain_bytes.get_mut() = found.allocated;
         segment.contents.get_mut().index = Some(found.index);
         segment.open.get_mut().file = Some(found.file);
         segment.verified = found.verified;
@@ -172,6 +177,25 @@ impl Segment {
     /// Recovery cut the file there.
     pub(crate) fn set_allocated(&self, bytes: u64) {
         self.allocated.store(bytes, Ordering::Release);
+        self.certain_bytes.store(bytes, Ordering::Release);
+    }
+
+    /// As long as the file stays at least, unless somebody cuts it.
+    pub(crate) fn certain_bytes(&self) -> u64 {
+        self.certain_bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether the file has more than its batches.
+    pub(crate) fn has_spare_room(&self) -> bool {
+        self.end_bytes() < self.allocated().max(self.certain_bytes())
+    }
+
+    /// Makes the length durable that the file has. As final as any flush.
+    pub(crate) fn sync_length(&self) -> io::Result<()> {
+        let allocated = self.allocated();
+        self.file()?.sync_data()?;
+        self.certain_bytes.fetch_max(allocated, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Bytes from here on are in the page cache for certain: the kernel drops no page that was not written back.
@@ -359,7 +383,7 @@ impl Segment {
         let synced = self.end_bytes();
         let dirty = synced.saturating_sub(self.synced_bytes());
         if dirty > 0 {
-            self.file()?.sync_data()?;
+            self.sync_length()?;
             self.synced_bytes.fetch_max(synced, Ordering::AcqRel);
         }
         Ok(dirty)
@@ -376,10 +400,10 @@ impl Segment {
         if open.map.as_ref().is_some_and(|map| Arc::strong_count(map) == 1) {
             open.map = None;
         }
-        if open.map.is_none() && end < self.allocated() {
+        if open.map.is_none() && self.has_spare_room() {
             file.set_bytes(end)?;
             file.sync_data()?;
-            self.allocated.store(end, Ordering::Release);
+            self.set_allocated(end);
         }
         Ok(())
     }

@@ -64,12 +64,16 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Makes one of `allocated` bytes. At most one exists per folder.
+    /// Makes one of `allocated` bytes, or with less than a first segment has, one that is as long as that all the same: without blocks. At most one
+    /// exists per folder.
     pub(crate) fn make(place: &Place, allocated: u64) -> Result<Self, StorageError> {
         let path = place.dir.join(PREPARED);
         remove_if_there(&*place.disk, &path)?;
         let file = place.disk.create(&path).context("create", &path)?;
-        let reserved = file.allocate(0..allocated).and_then(|()| file.sync_data());
+        let least = u64::from(place.options.first_allocation_bytes);
+        let reserved = file.allocate(0..allocated);
+        let reserved = reserved.and_then(|()| if allocated < least { file.set_bytes(least) } else { Ok(()) });
+        let reserved = reserved.and_then(|()| file.sync_data());
         if let Err(error) = reserved {
             // A half reserved file would hold on to the little space there is.
             let _ = place.disk.remove_file(&path);
@@ -147,12 +151,37 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, StorageError>
     Ok(listing)
 }
 
+/// Unlinks the segments that lie wholly below the log start: they were deleted, but for this. The answer is the others.
+pub(crate) fn remove_below<'a>(
+    place: &Place,
+    logs: &'a [Offset],
+    log_start: Offset,
+) -> Result<&'a [Offset], StorageError> {
+    let (below, kept) = logs.split_at(logs.partition_point(|&base| base <= log_start).saturating_sub(1));
+    below.iter().try_for_each(|&base| remove(place, base))?;
+    Ok(kept)
+}
+
 /// Unlinks a segment: the log first, since index files without one are leftovers.
 pub(crate) fn remove(place: &Place, base: Offset) -> Result<(), StorageError> {
     for extension in [LOG, INDEX, TIME_INDEX] {
         remove_if_there(&*place.disk, &place.path(base, extension))?;
     }
     Ok(())
+}
+
+/// Cuts what is torn off a segment's file of `length` bytes, durably. It keeps `least` bytes, zeros behind the cut, if it had them: one that is
+/// shorter than it was made has lost its end to somebody else. The answer is how long it is now. Nobody may have mapped it.
+pub(crate) fn cut(place: &Place, base: Offset, position: u64, length: u64, least: u64) -> Result<u64, StorageError> {
+    let path = place.path(base, LOG);
+    let file = place.disk.open(&path).context("open", &path)?;
+    let kept = position.max(length.min(least));
+    // In this order: as long as what proves that the tail may go is there, all of it is.
+    file.set_bytes(kept).and_then(|()| file.sync_data()).context("cut", &path)?;
+    if position < kept {
+        file.erase(position..kept).and_then(|()| file.sync_data()).context("cut", &path)?;
+    }
+    Ok(kept)
 }
 
 /// Unlinks a file that may not exist.

@@ -107,6 +107,8 @@ pub(crate) struct LogState {
     pub(crate) seen_flushed_end: AtomicU64,
     /// Bytes flushed since the last checkpoint.
     pub(crate) flushed_bytes: AtomicU64,
+    /// The checkpoint on disk says that the log was closed right after, which the next flush makes untrue.
+    pub(crate) says_closed: AtomicBool,
 }
 
 /// What the upkeep remembers between two visits.
@@ -161,6 +163,8 @@ pub(crate) struct Parts {
     pub(crate) flusher: FlusherHandle,
     pub(crate) listener: Arc<dyn LogListener>,
     pub(crate) holdings: Holdings,
+    /// It was, and nothing has been done to it since.
+    pub(crate) was_closed: bool,
 }
 
 impl LogState {
@@ -201,6 +205,7 @@ impl LogState {
             settling: AtomicBool::new(false),
             seen_flushed_end: AtomicU64::new(ends.end.0),
             flushed_bytes: AtomicU64::new(0),
+            says_closed: AtomicBool::new(parts.was_closed),
         }
     }
 
@@ -380,6 +385,13 @@ impl LogState {
         self.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.listener.flushed(end);
         Ok(bytes)
+    }
+
+    /// As [`LogState::flush`], of the length of a segment's file.
+    pub(crate) fn sync_length(&self, segment: &Segment) -> Result<(), FlushError> {
+        let _one_at_a_time = self.flushing.lock();
+        let synced = segment.sync_length().context("flush", &segment.path());
+        synced.map_err(|error| self.fail_flush(error))
     }
 
     fn fail_flush(&self, error: StorageError) -> FlushError {

@@ -168,7 +168,9 @@ impl Log {
         let holes = state.holes().within(state.first_base()..segment.base()).all().to_vec();
         let records = before.iter().map(|segment| segment.record()).collect();
         let recovery_point = segment.base();
-        Checkpoint { log_start, recovery_point, shutdown: Shutdown::Running, segments: records, holes }
+        // The file that is there still may be shorter than a new one.
+        let reserved_bytes = 0;
+        Checkpoint { log_start, recovery_point, shutdown: Shutdown::Running, reserved_bytes, segments: records, holes }
             .write(&*place.disk, &place.dir)?;
         upkeep.recovery_point = Some(recovery_point);
 
@@ -243,6 +245,7 @@ impl Log {
             log_start: offset,
             recovery_point: offset,
             shutdown: Shutdown::Running,
+            reserved_bytes: 0,
             segments: Vec::new(),
             holes: Vec::new(),
         };

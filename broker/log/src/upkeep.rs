@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::checkpoint::{Checkpoint, SegmentRecord, Shutdown};
+use crate::checkpoint::{Checkpoint, SegmentRecord, Shutdown, tellable};
 use crate::segment::{Place, Segment};
 use crate::segment_files::Prepared;
 use crate::segment_index::rebuild_index;
@@ -78,15 +78,11 @@ impl LogState {
         // Before the flush, which then covers every batch that it knows.
         let producers = self.producers.lock().snapshot();
         self.flushed_bytes.store(0, Ordering::Relaxed);
-        match self.flush() {
-            Ok(_) => {}
-            Err(FlushError::NotTried(error)) => return Err(error),
-            Err(FlushError::Poisoned(error)) => {
-                // Poisoned logs keep their last honest checkpoint.
-                let source = io::Error::new(error.source.kind(), error.to_string());
-                return Err(StorageError { operation: "flush before checkpoint", path: error.path.clone(), source });
-            }
-        }
+        self.flush().map_err(no_checkpoint)?;
+        let reserved_bytes = match (shutdown, segments.last()) {
+            (Shutdown::Running, Some(last)) => tellable(self.certain_length(last)?),
+            _ => 0,
+        };
         // The checkpoint knows the newest segment, though no record may have gone into it that the flush would have been about.
         self.sync_folder()?;
         self.write_epochs()?;
@@ -98,8 +94,14 @@ impl LogState {
         }
         let recovery_point = saved.last().map_or(log_start, |record| record.end.offset);
         let holes = self.holes().within(self.first_base()..recovery_point).all().to_vec();
-        let checkpoint =
-            Checkpoint { log_start, recovery_point: recovery_point.max(log_start), shutdown, segments: saved, holes };
+        let checkpoint = Checkpoint {
+            log_start,
+            recovery_point: recovery_point.max(log_start),
+            shutdown,
+            reserved_bytes,
+            segments: saved,
+            holes,
+        };
         // Before the checkpoint, which a start that is noted then always agrees with.
         let Place { disk, dir, .. } = &self.place;
         let first = segments.first().map_or(log_start, |first| first.base());
@@ -108,6 +110,22 @@ impl LogState {
         upkeep.recovery_point = Some(recovery_point);
         upkeep.is_start_stored = true;
         self.finish_swaps(upkeep)
+    }
+
+    /// How long the file of the last segment is for certain, up to what a new one has. One that was trimmed when the log was closed grows first, and
+    /// one that nobody has flushed is.
+    fn certain_length(&self, last: &Segment) -> Result<u64, StorageError> {
+        let least = u64::from(self.place.options.first_allocation_bytes);
+        if last.certain_bytes() < least {
+            if self.flusher.has_space() {
+                let grown = last.grow(least, self.flusher.spare_bytes()).context("allocate", &last.path());
+                // Where there is no room the checkpoint says less.
+                let taken = grown.or_else(|error| if error.is_transient() { Ok(0) } else { Err(error) })?;
+                self.flusher.note_taken(taken);
+            }
+            self.sync_length(last).map_err(no_checkpoint)?;
+        }
+        Ok(last.certain_bytes().min(least))
     }
 
     /// The last act of a log that was flushed.
@@ -126,7 +144,7 @@ impl LogState {
     /// Only of those that are durable: a flush that fails reports it once, and whoever hears it must poison the log. The writer may have
     /// sealed others since the checkpoint; their turn comes with the next.
     fn trim(&self, segments: &[Arc<Segment>]) -> Result<(), StorageError> {
-        let is_due = |segment: &&Arc<Segment>| segment.end_bytes() < segment.allocated() && segment.dirty_bytes() == 0;
+        let is_due = |segment: &&Arc<Segment>| segment.has_spare_room() && segment.dirty_bytes() == 0;
         for segment in segments.iter().filter(is_due) {
             segment.trim().context("trim", &segment.path())?;
         }
@@ -153,6 +171,17 @@ impl LogState {
             if !segment.touched.swap(false, Ordering::Relaxed) {
                 segment.rest();
             }
+        }
+    }
+}
+
+/// Poisoned logs keep their last honest checkpoint.
+fn no_checkpoint(error: FlushError) -> StorageError {
+    match error {
+        FlushError::NotTried(error) => error,
+        FlushError::Poisoned(error) => {
+            let source = io::Error::new(error.source.kind(), error.to_string());
+            StorageError { operation: "flush before checkpoint", path: error.path.clone(), source }
         }
     }
 }
