@@ -1,6 +1,7 @@
 //! Where a log begins, noted a second time: records that were deleted stay so where the checkpoint is damaged.
 //!
-//! The name of the first segment says it too, unless the log begins inside that segment: then alone is there a note. It is durable before the
+//! The name of the first segment says it too, unless the log begins inside that segment: from then on there is a note, and it is kept up to date,
+//! so that segments which are gone from behind it are told from those that were deleted. It is durable before the
 //! checkpoint is written, so of the two the larger counts; and everything below it was flushed before it was written, so no log ends
 //! below it. Knows nothing of who deletes.
 
@@ -33,12 +34,17 @@ impl NotedStart {
         start.map(|start| Self(Some(Offset(start)))).ok_or(SmallFileError::Damaged("it is not one number"))
     }
 
+    /// Whether there is a note. One that earlier releases wrote may say less than was deleted.
+    pub(crate) fn is_known(self) -> bool {
+        self.0.is_some()
+    }
+
     /// The offset, zero without a note.
     pub(crate) fn offset(self) -> Offset {
         self.0.unwrap_or_default()
     }
 
-    /// Notes the start of a log whose first segment begins at `first`, where that does not say it already. What lies below must be durable.
+    /// Notes the start of a log whose first segment begins at `first`, where that has always said it. What lies below must be durable.
     pub(crate) fn store(
         &mut self,
         disk: &dyn Disk,
@@ -46,7 +52,7 @@ impl NotedStart {
         start: Offset,
         first: Offset,
     ) -> Result<(), StorageError> {
-        if start <= first || self.0 == Some(start) {
+        if self.0 == Some(start) || self.0.is_none() && start <= first {
             return Ok(());
         }
         small_file::replace(disk, &dir.join(FILE_NAME), KIND, &start.0.to_be_bytes())?;

@@ -159,7 +159,15 @@ impl Recovery<'_> {
     fn run(&mut self, checkpoint: Option<Checkpoint>, logs: &[Offset]) -> Result<Offset, OpenError> {
         let first = logs.first().copied().unwrap_or_default();
         let noted_start = self.noted_start.offset();
-        let log_start = checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start).max(noted_start);
+        let log_start = match &checkpoint {
+            Some(checkpoint) => checkpoint.log_start.max(noted_start),
+            // Segments that are gone from before the first: the log went beyond them.
+            None if self.noted_start.is_known() => {
+                self.durable_end = self.durable_end.max(first);
+                noted_start
+            }
+            None => first,
+        };
         self.expected = log_start;
         self.durable_end = self.durable_end.max(noted_start);
         let kept = segment_files::remove_below(self.place, logs, log_start)?;
@@ -170,7 +178,7 @@ impl Recovery<'_> {
         }
         let mut unknown = logs;
         if let Some(checkpoint) = checkpoint {
-            self.durable_end = checkpoint.recovery_point.max(noted_start);
+            self.durable_end = self.durable_end.max(checkpoint.recovery_point);
             self.report.shutdown = checkpoint.shutdown;
             self.holes = checkpoint.holes;
             let records: Vec<_> = checkpoint

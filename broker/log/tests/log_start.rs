@@ -145,3 +145,57 @@ fn deleted_segments_do_not_come_back_with_a_loss_of_power_and_of_the_checkpoint(
         assert_eq!(log.reader().log_start(), start, "seed {seed}");
     }
 }
+
+/// Sixty records in several segments, of which those before `start` are deleted; the bases of the segments that are left.
+fn with_deleted_segments(dir: &Path, start: u64) -> Vec<u64> {
+    let (mut log, _) = open(dir);
+    for number in 0..60_u8 {
+        append(&mut log, 1, &[number; 150]);
+    }
+    log.retention().delete_records(Offset(start)).unwrap();
+    log.tidy().unwrap();
+    log.reader().segments().iter().map(|segment| segment.base.0).collect()
+}
+
+#[test]
+fn segments_that_are_gone_from_behind_the_noted_start_are_a_hole_without_the_checkpoint_too() {
+    for emptied in [false, true] {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("t-0");
+        let bases = with_deleted_segments(&dir, 25);
+        assert!(bases.len() > 2 && bases[0] < 25, "{bases:?}");
+        // All but the last, or the first alone.
+        let lost = if emptied { &bases[..bases.len() - 1] } else { &bases[..1] };
+        let next = bases[lost.len()];
+        for base in lost {
+            fs::remove_file(segment(&dir, *base)).unwrap();
+        }
+        if emptied {
+            fs::write(segment(&dir, next), [0; 4096]).unwrap();
+        }
+        fs::remove_file(dir.join("checkpoint")).unwrap();
+        for life in 0..2 {
+            let (log, report) = open(&dir);
+            let end = if emptied { next } else { 60 };
+            assert_eq!((log.reader().log_start(), log.end()), (Offset(25), Offset(end)), "{life}");
+            let holes: Vec<_> = report.holes.iter().map(|hole| (hole.from.0, hole.to.0)).collect();
+            assert_eq!(holes, [(25, next)], "{life}");
+            log.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_start_that_was_noted_once_stays_up_to_date_so_that_what_was_deleted_is_not_missed() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let bases = with_deleted_segments(&dir, 25);
+    let (log, _) = open(&dir);
+    // Where a segment begins: of a log that was never cut elsewhere there is no note.
+    log.retention().delete_records(Offset(bases[1])).unwrap();
+    log.tidy().unwrap();
+    drop(log);
+    fs::remove_file(dir.join("checkpoint")).unwrap();
+    let (log, report) = open(&dir);
+    assert_eq!((log.reader().log_start(), log.end(), report.holes.len()), (Offset(bases[1]), Offset(60), 0));
+}
