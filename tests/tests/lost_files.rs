@@ -151,36 +151,77 @@ async fn a_last_segment_that_is_lost_with_the_checkpoint_is_missed_and_its_offse
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_whose_last_segment_is_gone_is_not_served_until_the_operator_accepts_it() {
-    let (mut broker, last) = with_segments().await;
-    let folder = broker.data().join("lost-0");
-    broker.kill();
-    // What recovery found out is in a checkpoint soon.
-    fs::remove_file(folder.join("checkpoint")).unwrap();
-    broker.restart();
-    wait_until_said(&folder.join("checkpoint"), 20).await;
-    broker.kill();
-    let segment = format!("{last:020}.log");
-    remove_files(&folder, |name| name == segment);
-    for _ in 0..2 {
-        broker.restart();
-        let refusal = produce(&broker, "lost").await.unwrap_err();
-        assert_eq!(refusal.code, ErrorCode::OutOfService, "{refusal}");
-        for word in [&*segment, "is gone", "restore", "checkpoint"] {
-            assert!(refusal.message.contains(word), "{word}: {refusal}");
-        }
+async fn a_log_whose_last_segment_is_gone_or_cut_short_is_not_served_until_the_operator_accepts_it() {
+    for how in ["is gone", "was cut short"] {
+        let (mut broker, last) = with_segments().await;
+        let folder = broker.data().join("lost-0");
         broker.kill();
+        // What recovery found out is in a checkpoint soon.
+        fs::remove_file(folder.join("checkpoint")).unwrap();
+        broker.restart();
+        wait_until_said(&folder.join("checkpoint"), 20).await;
+        broker.kill();
+        let segment = format!("{last:020}.log");
+        match how {
+            "is gone" => remove_files(&folder, |name| name == segment),
+            _ => cut_short(&folder.join(&segment)),
+        }
+        for _ in 0..2 {
+            broker.restart();
+            let refusal = produce(&broker, "lost").await.unwrap_err();
+            assert_eq!(refusal.code, ErrorCode::OutOfService, "{refusal}");
+            for word in [&*segment, how, "restore", "checkpoint"] {
+                assert!(refusal.message.contains(word), "{word}: {refusal}");
+            }
+            broker.kill();
+        }
+        // As the error says.
+        fs::remove_file(folder.join("checkpoint")).unwrap();
+        broker.restart();
+        assert_eq!(produce(&broker, "lost").await.unwrap(), Offset(20), "what was noted is not given out again");
+        let contents = read_around_damage(&broker.server(), "lost").await.remove(0);
+        assert!(matches!(&contents.damaged[..], [range] if *range == (last..20)), "{how}: {contents:?}");
     }
-    // As the error says.
+}
+
+fn cut_short(segment: &Path) {
+    let file = fs::File::options().write(true).open(segment).unwrap();
+    assert!(file.metadata().unwrap().len() > 0, "nothing to lose");
+    file.set_len(0).unwrap();
+}
+
+/// Nothing but what was written when the folder was made says that there was anything in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_segment_that_was_emptied_after_a_kill_is_no_torn_tail() {
+    let mut broker = BrokerSettings::new().set("housekeeping_interval_ms", "50").start();
+    create_topic(&broker.server(), &NewTopic::named("lost").partitions(1)).await.unwrap();
+    for number in 0..7 {
+        assert_eq!(produce(&broker, "lost").await.unwrap(), Offset(number));
+    }
+    wait_until_said(&broker.data().join("high-watermarks"), 7).await;
+    broker.kill();
+    let folder = broker.data().join("lost-0");
+    cut_short(&folder.join(format!("{:020}.log", 0)));
+    broker.restart();
+    let refusal = produce(&broker, "lost").await.unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::OutOfService, "{refusal}");
+    assert!(refusal.message.contains("was cut short, to 0 bytes"), "{refusal}");
+    assert!(broker.http("/readyz").body.contains("FAULT partitions"), "it is told");
+    broker.kill();
     fs::remove_file(folder.join("checkpoint")).unwrap();
     broker.restart();
-    assert_eq!(produce(&broker, "lost").await.unwrap(), Offset(20), "what was noted is not given out again");
+    assert_eq!(produce(&broker, "lost").await.unwrap(), Offset(7));
+    let contents = read_around_damage(&broker.server(), "lost").await.remove(0);
+    assert_eq!(contents.records.len(), 1);
+    assert!(matches!(&contents.damaged[..], [range] if *range == (0..7)), "{contents:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_copy_of_a_folder_is_served_and_what_it_lacks_is_told() {
     let mut broker = BrokerSettings::new().set("housekeeping_interval_ms", "50").start();
-    create_topic(&broker.server(), &NewTopic::named("old").partitions(1)).await.unwrap();
+    // The batches are old.
+    let topic = NewTopic::named("old").partitions(1).config("retention.ms", "-1");
+    create_topic(&broker.server(), &topic).await.unwrap();
     produce(&broker, "old").await.unwrap();
     assert!(broker.terminate().success());
     let (folder, aside) = (broker.data().join("old-0"), broker.data().parent().unwrap().join("aside"));
@@ -191,10 +232,27 @@ async fn an_older_copy_of_a_folder_is_served_and_what_it_lacks_is_told() {
     fs::remove_dir_all(&folder).unwrap();
     copy(&aside, &folder);
     broker.restart();
-    let told = broker.log_lines("records that had been settled are lost on this disk");
+    let told = broker.log_lines("damaged: this range is lost here");
     assert_eq!(told.len(), 1, "{}", broker.log_text());
-    assert_eq!((told[0]["settled"].as_str(), told[0]["end"].as_str()), (Some("2"), Some("1")));
-    assert_eq!(produce(&broker, "old").await.unwrap(), Offset(1));
+    assert_eq!((told[0]["from"].as_str(), told[0]["to"].as_str()), (Some("1"), Some("2")));
+    let remedy = told[0]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("no other broker") && remedy.contains("newer copy"), "{remedy}");
+    assert!(broker.log_lines("records that had been settled are lost").is_empty(), "told once");
+    assert_eq!(produce(&broker, "old").await.unwrap(), Offset(2), "no offset is given out twice");
+    let ready = broker.http("/readyz").body;
+    assert!(ready.contains("warn  partitions: 1 partition") && ready.contains("damaged range"), "{ready}");
+    wait_until("the damage to be counted", async || {
+        broker.http("/metrics").body.contains("\ntidelog_partitions_corrupt 1\n").then_some(())
+    })
+    .await;
+    let contents = read_around_damage(&broker.server(), "old").await.remove(0);
+    let offsets: Vec<_> = contents.records.iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(offsets, [0, 2]);
+    assert!(matches!(&contents.damaged[..], [range] if *range == (1..2)), "{contents:?}");
+    // Whatever becomes of the note from here on.
+    broker.kill();
+    broker.restart();
+    assert_eq!(produce(&broker, "old").await.unwrap(), Offset(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

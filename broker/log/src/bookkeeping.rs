@@ -48,7 +48,7 @@ pub(crate) struct Bookkeeping {
     pub(crate) written_since: WrittenSince,
     /// Where the tail begins that no checkpoint covers; `None` where a checkpoint may have been there and is lost.
     pub(crate) tail_from: Option<Offset>,
-    /// Everything below was durable once, though no checkpoint says so any more.
+    /// Everything below was durable once, though no checkpoint may say so.
     pub(crate) durable: Offset,
 }
 
@@ -74,16 +74,16 @@ pub(crate) fn read(place: &Place, logs: &[Offset], witness: Witness) -> Result<B
         tell_of_lost_checkpoint(place, lost, &noted_start);
     }
     let noted_start = noted_start.unwrap_or_default();
+    // A folder without a segment is new.
+    let durable = match witness {
+        Witness::Note(end) if !logs.is_empty() => end,
+        _ => Offset::ZERO,
+    };
     let mut checkpoint = match checkpoint {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             // Logs that earlier releases made got their first checkpoint late, but long before a second segment.
             let is_young = matches!(error, SmallFileError::Missing) && matches!(logs, [] | [Offset::ZERO]);
-            // A folder without a segment is new.
-            let durable = match witness {
-                Witness::Note(end) if !logs.is_empty() => end,
-                _ => Offset::ZERO,
-            };
             return Ok(Bookkeeping {
                 checkpoint: None,
                 noted_start,
@@ -95,7 +95,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset], witness: Witness) -> Result<B
             });
         }
     };
-    let tail_from = Some(checkpoint.recovery_point);
+    let tail_from = Some(checkpoint.recovery_point.max(durable));
     let distrusted = match epochs {
         Err(error) if checkpoint.recovery_point > checkpoint.log_start => format!("leader epochs: {error}"),
         epochs => {
@@ -112,7 +112,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset], witness: Witness) -> Result<B
                         distrusted: None,
                         written_since,
                         tail_from,
-                        durable: Offset::ZERO,
+                        durable,
                     });
                 }
             }
@@ -125,7 +125,7 @@ pub(crate) fn read(place: &Place, logs: &[Offset], witness: Witness) -> Result<B
     checkpoint.segments.clear();
     checkpoint.holes.clear();
     let (checkpoint, epochs) = (Some(checkpoint), LeaderEpochs::default());
-    let (distrusted, durable) = (Some(distrusted), Offset::ZERO);
+    let distrusted = Some(distrusted);
     Ok(Bookkeeping { checkpoint, noted_start, epochs, distrusted, written_since, tail_from, durable })
 }
 

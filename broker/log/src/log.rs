@@ -192,7 +192,7 @@ impl Log {
         let state = Arc::new(LogState::new(parts));
         let has_replayed = state.recover_producers(snapshots)?;
         flusher.register(&state);
-        if report.scanned_bytes > 0 || has_replayed {
+        if report.scanned_bytes > 0 || has_replayed || !report.holes.is_empty() {
             flusher.request_upkeep(&state);
         }
         let active = state.active();

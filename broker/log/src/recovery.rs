@@ -8,6 +8,8 @@
 //! - otherwise **corruption**: what follows is kept, and X up to the next valid batch becomes a [`Hole`] that is answered with an error.
 //!   Cutting there is how committed records get lost (Protocol-Aware Recovery, FAST'18).
 //!
+//! What somebody else noted of the end (see [`crate::witness`]) counts as what a checkpoint says of it.
+//!
 //! Knows nothing of appends and reads; hands over segments, holes, epochs and ends.
 
 use std::io;

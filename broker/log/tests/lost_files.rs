@@ -214,19 +214,46 @@ fn what_was_noted_of_an_end_that_is_lost_with_the_checkpoint_is_a_hole_and_is_no
 }
 
 #[test]
-fn a_note_is_not_believed_against_a_checkpoint_nor_does_it_lengthen_a_log_that_is_whole() {
+fn what_was_noted_behind_an_older_copy_is_a_hole_once_and_for_all() {
+    let temp = tempfile::tempdir().unwrap();
+    for ending in ["closed", "killed", "never tidied"] {
+        let dir = temp.path().join(ending);
+        let (mut log, _) = open(&dir);
+        sixty(&mut log);
+        match ending {
+            "closed" => log.close().unwrap(),
+            "killed" => log.tidy().unwrap(),
+            _ => log.flush().unwrap(),
+        }
+        let witness = Witness::Note(Offset(90));
+        for expected in [90, 91] {
+            let (mut log, report) = Log::open_with(options(&dir, OsDisk::shared()), witness).unwrap();
+            let holes: Vec<_> = report.holes.iter().map(|hole| (hole.from, hole.to)).collect();
+            assert_eq!((log.end(), &holes[..]), (Offset(expected), &[(Offset(60), Offset(90))][..]), "{ending}");
+            assert_eq!(append(&mut log, 1, b"on"), Offset(expected), "{ending}");
+            assert_eq!(read_all(&log.reader(), Offset(90)).unwrap()[0], (90, b"on".to_vec()));
+            assert!(log.reader().is_damaged() && read_all(&log.reader(), Offset(60)).is_err(), "{ending}");
+            log.flush().unwrap();
+        }
+        // The checkpoint says it from then on.
+        Log::open_with(options(&dir, OsDisk::shared()), witness).unwrap().0.close().unwrap();
+        let (log, report) = open(&dir);
+        assert_eq!((log.end(), report.holes.len()), (Offset(92), 1), "{ending}");
+    }
+}
+
+#[test]
+fn a_note_does_not_lengthen_a_log_that_is_whole_nor_one_that_is_new() {
     let temp = tempfile::tempdir().unwrap();
     for how in ["kept", "gone"] {
         let dir = temp.path().join(how);
         let (mut log, _) = open(&dir);
         sixty(&mut log);
         log.close().unwrap();
-        // Of an older copy of the folder, with its checkpoint, the log says by itself how far it went.
-        let noted = if how == "kept" { Offset(90) } else { Offset(60) };
         if how == "gone" {
             fs::remove_file(dir.join("checkpoint")).unwrap();
         }
-        let (log, report) = Log::open_with(options(&dir, OsDisk::shared()), Witness::Note(noted)).unwrap();
+        let (log, report) = Log::open_with(options(&dir, OsDisk::shared()), Witness::Note(Offset(60))).unwrap();
         assert_eq!((log.end(), report.holes.len()), (Offset(60), 0), "{how}");
     }
     let new = temp.path().join("new");

@@ -181,7 +181,8 @@ impl Opening {
         let replica = Replica { topic_id: topic.id, partition };
         let noted = self.watermarks.of(replica).unwrap_or(Offset::ZERO);
         let flushed = topic.config.durability == Durability::Flushed;
-        // Where there are others, what a replica lacks is put back from them, at the same offsets.
+        // Where there are others, what a replica lacks is put back from them, at the same offsets. Where there are none it is lost, and what is
+        // appended comes behind it.
         let witness = if assignment.is_alone() && flushed { Witness::Note(noted) } else { Witness::Nobody };
         let (log, report) =
             if assignment.counts { Log::open_with(options, witness)? } else { self.open_uncounted(topic, options)? };
@@ -190,8 +191,14 @@ impl Opening {
             let (discarded, durability) = (report.discarded_offsets, topic.config.durability);
             warn!(partition = %name, discarded_offsets = discarded, end = %log.end(), %durability, "power was lost while these offsets were being written, none of them acknowledged as flushed; the log ends before them");
         }
+        let has_others = topic.partition(partition).is_some_and(|state| state.replicas.len() > 1);
+        let remedy = if has_others {
+            "a replica that has it may give it back"
+        } else {
+            "no other broker has a replica: only a newer copy of the folder, put there while the broker is stopped, brings it back"
+        };
         for hole in &report.holes {
-            warn!(partition = %name, from = %hole.from, to = %hole.to, "damaged: this range is lost here, the rest is served");
+            warn!(partition = %name, from = %hole.from, to = %hole.to, remedy, "damaged: this range is lost here, the rest is served");
         }
         log.set_durability(topic.config.durability);
         let (reader, retention, compaction) = (log.reader(), log.retention(), log.compaction());
@@ -202,9 +209,9 @@ impl Opening {
             return Err(OpeningError::Short { end: log.end(), settled: noted });
         }
         if noted > log.end() {
-            // With `flushed` that is another disk than it was; with `written` it is what a power loss takes.
+            // Of one that others hold too, with `flushed`, that is another disk than it was; with `written` it is what a power loss takes.
             let (durability, end) = (topic.config.durability, log.end());
-            warn!(partition = %name, settled = %noted, %end, %durability, "records that had been settled are lost on this disk: the log ends before them; a replica that has them may give them back");
+            warn!(partition = %name, settled = %noted, %end, %durability, remedy, "records that had been settled are lost on this disk: the log ends before them");
         }
         let noted = || noted.clamp(reader.log_start(), log.end());
         let settled = if assignment.is_alone() { log.end() } else { noted() };
