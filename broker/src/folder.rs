@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::partition::check_age;
 use crate::quorum::{QuorumStorage, StorageOptions};
 use crate::start_error::StartError;
-use crate::watermarks::Watermarks;
+use crate::watermarks::{Folder, Watermarks};
 use crate::{broker_mark, clean_mark};
 
 /// What is opened, on a thread that may block.
@@ -69,7 +69,9 @@ pub(crate) async fn open_storage(
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?.with_reserve());
         broker_mark::check(&data, BrokerId(config.broker_id))?;
         let closed_cleanly = clean_mark::take(&data)?;
-        let notes = Notes { watermarks: Arc::new(Watermarks::read(&data)), closed_cleanly };
+        // Noted before a broker is noted as the owner.
+        let folder = if broker_mark::is_noted(&data)? { Folder::LivedIn } else { Folder::New };
+        let notes = Notes { watermarks: Arc::new(Watermarks::read(&data, folder)?), closed_cleanly };
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
         let flusher = Flusher::start(options).map_err(StartError::Thread)?;
         if elsewhere {

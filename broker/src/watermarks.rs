@@ -1,12 +1,15 @@
 //! How far partitions were known to be settled, written down now and then: after a restart that much of a replicated one can be read at once,
-//! before anybody has been heard of; and of any, it tells that there was something. Never a reason to cut a log: what a new leader lacks is found by leader epochs (KIP-101). Knows nothing of
-//! who leads.
+//! before anybody has been heard of; and of any, it tells that its folder was there, for it is noted as soon as that is made. Never a reason to
+//! cut a log: what a new leader lacks is found by leader epochs (KIP-101).
+//!
+//! The file is there before the data folder is any broker's, so one that is gone is missed: then every replica that the metadata know at the start is
+//! taken to have been there. Knows nothing of who leads.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
-use tidelog_log::small_file::{self, Kind};
+use tidelog_log::small_file::{self, Kind, SmallFileError};
 use tidelog_log::{DataDir, StorageError};
 use tidelog_protocol::{Offset, PartitionId, TopicId};
 use tracing::warn;
@@ -21,30 +24,89 @@ const ENTRY_BYTES: usize = 16 + 4 + 8;
 
 /// The watermarks of the partitions here, as they were last written down.
 #[derive(Debug, Default)]
-pub struct Watermarks {
-    written: Mutex<HashMap<Replica, Offset>>,
+pub struct Watermarks(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// Of every replica whose folder was made here.
+    offsets: HashMap<Replica, Offset>,
+    /// The file says the same.
+    is_written: bool,
+    /// There was a file, and nobody knows what it said.
+    is_lost: bool,
+}
+
+/// What is known of the data folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Folder {
+    /// It has never been a broker's.
+    New,
+    /// It was a broker's before.
+    LivedIn,
 }
 
 impl Watermarks {
-    /// As the last life of this broker left them. Blocks.
-    #[must_use]
-    pub fn read(data: &DataDir) -> Self {
-        let known = match small_file::read(&*data.disk(), &path(data), KIND) {
-            Ok((_, body)) => body.chunks_exact(ENTRY_BYTES).filter_map(entry).collect(),
-            Err(small_file::SmallFileError::Missing) => HashMap::new(),
-            Err(error) => {
+    /// As the last life of this broker left them; in a new folder the file is made. Blocks.
+    ///
+    /// # Errors
+    /// Where the disk refuses to make it, though it is not full.
+    pub fn read(data: &DataDir, folder: Folder) -> Result<Self, StorageError> {
+        let noted = match (small_file::read(&*data.disk(), &path(data), KIND), folder) {
+            (Ok((_, body)), _) => {
+                let offsets = body.chunks_exact(ENTRY_BYTES).filter_map(entry).collect();
+                Noted { offsets, is_written: true, is_lost: false }
+            }
+            (Err(SmallFileError::Missing), Folder::New) => {
+                let is_written = match small_file::replace(&*data.disk(), &path(data), KIND, &[]) {
+                    Err(error) if error.is_transient() => false,
+                    made => made.map(|()| true)?,
+                };
+                Noted { is_written, ..Noted::default() }
+            }
+            (Err(SmallFileError::Missing), Folder::LivedIn) => Noted { is_lost: true, ..Noted::default() },
+            (Err(error), _) => {
                 // Leaders learn it again from their followers, and followers from their leaders.
                 warn!(%error, "the high watermarks cannot be read; they are found anew");
-                HashMap::new()
+                Noted { is_lost: true, ..Noted::default() }
             }
         };
-        Self { written: Mutex::new(known) }
+        Ok(Self(Mutex::new(noted)))
+    }
+
+    /// The start has come to the replicas that are to be here. Where it is not known any more whose folders were made, all of them count as made: one
+    /// that is gone is missed, and not begun anew.
+    pub fn begin(&self, data: &DataDir, replicas: &[Replica]) {
+        let mut noted = self.0.lock();
+        if !std::mem::take(&mut noted.is_lost) || replicas.is_empty() {
+            return;
+        }
+        for replica in replicas {
+            noted.offsets.entry(*replica).or_insert(Offset::ZERO);
+        }
+        let (file, partitions) = (path(data), replicas.len());
+        warn!(file = %file.display(), partitions, "the note of how far partitions were settled is gone: a folder of a partition that is gone too is missed all the same, but the end of a log that was lost, or a folder that is an older copy, is not noticed at this start");
+    }
+
+    /// Notes the replicas whose folders were just made. Blocks.
+    ///
+    /// # Errors
+    /// Where the disk refuses; they are noted with the next [`Watermarks::write`].
+    pub fn found(&self, data: &DataDir, partitions: &[Handle]) -> Result<(), StorageError> {
+        let mut noted = self.0.lock();
+        let new = partitions.iter().filter(|partition| !noted.offsets.contains_key(&Replica::of(partition)));
+        let new: Vec<_> = new.map(of).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut now = noted.offsets.clone();
+        now.extend(new);
+        noted.store(data, now)
     }
 
     /// How far a partition was known to be settled.
     #[must_use]
     pub fn of(&self, replica: Replica) -> Option<Offset> {
-        self.written.lock().get(&replica).copied()
+        self.0.lock().offsets.get(&replica).copied()
     }
 
     /// Writes down how far these partitions are, where that is news. What was noted of the replicas that are not open stands: it is what tells that
@@ -53,17 +115,20 @@ impl Watermarks {
     /// # Errors
     /// Where the disk refuses; what was written before stands.
     pub fn write(&self, data: &DataDir, partitions: &[Handle], not_open: &[Replica]) -> Result<(), StorageError> {
-        let mut now: HashMap<Replica, Offset> = partitions
-            .iter()
-            .map(|partition| (Replica::of(partition), partition.tail().borrow().high_watermark))
-            .collect();
-        let mut written = self.written.lock();
-        for (replica, noted) in not_open.iter().filter_map(|replica| Some((*replica, *written.get(replica)?))) {
-            now.entry(replica).or_insert(noted);
+        let mut now: HashMap<Replica, Offset> = partitions.iter().map(of).collect();
+        let mut noted = self.0.lock();
+        for (replica, known) in not_open.iter().filter_map(|replica| Some((*replica, *noted.offsets.get(replica)?))) {
+            now.entry(replica).or_insert(known);
         }
-        if *written == now {
+        if noted.is_written && noted.offsets == now {
             return Ok(());
         }
+        noted.store(data, now)
+    }
+}
+
+impl Noted {
+    fn store(&mut self, data: &DataDir, now: HashMap<Replica, Offset>) -> Result<(), StorageError> {
         let mut body = Vec::with_capacity(now.len() * ENTRY_BYTES);
         for (replica, offset) in &now {
             body.extend_from_slice(&replica.topic_id.0);
@@ -71,9 +136,14 @@ impl Watermarks {
             body.extend_from_slice(&offset.0.to_be_bytes());
         }
         small_file::replace(&*data.disk(), &path(data), KIND, &body)?;
-        *written = now;
+        self.offsets = now;
+        self.is_written = true;
         Ok(())
     }
+}
+
+fn of(partition: &Handle) -> (Replica, Offset) {
+    (Replica::of(partition), partition.tail().borrow().high_watermark)
 }
 
 fn entry(bytes: &[u8]) -> Option<(Replica, Offset)> {
@@ -99,11 +169,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(OsDisk::shared(), folder.path(), None).unwrap();
         let replica = |partition| Replica { topic_id: TopicId([7; 16]), partition: PartitionId(partition) };
-        let noted = Watermarks { written: Mutex::new([(replica(0), Offset(41)), (replica(1), Offset(9))].into()) };
+        let offsets = [(replica(0), Offset(41)), (replica(1), Offset(9))].into();
+        let noted = Watermarks(Mutex::new(Noted { offsets, ..Noted::default() }));
         noted.write(&data, &[], &[replica(0)]).unwrap();
-        assert_eq!(Watermarks::read(&data).of(replica(0)), Some(Offset(41)));
+        assert_eq!(Watermarks::read(&data, Folder::LivedIn).unwrap().of(replica(0)), Some(Offset(41)));
         let entries: Vec<_> = Dump::open(&path(&data)).unwrap().map(Result::unwrap).collect();
         let [DumpEntry::Note { fields, .. }] = &entries[..] else { panic!("{entries:?}") };
         assert!(fields.contains(&("offset", FieldValue::Number(41))), "{fields:?}");
+    }
+
+    #[test]
+    fn a_note_that_is_gone_is_missed_where_there_was_one_and_counts_whatever_is_known_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(OsDisk::shared(), folder.path(), None).unwrap();
+        let replica = |partition| Replica { topic_id: TopicId([7; 16]), partition: PartitionId(partition) };
+        let new = Watermarks::read(&data, Folder::New).unwrap();
+        assert!(path(&data).exists(), "from the beginning");
+        new.begin(&data, &[replica(0)]);
+        assert_eq!(new.of(replica(0)), None, "it may have to be made");
+        for content in [None, Some("rot")] {
+            match content {
+                None => std::fs::remove_file(path(&data)).unwrap(),
+                Some(rot) => std::fs::write(path(&data), rot).unwrap(),
+            }
+            let lost = Watermarks::read(&data, Folder::LivedIn).unwrap();
+            lost.begin(&data, &[replica(0)]);
+            lost.begin(&data, &[replica(1)]);
+            assert_eq!([0, 1].map(|index| lost.of(replica(index))), [Some(Offset::ZERO), None], "{content:?}");
+            // What was not opened stays noted.
+            lost.write(&data, &[], &[replica(0), replica(1)]).unwrap();
+            let again = Watermarks::read(&data, Folder::LivedIn).unwrap();
+            again.begin(&data, &[replica(1)]);
+            assert_eq!([0, 1].map(|index| again.of(replica(index))), [Some(Offset::ZERO), None], "{content:?}");
+        }
     }
 }

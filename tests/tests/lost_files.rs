@@ -99,6 +99,70 @@ async fn a_partition_without_its_log_is_not_served_as_an_empty_one() {
     }
 }
 
+/// Of a broker that notes nothing by itself before it ends.
+fn silent() -> BrokerSettings {
+    BrokerSettings::new().set("housekeeping_interval_ms", "3600000")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_lost_in_the_first_life_of_its_topic_is_missed_with_the_note_of_watermarks_and_without() {
+    for (ending, note) in [("killed", "kept"), ("killed", "lost"), ("closed", "lost"), ("killed", "rotten")] {
+        let mut broker = silent().start();
+        for topic in ["lost", "kept"] {
+            create_topic(&broker.server(), &NewTopic::named(topic).partitions(1)).await.unwrap();
+            assert_eq!(produce(&broker, topic).await.unwrap(), Offset(0));
+        }
+        match ending {
+            "killed" => broker.kill(),
+            _ => assert!(broker.terminate().success()),
+        }
+        fs::remove_dir_all(broker.data().join("lost-0")).unwrap();
+        let file = broker.data().join("high-watermarks");
+        match note {
+            "kept" => assert!(file.exists(), "noted when the folders were made"),
+            "lost" => fs::remove_file(&file).unwrap(),
+            _ => fs::write(&file, b"rot").unwrap(),
+        }
+        for life in 0..3 {
+            broker.restart();
+            let refusal = produce(&broker, "lost").await.unwrap_err();
+            assert_eq!(refusal.code, ErrorCode::OutOfService, "{ending}, {note}, {life}: {refusal}");
+            for word in ["lost-0", "gone", "restore", "delete the topic"] {
+                assert!(refusal.message.contains(word), "{ending}, {note}, {life}: {refusal}");
+            }
+            let told = broker.log_lines("the note of how far partitions were settled is gone");
+            assert_eq!(told.len(), usize::from(note != "kept" && life == 0), "{note}, {life}: {}", broker.log_text());
+            assert_eq!(produce(&broker, "kept").await.unwrap(), Offset(life + 1), "{ending}, {note}");
+            // What is new is made all the same.
+            let new = format!("new-{life}");
+            create_topic(&broker.server(), &NewTopic::named(&new).partitions(1)).await.unwrap();
+            assert_eq!(produce(&broker, &new).await.unwrap(), Offset(0));
+            if life == 1 {
+                assert!(broker.terminate().success());
+            } else {
+                broker.kill();
+            }
+        }
+    }
+}
+
+/// As the folders of earlier releases that ended before they noted anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_without_the_note_of_watermarks_is_served_if_nothing_else_is_gone() {
+    let mut broker = silent().start();
+    create_topic(&broker.server(), &NewTopic::named("kept").partitions(2)).await.unwrap();
+    produce(&broker, "kept").await.unwrap();
+    broker.kill();
+    fs::remove_file(broker.data().join("high-watermarks")).unwrap();
+    for expected in [1, 0] {
+        broker.restart();
+        let told = broker.log_lines("the note of how far partitions were settled is gone");
+        assert_eq!(told.len(), expected, "{}", broker.log_text());
+        assert_eq!(produce(&broker, "kept").await.unwrap(), Offset(2 - expected as u64));
+        assert!(broker.terminate().success());
+    }
+}
+
 /// A broker with twenty records in several segments of one partition, all of them noted; and the base of its last segment.
 async fn with_segments() -> (BrokerProcess, u64) {
     let broker = BrokerSettings::new().set("housekeeping_interval_ms", "50").start();

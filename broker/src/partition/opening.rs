@@ -36,7 +36,7 @@ use crate::watermarks::Watermarks;
 const PROBE: &str = "probe";
 
 /// A partition is created under epoch 0, and a broker that died right then makes its folder at its next start, under epoch 1. From
-/// here on the folder was there.
+/// here on the folder was there; and before, where it was noted.
 const CERTAINLY_OPENED: LeaderEpoch = LeaderEpoch(2);
 
 /// A follower that has not had everything for longer than this leaves the in-sync set.
@@ -49,7 +49,10 @@ pub enum OpeningError {
     #[error(transparent)]
     Folder(#[from] DataDirError),
     /// It was there before, as a whole.
-    #[error("the folder {} is gone, and the records in it: restore it from a copy, or delete the topic", path.display())]
+    #[error(
+        "the folder {} is gone, and the records in it: restore it from a copy, or delete the topic, which loses nothing where it never held a record",
+        path.display()
+    )]
     Missing {
         /// Which.
         path: PathBuf,
@@ -289,9 +292,8 @@ impl Opening {
     /// A folder that is gone, or that has nothing in it, holds no records, and an empty log in its place would hide that.
     fn check_folder(&self, topic: &TopicImage, partition: PartitionId, epoch: LeaderEpoch) -> Result<(), OpeningError> {
         let path = self.data.partition_path(&topic.name, partition)?;
-        // What was settled here once was here.
-        let held = self.watermarks.of(Replica { topic_id: topic.id, partition }).is_some_and(|end| end > Offset::ZERO);
-        if epoch < CERTAINLY_OPENED && !held {
+        let was_there = self.watermarks.of(Replica { topic_id: topic.id, partition }).is_some();
+        if epoch < CERTAINLY_OPENED && !was_there {
             return Ok(());
         }
         match self.data.disk().list(&path) {

@@ -338,7 +338,17 @@ impl Registry {
             missing.extend(indexes.map(|(index, _)| (wanted.clone(), PartitionId(index as u32))));
             topics.insert(wanted.id, Arc::new(Topic { image: wanted.clone(), places }));
         }
+        let Opening { watermarks, data, .. } = &self.options.opening;
+        let replica =
+            |(topic, partition): &(Arc<TopicImage>, PartitionId)| Replica { topic_id: topic.id, partition: *partition };
+        watermarks.begin(data, &missing.iter().map(replica).collect::<Vec<_>>());
         let opened = self.open_all(&missing, image.as_of());
+        let founded =
+            opened.iter().filter_map(|slot| if let Slot::Open(handle) = slot { Some(handle.clone()) } else { None });
+        // Before anybody can write to them: from here on the loss of a folder is told from one that was never made.
+        if let Err(error) = watermarks.found(data, &founded.collect::<Vec<_>>()) {
+            warn!(%error, "which folders of partitions were made cannot be noted; it is tried again");
+        }
         for ((wanted, partition), slot) in missing.iter().zip(opened) {
             if let Some(topic) = topics.get_mut(&wanted.id) {
                 Arc::make_mut(topic).places[partition.0 as usize].slot = slot;
