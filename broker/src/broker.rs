@@ -455,6 +455,6 @@ mod tests {
         let waited = tokio::time::timeout(std::time::Duration::from_secs(60), answered).await;
         assert!(waited.unwrap().is_err(), "the ticket is dropped, not kept");
         let error = broker.shutdown().await.unwrap_err();
-        assert!(error.message.contains("1 partitions broke down"), "{error}");
+        assert!(error.message.contains("1 partition broke down"), "{error}");
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_coordination::counted;
+
 use crate::node::Node;
 use crate::waiting;
 
@@ -42,12 +44,13 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
         format!("{free} bytes are free, disk_free_min_bytes is {least}: produce is refused until space is freed")
     });
     let (poisoned, failed) = (node.metrics.partitions_poisoned.get(), node.registry.failed());
-    let poisoned = (poisoned > 0 || failed > 0).then(|| {
-        format!("{poisoned} partitions are out of service after a failed write or flush, {failed} could not be opened")
-    });
+    let poisoned = out_of_service(poisoned, failed);
     let damaged = node.registry.all().iter().filter(|partition| partition.reader().is_damaged()).count();
     let damaged = (damaged > 0).then(|| {
-        format!("{damaged} partitions have a damaged range here, which is not served; the rest is (see the log, or topics describe)")
+        let partitions = counted(damaged, "partition");
+        format!(
+            "{partitions} with a damaged range here, which is not served; the rest is (see the log, or topics describe)"
+        )
     });
     let leaderless = || {
         node.controllers
@@ -78,4 +81,28 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
         Check::new("metadata", metadata),
         Check { warning: damaged, ..Check::new("partitions", poisoned) },
     ]
+}
+
+/// Which partitions are not served at all, as far as there are any.
+fn out_of_service(poisoned: i64, failed: usize) -> Option<String> {
+    let told = [
+        (poisoned > 0)
+            .then(|| format!("{} out of service after a failed write or flush", counted(poisoned, "partition"))),
+        (failed > 0).then(|| format!("{} that could not be opened (see the log)", counted(failed, "partition"))),
+    ];
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_there_is_is_told_and_counted_as_people_count() {
+        assert_eq!(out_of_service(0, 0), None);
+        assert_eq!(out_of_service(1, 0).unwrap(), "1 partition out of service after a failed write or flush");
+        assert_eq!(out_of_service(0, 2).unwrap(), "2 partitions that could not be opened (see the log)");
+        assert!(out_of_service(2, 1).unwrap().contains("flush, 1 partition that"));
+    }
 }

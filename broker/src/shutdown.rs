@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidelog_coordination::counted;
 use tidelog_protocol::{ErrorCode, WireError};
 use tracing::{error, info, warn};
 
@@ -105,7 +106,8 @@ fn close_partitions(node: &Node) -> Result<(), WireError> {
     }
     let missing = partitions.len() - answers;
     if missing > 0 {
-        let sentence = format!("{missing} partitions broke down while the broker ran and could not be closed");
+        let broken = counted(missing, "partition");
+        let sentence = format!("{broken} broke down while the broker ran and could not be closed");
         error!(missing, "some partitions broke down earlier and were not closed; recovery runs at the next start");
         first = first.and(Err(WireError::new(ErrorCode::Internal, sentence)));
     }

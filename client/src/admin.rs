@@ -227,8 +227,15 @@ impl Admin {
     }
 }
 
+/// So much is shown of a name that no topic can have.
+const NAME_SHOWN_CHARS: usize = 80;
+
 pub(crate) fn topic_name(name: &str) -> Result<TopicName, ClientError> {
-    TopicName::new(name).map_err(|error| ClientError::Argument(format!("topic {name:?}: {error}")))
+    TopicName::new(name).map_err(|error| {
+        let shown: String = name.chars().take(NAME_SHOWN_CHARS).collect();
+        let rest = if shown.len() < name.len() { "…" } else { "" };
+        ClientError::Argument(format!("topic {shown:?}{rest}: {error}"))
+    })
 }
 
 /// A topic to be created.

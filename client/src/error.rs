@@ -25,7 +25,10 @@ pub enum ClientError {
         topic: String,
     },
     /// The topic has no partition of this index.
-    #[error("topic {topic:?} has {partitions} partitions, so there is no partition {partition}")]
+    #[error(
+        "topic {topic:?} has {partitions} partition{}, so there is no partition {partition}",
+        if *partitions == 1 { "" } else { "s" }
+    )]
     UnknownPartition {
         /// The topic.
         topic: String,

@@ -52,7 +52,7 @@ async fn damage_that_a_reader_comes_upon_is_told_once_and_seen_where_operators_l
     assert!(line["log"].as_str().unwrap().ends_with("rotten-0"), "{line}");
     let ready = broker.http("/readyz");
     assert_eq!(ready.status, 200, "the rest is served");
-    assert!(ready.body.contains("warn  partitions: 1 partitions have a damaged range"), "{}", ready.body);
+    assert!(ready.body.contains("warn  partitions: 1 partition with a damaged range"), "{}", ready.body);
     let metric = "tidelog_partitions_corrupt 1\n";
     wait_until("the metric", async || broker.http("/metrics").body.contains(metric).then_some(())).await;
 }

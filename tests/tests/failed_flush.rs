@@ -47,7 +47,7 @@ async fn a_failed_flush_takes_its_partition_out_of_service_and_no_other() {
     assert_eq!(broker.http("/livez").status, 200);
     let ready = broker.http("/readyz");
     assert_eq!(ready.status, 503);
-    assert!(ready.body.contains("FAULT partitions: 1 partitions are out of service"), "{}", ready.body);
+    assert!(ready.body.contains("FAULT partitions: 1 partition out of service"), "{}", ready.body);
     assert!(ready.body.contains("ok    log-writable"), "{}", ready.body);
     assert!(broker.http("/metrics").body.contains("tidelog_partitions_poisoned 1"));
     assert_eq!(broker.log_lines("the partition is out of service").len(), 1, "an operator is told, once");

@@ -361,6 +361,9 @@ async fn a_broker_without_its_metadata_log_says_so_and_does_not_start() {
             for word in [named, "__cluster_metadata-0", "copy of the whole data folder"] {
                 assert!(word == "__cluster_metadata-0" && named == "metadata" || sentence.contains(word), "{sentence}");
             }
+            // First what one broker needs, and shortly.
+            let [only, others] = ["only voter", "--join"].map(|words| sentence.find(words).unwrap());
+            assert!(only < others && sentence.len() - only < 420, "{sentence}");
             fs::remove_dir_all(&folder).unwrap();
             copy(&aside, &folder);
         }

@@ -23,6 +23,7 @@
 //! - [`groups`]: consumer groups, machines of their own over internal topics.
 //! - [`transactions`]: transactional producers, likewise.
 //! - `keyed_record`: the bytes of what those two write; `versioned_body`: how they, and metadata, say a record.
+//! - [`counted`]: a count with its noun.
 //! - [`planted`]: bugs on purpose, for tests.
 #![no_std]
 extern crate alloc;
@@ -33,6 +34,7 @@ pub mod command;
 mod config_values;
 pub mod confirmation;
 pub mod controller;
+mod counted;
 pub mod description;
 mod election;
 pub mod groups;
@@ -58,6 +60,7 @@ mod versioned_body;
 
 pub use command::{Command, Decision, Refusal, Reply};
 pub use controller::Controller;
+pub use counted::counted;
 pub use image::{BrokerImage, ClusterImage, PartitionImage, TopicImage};
 pub use invalid_config::InvalidConfig;
 pub use records::{MetadataRecord, RecordError};

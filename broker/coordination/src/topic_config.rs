@@ -265,7 +265,10 @@ impl TopicConfig {
             return Err(InvalidConfig::Conflict {
                 key: "max.message.bytes",
                 value: self.batch_bytes_max.to_string(),
-                limit: format!("segment.bytes, which is {}", self.segment_bytes),
+                limit: format!(
+                    "segment.bytes, which is {}; lower max.message.bytes, or raise segment.bytes",
+                    self.segment_bytes
+                ),
             });
         }
         if usize::from(self.min_in_sync_replicas) > replication_factor {
@@ -398,7 +401,10 @@ mod tests {
         };
         assert_eq!(fits(&[], 1), Ok(()));
         let error = fits(&[("segment.bytes", "65536")], 1).unwrap_err();
-        assert_eq!(error, "max.message.bytes cannot be 1048588: it must not be above segment.bytes, which is 65536");
+        assert_eq!(
+            error,
+            "max.message.bytes cannot be 1048588: it must not be above segment.bytes, which is 65536; lower max.message.bytes, or raise segment.bytes"
+        );
         let error = fits(&[("min.insync.replicas", "2")], 1).unwrap_err();
         assert_eq!(error, "min.insync.replicas cannot be 2: it must not be above the replication factor, which is 1");
     }

@@ -14,6 +14,7 @@ use tidelog_protocol::{ErrorCode, PartitionId, Timestamp, TopicId, TopicName};
 use crate::changes::under_minimum;
 use crate::command::{CreateTopic, Refusal, Reply};
 use crate::controller::{Decided, INTERNAL_PREFIX, PARTITIONS_PER_REQUEST_MAX};
+use crate::counted;
 use crate::image::{ClusterImage, TopicImage, entries};
 use crate::invalid_config::InvalidConfig;
 use crate::placement::{Spread, seed};
@@ -98,7 +99,8 @@ pub(crate) fn grow(image: &ClusterImage, name: &str, total: u32) -> Result<Decid
     let topic = users_topic(image, name)?;
     let held = topic.partitions.len() as u32;
     if total <= held {
-        let message = format!("topic '{name}' has {held} partitions; it can only grow, ask for more than that in all");
+        let held = counted(held, "partition");
+        let message = format!("topic '{name}' has {held}; it can only grow, ask for more than that in all");
         return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
     }
     partition_count(total - held)?;

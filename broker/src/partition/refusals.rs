@@ -1,6 +1,6 @@
 //! Failures of the lower rooms as the wire says them. Knows nothing of who asked.
 
-use tidelog_coordination::TopicImage;
+use tidelog_coordination::{TopicImage, counted};
 use tidelog_log::ReadError;
 use tidelog_log::retention::DeleteError;
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, TopicId, WireError};
@@ -30,8 +30,8 @@ pub(super) fn of_ack(cause: AckFailure, detail: &str) -> WireError {
 
 /// The topic has no such partition.
 pub(crate) fn unknown_partition(topic: &TopicImage, partition: PartitionId) -> WireError {
-    let (name, count) = (&topic.name, topic.partitions.len());
-    let sentence = format!("topic '{name}' has {count} partitions, none of index {partition}");
+    let (name, partitions) = (&topic.name, counted(topic.partitions.len(), "partition"));
+    let sentence = format!("topic '{name}' has {partitions}, none of index {partition}");
     WireError::new(ErrorCode::UnknownPartition, sentence)
 }
 

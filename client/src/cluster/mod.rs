@@ -32,6 +32,7 @@ use tokio::sync::Mutex;
 
 use crate::ClientError;
 use crate::address::{Address, Addresses};
+use crate::admin::topic_name;
 use crate::backoff::Backoff;
 use crate::client::ClientBuilder;
 use crate::net::{Connection, Greeting, cut_short};
@@ -381,7 +382,7 @@ impl Cluster {
     }
 
     async fn fetch(&self, name: &str, stale: Option<Instant>) -> Result<Arc<TopicImage>, ClientError> {
-        let topic = TopicName::new(name).map_err(|error| ClientError::Argument(format!("topic {name:?}: {error}")))?;
+        let topic = topic_name(name)?;
         let _one_at_a_time = self.fetching.lock().await;
         if let Some(image) = self.known_topic(name)
             && stale.is_none_or(|stale| image.as_of > stale)

@@ -141,9 +141,12 @@ fn flags(header: &BatchHeader) -> Vec<String> {
 }
 
 fn checkpoint_text(checkpoint: &Checkpoint) -> String {
-    let shutdown = match checkpoint.shutdown {
-        Shutdown::Clean => "clean: the log was closed right after",
-        Shutdown::Running => "none seen: the writer went on",
+    let shutdown = match (checkpoint.shutdown, checkpoint.reserved_bytes) {
+        (Shutdown::Clean, _) => "clean: the log was closed right after".to_owned(),
+        (Shutdown::Running, 0) => "none seen: the writer went on".to_owned(),
+        (Shutdown::Running, least) => {
+            format!("none seen: the writer went on, in a last segment of {least} bytes at least")
+        }
     };
     let mut text = format!(
         "log start       {}\nrecovery point  {}\nshutdown        {shutdown}\n",
@@ -261,6 +264,7 @@ fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
         "log_start": checkpoint.log_start.0,
         "recovery_point": checkpoint.recovery_point.0,
         "clean_shutdown": checkpoint.shutdown == Shutdown::Clean,
+        "last_segment_least_bytes": (checkpoint.reserved_bytes > 0).then_some(checkpoint.reserved_bytes),
         "segments": segments.collect::<Vec<_>>(),
         "holes": holes.collect::<Vec<_>>(),
     })

@@ -21,6 +21,7 @@ pub mod groups;
 mod incomplete;
 mod leading;
 pub mod log;
+mod long_values;
 pub mod offsets;
 pub mod partitions;
 pub mod ping;
@@ -167,10 +168,10 @@ pub fn command() -> clap::Command {
 /// Runs `tidelog` with the command line of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let matches = command().try_get_matches().unwrap_or_else(|error| long_values::cut(error).exit());
     let cli = match <Cli as clap::FromArgMatches>::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => error.format(&mut command()).exit(),
+        Err(error) => long_values::cut(error.format(&mut command())).exit(),
     };
     let output = cli.output;
     conclude(run(cli), output)

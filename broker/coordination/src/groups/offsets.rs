@@ -15,12 +15,12 @@ use super::group::{Group, committed};
 use super::heartbeat::{check_groups, unknown_member};
 use super::membership::MemberView;
 use super::names::{check_group, check_member};
-use super::overview::counted_members;
 use super::partition_set::{PartitionSet, TopicPartition};
 use super::records::{GroupKey, GroupRecord, GroupValue, OffsetKey, OffsetValue};
 use super::transactions::{Noting, check_unclaimed, unstable};
 use super::{assignor::Assignor, subscription};
 use crate::command::Refusal;
+use crate::counted;
 use crate::image::ClusterImage;
 
 /// How many partitions an error names.
@@ -92,7 +92,7 @@ impl Commit<'_> {
     fn check_nobody(&self) -> Result<(), Refusal> {
         match self.group {
             Some(group) if !group.membership.is_empty() => {
-                let members = counted_members(group.membership.members().count());
+                let members = counted(group.membership.members().count(), "member");
                 let message =
                     format!("group '{}' has {members}: only members commit; stop them first", self.request.group);
                 Err(Refusal::new(ErrorCode::GroupNotEmpty, message))
@@ -109,8 +109,8 @@ impl Commit<'_> {
         };
         let name = &topic.name;
         if topic.partition(*partition).is_none() {
-            let count = topic.partitions.len();
-            let message = format!("topic '{name}' has {count} partitions, none of index {partition}");
+            let partitions = counted(topic.partitions.len(), "partition");
+            let message = format!("topic '{name}' has {partitions}, none of index {partition}");
             return Err(Refusal::new(ErrorCode::UnknownPartition, message));
         }
         if *offset > Offset::MAX {

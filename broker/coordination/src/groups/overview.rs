@@ -19,6 +19,7 @@ use super::partition_set::{PartitionSet, TopicPartition};
 use super::records::{GroupKey, GroupRecord, OffsetKey};
 use super::transactions::{check_unclaimed, unstable};
 use crate::command::Refusal;
+use crate::counted;
 
 /// All groups, by name.
 pub(super) fn list(groups: &BTreeMap<String, Group>) -> ListGroupsResponse {
@@ -66,11 +67,6 @@ pub(super) fn describe(
     })
 }
 
-/// `1 member`, `2 members`.
-pub(super) fn counted_members(count: usize) -> String {
-    format!("{count} member{}", if count == 1 { "" } else { "s" })
-}
-
 /// A group without members, or single offsets of it, is forgotten.
 pub(super) fn delete(
     groups: &BTreeMap<String, Group>,
@@ -79,7 +75,7 @@ pub(super) fn delete(
     let name = &request.group;
     let group = known(groups, name)?;
     if !group.membership.is_empty() {
-        let members = counted_members(group.membership.members().count());
+        let members = counted(group.membership.members().count(), "member");
         let message = format!("group '{name}' has {members}: stop them first");
         return Err(Refusal::new(ErrorCode::GroupNotEmpty, message));
     }

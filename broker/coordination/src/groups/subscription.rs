@@ -14,6 +14,9 @@ use crate::command::Refusal;
 use crate::controller::INTERNAL_PREFIX;
 use crate::image::{ClusterImage, TopicImage};
 
+/// So much is shown of a name that no topic can have.
+const NAME_SHOWN_CHARS: usize = 80;
+
 /// Is it one that can be?
 pub(super) fn check(subscription: &Subscription, topics_max: usize) -> Result<(), Refusal> {
     if subscription.topics.len() > topics_max {
@@ -25,10 +28,10 @@ pub(super) fn check(subscription: &Subscription, topics_max: usize) -> Result<()
     }
     for name in &subscription.topics {
         TopicName::new(name).map_err(|error| {
-            Refusal::new(
-                ErrorCode::InvalidGroup,
-                format!("no topic can have the name '{}': {error}", name.escape_debug()),
-            )
+            let shown: String = name.chars().take(NAME_SHOWN_CHARS).collect();
+            let rest = if shown.len() < name.len() { "…" } else { "" };
+            let message = format!("no topic can have the name '{}{rest}': {error}", shown.escape_debug());
+            Refusal::new(ErrorCode::InvalidGroup, message)
         })?;
     }
     match &subscription.pattern {

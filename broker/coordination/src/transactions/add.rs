@@ -11,6 +11,7 @@ use super::refusals::{being_ended, check_present};
 use super::touched::Touched;
 use super::transaction::Transaction;
 use crate::command::Refusal;
+use crate::counted;
 use crate::groups::names::check_group;
 use crate::groups::partition_set::PartitionSet;
 use crate::image::ClusterImage;
@@ -51,8 +52,8 @@ fn check_partitions(partitions: &PartitionSet, image: &ClusterImage) -> Result<(
             return Err(Refusal::new(ErrorCode::InternalTopic, sentence));
         }
         if topic.partition(*partition).is_none() {
-            let count = topic.partitions.len();
-            let sentence = format!("topic '{name}' has {count} partitions, none of index {partition}");
+            let partitions = counted(topic.partitions.len(), "partition");
+            let sentence = format!("topic '{name}' has {partitions}, none of index {partition}");
             return Err(Refusal::new(ErrorCode::UnknownPartition, sentence));
         }
     }
@@ -64,8 +65,9 @@ fn check_size(touched: &Touched, limits: &TransactionLimits) -> Result<(), Refus
     if partitions <= limits.partitions_max && groups <= limits.groups_max {
         return Ok(());
     }
+    let (partitions, groups) = (counted(partitions, "partition"), counted(groups, "group"));
     let sentence = format!(
-        "the transaction would touch {partitions} partitions and {groups} groups; {} and {} may be",
+        "the transaction would touch {partitions} and {groups}; {} and {} may be",
         limits.partitions_max, limits.groups_max
     );
     Err(Refusal::new(ErrorCode::TooLarge, sentence))

@@ -8,6 +8,7 @@ use tidelog_protocol::messages::TransactionEnder;
 use super::identity::Identity;
 use super::transaction::Transaction;
 use crate::command::Refusal;
+use crate::counted;
 
 /// The producer must be the present one.
 pub(super) fn check_present(id: &str, known: &Transaction, asks: Identity) -> Result<(), Refusal> {
@@ -37,9 +38,9 @@ pub(super) fn fenced(id: &str, known: &Transaction, asks: Option<Identity>) -> R
 
 /// Its markers are being written.
 pub(super) fn being_ended(id: &str, known: &Transaction) -> Refusal {
-    let missing = known.touched.partitions.len() + known.touched.groups.len();
-    let sentence =
-        format!("the transaction before is being ended under '{id}': {missing} partitions and groups hear of it");
+    let (partitions, groups) = (known.touched.partitions.len(), known.touched.groups.len());
+    let missing = format!("{} and {}", counted(partitions, "partition"), counted(groups, "group"));
+    let sentence = format!("the transaction before is being ended under '{id}': {missing} have to hear of it");
     Refusal::new(ErrorCode::ConcurrentTransactions, sentence)
 }
 

@@ -9,6 +9,10 @@ use crate::time_index::{self, TimeEntry};
 
 /// Those of an `.index` file.
 pub(super) fn offsets(base: Offset, bytes: &[u8]) -> Vec<DumpEntry> {
+    if bytes.is_empty() {
+        let reason = "the file is empty: it is made with its first entry";
+        return vec![DumpEntry::Misfit { position: 0, bytes: 0, reason }];
+    }
     let (chunks, rest) = bytes.as_chunks::<{ offset_index::ENTRY_BYTES }>();
     let entry = |entry: OffsetEntry| DumpEntry::Offset { offset: base.plus(u64::from(entry.relative)), entry };
     let grows = |a: &OffsetEntry, b: &OffsetEntry| a.relative < b.relative && a.position < b.position;
@@ -75,5 +79,7 @@ mod tests {
             assert_eq!(misfits(&offsets(Offset(0), &index(bad))), [8], "{bad:?}");
         }
         assert_eq!(misfits(&times(Offset(0), &[0xff; 25])), [12, 24]);
+        // Records without timestamps have no entry there.
+        assert_eq!((misfits(&offsets(Offset(0), &[])), misfits(&times(Offset(0), &[]))), (vec![0], vec![]));
     }
 }
