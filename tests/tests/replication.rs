@@ -171,8 +171,10 @@ fn a_new_leader_tells_no_end_below_what_the_one_before_may_have_acknowledged() {
     cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
     produce(&cluster, leader, topic_id, 0);
     // One that counts as in sync hears nothing of the next values, so that they stay unsettled; the other takes them.
-    let silent = leader % 3 + 1;
-    let heir = silent % 3 + 1;
+    let replicas: Vec<u32> = cluster.partition(TOPIC).replicas.iter().map(|broker| broker.0).collect();
+    let others: Vec<u32> = replicas.into_iter().filter(|broker| *broker != leader).collect();
+    // The first of those in sync leads next: nobody has fenced the silent one either.
+    let [heir, silent] = others[..] else { panic!("{others:?}") };
     cluster.kill(silent);
     on_its_own(async {
         let mut connection = RawConnection::introduced(cluster.address(leader)).await;
