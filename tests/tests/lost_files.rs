@@ -367,6 +367,14 @@ async fn a_broker_without_its_metadata_log_says_so_and_does_not_start() {
             fs::remove_dir_all(&folder).unwrap();
             copy(&aside, &folder);
         }
+        // Nor is one that was emptied a torn tail.
+        cut_short(&folder.join(format!("{:020}.log", last_segment(&folder))));
+        let sentence = broker.try_restart().unwrap_err().sentence();
+        for word in ["__cluster_metadata-0", "copy of the whole data folder"] {
+            assert!(sentence.contains(word), "{ending}: {sentence}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+        copy(&aside, &folder);
         broker.restart();
         assert_eq!(produce(&broker, "kept").await.unwrap(), Offset(1));
     }
