@@ -7,10 +7,11 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use support::{append, open, options, read_all, segment};
 use tidelog_log::fault::{Fault, FaultDisk, Operation};
-use tidelog_log::{Log, OpenError, OsDisk, Witness};
+use tidelog_log::{Dump, DumpEntry, Flusher, FlusherOptions, Log, LogOptions, OpenError, OsDisk, Witness};
 use tidelog_protocol::Offset;
 
 fn try_open(dir: &Path) -> Result<Log, OpenError> {
@@ -240,6 +241,32 @@ fn what_was_noted_behind_an_older_copy_is_a_hole_once_and_for_all() {
         let (log, report) = open(&dir);
         assert_eq!((log.end(), report.holes.len()), (Offset(92), 1), "{ending}");
     }
+}
+
+#[test]
+fn a_hole_that_only_the_note_tells_of_is_soon_told_by_the_checkpoint() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let (mut log, _) = open(&dir);
+    sixty(&mut log);
+    log.close().unwrap();
+    // It looks at nothing by itself.
+    let hour = Duration::from_secs(3600);
+    let flusher = Flusher::start(FlusherOptions { background_interval: hour, ..FlusherOptions::default() }).unwrap();
+    let on = LogOptions { flusher: flusher.handle(), ..options(&dir, OsDisk::shared()) };
+    let (log, _) = Log::open_with(on, Witness::Note(Offset(90))).unwrap();
+    let told = || match Dump::open(&dir.join("checkpoint")).unwrap().next() {
+        Some(Ok(DumpEntry::Checkpoint(checkpoint))) => checkpoint.holes.len(),
+        other => panic!("{other:?}"),
+    };
+    let give_up_at = Instant::now() + Duration::from_secs(60);
+    while told() == 0 {
+        assert!(Instant::now() < give_up_at, "the checkpoint does not tell of it");
+        std::thread::yield_now();
+    }
+    drop((log, flusher));
+    let (log, report) = open(&dir);
+    assert_eq!((log.end(), report.holes.len()), (Offset(90), 1));
 }
 
 #[test]
