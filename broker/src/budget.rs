@@ -218,27 +218,39 @@ struct Quick {
     frame_bytes: usize,
 }
 
+impl Quick {
+    /// Of so many bytes, for frames of up to so many.
+    fn new(bytes: u64, frame_bytes: usize) -> Self {
+        let count = (bytes as usize / frame_bytes.max(1)).max(1);
+        Self { turns: Turns::of(count), frame_bytes }
+    }
+}
+
 /// What frames of one class share while they arrive.
 #[derive(Clone, Debug)]
 pub struct Share {
     parts: Pool,
     /// Each of which stands for all the memory of one frame.
     completions: Turns,
-    /// Of all shares.
     quick: Quick,
     ranks: Ranks,
 }
 
 impl Share {
-    fn new(parts_bytes: u64, quick: &Quick, ranks: &Ranks) -> Self {
-        let (quick, ranks) = (quick.clone(), ranks.clone());
-        Self { parts: Pool::new(parts_bytes), completions: Turns::default(), quick, ranks }
+    fn new(parts_bytes: u64, quick: Quick) -> Self {
+        Self { parts: Pool::new(parts_bytes), completions: Turns::of(1), quick, ranks: Ranks::default() }
     }
 
     /// Memory at once, or none.
     #[must_use]
     pub fn try_lend(&self, bytes: usize) -> Option<Lent> {
         self.parts.try_lend(bytes)
+    }
+
+    /// True while frames that come quickly wait to be completed.
+    #[must_use]
+    pub fn quick_ones_wait(&self) -> bool {
+        self.quick.turns.are_waited_for()
     }
 
     /// The claim of a frame of this size that begins to ask for memory.
@@ -286,7 +298,6 @@ pub struct Arriving {
     pub small: Share,
     /// For large ones, which grow.
     pub large: Share,
-    quick: Quick,
     small_frame_bytes: usize,
 }
 
@@ -295,16 +306,9 @@ impl Arriving {
     fn new(unit_bytes: u64) -> Self {
         // A share too small for a few usual batches still has room for a few smaller frames.
         let small_frame_bytes = SMALL_FRAME_BYTES.min(unit_bytes as usize);
-        let quick = Quick { turns: Turns::default(), frame_bytes: unit_bytes as usize };
-        let ranks = Ranks::default();
-        let [small, large] = [4, 2].map(|units| Share::new(units * unit_bytes, &quick, &ranks));
-        Self { busy: Pool::new(2 * unit_bytes), small, large, quick, small_frame_bytes }
-    }
-
-    /// True while frames that come quickly wait to be completed.
-    #[must_use]
-    pub fn quick_ones_wait(&self) -> bool {
-        self.quick.turns.are_waited_for()
+        let small = Share::new(3 * unit_bytes, Quick::new(unit_bytes, small_frame_bytes));
+        let large = Share::new(2 * unit_bytes, Quick::new(unit_bytes, unit_bytes as usize));
+        Self { busy: Pool::new(2 * unit_bytes), small, large, small_frame_bytes }
     }
 
     /// True for a frame of this size where it is small.
@@ -401,19 +405,23 @@ mod tests {
     #[tokio::test]
     async fn frames_that_come_quickly_are_completed_in_turn_whatever_slow_ones_hold() {
         let budget = Budget::new(256 << 20).arriving;
-        for (share, frame_bytes) in [(&budget.small, 1 << 20), (&budget.large, 8 << 20)] {
+        for (share, frame_bytes, at_a_time) in [(&budget.small, 1 << 20, 7), (&budget.large, 8 << 20, 1)] {
             let _held: Vec<_> = std::iter::from_fn(|| share.try_lend(1 << 20)).collect();
             let lend = |gait| share.lend(1 << 20, share.claim(frame_bytes, gait));
             let slow = lend(Gait::Slow).await.unwrap();
             assert!(matches!(&slow, Growth::Whole(leave) if !leave.is_quick()));
             let mut waits = Box::pin(lend(Gait::Slow));
-            let quick = lend(Gait::Quick).await.unwrap();
-            assert!(matches!(&quick, Growth::Whole(leave) if leave.is_quick()));
-            assert!(!budget.quick_ones_wait());
+            let mut quick = Vec::new();
+            for _ in 0..at_a_time {
+                let leave = lend(Gait::Quick).await.unwrap();
+                assert!(matches!(&leave, Growth::Whole(leave) if leave.is_quick()));
+                quick.push(leave);
+            }
+            assert!(!share.quick_ones_wait());
             let second = lend(Gait::ProvedQuick);
             let too_large = share.lend(1 << 20, share.claim((8 << 20) + 1, Gait::Quick));
-            assert!(budget.quick_ones_wait());
-            drop(quick);
+            assert!(share.quick_ones_wait());
+            drop(quick.pop());
             assert!(matches!(second.await, Some(Growth::Whole(leave)) if leave.is_quick()));
             let mut too_large = Box::pin(too_large);
             tokio::select! {

@@ -1,4 +1,4 @@
-//! Turns at something that one at a time may do: to complete a large frame. Who came first is next, as long as turns are used; behind
+//! Turns at something that few at a time may do: to complete a frame. Who came first is next, as long as turns are used; behind
 //! one that came to nothing it is now who came last, now who came first, so that many who waste their turns keep nobody else waiting
 //! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Before all of
 //! them are those that have proved to use what they get. Knows nothing of frames and memory.
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Hands out one turn at a time.
-#[derive(Clone, Debug, Default)]
+/// Hands out so many turns at a time, and no more.
+#[derive(Clone, Debug)]
 pub(crate) struct Turns(Arc<Mutex<Queue>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
-    is_taken: bool,
+    free: usize,
     takes_last: bool,
     /// In the order in which they came.
     waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
@@ -78,6 +78,12 @@ impl Drop for Place {
 }
 
 impl Turns {
+    /// So many at a time.
+    pub(crate) fn of(count: usize) -> Self {
+        let queue = Queue { free: count, takes_last: false, waiting: BTreeMap::new() };
+        Self(Arc::new(Mutex::new(queue)))
+    }
+
     /// True while anyone waits.
     pub(crate) fn are_waited_for(&self) -> bool {
         !self.0.lock().waiting.is_empty()
@@ -87,12 +93,12 @@ impl Turns {
     pub(crate) fn take(&self, rank: Rank) -> impl Future<Output = Turn> + Send + 'static {
         let queued = {
             let mut queue = self.0.lock();
-            if queue.is_taken {
+            if queue.free == 0 {
                 let (told, tells) = oneshot::channel();
                 queue.waiting.insert(rank, told);
                 Err((Place(self.clone(), rank), tells))
             } else {
-                queue.is_taken = true;
+                queue.free -= 1;
                 Ok(Turn::new(self))
             }
         };
@@ -118,7 +124,8 @@ impl Turns {
             let takes_last = queue.takes_last && !any_proved;
             let next = if takes_last { queue.waiting.pop_last() } else { queue.waiting.pop_first() };
             let Some((_, told)) = next else {
-                (queue.is_taken, queue.takes_last) = (false, false);
+                queue.free += 1;
+                queue.takes_last = false;
                 return;
             };
             match told.send(Turn::new(self)) {
@@ -166,7 +173,7 @@ mod tests {
 
     #[test]
     fn turns_that_are_used_come_in_the_order_of_their_places() {
-        let turns = Turns::default();
+        let turns = Turns::of(1);
         let (mut waiting, mut done) = (queued(&turns, 4), Vec::new());
         while let Some(mut turn) = next(&mut waiting, &mut done) {
             assert!(waiting.iter_mut().enumerate().all(|(index, w)| done.contains(&index) || poll(w).is_none()));
@@ -177,7 +184,7 @@ mod tests {
 
     #[test]
     fn behind_turns_that_are_wasted_the_last_and_the_first_are_next_in_turn() {
-        let turns = Turns::default();
+        let turns = Turns::of(1);
         let (mut waiting, mut done) = (queued(&turns, 6), Vec::new());
         while let Some(turn) = next(&mut waiting, &mut done) {
             drop(turn);
@@ -195,7 +202,7 @@ mod tests {
 
     #[test]
     fn who_waits_no_more_takes_no_turn_whether_it_was_told_or_not() {
-        let turns = Turns::default();
+        let turns = Turns::of(1);
         let (mut waiting, mut done) = (queued(&turns, 4), Vec::new());
         let first = next(&mut waiting, &mut done).unwrap();
         drop(waiting.remove(1));
@@ -209,8 +216,23 @@ mod tests {
     }
 
     #[test]
+    fn as_many_turns_are_taken_at_a_time_as_there_are() {
+        let turns = Turns::of(2);
+        let (mut waiting, mut done) = (queued(&turns, 4), Vec::new());
+        let mut taken: Vec<_> = std::iter::from_fn(|| next(&mut waiting, &mut done)).collect();
+        assert_eq!(done, [0, 1]);
+        taken[1].note_used();
+        drop(taken.pop());
+        taken.extend(std::iter::from_fn(|| next(&mut waiting, &mut done)));
+        assert_eq!(done, [0, 1, 2]);
+        drop((waiting, taken));
+        let all: Vec<_> = queued(&turns, 3).iter_mut().map(poll).collect();
+        assert_eq!(all.iter().flatten().count(), 2, "all came back");
+    }
+
+    #[test]
     fn those_that_are_proved_come_before_all_others_in_their_order() {
-        let (turns, ranks) = (Turns::default(), Ranks::default());
+        let (turns, ranks) = (Turns::of(1), Ranks::default());
         let (mut waiting, mut done) = (Vec::new(), Vec::new());
         for is_proved in [false, false, true, false, true, false] {
             waiting.push(Box::pin(turns.take(ranks.next(is_proved))) as Waiting);
@@ -223,7 +245,7 @@ mod tests {
 
     #[test]
     fn who_asks_again_has_not_come_again() {
-        let turns = Turns::default();
+        let turns = Turns::of(1);
         let ranks = Ranks::default();
         let (first, second, third) = (ranks.next(false), ranks.next(false), ranks.next(false));
         let wasted = poll(&mut (Box::pin(turns.take(first)) as Waiting)).unwrap();

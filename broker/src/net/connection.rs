@@ -315,14 +315,14 @@ impl Connection {
         if !self.buffer.holds_lent() {
             return Ok(());
         }
-        let arriving = &self.node.budget.arriving;
-        let waiters = self.buffer.share(arriving).parts().longest_waits(2);
+        let share = self.buffer.share(&self.node.budget.arriving);
+        let waiters = share.parts().longest_waits(2);
         // One of those who wait may be this one; the second has waited no longer than any other.
         let Some(&others_waited) = waiters.get(usize::from(self.waits_for_room())) else { return Ok(()) };
         let standing = match self.buffer.completion() {
             None => Standing::OneOfMany,
             Some(leave) if !leave.is_quick() => Standing::Completed,
-            Some(_) if arriving.quick_ones_wait() => Standing::CompletedQuickly,
+            Some(_) if share.quick_ones_wait() => Standing::CompletedQuickly,
             // Nobody waits for what it holds.
             Some(_) => return Ok(()),
         };
