@@ -7,6 +7,7 @@
 //! - [`Consumer`]: a stream of records, or of borrowed batches.
 //! - [`GroupConsumer`]: the same, sharing partitions with others and remembering how far they have come.
 //! - [`TransactionalProducer`]: records and offsets that hold together or not at all; `exactly_once` from topic to topic.
+//! - `sql` (features `outbox-sqlite` and `outbox-postgres`): databases of an application, opened with the settings that promises hang on.
 //! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`], [`TransactionError`]: what can go wrong, split by who must act.
 //!
 //! Underneath: `cluster` (metadata and the connection pool), `net` (one connection: frames in and out), `backoff`.
@@ -46,6 +47,8 @@ mod listed;
 mod net;
 mod operations;
 pub mod producer;
+#[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
+pub mod sql;
 mod transactional_ids;
 pub mod transactions;
 

@@ -1,0 +1,120 @@
+//! What a failure of the database means, split by who must act. Knows the two databases' codes, nothing of what was asked.
+
+use std::sync::Arc;
+
+/// Why a database did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// A table or column is not there: the migration was not run, or names differ. An operator must.
+    #[error(
+        "the database lacks a table or column; run the migration (`migrate`, or the tool's `--migrate`), or correct the names: {0}"
+    )]
+    Missing(Arc<sqlx::Error>),
+    /// It is away, busy, or has undone the transaction for the sake of another one. Passes by itself.
+    #[error("the database cannot do it at the moment: {0}")]
+    Passing(Arc<sqlx::Error>),
+    /// It refused for good.
+    #[error("the database refused: {0}")]
+    Refused(Arc<sqlx::Error>),
+    /// What stands in a table is nothing that this release wrote.
+    #[error("table {table} holds what cannot be read: {what}")]
+    Damaged {
+        /// The table.
+        table: String,
+        /// What.
+        what: String,
+    },
+    /// The tables are of a later release.
+    #[error("the tables are of version {found}, and this release knows {known} at most: upgrade it")]
+    TooNew {
+        /// The tables' version.
+        found: i64,
+        /// The latest that is known.
+        known: i64,
+    },
+}
+
+impl DatabaseError {
+    /// True where the same may succeed later without anyone changing it.
+    #[must_use]
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
+}
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        let meaning = meaning(&error);
+        let error = Arc::new(error);
+        match meaning {
+            Meaning::Missing => Self::Missing(error),
+            Meaning::Passing => Self::Passing(error),
+            Meaning::Final => Self::Refused(error),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Meaning {
+    Missing,
+    Passing,
+    Final,
+}
+
+fn meaning(error: &sqlx::Error) -> Meaning {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => Meaning::Passing,
+        // A connection that breaks in the middle of an answer looks like this.
+        sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => Meaning::Passing,
+        sqlx::Error::Database(refusal) => {
+            let code = refusal.code().unwrap_or_default();
+            by_code(&code, refusal.message())
+        }
+        _ => Meaning::Final,
+    }
+}
+
+/// By a SQLSTATE of five characters, or a result code of SQLite, a number.
+fn by_code(code: &str, message: &str) -> Meaning {
+    if code.len() == 5 && !code.starts_with('-') {
+        return match code {
+            "42P01" | "42703" | "3F000" => Meaning::Missing,
+            "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" | "57014" => Meaning::Passing,
+            code if code.starts_with("08") || code.starts_with("53") => Meaning::Passing,
+            _ => Meaning::Final,
+        };
+    }
+    let lacks = ["no such table", "no such column", "has no column named"];
+    match code.parse::<i32>().map(|code| code & 0xff) {
+        Ok(1) if lacks.iter().any(|part| message.contains(part)) => Meaning::Missing,
+        // Busy, locked, no memory, IO, full disk, cannot open, protocol.
+        Ok(5 | 6 | 7 | 10 | 13 | 14 | 15) => Meaning::Passing,
+        _ => Meaning::Final,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_say_who_must_act() {
+        for (code, message, meant) in [
+            ("42P01", "relation \"outboxevent\" does not exist", Meaning::Missing),
+            ("57P01", "terminating connection due to administrator command", Meaning::Passing),
+            ("40P01", "deadlock detected", Meaning::Passing),
+            ("08006", "", Meaning::Passing),
+            ("23505", "duplicate key", Meaning::Final),
+            ("1", "no such table: outboxevent", Meaning::Missing),
+            ("1", "table outboxevent has no column named slot", Meaning::Missing),
+            ("1", "near \"x\": syntax error", Meaning::Final),
+            ("5", "database is locked", Meaning::Passing),
+            ("517", "database is locked", Meaning::Passing),
+            ("13", "database or disk is full", Meaning::Passing),
+            ("2067", "UNIQUE constraint failed", Meaning::Final),
+        ] {
+            assert_eq!(by_code(code, message), meant, "{code} {message}");
+        }
+    }
+}
