@@ -7,7 +7,8 @@
 //! - [`Consumer`]: a stream of records, or of borrowed batches.
 //! - [`GroupConsumer`]: the same, sharing partitions with others and remembering how far they have come.
 //! - [`TransactionalProducer`]: records and offsets that hold together or not at all; `exactly_once` from topic to topic.
-//! - `sql` (features `outbox-sqlite` and `outbox-postgres`): databases of an application, opened with the settings that promises hang on.
+//! - `outbox` (features `outbox-sqlite` and `outbox-postgres`): a database of the application and the cluster never part; `sql` is what it
+//!   stands on.
 //! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`], [`TransactionError`]: what can go wrong, split by who must act.
 //!
 //! Underneath: `cluster` (metadata and the connection pool), `net` (one connection: frames in and out), `backoff`.
@@ -46,6 +47,8 @@ mod groups;
 mod listed;
 mod net;
 mod operations;
+#[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
+pub mod outbox;
 pub mod producer;
 #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
 pub mod sql;
