@@ -2,9 +2,11 @@
 
 use super::dead::DeadEvent;
 use super::event::Event;
+use super::relay::Relay;
 use super::schema::Schema;
 use super::staging::Staging;
 use super::store::{Backlog, Store};
+use crate::Client;
 use crate::sql::DatabaseError;
 
 /// An outbox in one database.
@@ -44,6 +46,11 @@ impl<S: Store> Outbox<S> {
     /// As [`stage`](super::stage).
     pub async fn stage<T: Staging>(&self, transaction: &mut T, event: Event) -> Result<(), DatabaseError> {
         transaction.insert(&T::insertion(&self.schema), event).await
+    }
+
+    /// Starts to describe a relay of it.
+    pub fn relay(&self, client: Client) -> Relay<S> {
+        Relay::new(self.store.clone(), client)
     }
 
     /// What waits, and for how long.
