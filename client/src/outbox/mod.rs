@@ -45,7 +45,7 @@
 //! - [`Relay`]: publishes; [`RelayFigures`], [`Outbox::backlog`]: how it stands; [`Step`]: what it does one after the other.
 //! - `shard`: the life of one shard; `positions`: reads what was published last.
 //! - `row`, `position`, `pace`, `blame`: which record a row becomes, what was published, when to look again, whose fault a failure is; pure.
-//! - `store`: what is asked of a database; `sqlite`: how.
+//! - `store`: what is asked of a database; `sqlite`, `postgres`: how.
 //! - [`RelayError`]: why it cannot go on.
 
 mod blame;
@@ -57,6 +57,8 @@ mod options;
 mod pace;
 mod position;
 mod positions;
+#[cfg(feature = "outbox-postgres")]
+mod postgres;
 mod relay;
 mod row;
 mod schema;
@@ -72,6 +74,8 @@ pub use error::RelayError;
 pub use event::Event;
 pub use figures::{Figures, RelayFigures};
 pub use options::{Settling, Step};
+#[cfg(feature = "outbox-postgres")]
+pub use postgres::PostgresStore;
 pub use relay::Relay;
 pub use schema::{Column, Schema};
 #[cfg(feature = "outbox-sqlite")]

@@ -31,6 +31,21 @@ impl Outbox<super::SqliteStore> {
     }
 }
 
+#[cfg(feature = "outbox-postgres")]
+impl Outbox<super::PostgresStore> {
+    /// One in PostgreSQL, with the usual names.
+    #[must_use]
+    pub fn postgres(pool: sqlx::PgPool) -> Self {
+        Self::postgres_with(pool, Schema::default())
+    }
+
+    /// One in PostgreSQL, with names of your choice.
+    #[must_use]
+    pub fn postgres_with(pool: sqlx::PgPool, schema: Schema) -> Self {
+        Self { store: super::PostgresStore::new(pool, schema.clone()), schema }
+    }
+}
+
 impl<S: Store> Outbox<S> {
     /// Makes the tables where they are missing. Costs little where they are there: call it as the program starts.
     ///
