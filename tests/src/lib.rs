@@ -15,6 +15,7 @@
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
 //! - [`group_work`]: members of a group that note down what they do, and the judgement of it.
 //! - [`input`]: lines to send. [`pipeline`]: members that read, process and write within transactions, and what must come of it.
+//! - [`outbox`]: a shop with an outbox, relays that can be killed, and the judgement of what came out. [`postgres_process`]: a PostgreSQL of its own.
 //! - [`simulation`]: the rules of replication on a simulated network and simulated disks, many thousand lives a minute.
 //!
 //! Set in the environment: `TEST_ROUNDS=20 cargo test -p tidelog-tests` goes twenty times as many rounds of kills and power losses, `TEST_SEED=N`
@@ -43,8 +44,10 @@ pub mod joined_cluster;
 pub mod local_cluster;
 pub mod loop_disk;
 pub mod loopback;
+pub mod outbox;
 pub mod patience;
 pub mod pipeline;
+pub mod postgres_process;
 pub mod power;
 pub mod process_figures;
 pub mod question;

@@ -18,6 +18,8 @@ pub enum Need {
     Namespaces,
     /// A C compiler.
     Compiler,
+    /// The server programs of PostgreSQL, and who may run them.
+    Postgres,
 }
 
 impl Need {
@@ -38,7 +40,13 @@ impl Need {
             Self::Namespaces if !has_program("nsenter") => Some("needs nsenter (package util-linux)"),
             Self::Namespaces if !may_make_namespaces() => Some("needs the right to make network namespaces"),
             Self::Compiler if !has_program("cc") => Some("needs a C compiler (package gcc)"),
-            Self::LoopDisk | Self::Strace | Self::Prlimit | Self::Namespaces | Self::Compiler => None,
+            Self::Postgres if crate::postgres_process::programs().is_none() => {
+                Some("needs the server of PostgreSQL (package postgresql)")
+            }
+            Self::Postgres if rustix::process::geteuid().is_root() && !has_program("setpriv") => {
+                Some("needs setpriv (package util-linux): PostgreSQL does not run as root")
+            }
+            Self::LoopDisk | Self::Strace | Self::Prlimit | Self::Namespaces | Self::Compiler | Self::Postgres => None,
         }
     }
 }
