@@ -7,8 +7,8 @@
 //! - [`Consumer`]: a stream of records, or of borrowed batches.
 //! - [`GroupConsumer`]: the same, sharing partitions with others and remembering how far they have come.
 //! - [`TransactionalProducer`]: records and offsets that hold together or not at all; `exactly_once` from topic to topic.
-//! - `outbox` (features `outbox-sqlite` and `outbox-postgres`): a database of the application and the cluster never part; `sql` is what it
-//!   stands on.
+//! - `outbox`, `inbox` (features `outbox-sqlite` and `outbox-postgres`): a database of the application and the cluster never part; `sql` is
+//!   what they share.
 //! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`], [`TransactionError`]: what can go wrong, split by who must act.
 //!
 //! Underneath: `cluster` (metadata and the connection pool), `net` (one connection: frames in and out), `backoff`.
@@ -44,6 +44,8 @@ mod error;
 pub mod group;
 mod group_lag;
 mod groups;
+#[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
+pub mod inbox;
 mod listed;
 mod net;
 mod operations;
