@@ -7,7 +7,7 @@
 //! - [`Consumer`]: a stream of records, or of borrowed batches.
 //! - [`GroupConsumer`]: the same, sharing partitions with others and remembering how far they have come.
 //! - [`TransactionalProducer`]: records and offsets that hold together or not at all; `exactly_once` from topic to topic.
-//! - `outbox`, `inbox` (features `outbox-sqlite` and `outbox-postgres`): a database of the application and the cluster never part; `sql` is
+//! - `outbox`, `inbox`, `sink` (features `outbox-sqlite` and `outbox-postgres`): a database of the application and the cluster never part; `sql` is
 //!   what they share.
 //! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`], [`TransactionError`]: what can go wrong, split by who must act.
 //!
@@ -52,6 +52,8 @@ mod operations;
 #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
 pub mod outbox;
 pub mod producer;
+#[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
+pub mod sink;
 #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
 pub mod sql;
 mod transactional_ids;

@@ -1,0 +1,29 @@
+//! Why a sink ended. Knows nothing of how it came about.
+
+use tidelog_protocol::{Offset, PartitionId, TopicName};
+
+use crate::GroupError;
+use crate::sql::DatabaseError;
+
+/// Why a sink ended, but for being told to. Whatever it is, every record before had its effect once, and the next run goes on behind them.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SinkError<E> {
+    /// The effect of a record failed, and so that of all records of its transaction was undone.
+    #[error("the effect of {topic}/{partition} offset {offset} failed: {cause}")]
+    Effect {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionId,
+        /// The offset.
+        offset: Offset,
+        /// What it failed with.
+        cause: E,
+    },
+    /// The database, for good. What passes is waited for.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The group, or a partition of it.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+}

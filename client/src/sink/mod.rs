@@ -1,0 +1,293 @@
+//! Exactly once into a database: what records effect there, and how far they have been read, is written in one transaction.
+//!
+//! A [`SqlSink`] reads as a member of a group, and keeps its offsets in a table beside what the records effect. As it gets a partition it takes a new number for its row of
+//! that table, and goes on where the row says; each transaction moves the row under that number, and is undone where another has taken a later one. So a member that was
+//! away for too long, and comes back with records that another has worked on meanwhile, changes nothing. The group's own offsets are only a hint
+//! for those who look at its lag.
+//!
+//! ```no_run
+//! # #[cfg(feature = "outbox-sqlite")]
+//! # mod example {
+//! use tidelog_client::sink::SqlSink;
+//! use tidelog_client::{Client, Start, sql};
+//!
+//! async fn count(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//!     let database = sql::open_sqlite("sqlite:counts.db").await?;
+//!     sqlx::query("CREATE TABLE IF NOT EXISTS counts (key BLOB PRIMARY KEY, seen INTEGER NOT NULL)").execute(&database).await?;
+//!     let sink = SqlSink::new(database, "counts");
+//!     sink.migrate().await?;
+//!     let group = client.group("counts").topics(["orders"]).start(Start::Beginning);
+//!     sink.run(group, std::future::pending(), async |transaction, record| {
+//!         let count = "INSERT INTO counts VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET seen = seen + 1";
+//!         sqlx::query(count).bind(record.key.as_deref()).execute(&mut **transaction).await.map(drop)
+//!     })
+//!     .await?;
+//!     Ok(())
+//! }
+//! # }
+//! ```
+
+mod error;
+mod offsets;
+mod rebalances;
+mod stays;
+
+pub use error::SinkError;
+pub use offsets::SinkDatabase;
+
+use std::pin::pin;
+
+use sqlx::{Pool, Transaction};
+use tokio::sync::mpsc;
+
+use self::offsets::Place;
+use self::rebalances::{Ear, Word};
+use self::stays::{Stay, Stays};
+use crate::group::GroupRecord;
+use crate::sql::{DatabaseError, Name, Statement};
+use crate::{Backoff, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, GroupError, Offset, Start, TopicPartition};
+
+/// Words of the group that may wait.
+const WORDS: usize = 16;
+
+/// Brings records into a database, exactly once.
+#[derive(Debug)]
+pub struct SqlSink<DB: SinkDatabase> {
+    pool: Pool<DB>,
+    name: String,
+    table: Name,
+    batch_records: usize,
+}
+
+/// Why a transaction was not committed.
+enum Undone<E> {
+    /// Another has claimed this partition.
+    Fenced(TopicPartition),
+    Database(DatabaseError),
+    Ended(SinkError<E>),
+}
+
+impl<E> From<DatabaseError> for Undone<E> {
+    fn from(error: DatabaseError) -> Self {
+        if error.is_retriable() { Self::Database(error) } else { Self::Ended(error.into()) }
+    }
+}
+
+impl<E> From<sqlx::Error> for Undone<E> {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
+    }
+}
+
+impl<DB: SinkDatabase> SqlSink<DB> {
+    /// A sink into this database, whose offsets stand under this name in the table `sink_offset`.
+    pub fn new(pool: Pool<DB>, name: impl Into<String>) -> Self {
+        Self { pool, name: name.into(), table: Name::known("sink_offset"), batch_records: 1_000 }
+    }
+
+    /// With its offsets in this table.
+    #[must_use]
+    pub fn table(mut self, table: Name) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// Records that take effect in one transaction at most; fewer where no more are there. Default: 1,000.
+    #[must_use]
+    pub const fn batch_records(mut self, records: usize) -> Self {
+        self.batch_records = records;
+        self
+    }
+
+    /// Makes the table of offsets where it is missing.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn migrate(&self) -> Result<(), DatabaseError> {
+        let mut transaction = DB::begin(&self.pool).await?;
+        DB::create(&mut transaction, &self.statement(offsets::CREATE)).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Reads as a member of the group that `group` describes, and calls `effect` for each record with the transaction that it is to write in, until
+    /// `stop` is done. Records of a partition come in their order; one may be seen again, but only where the transaction was undone. A database that is away
+    /// is waited for. What `group` says of rebalances is replaced.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    pub async fn run<E>(
+        self,
+        group: GroupConsumerBuilder,
+        stop: impl Future<Output = ()>,
+        mut effect: impl AsyncFnMut(&mut Transaction<'_, DB>, &ConsumerRecord) -> Result<(), E>,
+    ) -> Result<(), SinkError<E>> {
+        let (tell, mut words) = mpsc::channel(WORDS);
+        let mut consumer = group.on_rebalance(Ear(tell)).build().await?;
+        let mut stop = pin!(stop);
+        let mut stays = Stays::default();
+        let ended = loop {
+            let first = tokio::select! {
+                biased;
+                () = &mut stop => break Ok(()),
+                Some(word) = words.recv() => {
+                    match self.heed(word, &consumer, &mut stays).await {
+                        Ok(()) => continue,
+                        Err(error) => break Err(error),
+                    }
+                }
+                record = consumer.take() => match record {
+                    Some(Ok(record)) => record,
+                    Some(Err(error)) => break Err(error.into()),
+                    None => break Err(GroupError::Left.into()),
+                },
+            };
+            let mut records = vec![first];
+            while records.len() < self.batch_records.max(1) {
+                tokio::select! {
+                    biased;
+                    Some(Ok(record)) = consumer.take() => records.push(record),
+                    // Nothing more is there at the moment.
+                    () = std::future::ready(()) => break,
+                }
+            }
+            if let Err(error) = self.settle(records, &consumer, &mut stays, &mut effect).await {
+                break Err(error);
+            }
+        };
+        drop(words);
+        match consumer.leave().await {
+            Err(error) if ended.is_ok() => Err(error.into()),
+            Ok(()) | Err(_) => ended,
+        }
+    }
+
+    async fn heed<E>(&self, word: Word, consumer: &GroupConsumer, stays: &mut Stays) -> Result<(), SinkError<E>> {
+        match word {
+            Word::Assigned(partitions, _done) => {
+                for at in partitions {
+                    self.take(at, consumer, stays).await?;
+                }
+            }
+            Word::Gone(partitions) => stays.end(&partitions),
+        }
+        Ok(())
+    }
+
+    /// Claims a partition, and has it read from where the database says; for as long as it takes.
+    async fn take<E>(
+        &self,
+        at: TopicPartition,
+        consumer: &GroupConsumer,
+        stays: &mut Stays,
+    ) -> Result<(), SinkError<E>> {
+        let mut failures = 0;
+        let (next, epoch) = loop {
+            match self.claim(&at).await {
+                Ok(claimed) => break claimed,
+                Err(error) if error.is_retriable() => {
+                    failures += 1;
+                    tracing::warn!(sink = self.name, %error, "a partition cannot be claimed, and it is tried again");
+                    tokio::time::sleep(Backoff::DEFAULT.wait(failures, fastrand::f64())).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let next = next.map(|next| Offset(next.unsigned_abs()));
+        if let Some(next) = next {
+            match consumer.seek(at.topic.as_str(), at.partition, Start::Offset(next)).await {
+                Ok(()) => {}
+                // It is taken away again already.
+                Err(GroupError::Consume(crate::ConsumeError::NotAssigned { .. })) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        stays.begin(at, Stay { epoch, next });
+        Ok(())
+    }
+
+    async fn claim(&self, at: &TopicPartition) -> Result<(Option<i64>, i64), DatabaseError> {
+        let mut transaction = DB::begin(&self.pool).await?;
+        let claimed = DB::claim(&mut transaction, &self.statement(offsets::CLAIM), self.place(at)).await?;
+        transaction.commit().await?;
+        Ok(claimed)
+    }
+
+    /// Has records take effect; where that is undone, has them come again.
+    async fn settle<E>(
+        &self,
+        records: Vec<GroupRecord>,
+        consumer: &GroupConsumer,
+        stays: &mut Stays,
+        effect: &mut impl AsyncFnMut(&mut Transaction<'_, DB>, &ConsumerRecord) -> Result<(), E>,
+    ) -> Result<(), SinkError<E>> {
+        let mut touched: Vec<TopicPartition> = records.iter().map(|record| record.source().clone()).collect();
+        touched.sort();
+        touched.dedup();
+        match self.affect(&records, stays, effect).await {
+            Ok(()) => {
+                records.into_iter().for_each(GroupRecord::done);
+                return Ok(());
+            }
+            Err(Undone::Ended(error)) => return Err(error),
+            Err(Undone::Fenced(at)) => tracing::info!(
+                sink = self.name, topic = %at.topic, partition = %at.partition,
+                "another has claimed the partition, and nothing was written"
+            ),
+            Err(Undone::Database(error)) => {
+                tracing::warn!(sink = self.name, %error, "nothing was written, and it is tried again");
+                tokio::time::sleep(Backoff::DEFAULT.wait(1, fastrand::f64())).await;
+            }
+        }
+        drop(records);
+        let owned = consumer.assignment();
+        for at in touched {
+            // Whether the last transaction holds may be unknown: the database says from where on it is.
+            let was_taken = stays.has(&at);
+            stays.end(std::slice::from_ref(&at));
+            if was_taken && owned.contains(&at) {
+                self.take(at, consumer, stays).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn affect<E>(
+        &self,
+        records: &[GroupRecord],
+        stays: &mut Stays,
+        effect: &mut impl AsyncFnMut(&mut Transaction<'_, DB>, &ConsumerRecord) -> Result<(), E>,
+    ) -> Result<(), Undone<E>> {
+        let takes = |record: &&GroupRecord| record.is_current() && stays.takes(record.source(), record.offset);
+        let records: Vec<&GroupRecord> = records.iter().filter(takes).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let moves = stays.moves(records.iter().map(|record| (record.source(), record.offset)));
+        let mut transaction = DB::begin(&self.pool).await?;
+        // First, so that whoever would claim a partition waits until these effects hold.
+        let advance = self.statement(offsets::ADVANCE);
+        for (at, stay) in &moves {
+            let next = stay.next.map_or(0, |next| next.0.cast_signed());
+            if !DB::advance(&mut transaction, &advance, self.place(at), stay.epoch, next).await? {
+                return Err(Undone::Fenced(at.clone()));
+            }
+        }
+        for record in records {
+            if let Err(cause) = effect(&mut transaction, record.record()).await {
+                let TopicPartition { topic, partition } = record.source().clone();
+                return Err(Undone::Ended(SinkError::Effect { topic, partition, offset: record.offset, cause }));
+            }
+        }
+        transaction.commit().await?;
+        stays.moved(moves);
+        Ok(())
+    }
+
+    fn place<'a>(&'a self, at: &'a TopicPartition) -> Place<'a> {
+        Place { sink: &self.name, topic: at.topic.as_str(), partition: at.partition.0.into() }
+    }
+
+    fn statement(&self, template: &str) -> Statement {
+        Statement::of(template, &[("table", self.table.as_str()), ("bare", self.table.bare())])
+    }
+}
