@@ -23,6 +23,7 @@ mod leading;
 pub mod log;
 mod long_values;
 pub mod offsets;
+pub mod outbox;
 pub mod partitions;
 pub mod ping;
 pub mod produce;
@@ -106,6 +107,9 @@ pub enum Command {
     /// Show records that consumers could not process, and send them back.
     #[command(subcommand, visible_alias = "dead-letter")]
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// Publish the events of an application's outbox, show what waits there.
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
     /// Run a workload against a live cluster and judge whether something was lost, doubled, reordered or made up.
     Verify(verify::VerifyArgs),
     /// Delete records.
@@ -198,6 +202,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Groups(command) => groups::run(command, &context).await,
                 Command::Transactions(command) => context.connect.in_time(transactions::run(command, &context)).await,
                 Command::DeadLetters(command) => dead_letters::run(command, &context).await,
+                Command::Outbox(command) => outbox::run(command, &context).await,
                 Command::Verify(args) => verify::run(args, &context).await,
                 Command::Records(command) => context.connect.in_time(records::run(command, &context)).await,
                 Command::Ping(args) => ping::run(args, &context).await,
@@ -261,6 +266,8 @@ mod tests {
             (&["produce", "x", "--records-per-transaction", "5"], "--transactional-id <ID>"),
             (&["produce", "x", "--transactional-id", "i", "--records-per-transaction", "0"], "0 is not in 1.."),
             (&["transactions", "abort"], "<ID>"),
+            (&["outbox", "relay", "--database", "sqlite:x", "--shards", "0"], "0 is not in 1..=256"),
+            (&["outbox", "status"], "--database <URL>"),
             (&["records", "delete", "x", "--partition", "0"], "--before <OFFSET>"),
         ] {
             let refused = refusal(arguments);
