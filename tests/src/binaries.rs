@@ -1,4 +1,4 @@
-//! Where the binaries under test are: beside the test executable, and never older than the sources. Knows nothing of what they do.
+//! Where the binaries and demos under test are: beside the test executable, and never older than the sources. Knows nothing of what they do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +24,21 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// The path of a demo, an example of the client. As [`binary`].
+///
+/// # Panics
+/// As [`binary`].
+#[must_use]
+pub fn demo(name: &str) -> PathBuf {
+    let folder = binary("tidelog-broker").parent().expect("a binary lies in a folder").to_owned();
+    if std::env::var_os(BINARIES_VARIABLE).is_none() {
+        build(&folder, &["--example", name]);
+    }
+    let path = folder.join("examples").join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace --example {name}`", path.display());
+    path
+}
+
 /// The root of the workspace.
 #[must_use]
 pub fn workspace() -> PathBuf {
@@ -38,26 +53,29 @@ fn folder() -> PathBuf {
     // target/PROFILE/deps/NAME-HASH
     let profile_folder =
         executable.ancestors().nth(2).expect("a test executable lies in target/PROFILE/deps").to_owned();
-    build(&profile_folder);
+    build(&profile_folder, &["--bins"]);
     profile_folder
 }
 
 /// Stale binaries would test yesterday's broker, so cargo is always asked; it takes its own lock.
-fn build(profile_folder: &Path) {
+fn build(profile_folder: &Path, what: &[&str]) {
     let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
     let target = profile_folder.parent().expect("a profile's folder lies in the target folder");
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--workspace", "--bins", "--quiet", "--profile", profile, "--target-dir"])
+        .args(["build", "--workspace", "--quiet", "--profile", profile])
+        .args(what)
+        .arg("--target-dir")
         .arg(target)
         .current_dir(workspace())
         .output();
     match built {
         Ok(output) if output.status.success() => {}
         Ok(output) => panic!(
-            "the binaries under test cannot be built (`cargo build --workspace --bins`):\n{}",
+            "what is under test cannot be built (`cargo build --workspace {}`):\n{}",
+            what.join(" "),
             String::from_utf8_lossy(&output.stderr)
         ),
         // No cargo where only the test executables were copied to: what lies beside them is used.
