@@ -12,7 +12,7 @@ pub enum RelayError {
     Database(#[from] DatabaseError),
     /// The outbox is divided among another number of shards: two relays with different numbers would both publish some rows.
     #[error(
-        "the outbox is divided among {found} shards, and the relay was told {asked}: start it with {found}, or stop all relays and change the number (`reshard`, or the tool's `--reshard`)"
+        "the outbox is divided among {found} shards, and the relay was told {asked}: start it with {found}, or stop all relays and change the number (`reshard`, or `tidelog outbox reshard`)"
     )]
     WrongShards {
         /// What the relay was told.
