@@ -19,7 +19,7 @@ const TOPIC: &str = "outbox.event.order";
 
 struct Shop {
     _broker: BrokerProcess,
-    _process: PostgresProcess,
+    process: PostgresProcess,
     pool: PgPool,
     outbox: Outbox<PostgresStore>,
     client: Client,
@@ -34,7 +34,7 @@ impl Shop {
         outbox.migrate().await.unwrap();
         let client = Client::connect(&broker.server()).await.unwrap();
         client.admin().create_topic(&NewTopic::named(TOPIC)).await.unwrap();
-        Self { _broker: broker, _process: process, pool, outbox, client }
+        Self { _broker: broker, process, pool, outbox, client }
     }
 
     fn relay(&self) -> Relay<PostgresStore> {
@@ -177,6 +177,36 @@ async fn tables_that_are_there_are_made_again_without_waiting_for_who_uses_them(
     within_limit("the migration", shop.outbox.migrate()).await.unwrap();
     using.commit().await.unwrap();
     assert_eq!(shop.relay().drain().await.unwrap(), 1);
+}
+
+/// Nothing tells the planner how large the table has grown: it would read all that waits for every few rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_large_backlog_only_what_is_sent_next_is_read() {
+    let name = "of_a_large_backlog_only_what_is_sent_next_is_read";
+    if !requires(name, &[Need::Postgres]) {
+        return;
+    }
+    let shop = Shop::open().await;
+    for statement in [
+        "ALTER TABLE outboxevent SET (autovacuum_enabled = false)",
+        "INSERT INTO outboxevent (id, aggregatetype, aggregateid, type, payload) SELECT gen_random_uuid(), 'order', \
+         'customer-' || n % 100, 'OrderPlaced', convert_to('customer-' || n % 100 || ' ' || n, 'UTF8') FROM generate_series(1, 20000) n",
+    ] {
+        sqlx::query(statement).execute(&shop.pool).await.unwrap();
+    }
+    let pool = open_postgres(&shop.process.url()).await.unwrap();
+    let relay = Outbox::postgres(pool.clone()).relay(shop.client.clone()).batch_rows(500);
+    assert_eq!(relay.drain().await.unwrap(), 20_000);
+    // As its connections end, they say what they have read: each row for the look and for its removal, and some twice.
+    pool.close().await;
+    let read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'outboxevent'";
+    let read = wait_until("the figures of the relay's connections", async || {
+        let read: i64 = sqlx::query_scalar(read).fetch_one(&shop.pool).await.unwrap();
+        (read >= 40_000).then_some(read)
+    })
+    .await;
+    println!("{read} rows were read to publish 20,000");
+    assert!(read < 100_000, "{read} rows were read to publish 20,000");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,12 @@ const TABLES: [&str; 12] = [
 ];
 /// The rest of the row is the trigger's.
 const INSERT: &str = "INSERT INTO {table} ({id}, {aggregate_type}, {aggregate_id}, {event_type}, {payload}) VALUES ($1::text::uuid, $2, $3, $4, $5)";
+/// The index has what waits in its order. A planner that knows little of the table would read all of it for a few rows, and sort it.
+const BEGIN_LOOK: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
+     SET LOCAL max_parallel_workers_per_gather = 0";
+/// Nor is all of it to be read for the rows that are settled.
+const BEGIN_SETTLING: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
+
 impl PostgresStore {
     pub(super) fn new(pool: PgPool, schema: Schema) -> Self {
         let statement = |template: &str| schema.statement(template, NOW);
@@ -171,7 +177,10 @@ impl Store for PostgresStore {
     async fn pending(&self, shard: Shard, limit: Limit) -> Result<Pending, DatabaseError> {
         let pending = sqlx::query_as(self.statements.pending.sql());
         let pending = pending.bind(i64::from(shard.index)).bind(i64::from(shard.of)).bind(i64::from(limit.rows));
-        gather(pending.fetch(&self.pool), limit).await
+        let mut transaction = self.pool.begin_with(BEGIN_LOOK).await?;
+        let pending = gather(pending.fetch(&mut *transaction), limit).await?;
+        transaction.commit().await?;
+        Ok(pending)
     }
 
     async fn waiting(&self, marks: &[Mark]) -> Result<Vec<i64>, DatabaseError> {
@@ -183,7 +192,7 @@ impl Store for PostgresStore {
     }
 
     async fn settle(&self, lease: &Lease, seqs: &[i64], how: Settling) -> Result<bool, DatabaseError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.pool.begin_with(BEGIN_SETTLING).await?;
         if !self.leases.holds(&mut transaction, lease).await? {
             return Ok(false);
         }
