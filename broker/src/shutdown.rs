@@ -1,6 +1,7 @@
 //! The end of a broker's life: drain, close the connections, close the logs. Knows nothing of signals.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tidelog_coordination::counted;
@@ -11,6 +12,9 @@ use crate::clean_mark;
 use crate::housekeeping::note_watermarks;
 use crate::node::Node;
 use crate::partition::Command;
+
+/// So many logs are closed at a time.
+const CLOSING_THREADS: usize = 32;
 
 /// Does all of it; the first log that cannot be closed cleanly is the error, the others are closed all the same.
 pub(crate) async fn drain_and_close(node: &Arc<Node>) -> Result<(), WireError> {
@@ -85,15 +89,25 @@ fn close_partitions(node: &Node) -> Result<(), WireError> {
     let partitions = node.registry.all();
     info!(partitions = partitions.len(), "closing the logs");
     let (sender, receiver) = std::sync::mpsc::channel();
-    for partition in &partitions {
-        let (sender, name) = (sender.clone(), format!("{}-{}", partition.topic(), partition.partition()));
-        partition.submit(Command::Close {
-            ticket: Box::new(move |result| {
-                // The receiver outlives every sender.
-                let _ = sender.send((name, result));
-            }),
-        });
-    }
+    let next = AtomicUsize::new(0);
+    // A partition that is idle is closed by who asks, and that is a wait for the disk: many at a time share its flushes.
+    let ask = || {
+        while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (sender, name) = (sender.clone(), format!("{}-{}", partition.topic(), partition.partition()));
+            partition.submit(Command::Close {
+                ticket: Box::new(move |result| {
+                    // The receiver outlives every sender.
+                    let _ = sender.send((name, result));
+                }),
+            });
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..CLOSING_THREADS.min(partitions.len()) {
+            scope.spawn(ask);
+        }
+        ask();
+    });
     drop(sender);
     let mut first = Ok(());
     let mut answers = 0;

@@ -11,16 +11,21 @@ use std::path::PathBuf;
 use parking_lot::Mutex;
 use tidelog_log::small_file::{self, Kind, SmallFileError};
 use tidelog_log::{DataDir, StorageError};
-use tidelog_protocol::{Offset, PartitionId, TopicId};
+use tidelog_protocol::{LeaderEpoch, Offset, PartitionId, TopicId};
 use tracing::warn;
 
 use crate::partition::{Handle, Replica};
 
-const KIND: Kind = Kind { magic: *b"TLHW", version: 1 };
+/// Of version 1 an entry may be missing whose folder was made.
+const KIND: Kind = Kind { magic: *b"TLHW", version: 2 };
 /// Name of the file in the data folder.
 const FILE: &str = "high-watermarks";
 /// Topic id, partition, offset; big-endian.
 const ENTRY_BYTES: usize = 16 + 4 + 8;
+
+/// Where an earlier release kept the note, a partition tells by its epoch that its folder was made: it was created under epoch 0, and a broker that
+/// died right then made the folder at its next start, under epoch 1.
+const MADE_BEFORE: LeaderEpoch = LeaderEpoch(2);
 
 /// The watermarks of the partitions here, as they were last written down.
 #[derive(Debug, Default)]
@@ -32,8 +37,20 @@ struct Noted {
     offsets: HashMap<Replica, Offset>,
     /// The file says the same.
     is_written: bool,
+    /// What the file does not say.
+    gaps: Gaps,
+}
+
+/// What a note does not say of folders that were made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Gaps {
+    /// It says all.
+    #[default]
+    None,
+    /// An earlier release wrote it, which noted a folder some time after it was made.
+    Young,
     /// There was a file, and nobody knows what it said.
-    is_lost: bool,
+    All,
 }
 
 /// What is known of the data folder.
@@ -52,9 +69,10 @@ impl Watermarks {
     /// Where the disk refuses to make it, though it is not full.
     pub fn read(data: &DataDir, folder: Folder) -> Result<Self, StorageError> {
         let noted = match (small_file::read(&*data.disk(), &path(data), KIND), folder) {
-            (Ok((_, body)), _) => {
+            (Ok((version, body)), _) => {
                 let offsets = body.chunks_exact(ENTRY_BYTES).filter_map(entry).collect();
-                Noted { offsets, is_written: true, is_lost: false }
+                let gaps = if version < KIND.version { Gaps::Young } else { Gaps::None };
+                Noted { offsets, is_written: gaps == Gaps::None, gaps }
             }
             (Err(SmallFileError::Missing), Folder::New) => {
                 let is_written = match small_file::replace(&*data.disk(), &path(data), KIND, &[]) {
@@ -63,28 +81,42 @@ impl Watermarks {
                 };
                 Noted { is_written, ..Noted::default() }
             }
-            (Err(SmallFileError::Missing), Folder::LivedIn) => Noted { is_lost: true, ..Noted::default() },
+            (Err(SmallFileError::Missing), Folder::LivedIn) => {
+                warn!(file = %path(data).display(), "the note of how far partitions were settled is gone, or was not made yet by an earlier release");
+                Noted { gaps: Gaps::All, ..Noted::default() }
+            }
             (Err(error), _) => {
                 // Leaders learn it again from their followers, and followers from their leaders.
                 warn!(%error, "the high watermarks cannot be read; they are found anew");
-                Noted { is_lost: true, ..Noted::default() }
+                Noted { gaps: Gaps::All, ..Noted::default() }
             }
         };
         Ok(Self(Mutex::new(noted)))
     }
 
-    /// The start has come to the replicas that are to be here. Where it is not known any more whose folders were made, all of them count as made: one
-    /// that is gone is missed, and not begun anew.
-    pub fn begin(&self, data: &DataDir, replicas: &[Replica]) {
+    /// The start has come to the replicas that are to be here, under these epochs. Where it is not known whose folders were made, all of them count as
+    /// made: one that is gone is missed, and not begun anew.
+    pub fn begin(&self, replicas: &[(Replica, LeaderEpoch)]) {
         let mut noted = self.0.lock();
-        if !std::mem::take(&mut noted.is_lost) || replicas.is_empty() {
+        if replicas.is_empty() {
             return;
         }
-        for replica in replicas {
+        let gaps = std::mem::take(&mut noted.gaps);
+        let made = |epoch| match gaps {
+            Gaps::None => false,
+            Gaps::Young => epoch >= MADE_BEFORE,
+            Gaps::All => true,
+        };
+        for (replica, _) in replicas.iter().filter(|(_, epoch)| made(*epoch)) {
             noted.offsets.entry(*replica).or_insert(Offset::ZERO);
         }
-        let (file, partitions) = (path(data), replicas.len());
-        warn!(file = %file.display(), partitions, "the note of how far partitions were settled is gone: a folder of a partition that is gone too is missed all the same, but the end of a log that was lost, or a folder that is an older copy, is not noticed at this start");
+        if gaps == Gaps::All {
+            let partitions = replicas.len();
+            warn!(
+                partitions,
+                "how far partitions were settled is not known at this start: a folder of a partition that is gone is missed all the same, but the end of a log that was lost, or a folder that is an older copy, is not noticed"
+            );
+        }
     }
 
     /// Notes the replicas whose folders were just made. Blocks.
@@ -179,27 +211,45 @@ mod tests {
     }
 
     #[test]
+    fn the_note_of_an_earlier_release_is_filled_up_by_the_epochs_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(OsDisk::shared(), folder.path(), None).unwrap();
+        let replica = |partition| Replica { topic_id: TopicId([7; 16]), partition: PartitionId(partition) };
+        let mut body = [7; 16].to_vec();
+        body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 41]);
+        small_file::replace(&*data.disk(), &path(&data), Kind { version: 1, ..KIND }, &body).unwrap();
+        let offsets = |noted: &Watermarks| [0, 1, 2].map(|index| noted.of(replica(index)).map(|offset| offset.0));
+        let noted = Watermarks::read(&data, Folder::LivedIn).unwrap();
+        noted.begin(&[(replica(0), LeaderEpoch(1)), (replica(1), LeaderEpoch(1)), (replica(2), LeaderEpoch(2))]);
+        assert_eq!(offsets(&noted), [Some(41), None, Some(0)], "one that may not have been made is made");
+        noted.write(&data, &[], &[replica(0), replica(1), replica(2)]).unwrap();
+        let again = Watermarks::read(&data, Folder::LivedIn).unwrap();
+        again.begin(&[(replica(0), LeaderEpoch(2)), (replica(1), LeaderEpoch(2)), (replica(2), LeaderEpoch(3))]);
+        assert_eq!(offsets(&again), [Some(41), None, Some(0)], "from then on its epoch tells nothing");
+    }
+
+    #[test]
     fn a_note_that_is_gone_is_missed_where_there_was_one_and_counts_whatever_is_known_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(OsDisk::shared(), folder.path(), None).unwrap();
         let replica = |partition| Replica { topic_id: TopicId([7; 16]), partition: PartitionId(partition) };
         let new = Watermarks::read(&data, Folder::New).unwrap();
         assert!(path(&data).exists(), "from the beginning");
-        new.begin(&data, &[replica(0)]);
-        assert_eq!(new.of(replica(0)), None, "it may have to be made");
+        new.begin(&[(replica(0), LeaderEpoch(9))]);
+        assert_eq!(new.of(replica(0)), None, "it may have to be made, however often that was tried");
         for content in [None, Some("rot")] {
             match content {
                 None => std::fs::remove_file(path(&data)).unwrap(),
                 Some(rot) => std::fs::write(path(&data), rot).unwrap(),
             }
             let lost = Watermarks::read(&data, Folder::LivedIn).unwrap();
-            lost.begin(&data, &[replica(0)]);
-            lost.begin(&data, &[replica(1)]);
+            lost.begin(&[(replica(0), LeaderEpoch(0))]);
+            lost.begin(&[(replica(1), LeaderEpoch(0))]);
             assert_eq!([0, 1].map(|index| lost.of(replica(index))), [Some(Offset::ZERO), None], "{content:?}");
             // What was not opened stays noted.
             lost.write(&data, &[], &[replica(0), replica(1)]).unwrap();
             let again = Watermarks::read(&data, Folder::LivedIn).unwrap();
-            again.begin(&data, &[replica(1)]);
+            again.begin(&[(replica(1), LeaderEpoch(0))]);
             assert_eq!([0, 1].map(|index| again.of(replica(index))), [Some(Offset::ZERO), None], "{content:?}");
         }
     }

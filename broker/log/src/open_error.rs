@@ -43,7 +43,7 @@ pub enum OpenError {
     },
     /// The last segment is gone or was cut short, and with it how far the log went: offsets that were given out could be given out again.
     #[error(
-        "{} {}, the log's last segment, and nothing tells where it ended: restore it from a copy; or, to go on without {} and perhaps give their offsets out again, remove {}",
+        "{}, the log's last segment, {}, and nothing tells where the log ended: restore it from a copy; or, to go on without {} and perhaps give their offsets out again, remove {}",
         path.display(), ending(*found), if found.is_none() { "its records" } else { "the records that it lost" }, checkpoint.display()
     )]
     EndLost {
@@ -68,7 +68,7 @@ pub enum OpenError {
 fn ending(found: Option<u64>) -> String {
     match found {
         None => "is gone".to_owned(),
-        Some(bytes) => format!("was cut short, to {bytes} bytes, which no crash does"),
+        Some(bytes) => format!("was cut short to {bytes} bytes (no crash does that)"),
     }
 }
 

@@ -13,7 +13,7 @@ use tidelog_log::{
     StorageError, Witness,
 };
 use tidelog_protocol::messages::ReplicaHolding;
-use tidelog_protocol::{Durability, LeaderEpoch, Offset, PartitionId, TopicName};
+use tidelog_protocol::{Durability, Offset, PartitionId, TopicName};
 use tidelog_replication::{EpochHistory, PartitionOffsets};
 use tokio::runtime;
 use tokio::sync::watch;
@@ -34,10 +34,6 @@ use crate::watermarks::Watermarks;
 
 /// Name of the file that [`Opening::probe_disk`] writes.
 const PROBE: &str = "probe";
-
-/// A partition is created under epoch 0, and a broker that died right then makes its folder at its next start, under epoch 1. From
-/// here on the folder was there; and before, where it was noted.
-const CERTAINLY_OPENED: LeaderEpoch = LeaderEpoch(2);
 
 /// A follower that has not had everything for longer than this leaves the in-sync set.
 const LAG_MAX_MS: u64 = 3_000;
@@ -170,7 +166,7 @@ impl Opening {
     ) -> Result<Handle, OpeningError> {
         let name = format!("{}-{partition}", topic.name);
         if assignment.counts {
-            self.check_folder(topic, partition, assignment.epoch())?;
+            self.check_folder(topic, partition)?;
         }
         let cell = Arc::new(OnceLock::new());
         let options = LogOptions {
@@ -289,11 +285,10 @@ impl Opening {
         leftovers::remove_leftovers(&self.data, image, member)
     }
 
-    /// A folder that is gone, or that has nothing in it, holds no records, and an empty log in its place would hide that.
-    fn check_folder(&self, topic: &TopicImage, partition: PartitionId, epoch: LeaderEpoch) -> Result<(), OpeningError> {
+    /// A folder that is gone, or that has nothing in it, though it was made, holds no records, and an empty log in its place would hide that.
+    fn check_folder(&self, topic: &TopicImage, partition: PartitionId) -> Result<(), OpeningError> {
         let path = self.data.partition_path(&topic.name, partition)?;
-        let was_there = self.watermarks.of(Replica { topic_id: topic.id, partition }).is_some();
-        if epoch < CERTAINLY_OPENED && !was_there {
+        if self.watermarks.of(Replica { topic_id: topic.id, partition }).is_none() {
             return Ok(());
         }
         match self.data.disk().list(&path) {

@@ -339,9 +339,11 @@ impl Registry {
             topics.insert(wanted.id, Arc::new(Topic { image: wanted.clone(), places }));
         }
         let Opening { watermarks, data, .. } = &self.options.opening;
-        let replica =
-            |(topic, partition): &(Arc<TopicImage>, PartitionId)| Replica { topic_id: topic.id, partition: *partition };
-        watermarks.begin(data, &missing.iter().map(replica).collect::<Vec<_>>());
+        let known = |(topic, partition): &(Arc<TopicImage>, PartitionId)| {
+            let epoch = topic.partition(*partition).map(|state| state.leader_epoch).unwrap_or_default();
+            (Replica { topic_id: topic.id, partition: *partition }, epoch)
+        };
+        watermarks.begin(&missing.iter().map(known).collect::<Vec<_>>());
         let opened = self.open_all(&missing, image.as_of());
         let founded =
             opened.iter().filter_map(|slot| if let Slot::Open(handle) = slot { Some(handle.clone()) } else { None });

@@ -22,6 +22,9 @@ use crate::connect::{failure, unknown_topic};
 use crate::exit::{Exit, Failure};
 use crate::output::{print_json, print_text};
 
+/// How long the figures of the broker are waited for.
+const USAGE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A run in the making: connected, its topic there, its limits measured.
 #[derive(Debug)]
 pub struct Session {
@@ -116,8 +119,13 @@ impl Session {
 
     /// CPU and memory of both sides, as of now. A broker that does not answer is left out.
     pub async fn usage(&self) -> (ProcessUsage, Option<BrokerUsage>) {
-        let described = self.admin.describe_broker().await.ok();
-        let topics = self.admin.describe_topics(&[self.args.topic.as_str()]).await.unwrap_or_default();
+        let name = [self.args.topic.as_str()];
+        let asked = async { tokio::join!(self.admin.describe_broker(), self.admin.describe_topics(&name)) };
+        // A broker that is gone has no figures, and nobody waits long for them.
+        let (described, topics) = match tokio::time::timeout(USAGE_PATIENCE, asked).await {
+            Ok((described, topics)) => (described.ok(), topics.unwrap_or_default()),
+            Err(_) => (None, Vec::new()),
+        };
         let log_bytes = topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.size_bytes).sum();
         let broker = described.map(|broker| BrokerUsage {
             cpu: Duration::from_micros(broker.cpu_us),

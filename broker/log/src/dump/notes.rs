@@ -41,7 +41,7 @@ const FILES: [(&str, Kind, Read); 10] = [
         let broker = fields.u32()?;
         whole(&fields, vec![("broker_id", FieldValue::Number(broker.into()))])
     }),
-    ("high-watermarks", kind(*b"TLHW"), |body| {
+    ("high-watermarks", Kind { magic: *b"TLHW", version: 2 }, |body| {
         let mut fields = Fields(body);
         let mut entries = Vec::new();
         while !fields.0.is_empty() {
