@@ -134,13 +134,13 @@ fn tell_of_lost_checkpoint(place: &Place, lost: &SmallFileError, noted_start: &R
     let (dir, checkpoint) = (place.dir.display(), lost.to_string());
     let log_start = match noted_start {
         Ok(noted) if *noted != NotedStart::default() => {
-            warn!(%dir, checkpoint, "the checkpoint is lost, and found out anew from the segments: damage at the very end of the log is taken for a write that was under way, and a segment that is gone there is not missed, but for what was noted as settled; what is gone between the noted start and the first segment is told as damage");
+            warn!(%dir, checkpoint, "the checkpoint is lost, and found out anew from the segments: damage at the very end of the log is taken for a write that was under way, and a segment that is gone there is not missed, but for what is noted elsewhere of the log; what is gone between the noted start and the first segment is told as damage");
             return;
         }
         Ok(_) => "there is none".to_owned(),
         Err(error) => error.to_string(),
     };
-    warn!(%dir, checkpoint, log_start, "nothing tells where the log begins but its first segment: what was cut off the front of that one is there again, and segments before it, or at the very end, that are gone are not missed, but for what was noted as settled");
+    warn!(%dir, checkpoint, log_start, "nothing tells where the log begins but its first segment: what was cut off the front of that one is there again, and segments before it, or at the very end, that are gone are not missed, but for what is noted elsewhere of the log");
 }
 
 /// How far a log that ends at `end` was compacted. What the file says of records that are not there must not be said of those to come.
