@@ -74,5 +74,7 @@ async fn every_view_says_that_the_majority_is_missing_and_which_partitions_are_d
     let produce = CommandLine::of("tidelog").env("TIDELOG_SERVER", &servers);
     let produce = produce.args(["produce", "logs", "--timeout", "12s"]).stdin(&lines);
     let produced = tokio::task::spawn_blocking(|| produce.run()).await.unwrap().expect_code(4);
-    assert!(produced.stderr.contains("a majority of the brokers that vote on metadata is missing"), "{produced:?}");
+    // In the words of the broker that was asked last, or in the tool's.
+    let said = &produced.stderr;
+    assert!(said.contains("a majority of the ") && said.contains(" missing"), "{produced:?}");
 }

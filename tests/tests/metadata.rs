@@ -119,7 +119,7 @@ async fn a_folder_that_is_gone_is_told_not_replaced() {
     fs::remove_dir_all(broker.data().join("lost-0")).unwrap();
     broker.restart();
     let ready = broker.http("/readyz");
-    assert!(ready.body.contains("1 could not be opened"), "{ready:?}");
+    assert!(ready.body.contains("1 partition that could not be opened"), "{ready:?}");
     assert_eq!(read_all(&broker.server(), "kept").await[0].records.len(), 3);
     assert!(!broker.data().join("lost-0").exists());
 
