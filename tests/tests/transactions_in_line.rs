@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used)] // Tests only; clippy sees just the functions marked as one.
 
 use tidelog_client::{
-    Client, Isolation, NewTopic, PartitionId, Record, Start, TopicPartition, TransactionError, TransactionalProducer,
+    Client, Isolation, NewTopic, PartitionId, Record, SendError, Start, TopicPartition, TransactionError,
+    TransactionalProducer,
 };
 use tidelog_tests::cluster::{Cluster, ClusterSettings};
 use tidelog_tests::patience::{wait_until, within_limit};
@@ -51,10 +52,19 @@ async fn until_settled(client: &Client, topic: &str) {
 
 /// Sends a record to each of so many partitions.
 async fn send(transaction: &tidelog_client::Transaction<'_>, topic: &str, values: &[&str]) {
+    try_send(transaction, topic, values).await.unwrap();
+}
+
+async fn try_send(
+    transaction: &tidelog_client::Transaction<'_>,
+    topic: &str,
+    values: &[&str],
+) -> Result<(), SendError> {
     for (partition, value) in values.iter().enumerate() {
         let record = Record::to(topic).value((*value).to_owned()).partition(PartitionId(partition as u32));
-        drop(transaction.send(record).await.unwrap());
+        drop(transaction.send(record).await?);
     }
+    Ok(())
 }
 
 async fn producer(client: &Client, id: &str) -> TransactionalProducer {
@@ -115,7 +125,9 @@ async fn follow_one_that_is_undone(client: &Client, producer: &mut Transactional
     let first = transaction.commit_in_background();
     let second = match producer.begin().await {
         Ok(transaction) => {
-            send(&transaction, "orders", &["d", "e", "f"]).await;
+            // The first may be found undone in the middle of this.
+            let sent = try_send(&transaction, "orders", &["d", "e", "f"]).await;
+            assert!(matches!(sent, Ok(()) | Err(SendError::Undone)), "{sent:?}");
             match background {
                 true => within_limit("the second", transaction.commit_in_background()).await,
                 false => transaction.commit().await,
