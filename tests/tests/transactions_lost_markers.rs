@@ -75,7 +75,7 @@ async fn goes_on_without_its_marker(commit: bool, seen: &[&str]) {
     producer.end(commit).await.unwrap();
     ended(&producer).await;
     assert!(broker.terminate().success());
-    assert_eq!(cut_last(&broker.data(), "orders-0"), Offset(2), "the marker is lost, and nothing else");
+    assert_eq!(cut_last(broker.data(), "orders-0"), Offset(2), "the marker is lost, and nothing else");
     broker.restart();
     let (stable, end) = ends(&addresses, topic, 0).await;
     // Else somebody was very fast, and has done it.
@@ -130,7 +130,7 @@ async fn offsets_whose_marker_was_lost_in_the_group_count_as_the_transaction_was
     assert_eq!(committed(&broker).await, [7]);
     assert!(broker.terminate().success());
     let home = format!("__groups-{}", shard_of(GROUP));
-    let _ = cut_last(&broker.data(), &home);
+    let _ = cut_last(broker.data(), &home);
     broker.restart();
     let after = committed(&broker).await;
     if restored(&broker) == 0 {
