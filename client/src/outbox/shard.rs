@@ -281,6 +281,7 @@ impl<S: Store> ShardOfRelay<S> {
         if let Some(at) = rows.iter().position(|row| !is_nameable(&row.id)) {
             return Ok(Sent::Unfit(at, "its id is longer than 255 bytes".into()));
         }
+        // Where it is aborted, what led to that is told, not whether the abort came through: its coordinator ends what stays open.
         let transaction = producer.begin().await?;
         let mut deliveries: Vec<Delivery> = Vec::with_capacity(rows.len());
         for (at, row) in rows.iter().enumerate() {
