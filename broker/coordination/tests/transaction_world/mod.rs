@@ -33,6 +33,8 @@ const STEPS: u32 = 150;
 const TICK_MS: u64 = 50;
 /// Longer than anything is on its way, and than every timeout.
 const CALM_MS: u64 = 45_000;
+/// Twice that is less than a coordinator remembers an id that does nothing.
+const SOON_MS: u64 = 8_000;
 
 pub fn identity(wire: &ProducerIdentity) -> TransactionId {
     (wire.producer_id, wire.epoch)
@@ -187,6 +189,11 @@ impl World {
         }
         self.scene.is_calm = true;
         self.producers.iter_mut().for_each(Producer::stop);
+        self.pass(SOON_MS);
+        // Nobody writes any more, so only asking brings back what is lost now, and the coordinator has not forgotten yet.
+        self.lose_last_markers();
+        self.pass(SOON_MS);
+        self.scene.oracle.check_restored(&self.scene.places);
         self.pass(CALM_MS);
         self.scene.oracle.check_quiet(&self.scene.places, &self.coordinator);
         // EventuallyAvailable.
@@ -273,10 +280,9 @@ impl World {
                 self.scene.tally.leaders_moved += 1;
                 self.scene.places[at].waiting.clear();
             }
-            12 | 13 if self.rule == Rule::Earlier => {
-                // Damage, or an unclean election.
+            12 | 13 => {
                 let at = self.scene.chance.below(self.scene.places.len() as u64) as usize;
-                self.scene.tally.markers_lost += u64::from(self.scene.places[at].lose_marker());
+                self.lose_marker(at);
             }
             _ => {}
         }
@@ -284,6 +290,19 @@ impl World {
             if !self.producers.iter().any(|producer| producer.id == id && producer.is_running()) {
                 self.start_producer(id);
             }
+        }
+    }
+
+    /// Damage, or an unclean election.
+    fn lose_marker(&mut self, at: usize) {
+        if self.rule == Rule::Earlier {
+            self.scene.tally.markers_lost += u64::from(self.scene.places[at].lose_marker());
+        }
+    }
+
+    fn lose_last_markers(&mut self) {
+        for at in self.scene.places_there() {
+            self.lose_marker(at);
         }
     }
 
@@ -352,7 +371,7 @@ impl World {
             return;
         }
         for at in self.scene.places_there() {
-            if self.scene.one_in(20) {
+            if self.scene.is_calm || self.scene.one_in(20) {
                 for (by, _) in self.scene.places[at].open() {
                     self.send(Content::Inquiry(at, by));
                 }

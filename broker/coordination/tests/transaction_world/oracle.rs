@@ -97,6 +97,14 @@ impl Oracle {
         }
     }
 
+    /// NoHangingTransaction: what has lost its marker has it again.
+    pub fn check_restored(&self, places: &[Place]) {
+        for place in places.iter().filter(|place| !place.is_deleted) {
+            let hangs: Vec<_> = place.open().into_iter().filter(|(by, _)| place.lost.contains(by)).collect();
+            assert_eq!(hangs, Vec::new(), "NoHangingTransaction: lost at {:?}", place.name);
+        }
+    }
+
     /// All is quiet.
     pub fn check_quiet(&self, places: &[Place], coordinator: &Coordinator) {
         for place in places.iter().filter(|place| !place.is_deleted) {
