@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tidelog_coordination::command::Registration;
 use tidelog_coordination::leases::{Heartbeat, Intent, LEASE_MS};
 use tidelog_protocol::messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
-use tidelog_protocol::{ControllerEpoch, ErrorCode, WireError};
+use tidelog_protocol::{ControllerEpoch, ErrorCode, ProtocolVersion, WireError};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -208,7 +208,8 @@ async fn heartbeat(node: &Arc<Node>, intent: Intent) -> Result<BrokerHeartbeatRe
     let applied = node.registry.applied_index();
     if matches!(node.controllers.role(), Role::Leader { .. }) {
         let broker = Registration { broker_id: member.broker, epoch: member.epoch };
-        return node.controllers.heartbeat(Heartbeat { broker, applied, intent }).await;
+        let speaks = ProtocolVersion::CURRENT;
+        return node.controllers.heartbeat(Heartbeat { broker, applied, intent, speaks }).await;
     }
     let request = BrokerHeartbeatRequest {
         broker_id: member.broker,

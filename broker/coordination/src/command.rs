@@ -9,7 +9,7 @@ use tidelog_protocol::{
     ProducerId, TopicId, WireError,
 };
 
-use crate::records::{MetadataRecord, PartitionState};
+use crate::records::{FeatureLevel, MetadataRecord, PartitionState};
 
 /// A change that is asked for. Names come as they were typed; what is random or local comes from the caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -226,6 +226,17 @@ pub struct Decision {
     pub records: Vec<MetadataRecord>,
     /// For whoever asked.
     pub reply: Reply,
+}
+
+impl Decision {
+    /// The feature level that begins with it, if one does: brokers that do not know that would stop.
+    #[must_use]
+    pub fn feature_level(&self) -> Option<u16> {
+        match self.records.first() {
+            Some(MetadataRecord::FeatureLevel(FeatureLevel { level })) => Some(*level),
+            _ => None,
+        }
+    }
 }
 
 /// What an accepted command gives.

@@ -5,12 +5,14 @@
 //! acknowledging before anybody else is elected, whatever the clocks say.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 
-use tidelog_protocol::{BrokerId, MetadataIndex, Monotonic};
+use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, Monotonic, ProtocolVersion};
 
 use crate::command::{Command, Refusal, Registration};
 use crate::confirmation::{HANDOVER_MS, OWN_LEASE_MS};
 use crate::image::{BrokerImage, ClusterImage};
+use crate::records::FeatureLevel;
 use crate::registration::registered;
 
 /// How often a broker should be heard of, in milliseconds.
@@ -28,6 +30,8 @@ pub struct Heartbeat {
     pub applied: MetadataIndex,
     /// What it wants.
     pub intent: Intent,
+    /// The newest version of the protocol that it and this controller have in common: which release it is, as far as that matters here.
+    pub speaks: ProtocolVersion,
 }
 
 /// What a broker wants.
@@ -77,6 +81,8 @@ struct Lease {
     /// While it is fenced: what it must have applied to serve again. It contains the record that fenced it, so a broker that was
     /// away knows what it lost before it serves.
     must_have_applied: MetadataIndex,
+    /// The newest feature level that it knows; `None` until it was heard of.
+    knows: Option<u16>,
 }
 
 impl Lease {
@@ -115,6 +121,7 @@ impl Leases {
                 ends: now.plus_ms(self.lease_ms),
                 was_heard: false,
                 must_have_applied: image.as_of(),
+                knows: None,
             };
             let lease = self.held.entry(broker.broker_id).or_insert(fresh);
             if lease.broker != fresh.broker {
@@ -140,6 +147,7 @@ impl Leases {
         self.follow(image, now);
         let Some(lease) = self.held.get_mut(&broker.broker_id) else { return Ok(None) };
         lease.hear(now, self.lease_ms);
+        lease.knows = Some(FeatureLevel::newest_of(heartbeat.speaks));
         let caught_up = heartbeat.applied >= lease.must_have_applied;
         Ok(match heartbeat.intent {
             Intent::ShutDown if !broker.fenced => Some(Command::ShutDownBroker(heartbeat.broker)),
@@ -148,6 +156,30 @@ impl Leases {
             }
             Intent::Serve | Intent::ShutDown => None,
         })
+    }
+
+    /// May records of this feature level follow? A broker that does not know it would stop at the first of them. `own` runs the
+    /// controller. Of one that is fenced and has said nothing, nothing is known, and nobody waits for it: it may be gone for good.
+    ///
+    /// # Errors
+    /// Unsupported where a broker runs a release that is too old; NoQuorum where one that serves has not been heard of yet.
+    pub fn may_begin(&self, level: u16, own: BrokerId) -> Result<(), Refusal> {
+        let others = || self.held.iter().filter(|(broker, _)| **broker != own);
+        if let Some((broker, _)) = others().find(|(_, lease)| lease.knows.is_some_and(|knows| knows < level)) {
+            let sentence = format!(
+                "broker {broker} runs a release that does not know this (feature level {level}) and would stop; upgrade that \
+                 broker, or remove it, then try again"
+            );
+            return Err(Refusal::new(ErrorCode::Unsupported, sentence));
+        }
+        if let Some((broker, _)) = others().find(|(_, lease)| lease.knows.is_none() && !lease.fenced) {
+            let sentence = format!(
+                "the controller has just taken office and not heard yet which release broker {broker} runs, so it cannot tell whether that \
+                 knows feature level {level}; try again"
+            );
+            return Err(Refusal::new(ErrorCode::NoQuorum, sentence));
+        }
+        Ok(())
     }
 
     /// The brokers that serve and whose lease has ended at `now`: each is to be fenced.

@@ -31,7 +31,16 @@ message! {
 impl FeatureLevel {
     /// The newest level that this code understands.
     pub const NEWEST: u16 = 5;
+
+    /// The newest level that a broker understands which speaks this version: both are counted alike, and a release with a new level has a new
+    /// version.
+    #[must_use]
+    pub const fn newest_of(spoken: ProtocolVersion) -> u16 {
+        if spoken.0 < Self::NEWEST { spoken.0 } else { Self::NEWEST }
+    }
 }
+
+const _: () = assert!(FeatureLevel::newest_of(ProtocolVersion::CURRENT) == FeatureLevel::NEWEST, "see `newest_of`");
 
 message! {
     /// A broker started and can be reached.

@@ -9,7 +9,7 @@ use tidelog_coordination::ClusterImage;
 use tidelog_coordination::command::Registration;
 use tidelog_coordination::confirmation::{Asking, Confirmation, FAITHFUL_MS, OWN_LEASE_MS};
 use tidelog_coordination::leases::{Heartbeat, Intent, LEASE_MS, Leases};
-use tidelog_protocol::{BrokerId, Monotonic};
+use tidelog_protocol::{BrokerId, Monotonic, ProtocolVersion};
 
 /// How long one schedule lasts, and in what steps.
 const LIFE_MS: u64 = 20_000;
@@ -265,7 +265,12 @@ impl World {
             Message::Beat { sent } => {
                 let (Some(_), Some(leases)) = (node.leads, &mut node.leases) else { return };
                 let broker = self.registrations[from];
-                let beat = Heartbeat { broker, applied: self.image.as_of(), intent: Intent::Serve };
+                let beat = Heartbeat {
+                    broker,
+                    applied: self.image.as_of(),
+                    intent: Intent::Serve,
+                    speaks: ProtocolVersion::CURRENT,
+                };
                 let heard = leases.heartbeat(&self.image, &beat, Monotonic(now));
                 assert!(matches!(heard, Ok(None)), "{heard:?}");
                 let due = if from == at && bug != Bug::SelfishLeader { OWN_LEASE_MS } else { LEASE_MS };

@@ -6,7 +6,7 @@ use cluster::{Cluster, Folder, code};
 use tidelog_coordination::command::{Command, Registration};
 use tidelog_coordination::confirmation::{HANDOVER_MS, OWN_LEASE_MS};
 use tidelog_coordination::leases::{Answer, Heartbeat, Intent, LEASE_MS, Leases};
-use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, Monotonic};
+use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, Monotonic, ProtocolVersion};
 
 /// A controller in office, with its leases.
 struct Office {
@@ -23,7 +23,8 @@ impl Office {
 
     /// The broker is heard of; what follows is done, and it is told.
     fn heard(&mut self, broker: u32, applied: MetadataIndex, intent: Intent, now: u64) -> Answer {
-        let beat = Heartbeat { broker: self.cluster.registration(broker), applied, intent };
+        let beat =
+            Heartbeat { broker: self.cluster.registration(broker), applied, intent, speaks: ProtocolVersion::CURRENT };
         let command =
             self.leases.heartbeat(self.cluster.controller.image(), &beat, Monotonic(now)).expect("its newest life");
         if let Some(command) = command {
@@ -102,7 +103,8 @@ fn a_broker_that_registers_serves_from_its_first_heartbeat_that_has_caught_up() 
 fn an_earlier_life_or_a_stranger_must_register() {
     let mut office = Office::of(1);
     let image = office.cluster.controller.image().clone();
-    let beat = |broker| Heartbeat { broker, applied: image.as_of(), intent: Intent::Serve };
+    let beat =
+        |broker| Heartbeat { broker, applied: image.as_of(), intent: Intent::Serve, speaks: ProtocolVersion::CURRENT };
     let old = office.cluster.registration(1);
     let stranger = Registration { broker_id: BrokerId(9), ..old };
     assert_eq!(code(office.leases.heartbeat(&image, &beat(stranger), Monotonic(1_100))), ErrorCode::UnknownBroker);
@@ -156,4 +158,37 @@ fn who_was_never_heard_of_or_not_for_a_while_is_looked_for() {
     office.leases.follow(office.cluster.controller.image(), Monotonic(1_500));
     office.leases.is_here(BrokerId(1), Monotonic(1_500));
     assert_eq!(silent(&office, 1_800), Vec::<u32>::new(), "who is fenced already is waited for");
+}
+
+/// A broker that does not know a feature level stops at its first record.
+#[test]
+fn a_feature_level_begins_once_every_broker_knows_it() {
+    let mut office = Office::of(3);
+    let own = BrokerId(1);
+    let spoken = |office: &mut Office, broker, speaks, now| {
+        let (broker, applied) = (office.cluster.registration(broker), office.cluster.controller.image().as_of());
+        let beat = Heartbeat { broker, applied, intent: Intent::Serve, speaks };
+        assert_eq!(office.leases.heartbeat(office.cluster.controller.image(), &beat, Monotonic(now)), Ok(None));
+    };
+    let refused = |office: &Office, level| office.leases.may_begin(level, own).err().map(|refusal| refusal.code);
+    assert_eq!(refused(&office, 1), Some(ErrorCode::NoQuorum), "nobody has spoken yet");
+    spoken(&mut office, 2, ProtocolVersion::CURRENT, 1_100);
+    spoken(&mut office, 3, ProtocolVersion(4), 1_100);
+    assert_eq!((refused(&office, 4), refused(&office, 5)), (None, Some(ErrorCode::Unsupported)));
+    let told = office.leases.may_begin(5, own).unwrap_err().message;
+    assert!(told.starts_with("broker 3 runs a release"), "{told}");
+
+    // Who is away comes back as it was; who is started again may be another release.
+    office.cluster.fence(3);
+    office.leases.follow(office.cluster.controller.image(), Monotonic(1_200));
+    assert_eq!(refused(&office, 5), Some(ErrorCode::Unsupported));
+    office.cluster.start(3, Folder::Crashed);
+    office.leases.follow(office.cluster.controller.image(), Monotonic(1_300));
+    assert_eq!(refused(&office, 5), None, "nobody waits for who does not serve");
+    let _ = office.beats(3, 1_400);
+    assert_eq!(refused(&office, 5), None);
+
+    // The next controller knows nothing of what this one has heard.
+    office.leases = Leases::new(office.cluster.controller.image(), LEASE_MS, Monotonic(1_500));
+    assert_eq!(refused(&office, 5), Some(ErrorCode::NoQuorum));
 }

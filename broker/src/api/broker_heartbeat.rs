@@ -19,6 +19,6 @@ impl Handle for BrokerHeartbeatRequest {
         }
         let broker = Registration { broker_id: self.broker_id, epoch: self.broker_epoch };
         let intent = if self.wants_shutdown { Intent::ShutDown } else { Intent::Serve };
-        node.controllers.heartbeat(Heartbeat { broker, applied: self.applied, intent }).await
+        node.controllers.heartbeat(Heartbeat { broker, applied: self.applied, intent, speaks: session.version }).await
     }
 }

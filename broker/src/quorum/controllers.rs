@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidelog_coordination::{ClusterImage, Command, Controller, Reply};
+use tidelog_coordination::{ClusterImage, Command, Controller, Decision, Reply};
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, WireError};
 use tokio::sync::{Mutex, watch};
 
@@ -160,6 +160,7 @@ impl Controllers {
         loop {
             let image = self.image();
             let decision = Controller::new((*image).clone()).handle(command, clock::now());
+            let decision = decision.map_err(WireError::from).and_then(|decision| self.allow_level(decision));
             self.confirm().await?;
             if self.image().as_of() == image.as_of() {
                 return Ok((decision?.reply, image.as_of()));
@@ -195,7 +196,7 @@ impl Controllers {
         loop {
             let image = self.image();
             let decision = match Controller::new((*image).clone()).handle(command, clock::now()) {
-                Ok(decision) if !decision.records.is_empty() => decision,
+                Ok(decision) if !decision.records.is_empty() => self.allow_level(decision)?,
                 // "No" and "it is so already" are decisions, too.
                 nothing_to_do => {
                     self.confirm().await?;
@@ -212,6 +213,14 @@ impl Controllers {
                 Err(error) => return Err(wire_error(&error)),
             }
         }
+    }
+
+    /// Unless it begins a feature level that some broker does not know.
+    fn allow_level(&self, decision: Decision) -> Result<Decision, WireError> {
+        if let Some(level) = decision.feature_level() {
+            self.check_level(level)?;
+        }
+        Ok(decision)
     }
 
     /// Flushes and closes the metadata log.
@@ -235,7 +244,7 @@ mod tests {
     use tidelog_coordination::command::{Admission, CreateTopic, RegisterBroker, Registration};
     use tidelog_coordination::leases::{Heartbeat, Intent};
     use tidelog_log::{DataDir, FlusherHandle, OsDisk};
-    use tidelog_protocol::TopicId;
+    use tidelog_protocol::{ProtocolVersion, TopicId};
 
     use super::*;
     use crate::peer::{PeerIdentity, Peers};
@@ -288,7 +297,8 @@ mod tests {
         let image = controllers.image();
         let epoch = image.broker(BrokerId(1)).unwrap().epoch;
         let broker = Registration { broker_id: BrokerId(1), epoch };
-        let heartbeat = Heartbeat { broker, applied: image.as_of(), intent: Intent::Serve };
+        let heartbeat =
+            Heartbeat { broker, applied: image.as_of(), intent: Intent::Serve, speaks: ProtocolVersion::CURRENT };
         let decision = controllers.office.lock().await;
         let answered = async {
             loop {

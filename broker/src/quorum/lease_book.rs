@@ -117,6 +117,20 @@ impl Controllers {
         self.submit(Command::FenceBroker(broker)).await.map(drop)
     }
 
+    /// Does every broker know this feature level?
+    ///
+    /// # Errors
+    /// As [`Leases::may_begin`]; NotController elsewhere.
+    pub(super) fn check_level(&self, level: u16) -> Result<(), WireError> {
+        let Role::Leader { broker: own, .. } = self.role() else { return Err(elsewhere()) };
+        let (image, now) = (self.image(), clock::monotonic());
+        let checked = self.with_leases(now, |open| {
+            open.leases.follow(&image, now);
+            open.leases.may_begin(level, own)
+        });
+        Ok(checked??)
+    }
+
     fn with_leases<T>(&self, now: Monotonic, work: impl FnOnce(&mut Open) -> T) -> Result<T, WireError> {
         let Role::Leader { term, .. } = self.role() else {
             return Err(elsewhere());

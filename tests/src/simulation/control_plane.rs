@@ -9,7 +9,8 @@ use tidelog_coordination::records::{PartitionChanged, PartitionState};
 use tidelog_coordination::{ClusterImage, Controller, Refusal, Reply};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{
-    BrokerId, IncarnationId, LeaderEpoch, MetadataIndex, Monotonic, PartitionEpoch, PartitionId, Timestamp, TopicId,
+    BrokerId, IncarnationId, LeaderEpoch, MetadataIndex, Monotonic, PartitionEpoch, PartitionId, ProtocolVersion,
+    Timestamp, TopicId,
 };
 use tidelog_replication::{InSyncProposal, Membership};
 
@@ -103,7 +104,7 @@ impl ControlPlane {
                 Some(Message::Registered { epoch })
             }
             Message::Heartbeat { broker, applied, sent_at } => {
-                let heartbeat = Heartbeat { broker, applied, intent: Intent::Serve };
+                let heartbeat = Heartbeat { broker, applied, intent: Intent::Serve, speaks: ProtocolVersion::CURRENT };
                 let Ok(command) = self.leases.heartbeat(self.controller.image(), &heartbeat, now) else {
                     return Some(Message::RegisterAnew);
                 };
