@@ -53,16 +53,16 @@ impl Arrival {
         self.pace.note(bytes);
     }
 
-    /// The broker's own delays do not count against the frame that has begun.
-    pub(super) fn note_reading(&mut self, reading: bool) {
+    /// The broker's own delays do not count against the frame that has begun. `unread` has arrived and was not read.
+    pub(super) fn note_reading(&mut self, reading: bool, unread: impl FnOnce() -> u64) {
         if !reading {
             if self.unread_since.is_none() {
                 let now = Instant::now();
                 self.unread_since = Some(now);
-                self.pace.pause(now);
+                self.pace.pause(now, unread());
             }
         } else if let Some(since) = self.unread_since.take() {
-            self.pace.resume(Instant::now());
+            self.pace.resume(Instant::now(), unread());
             if let Some(began_at) = &mut self.began_at {
                 *began_at += since.max(*began_at).elapsed();
             }

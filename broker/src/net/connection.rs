@@ -161,7 +161,7 @@ impl Connection {
             }
             let reading = self.may_read() && self.waiting.is_none();
             let room = if reading { self.buffer.make_room(&self.node.budget.arriving) } else { Room::Ready };
-            self.arrival.note_reading(reading);
+            self.arrival.note_reading(reading, || unread(&self.socket));
             let mut next = [0];
             tokio::select! {
                 biased;

@@ -72,6 +72,11 @@ pub(super) struct Pace {
     /// Of the frame as far as it was read before this window, and the time that this took.
     frame_bytes: u64,
     frame_time: Duration,
+    /// What came of the frame while the broker read, so that it tells how fast the client is. What piled up in the socket meanwhile does not:
+    /// it is read at once, however slowly it came.
+    telling_bytes: u64,
+    /// What lies in the socket, and tells nothing or is counted.
+    piled_bytes: u64,
     /// How the last frame came that was large enough to tell: bytes and time.
     last: Option<(u64, Duration)>,
 }
@@ -90,7 +95,17 @@ pub(super) struct TooSlow {
 impl Pace {
     /// Nothing is known yet: the first frame begins.
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, bytes: 0, slow: None, frame_bytes: 0, frame_time: Duration::ZERO, last: None }
+        let frame_time = Duration::ZERO;
+        Self {
+            since: now,
+            bytes: 0,
+            slow: None,
+            frame_bytes: 0,
+            frame_time,
+            telling_bytes: 0,
+            piled_bytes: 0,
+            last: None,
+        }
     }
 
     /// The frame is whole.
@@ -101,7 +116,9 @@ impl Pace {
 
     /// The next one begins, of which so much is here.
     pub(super) fn begin_frame(&mut self, now: Instant, bytes: usize) {
-        *self = Self { last: self.last, frame_bytes: bytes as u64, ..Self::new(now) };
+        let bytes = bytes as u64;
+        let (last, piled_bytes) = (self.last, self.piled_bytes);
+        *self = Self { last, piled_bytes, frame_bytes: bytes, telling_bytes: bytes, ..Self::new(now) };
     }
 
     /// How a frame of so many bytes comes, as far as is known: by what came of it, of which so much is not read yet, and by how the last
@@ -118,23 +135,30 @@ impl Pace {
     }
 
     fn evidence(&self, unread: u64, now: Instant) -> Option<(u64, Duration)> {
-        let bytes = self.frame_bytes + self.bytes + unread;
+        let bytes = self.telling_bytes + unread.saturating_sub(self.piled_bytes);
         (bytes >= EVIDENCE_BYTES).then(|| (bytes, self.frame_time + now.saturating_duration_since(self.since)))
     }
 
-    /// The broker does not read for a while: what comes of that is not the client's.
-    pub(super) fn pause(&mut self, now: Instant) {
+    /// The broker does not read for a while: what comes of that is not the client's. So much has come and is not read.
+    pub(super) fn pause(&mut self, now: Instant, unread: u64) {
         self.begin_window(now);
+        self.telling_bytes += unread.saturating_sub(self.piled_bytes);
+        self.piled_bytes = unread;
     }
 
-    /// The broker reads again.
-    pub(super) fn resume(&mut self, now: Instant) {
+    /// The broker reads again, first so much that lies there.
+    pub(super) fn resume(&mut self, now: Instant, unread: u64) {
         (self.since, self.bytes, self.slow) = (now, 0, None);
+        self.piled_bytes = unread;
     }
 
-    /// So much arrived.
+    /// So much was read.
     pub(super) fn note(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
+        let bytes = bytes as u64;
+        let piled = bytes.min(self.piled_bytes);
+        self.piled_bytes -= piled;
+        self.telling_bytes += bytes - piled;
+        self.bytes += bytes;
     }
 
     fn begin_window(&mut self, now: Instant) {
@@ -201,7 +225,7 @@ mod tests {
         );
         let unread = pace.too_slow(start + WINDOW * 3, WINDOW, LEAST, || 64 << 10);
         assert_eq!(unread, None, "what the broker did not read is not the client's fault");
-        pace.resume(start + WINDOW * 3);
+        pace.resume(start + WINDOW * 3, 0);
         assert_eq!(pace.too_slow(start + WINDOW * 7 / 2, WINDOW, LEAST, || 0), None);
     }
 
@@ -275,21 +299,48 @@ mod tests {
     }
 
     #[test]
+    fn what_piled_up_while_the_broker_did_not_read_tells_nothing_of_how_fast_it_came() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        // Slowly: 64 KiB in a quarter of a second, then as much again and more while nobody reads.
+        let mut slow = Pace::new(start);
+        slow.begin_frame(start, 0);
+        slow.note(64 << 10);
+        assert_eq!(slow.gait(1 << 20, 0, after(250)), Gait::Slow);
+        slow.pause(after(250), 0);
+        slow.resume(after(1_500), 320 << 10);
+        assert_eq!(slow.gait(1 << 20, 320 << 10, after(1_500)), Gait::Slow);
+        slow.note(320 << 10);
+        assert_eq!(slow.gait(1 << 20, 0, after(1_501)), Gait::Slow, "it is read at once, and did not come at once");
+        slow.note(16 << 10);
+        slow.end_frame(after(1_563));
+        slow.begin_frame(after(1_563), 0);
+        assert_eq!(slow.gait(1 << 20, 0, after(1_563)), Gait::Slow, "nor is the next one taken for quick");
+        // Quickly: what lay in the socket as the broker stopped to read had come by then.
+        let mut quick = Pace::new(start);
+        quick.begin_frame(start, 8 << 10);
+        quick.pause(after(1), 56 << 10);
+        quick.resume(after(9_000), 2 << 20);
+        quick.note(1 << 20);
+        assert_eq!(quick.gait(4 << 20, 1 << 20, after(9_001)), Gait::Quick);
+    }
+
+    #[test]
     fn what_waits_is_judged_by_how_it_came_so_far_without_the_time_that_the_broker_did_not_read() {
         let start = Instant::now();
         let rate = LeastRate::of(60 << 20, Duration::ZERO);
         let mut pace = Pace::new(start);
         pace.note(1 << 20);
-        pace.pause(start + WINDOW / 4);
+        pace.pause(start + WINDOW / 4, 0);
         assert_eq!(pace.too_slow_so_far(rate), None, "it came at once");
-        pace.resume(start + WINDOW * 9);
+        pace.resume(start + WINDOW * 9, 0);
         pace.note(3 << 20);
-        pace.pause(start + WINDOW * 9 + WINDOW * 3 / 4);
+        pace.pause(start + WINDOW * 9 + WINDOW * 3 / 4, 0);
         assert_eq!(pace.too_slow_so_far(rate), None);
-        pace.resume(start + WINDOW * 20);
+        pace.resume(start + WINDOW * 20, 0);
         pace.note(300_000);
         assert!(pace.too_slow(start + WINDOW * 23, WINDOW, rate, || 0).is_some());
-        pace.pause(start + WINDOW * 23);
+        pace.pause(start + WINDOW * 23, 0);
         let slow = pace.too_slow_so_far(rate).map(|slow| (slow.came, slow.within));
         assert_eq!(slow, Some(((4 << 20) + 300_000, WINDOW * 4)));
     }
