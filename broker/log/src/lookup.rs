@@ -94,8 +94,10 @@ impl Lookup<'_> {
         }
         self.prove(origin, end)?;
         let range = first.position..end.position;
-        if self.patience == Patience::Never && !hops.hold(&range) && !self.is_warm(&*file, &range)? {
-            return Err(Miss::Cold);
+        match self.patience {
+            Patience::Never if hops.hold(&range) || self.is_warm(&*file, &range)? => {}
+            Patience::Never => return Err(Miss::Cold),
+            Patience::Block => self.hold_pages(&*file, &range, origin, end)?,
         }
         let map = segment.map(end.position).map_err(|error| self.storage("map", error))?;
         Ok(Some(Batches { bytes: map.slice(range), next: end.offset }))
@@ -210,7 +212,8 @@ impl Lookup<'_> {
         if self.patience == Patience::Never {
             return Err(Miss::Cold);
         }
-        self.fault_in(origin.position..end.position)?;
+        // What cannot be brought in is told by the reads below, which know where.
+        let brought_in = self.fault_in(origin.position..end.position);
         let file = self.file()?;
         let mut window = Window::new(file, self.segment.end_bytes());
         let mut at = origin;
@@ -229,7 +232,26 @@ impl Lookup<'_> {
             verified.add(at.position..next);
             at = Place { position: next, offset: header.next_offset() };
         }
-        Ok(())
+        brought_in
+    }
+
+    /// Has the pages of what was seen to be whole there, so that nobody who sends them meets the disk. Where that cannot be, the file is not
+    /// what it was any more: somebody has cut it short, or the disk fails.
+    fn hold_pages(
+        &self,
+        file: &dyn DiskFile,
+        range: &std::ops::Range<u64>,
+        origin: Place,
+        end: Place,
+    ) -> Result<(), Miss> {
+        let brought_in = self.fault_in(range.clone());
+        // Behind its end the last page of a file reads as zeros.
+        let is_short = file.bytes().map_err(|error| self.storage("read the length of", error))? < range.end;
+        if brought_in.is_ok() && !is_short {
+            return Ok(());
+        }
+        self.segment.verified.forget(self.segment.end_bytes());
+        self.prove(origin, end).and(brought_in)
     }
 
     /// Brings the pages in while an error can still be an error.
@@ -250,7 +272,12 @@ impl Lookup<'_> {
         let end = Place { position: self.segment.end_bytes(), offset: self.segment.end_offset() };
         let start = Place { position: 0, offset: self.segment.base() };
         // From the entry first: it is near. From the start if that batch itself is what is damaged.
-        match self.prove(origin, end).and_then(|()| self.prove(start, end)) {
+        let proved = self.prove(origin, end).and_then(|()| self.prove(start, end));
+        // All was whole once: then the file is not what it was any more.
+        match proved.and_then(|()| {
+            self.segment.verified.forget(end.position);
+            self.prove(start, end)
+        }) {
             Err(miss) => miss,
             Ok(()) => {
                 let error =
@@ -278,14 +305,15 @@ impl Lookup<'_> {
 
     /// Whether the page cache holds the range, as far as a few probes can tell.
     fn is_warm(&self, file: &dyn DiskFile, range: &std::ops::Range<u64>) -> Result<bool, Miss> {
-        if range.start >= self.segment.synced_bytes() {
+        // Written just now, unless the disk has failed since.
+        if range.start >= self.segment.synced_bytes() && self.state.poisoned().is_none() {
             return Ok(true);
         }
         let mut byte = [0];
         let mut position = range.start;
         loop {
-            let cached = file.read_cached_at(&mut byte, position).map_err(|error| self.storage("read", error))?;
-            if cached.is_none() {
+            // Nothing where the file ends before it should: whoever may block finds out.
+            if file.read_cached_at(&mut byte, position).map_err(|error| self.storage("read", error))? != Some(1) {
                 return Ok(false);
             }
             if position + 1 >= range.end {

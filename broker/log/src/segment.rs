@@ -16,8 +16,9 @@ use tidelog_protocol::{Offset, records::BatchHeader};
 use crate::checkpoint::{Marks, SegmentEnd, SegmentRecord};
 use crate::disk::{Disk, DiskFile, PartialWrite, write_all_at};
 use crate::map::Map;
-use crate::segment_files::{INDEX, LOG, TIME_INDEX, file_name};
+use crate::segment_files::{self, INDEX, LOG, TIME_INDEX, file_name};
 use crate::segment_index::{SegmentIndex, extend_file};
+use crate::storage_error::StorageError;
 use crate::verified::Verified;
 use crate::{offset_index, time_index};
 
@@ -387,6 +388,12 @@ impl Segment {
             self.synced_bytes.fetch_max(synced, Ordering::AcqRel);
         }
         Ok(dirty)
+    }
+
+    /// Makes sure that its name leads to its file, or one as long.
+    pub(crate) fn find_again(&self) -> Result<(), StorageError> {
+        let _no_growth = self.growth.lock();
+        segment_files::find_again(&*self.disk, &self.path(), self.allocated())
     }
 
     /// Gives back reserved blocks behind the end, unless a map may be looking: another dump tool then sees batches only.

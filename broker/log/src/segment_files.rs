@@ -184,6 +184,22 @@ pub(crate) fn cut(place: &Place, base: Offset, position: u64, length: u64, least
     Ok(kept)
 }
 
+/// Makes sure that the name of a file leads to so many bytes at least. It may be another file: who replaces one by its copy takes nothing away.
+pub(crate) fn find_again(disk: &dyn Disk, path: &Path, least: u64) -> Result<(), StorageError> {
+    let taken = |kind, sentence: String| Err(io::Error::new(kind, sentence)).context("find what was written to", path);
+    match disk.file_bytes(path) {
+        Ok(bytes) if bytes >= least => Ok(()),
+        Ok(bytes) => {
+            let sentence = format!("it was cut short while the broker ran: it has {bytes} bytes, and had {least}");
+            taken(io::ErrorKind::InvalidData, sentence)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            taken(error.kind(), "it was deleted or moved while the broker ran".into())
+        }
+        Err(error) => Err(error).context("find again", path),
+    }
+}
+
 /// Unlinks a file that may not exist.
 pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
     match disk.remove_file(path) {

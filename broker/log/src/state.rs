@@ -380,6 +380,7 @@ impl LogState {
         self.sync_folder().map_err(|error| self.fail_flush(error))?;
         let began = Instant::now();
         let bytes = self.sync_dirty().map_err(|error| self.fail_flush(error))?;
+        self.find_again().map_err(|error| self.fail_flush(error))?;
         self.flusher.count_flush(bytes, began.elapsed());
         self.flushed_end.store(end.0, Ordering::Release);
         self.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -428,6 +429,15 @@ impl LogState {
             })?;
         }
         Ok(())
+    }
+
+    /// What was made durable must be there for the next start. Nobody takes its name from the last segment but the holder of `flushing`; where
+    /// the log rolled meanwhile, that one may have gone the way of all segments.
+    fn find_again(&self) -> Result<(), StorageError> {
+        let Some(active) = self.segments().last().cloned() else { return Ok(()) };
+        let found = active.find_again();
+        let is_last = || self.segments().last().is_some_and(|last| Arc::ptr_eq(last, &active));
+        found.or_else(|error| if is_last() && !error.is_transient() { Err(error) } else { Ok(()) })
     }
 
     fn sync_dirty(&self) -> Result<u64, StorageError> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use support::{append, open, options, read_all, segment};
 use tidelog_log::fault::{Fault, FaultDisk, Operation};
-use tidelog_log::{Dump, DumpEntry, Flusher, FlusherOptions, Log, LogOptions, OpenError, OsDisk, Witness};
+use tidelog_log::{AppendError, Dump, DumpEntry, Flusher, FlusherOptions, Log, LogOptions, OpenError, OsDisk, Witness};
 use tidelog_protocol::Offset;
 
 fn try_open(dir: &Path) -> Result<Log, OpenError> {
@@ -415,5 +415,35 @@ fn a_link_that_leads_nowhere_is_named_with_what_to_do() {
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
         let (log, report) = open(&dir);
         assert_eq!((log.end(), report.holes.len()), (Offset(60), 0), "{ending}");
+    }
+}
+
+/// What goes to a file that the next start does not find is acknowledged to nobody.
+#[test]
+fn nothing_counts_as_flushed_in_a_file_that_somebody_took_away() {
+    type Takes = fn(&Path);
+    let takes: [(&str, Takes, &str); 4] = [
+        ("deleted", |dir| fs::remove_dir_all(dir).unwrap(), "deleted or moved"),
+        ("moved", |dir| fs::rename(dir, dir.with_file_name("elsewhere")).unwrap(), "deleted or moved"),
+        ("the segment alone", |dir| fs::remove_file(segment(dir, 0)).unwrap(), "deleted or moved"),
+        (
+            "cut short",
+            |dir| fs::File::options().write(true).open(segment(dir, 0)).unwrap().set_len(100).unwrap(),
+            "cut short",
+        ),
+    ];
+    for (how, take, told) in takes {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("log");
+        fs::create_dir(&dir).unwrap();
+        let (mut log, _) = open(&dir);
+        append(&mut log, 1, b"before");
+        log.flush().unwrap();
+        take(&dir);
+        append(&mut log, 1, b"");
+        let error = log.flush().unwrap_err();
+        assert!(matches!(error, AppendError::Poisoned(_)), "{how}: {error}");
+        assert!(error.to_string().contains(told), "{how}: {error}");
+        assert_eq!(log.reader().flushed_end(), Offset(1), "{how}");
     }
 }

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{append, open, options, read_all, segment, small_segments};
+use support::{append, open, options, read_all, read_range, segment, small_segments};
 use tidelog_log::checkpoint::Shutdown;
 use tidelog_log::fault::{Fault, FaultDisk, Operation};
 use tidelog_log::{
-    Dump, DumpEntry, Flusher, FlusherOptions, Log, LogOptions, OpenError, OsDisk, RecoveryReport, Witness,
+    Dump, DumpEntry, Flusher, FlusherOptions, Log, LogOptions, OpenError, OsDisk, ReadError, RecoveryReport,
+    SegmentOptions, Witness,
 };
 use tidelog_protocol::Offset;
 
@@ -255,4 +256,39 @@ fn what_comes_after_a_clean_end_is_soon_known_to_have_come() {
     fs::remove_file(segment(&dir, 0)).unwrap();
     let error = open_with(&dir, Witness::Nobody).unwrap_err();
     assert!(matches!(error, OpenError::EndLost { .. } | OpenError::LogLost { .. }), "{error}");
+}
+
+/// What was read and found whole before is no proof of what the file holds now.
+#[test]
+fn a_segment_that_is_cut_short_under_a_running_log_is_damage_and_the_rest_is_served() {
+    const PAGES: u64 = 3 * 4096;
+    for (rolled, length) in [(true, 3 * BATCH), (true, 0), (true, PAGES / 2), (false, PAGES / 2)] {
+        let temp = tempfile::tempdir().unwrap();
+        let segment_options = SegmentOptions { segment_bytes: 1 << 20, ..small_segments() };
+        let opened = LogOptions { segment: segment_options, ..options(temp.path(), OsDisk::shared()) };
+        let (mut log, _) = Log::open(opened).unwrap();
+        let count = PAGES / BATCH;
+        batches(&mut log, count);
+        log.roll().unwrap();
+        batches(&mut log, count);
+        if rolled {
+            log.roll().unwrap();
+            batches(&mut log, count);
+        }
+        let reader = log.reader();
+        assert_eq!(read_all(&reader, Offset(0)).unwrap().len() as u64, log.end().0);
+
+        cut(&segment(temp.path(), count), length);
+        let lost = Offset(count + length / BATCH)..Offset(2 * count);
+        let error = read_all(&reader, Offset(0)).unwrap_err();
+        let ReadError::Corrupt { from, to } = error else { panic!("{error}") };
+        assert_eq!(from..to, lost, "rolled {rolled}, cut to {length}");
+        assert_eq!(
+            read_range(&reader, Offset(0), lost.start).unwrap().len() as u64,
+            lost.start.0,
+            "what stands before"
+        );
+        let behind = if rolled { read_all(&reader, lost.end).unwrap().len() as u64 } else { 0 };
+        assert_eq!(behind, log.end().0 - lost.end.0, "and what stands behind");
+    }
 }
