@@ -32,10 +32,10 @@ impl Arrival {
         Self { began_at: None, unread_since: None, pace: Pace::new(now) }
     }
 
-    /// A frame is whole.
-    pub(super) fn note_whole(&mut self) {
+    /// A frame is whole. Where it was let go first since it came quickly, so large was it, in bytes.
+    pub(super) fn note_whole(&mut self, let_go_first: Option<usize>) {
         if self.began_at.take().is_some() {
-            self.pace.end_frame(Instant::now());
+            self.pace.end_frame(Instant::now(), let_go_first);
         }
     }
 
@@ -49,8 +49,8 @@ impl Arrival {
     }
 
     /// So much was read.
-    pub(super) fn note_read(&mut self, bytes: usize) {
-        self.pace.note(bytes);
+    pub(super) fn note_read(&mut self, bytes: usize, now: Instant) {
+        self.pace.note(bytes, now);
     }
 
     /// The broker's own delays do not count against the frame that has begun. `unread` has arrived and was not read.

@@ -250,14 +250,14 @@ impl Connection {
             }
         }
         match self.buffer.bytes_within_frame() {
-            0 => self.arrival.note_whole(),
+            0 => self.arrival.note_whole(None),
             bytes => self.arrival.note_within(bytes),
         }
         Ok(())
     }
 
     fn admit(&mut self, frame: InFrame) -> Result<(), Ended> {
-        self.arrival.note_whole();
+        self.arrival.note_whole(frame.let_go_first());
         let bytes = frame.body.len() + frame.payload.len();
         if bytes <= SMALL_BYTES {
             return self.hand_over(frame, None);
@@ -338,7 +338,7 @@ impl Connection {
             Ok(count) => {
                 self.read_at = Instant::now();
                 self.bytes_since_yield += count;
-                self.arrival.note_read(count);
+                self.arrival.note_read(count, self.read_at);
                 self.node.metrics.bytes_received.inc_by(count as u64);
                 self.buffer.note_read(&self.node.budget.arriving);
                 Ok(())

@@ -75,6 +75,9 @@ pub(super) struct Pace {
     /// What came of the frame while the broker read, so that it tells how fast the client is. What piled up in the socket meanwhile does not:
     /// it is read at once, however slowly it came.
     telling_bytes: u64,
+    /// The time in which that came, up to when it began to come again.
+    telling_time: Duration,
+    telling_since: Instant,
     /// What lies in the socket, and tells nothing or is counted.
     piled_bytes: u64,
     /// How the last frame came that was large enough to tell: bytes and time.
@@ -95,23 +98,25 @@ pub(super) struct TooSlow {
 impl Pace {
     /// Nothing is known yet: the first frame begins.
     pub(super) fn new(now: Instant) -> Self {
-        let frame_time = Duration::ZERO;
         Self {
             since: now,
             bytes: 0,
             slow: None,
             frame_bytes: 0,
-            frame_time,
+            frame_time: Duration::ZERO,
             telling_bytes: 0,
+            telling_time: Duration::ZERO,
+            telling_since: now,
             piled_bytes: 0,
             last: None,
         }
     }
 
-    /// The frame is whole.
-    pub(super) fn end_frame(&mut self, now: Instant) {
+    /// The frame, of so many bytes, is whole. Where it was let go first and used that, it came quickly, however little was read of it as it came.
+    pub(super) fn end_frame(&mut self, now: Instant, let_go_first: Option<usize>) {
+        let shown = let_go_first.map(|bytes| (bytes as u64, QUICK_TIME));
+        self.last = shown.or_else(|| self.evidence(0, now)).or(self.last);
         self.begin_window(now);
-        self.last = self.evidence(0, now).or(self.last);
     }
 
     /// The next one begins, of which so much is here.
@@ -136,12 +141,18 @@ impl Pace {
 
     fn evidence(&self, unread: u64, now: Instant) -> Option<(u64, Duration)> {
         let bytes = self.telling_bytes + unread.saturating_sub(self.piled_bytes);
-        (bytes >= EVIDENCE_BYTES).then(|| (bytes, self.frame_time + now.saturating_duration_since(self.since)))
+        let live =
+            if self.piled_bytes == 0 { now.saturating_duration_since(self.telling_since) } else { Duration::ZERO };
+        (bytes >= EVIDENCE_BYTES).then(|| (bytes, self.telling_time + live))
     }
 
     /// The broker does not read for a while: what comes of that is not the client's. So much has come and is not read.
     pub(super) fn pause(&mut self, now: Instant, unread: u64) {
         self.begin_window(now);
+        if self.piled_bytes == 0 {
+            self.telling_time += now.saturating_duration_since(self.telling_since);
+        }
+        self.telling_since = now;
         self.telling_bytes += unread.saturating_sub(self.piled_bytes);
         self.piled_bytes = unread;
     }
@@ -149,13 +160,17 @@ impl Pace {
     /// The broker reads again, first so much that lies there.
     pub(super) fn resume(&mut self, now: Instant, unread: u64) {
         (self.since, self.bytes, self.slow) = (now, 0, None);
-        self.piled_bytes = unread;
+        (self.telling_since, self.piled_bytes) = (now, unread);
     }
 
     /// So much was read.
-    pub(super) fn note(&mut self, bytes: usize) {
+    pub(super) fn note(&mut self, bytes: usize, now: Instant) {
         let bytes = bytes as u64;
         let piled = bytes.min(self.piled_bytes);
+        if piled == 0 {
+            self.telling_time += now.saturating_duration_since(self.telling_since);
+        }
+        self.telling_since = now;
         self.piled_bytes -= piled;
         self.telling_bytes += bytes - piled;
         self.bytes += bytes;
@@ -212,9 +227,9 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         assert_eq!(pace.too_slow(start + WINDOW / 2, WINDOW, LEAST, || 0), None);
-        pace.note(64 << 10);
+        pace.note(64 << 10, start);
         assert_eq!(pace.too_slow(start + WINDOW, WINDOW, LEAST, || 0), None);
-        pace.note(100);
+        pace.note(100, start);
         assert_eq!(pace.too_slow(start + WINDOW * 3 / 2, WINDOW, LEAST, || 0), None);
         let drip = TooSlow { came: 100, least: 64 << 10, within: WINDOW };
         assert_eq!(pace.too_slow(start + WINDOW * 2, WINDOW, LEAST, || 100), Some(drip));
@@ -233,9 +248,9 @@ mod tests {
     fn who_keeps_everybody_waiting_is_judged_sooner_by_the_same_pace() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        pace.note(32 << 10);
+        pace.note(32 << 10, start);
         assert_eq!(pace.too_slow(start + COMPLETION_WINDOW, COMPLETION_WINDOW, LEAST, || 0), None);
-        pace.note((32 << 10) - 1);
+        pace.note((32 << 10) - 1, start);
         assert!(pace.too_slow(start + COMPLETION_WINDOW * 2, COMPLETION_WINDOW, LEAST, || 0).is_some());
     }
 
@@ -253,11 +268,11 @@ mod tests {
         assert_eq!(LeastRate::alone(usize::MAX, Duration::ZERO), LeastRate(ENOUGH_RATE_ALONE));
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        pace.note(100_000);
+        pace.note(100_000, start);
         let rate = LeastRate::of(60 << 20, Duration::ZERO);
         assert!(pace.too_slow(start + WINDOW, WINDOW, rate, || 1_000).is_some());
         let mut pace = Pace::new(start);
-        pace.note(100_000);
+        pace.note(100_000, start);
         assert_eq!(pace.too_slow(start + WINDOW, WINDOW, rate, || 64 << 10), None, "a full socket is the broker's");
     }
 
@@ -269,16 +284,16 @@ mod tests {
         assert_eq!(pace.gait(1 << 20, (64 << 10) - 1, start), Gait::Slow, "nothing is known");
         assert_eq!(pace.gait(1 << 20, 64 << 10, start), Gait::Quick, "what waits in the socket has come");
         pace.begin_frame(start, 32 << 10);
-        pace.note(32 << 10);
+        pace.note(32 << 10, start);
         assert_eq!(pace.gait(1 << 20, 0, after(15)), Gait::Quick);
         assert_eq!(pace.gait(1 << 20, 0, after(16)), Gait::Slow, "1 MiB would take longer than a quarter of a second");
         assert_eq!(pace.gait(2 << 20, 0, after(8)), Gait::Slow);
-        pace.note((1 << 20) - (64 << 10));
-        pace.end_frame(after(200));
+        pace.note((1 << 20) - (64 << 10), start);
+        pace.end_frame(after(200), None);
         pace.begin_frame(after(5_000), 8 << 10);
         assert_eq!(pace.gait(1 << 20, 0, after(5_000)), Gait::ProvedQuick, "as the last one came");
         assert_eq!(pace.gait(2 << 20, 0, after(5_000)), Gait::Slow);
-        pace.note(56 << 10);
+        pace.note(56 << 10, after(5_000));
         assert_eq!(pace.gait(1 << 20, 0, after(5_001)), Gait::ProvedQuick);
         assert_eq!(
             pace.gait(2 << 20, 0, after(5_001)),
@@ -286,10 +301,10 @@ mod tests {
             "no frame of this size was seen to come as quickly"
         );
         assert_eq!(pace.gait(1 << 20, 0, after(6_000)), Gait::Slow, "this one does not");
-        pace.end_frame(after(6_000));
+        pace.end_frame(after(6_000), None);
         pace.begin_frame(after(6_000), 0);
-        pace.note(100);
-        pace.end_frame(after(6_001));
+        pace.note(100, after(6_000));
+        pace.end_frame(after(6_001), None);
         assert_eq!(
             pace.gait(1 << 20, 0, after(6_001)),
             Gait::Slow,
@@ -305,15 +320,15 @@ mod tests {
         // Slowly: 64 KiB in a quarter of a second, then as much again and more while nobody reads.
         let mut slow = Pace::new(start);
         slow.begin_frame(start, 0);
-        slow.note(64 << 10);
+        slow.note(64 << 10, after(250));
         assert_eq!(slow.gait(1 << 20, 0, after(250)), Gait::Slow);
         slow.pause(after(250), 0);
         slow.resume(after(1_500), 320 << 10);
         assert_eq!(slow.gait(1 << 20, 320 << 10, after(1_500)), Gait::Slow);
-        slow.note(320 << 10);
+        slow.note(320 << 10, after(1_501));
         assert_eq!(slow.gait(1 << 20, 0, after(1_501)), Gait::Slow, "it is read at once, and did not come at once");
-        slow.note(16 << 10);
-        slow.end_frame(after(1_563));
+        slow.note(16 << 10, after(1_563));
+        slow.end_frame(after(1_563), None);
         slow.begin_frame(after(1_563), 0);
         assert_eq!(slow.gait(1 << 20, 0, after(1_563)), Gait::Slow, "nor is the next one taken for quick");
         // Quickly: what lay in the socket as the broker stopped to read had come by then.
@@ -321,8 +336,13 @@ mod tests {
         quick.begin_frame(start, 8 << 10);
         quick.pause(after(1), 56 << 10);
         quick.resume(after(9_000), 2 << 20);
-        quick.note(1 << 20);
-        assert_eq!(quick.gait(4 << 20, 1 << 20, after(9_001)), Gait::Quick);
+        quick.note(1 << 20, after(9_400));
+        let now = after(9_400);
+        assert_eq!(quick.gait(4 << 20, 1 << 20, now), Gait::Quick, "nor does the time tell that reading it takes");
+        quick.note(3 << 20, after(9_800));
+        quick.end_frame(after(9_800), Some(4 << 20));
+        quick.begin_frame(after(9_800), 0);
+        assert_eq!(quick.gait(4 << 20, 0, after(9_800)), Gait::ProvedQuick, "it used what it was let go first for");
     }
 
     #[test]
@@ -330,15 +350,15 @@ mod tests {
         let start = Instant::now();
         let rate = LeastRate::of(60 << 20, Duration::ZERO);
         let mut pace = Pace::new(start);
-        pace.note(1 << 20);
+        pace.note(1 << 20, start);
         pace.pause(start + WINDOW / 4, 0);
         assert_eq!(pace.too_slow_so_far(rate), None, "it came at once");
         pace.resume(start + WINDOW * 9, 0);
-        pace.note(3 << 20);
+        pace.note(3 << 20, start);
         pace.pause(start + WINDOW * 9 + WINDOW * 3 / 4, 0);
         assert_eq!(pace.too_slow_so_far(rate), None);
         pace.resume(start + WINDOW * 20, 0);
-        pace.note(300_000);
+        pace.note(300_000, start);
         assert!(pace.too_slow(start + WINDOW * 23, WINDOW, rate, || 0).is_some());
         pace.pause(start + WINDOW * 23, 0);
         let slow = pace.too_slow_so_far(rate).map(|slow| (slow.came, slow.within));

@@ -20,7 +20,15 @@ pub(super) struct InFrame {
     /// What the bytes were lent; held for its drop.
     pub(super) _growth: Vec<Lent>,
     /// The same, where the frame was completed by leave.
-    pub(super) _completion: Option<Completion>,
+    pub(super) completion: Option<Completion>,
+}
+
+impl InFrame {
+    /// Its size in bytes, where it was let go first since it came quickly.
+    pub(super) fn let_go_first(&self) -> Option<usize> {
+        let completion = self.completion.as_ref().filter(|completion| completion.is_quick());
+        completion.map(|_| HEADER_BYTES + self.body.len() + self.payload.len())
+    }
 }
 
 /// What the buffer needs before more can be read into it.
@@ -86,7 +94,7 @@ impl ReceiveBuffer {
         let mut rest = frame.split_off(HEADER_BYTES);
         let payload = rest.split_off(header.body_bytes as usize);
         frame::verify(&head, &rest)?;
-        Ok(Some(InFrame { header, body: rest, payload, _growth: growth, _completion: completion }))
+        Ok(Some(InFrame { header, body: rest, payload, _growth: growth, completion }))
     }
 
     /// True while a frame has begun and is not whole.
