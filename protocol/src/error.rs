@@ -197,7 +197,7 @@ error_table! {
     125 TransactionFenced false ClientStops;
     /// The transaction before is still being ended, or was aborted just now for a new producer: the same request may succeed in a moment.
     126 ConcurrentTransactions true ClientBacksOff;
-    /// The transaction has ended, and not as asked: it was aborted after its timeout or by an operator, or its end was another. Nothing was done.
+    /// The transaction has ended, and not as asked: it was aborted after its timeout or by an operator, or its end was another; or records are no part of it. Nothing was done.
     127 InvalidTransactionState false ClientAborts;
     /// Nothing is known of this transactional id: nobody has used it, or not for long.
     128 UnknownTransaction false ClientAborts;

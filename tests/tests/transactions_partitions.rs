@@ -204,7 +204,33 @@ async fn what_cannot_be_part_of_a_transaction_is_refused_with_the_reason_and_not
     wait_until("the marker", async || (reader.end(0, true).await.unwrap() == Offset(2)).then_some(())).await;
     let refused = connection.call(&named("tx"), &late.batch(1, &["late"])).await;
     assert_eq!(codes(refused), Some(ErrorCode::InvalidTransactionState), "it has ended");
+    let outside = connection.call(&produce_request(topic), &plain(id, producer.identity.epoch.0, 0)).await;
+    assert_eq!(codes(outside), Some(ErrorCode::InvalidTransactionState), "it writes within transactions");
     assert_eq!(reader.end(0, false).await.unwrap(), Offset(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_stand_outside_of_a_transaction_are_not_acknowledged_as_part_of_it() {
+    let broker = BrokerProcess::start();
+    create_topic(&broker.server(), &NewTopic::named("logs")).await.unwrap();
+    let addresses = [broker.address()];
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let topic = connection.topic_id("logs").await;
+    let mut producer = RawProducer::begin(&addresses, "tx", LONG).await;
+    let (id, epoch) = (producer.identity.producer_id.0, producer.identity.epoch.0);
+    // The partition has not heard of the producer yet.
+    let taken = connection.call(&produce_request(topic), &plain(id, epoch, 0)).await.unwrap();
+    assert_eq!(taken.base_offset, Offset(0));
+    for _ in 0..2 {
+        let refused = producer.send((topic, 0), 0, &["plain"]).await;
+        assert_eq!(codes(refused), Some(ErrorCode::InvalidTransactionState), "an abort would not undo it");
+    }
+    producer.ask_again().await.unwrap();
+    producer.send((topic, 0), 0, &["whole"]).await.unwrap();
+    producer.end(true).await.unwrap();
+    let mut reader = RawReader::of(broker.address(), "logs").await;
+    wait_until("the marker", async || (reader.end(0, true).await.unwrap() == Offset(3)).then_some(())).await;
+    assert_eq!(reader.committed(0, Offset::ZERO).await.unwrap().values(), ["plain", "whole"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,9 +107,10 @@ impl Refusal {
                 SequenceFault::Unknown { never_wrote: false, .. } => ErrorCode::UnknownProducer,
                 SequenceFault::Unknown { never_wrote: true, .. } => ErrorCode::ProducerNeverWrote,
                 SequenceFault::Forgotten { .. } => ErrorCode::DuplicateSequence,
-                SequenceFault::TransactionOver { .. } | SequenceFault::TransactionOpen { .. } => {
-                    ErrorCode::InvalidTransactionState
-                }
+                SequenceFault::TransactionOver { .. }
+                | SequenceFault::TransactionOpen { .. }
+                | SequenceFault::OutsideTransaction { .. }
+                | SequenceFault::StandsOutside { .. } => ErrorCode::InvalidTransactionState,
                 SequenceFault::Mixed => ErrorCode::InvalidBatch,
                 SequenceFault::TooMany => ErrorCode::Overloaded,
             },
@@ -187,6 +188,14 @@ impl fmt::Display for SequenceFault {
             Self::TransactionOpen { producer } => write!(
                 f,
                 "a transaction of producer {producer} is open here, and the records are no part of it: nothing was written; end it first, or send them under it"
+            ),
+            Self::OutsideTransaction { producer } => write!(
+                f,
+                "producer {producer} writes within transactions here, and the records are part of none: nothing was written; send them within one, or as another producer"
+            ),
+            Self::StandsOutside { producer, found } => write!(
+                f,
+                "the records of producer {producer} from sequence {found} on stand here already, outside of any transaction, and cannot become part of one: nothing was written; abort, and begin another"
             ),
             Self::Mixed => f.write_str(
                 "some batches of the request stand in the log already and some do not: send them one by one; nothing was written",

@@ -108,6 +108,18 @@ pub enum SequenceFault {
         /// The producer.
         producer: ProducerId,
     },
+    /// The batch is part of no transaction, and its producer writes within them.
+    OutsideTransaction {
+        /// The producer.
+        producer: ProducerId,
+    },
+    /// The records of a transaction's batch stand in the log as part of none.
+    StandsOutside {
+        /// The producer.
+        producer: ProducerId,
+        /// Sequence of the first record.
+        found: Sequence,
+    },
     /// Some batches of the request stand in the log, and some do not.
     Mixed,
     /// The log knows as many producers as it may, and all of them wrote a short while ago.
@@ -262,17 +274,28 @@ impl Sequencing<'_> {
         let expected = if epoch > known.epoch { Sequence(0) } else { known.expected() };
         let skips = epoch == known.epoch && is_ahead(expected, found);
         if found == expected || (skips && self.flaws.has(Flaw::ProducerGapAccepted)) {
-            return match is_transactional || known.open().is_none() {
-                true => Ok(self.new_batch(header, Some(known))),
-                false => Err(SequenceFault::TransactionOpen { producer }),
+            return if is_transactional || !known.is_transactional() {
+                Ok(self.new_batch(header, Some(known)))
+            } else if known.open().is_some() {
+                Err(SequenceFault::TransactionOpen { producer })
+            } else {
+                Err(SequenceFault::OutsideTransaction { producer })
             };
         }
         if epoch == known.epoch {
             // Newest first. A part of a batch counts as well: what was refused as too large comes again in parts.
             let records = header.last_offset_delta;
-            let holds = |span: &Span| Some((span.offset_of(found)?, span.offset_of(plus(found, records))?));
-            if let Some((base_offset, last)) = known.spans().iter().rev().find_map(holds) {
-                return Ok(Verdict::Known { base_offset, next_offset: last.plus(1) });
+            let holds = |span: &Span| {
+                let range = (span.offset_of(found)?, span.offset_of(plus(found, records))?);
+                Some((range, known.is_within(span)))
+            };
+            if let Some(((base_offset, last), is_within)) = known.spans().iter().rev().find_map(holds) {
+                // An acknowledgement would promise that they are read with the transaction, or without one.
+                return match (is_transactional, is_within) {
+                    (true, false) => Err(SequenceFault::StandsOutside { producer, found }),
+                    (false, true) => Err(SequenceFault::TransactionOpen { producer }),
+                    _ => Ok(Verdict::Known { base_offset, next_offset: last.plus(1) }),
+                };
             }
             if known.last().is_some() && !is_ahead(expected, found) {
                 return Err(SequenceFault::Forgotten { producer, found });

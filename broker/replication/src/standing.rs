@@ -141,6 +141,20 @@ impl Standing {
         self.open
     }
 
+    /// Does it write within transactions? Only such a producer has one open, or was told of by a marker and has written nothing since. No leader
+    /// takes anything else of it from then on; where one of an earlier release did, that is what is known of it.
+    #[must_use]
+    pub const fn is_transactional(&self) -> bool {
+        self.open.is_some() || self.count == 0
+    }
+
+    /// Is one of its last batches part of a transaction? The one that is open takes in all that was written since it began, and what an epoch has
+    /// open ends with the epoch: so nothing before is part of any.
+    #[must_use]
+    pub fn is_within(&self, span: &Span) -> bool {
+        self.open.is_some_and(|open| span.base_offset >= open.first)
+    }
+
     /// Offset of its last batch or marker.
     #[must_use]
     pub const fn heard_at(&self) -> Offset {

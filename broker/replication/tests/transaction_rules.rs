@@ -218,6 +218,56 @@ fn records_outside_the_transaction_that_is_open_are_refused() {
 }
 
 #[test]
+fn who_writes_within_transactions_is_refused_outside_of_them_also_where_none_is_open() {
+    let mut log = Log::new();
+    log.batch(batch(4, 0, 1)).marker(marker(5), Outcome::Committed);
+    let outside = Err(SequenceFault::OutsideTransaction { producer: P });
+    let mut partition = Partition::of(log);
+    assert_eq!(partition.judge(&[plain(5, 0, 1)]), outside);
+    assert_eq!(partition.judge(&[plain(6, 0, 1)]), outside, "whatever its epoch");
+    assert_eq!(partition.judge(&[of(2, plain(5, 0, 1))]), Ok(Admission::Append), "others are not");
+    let refusal = partition.leader.admit_batches(&ALL, &[plain(5, 0, 1)], &partition.log.0);
+    assert_eq!(refusal.map_err(|refusal| refusal.code()), Err(ErrorCode::InvalidTransactionState));
+    let restored = Producers::restored(&partition.log.0.snapshot()).unwrap();
+    assert_eq!(Partition::of(Log(restored)).judge(&[plain(5, 0, 1)]), outside, "a restart changes nothing");
+    partition.take(of(3, marker(1)));
+    let unwritten = Err(SequenceFault::OutsideTransaction { producer: ProducerId(3) });
+    assert_eq!(partition.judge(&[of(3, plain(1, 0, 1))]), unwritten, "a marker that is not written yet counts");
+}
+
+#[test]
+fn what_stands_outside_of_a_transaction_is_never_acknowledged_as_part_of_one_nor_the_other_way_round() {
+    let mut log = Log::new();
+    // Nothing is known of the producer yet.
+    log.batch(plain(4, 0, 2));
+    let stands = |found| Err(SequenceFault::StandsOutside { producer: P, found: Sequence(found) });
+    let mut partition = Partition::of(log);
+    assert_eq!(partition.judge_with(&[batch(4, 0, 2)], Some(word(4))), stands(0));
+    assert_eq!(partition.judge_with(&[batch(4, 1, 1)], Some(word(4))), stands(1), "a part of it, too");
+    let again = Admission::Duplicate { base_offset: Offset(0), next_offset: Offset(2) };
+    assert_eq!(partition.judge(&[plain(4, 0, 2)]), Ok(again));
+    let refusal = partition.leader.admit_with_word(&ALL, &[batch(4, 0, 2)], (&partition.log.0, Some(word(4))));
+    assert_eq!(refusal.map_err(|refusal| refusal.code()), Err(ErrorCode::InvalidTransactionState));
+    // One that goes on from there begins the transaction, not written yet, and then written, restarted and told to a follower.
+    partition.take(batch(4, 2, 1));
+    let open = Err(SequenceFault::TransactionOpen { producer: P });
+    let judged = |partition: &Partition, when: &str| {
+        assert_eq!(partition.judge(&[batch(4, 0, 2)]), stands(0), "{when}");
+        let again = Admission::Duplicate { base_offset: Offset(2), next_offset: Offset(3) };
+        assert_eq!(partition.judge(&[batch(4, 2, 1)]), Ok(again), "{when}");
+        assert_eq!(partition.judge(&[plain(4, 2, 1)]), open, "{when}");
+    };
+    judged(&partition, "not written yet");
+    partition.write();
+    judged(&partition, "written");
+    let told = partition.log.0.snapshot();
+    judged(&Partition::of(Log(Producers::restored(&told).unwrap())), "restored");
+    let mut follower = Producers::unknown(Offset(3));
+    assert!(follower.adopt(&told));
+    judged(&Partition::of(Log(follower)), "told by a leader");
+}
+
+#[test]
 fn a_marker_ends_what_an_earlier_epoch_has_open_and_stands_where_its_epoch_is_known() {
     let mut partition = Partition::of(Log::new());
     partition.take(batch(4, 0, 2));
