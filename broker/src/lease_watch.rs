@@ -1,13 +1,13 @@
 //! What the broker that runs the controller does about silent brokers: whoever's lease has ended is fenced, and whoever refuses
-//! connections while it should be heard of does not wait for that. Gives the lead back to preferred replicas, too. Knows nothing of
-//! how leases are counted.
+//! connections while it should be heard of does not wait for that. Gives the lead back to preferred replicas, too, and whoever begins to
+//! serve replicas of the broker's own topics. Knows nothing of how leases are counted.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_coordination::command::Registration;
-use tidelog_coordination::{Command, Reply, description};
+use tidelog_coordination::{ClusterImage, Command, Reply, description, internal_topics};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -33,10 +33,13 @@ async fn watch(node: &Arc<Node>) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let prefer_every = Duration::from_millis(node.config.preferred_leader_interval_ms);
     let mut preferred_at = Instant::now();
+    // Those that were there when the broker's own topics last grew: what an operator takes from one of them does not come back by itself.
+    let mut grown_over: Vec<Registration> = Vec::new();
     loop {
         let here = matches!(*roles.borrow_and_update(), Role::Leader { broker, .. } if broker == node.broker_id);
         if !here {
             preferred_at = Instant::now();
+            grown_over.clear();
             if roles.changed().await.is_err() {
                 return;
             }
@@ -54,6 +57,42 @@ async fn watch(node: &Arc<Node>) {
         if preferred_at.elapsed() >= prefer_every {
             preferred_at = Instant::now();
             prefer(node).await;
+        }
+        let serving = serving(&node.controllers.image());
+        let is_new = |broker: &Registration| !grown_over.contains(broker);
+        if !serving.iter().any(is_new) || grow(node).await {
+            grown_over = serving;
+        }
+    }
+}
+
+/// The brokers that can be given replicas.
+fn serving(image: &ClusterImage) -> Vec<Registration> {
+    let takers = image.brokers().filter(|broker| broker.takes_replicas());
+    takers.map(|broker| Registration { broker_id: broker.broker_id, epoch: broker.epoch }).collect()
+}
+
+/// False where that has to be tried again.
+async fn grow(node: &Arc<Node>) -> bool {
+    if !internal_topics::are_growing(&node.controllers.image()) {
+        return true;
+    }
+    let replicas_max = match node.config.default_replication_factor {
+        0 => internal_topics::REPLICAS as u16,
+        configured => configured,
+    };
+    match node.controllers.submit(Command::GrowInternalTopics { replicas_max }).await {
+        Ok((Reply::Reassigned { copying, .. }, _)) if copying > 0 => {
+            info!(
+                copying,
+                "the cluster has grown, and partitions of the broker's own topics with it: they get more replicas"
+            );
+            true
+        }
+        Ok(_) => true,
+        Err(error) => {
+            debug!(%error, "the broker's own topics could not be given more replicas; it is tried again");
+            false
         }
     }
 }

@@ -79,6 +79,11 @@ pub enum Command {
         /// The broker.
         broker_id: BrokerId,
     },
+    /// The broker's own topics shall have more replicas, as far as there are brokers for them.
+    GrowInternalTopics {
+        /// At most so many.
+        replicas_max: u16,
+    },
     /// Replicas and preferred leaders shall be spread evenly.
     Balance {
         /// How many replicas may be copied; 0 for no limit.

@@ -8,7 +8,9 @@ use tidelog_protocol::{MetadataIndex, Timestamp};
 use crate::command::{Command, Decision, Refusal, Reply};
 use crate::image::ClusterImage;
 use crate::records::{FeatureLevel, MetadataRecord};
-use crate::{balance, holdings, in_sync, leadership, producer_ids, reassignment, registration, topics};
+use crate::{
+    balance, holdings, in_sync, internal_topics, leadership, producer_ids, reassignment, registration, topics,
+};
 
 /// The most partitions that one request may create.
 pub const PARTITIONS_PER_REQUEST_MAX: u32 = 10_000;
@@ -54,13 +56,16 @@ impl Controller {
             Command::FenceBroker(broker) => registration::fence(image, *broker),
             Command::UnfenceBroker(broker) => registration::unfence(image, *broker),
             Command::ShutDownBroker(broker) => registration::shut_down(image, *broker),
-            Command::AlterInSync(alter) => in_sync::alter(image, alter),
+            Command::AlterInSync(alter) => {
+                in_sync::alter(image, alter).map(|decided| internal_topics::with_minimum(image, decided))
+            }
             Command::ReportReplicas(held) => holdings::report(image, held),
             Command::AllocateProducerIds { broker_id } => producer_ids::allocate(image, *broker_id),
             Command::RemoveBroker { broker_id } => registration::remove(image, *broker_id),
             Command::Reassign { assignments } => reassignment::reassign(image, assignments),
             Command::Drain { broker_id } => reassignment::drain(image, *broker_id),
             Command::Keep { broker_id } => reassignment::keep(image, *broker_id),
+            Command::GrowInternalTopics { replicas_max } => Ok(internal_topics::grow(image, *replicas_max)),
             Command::Balance { copies_max } => Ok(balance::balance(image, *copies_max)),
             Command::ElectPreferred { partition: None } => Ok(leadership::prefer_everywhere(image)),
             Command::ElectPreferred { partition: Some((topic, partition)) } => {

@@ -14,7 +14,7 @@
 //! - `changes`: one such change to many partitions.
 //! - `leadership`: elections that somebody asks for.
 //! - `reassignment`: replicas move by order, or off a broker that is being emptied; `balance` plans such moves.
-//! - `placement`: which brokers hold a partition.
+//! - `placement`: which brokers hold a partition; [`internal_topics`]: the broker's own topics grow with the cluster.
 //! - [`records`]: what is written to the metadata log.
 //! - `partition`: what holds of the state of every partition.
 //! - [`image`]: the metadata as of one index of that log, and [`description`]: how an operator sees it.
@@ -41,6 +41,7 @@ pub mod groups;
 mod holdings;
 pub mod image;
 mod in_sync;
+pub mod internal_topics;
 mod invalid_config;
 mod keyed_record;
 mod leadership;

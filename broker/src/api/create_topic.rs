@@ -10,7 +10,7 @@ use crate::change::Change;
 use crate::node::Node;
 
 /// Where neither the request nor the configuration says how many: one broker can be lost while another is away on purpose.
-pub(super) const REPLICAS: usize = 3;
+pub(super) const REPLICAS: usize = tidelog_coordination::internal_topics::REPLICAS;
 
 /// How many replicas must hold a record where there are at least [`REPLICAS`] and the request does not say: with one, acks=all could mean
 /// one disk.
