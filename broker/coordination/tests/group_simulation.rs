@@ -1,4 +1,4 @@
-//! Groups live through thousands of random troubles, and what must hold is checked all the time. Bugs planted on purpose are found.
+//! Groups live through some hundred seeds of random troubles, and what must hold is checked all the time. Bugs planted on purpose are found.
 #![allow(clippy::panic, reason = "a failed test")]
 
 mod cluster;

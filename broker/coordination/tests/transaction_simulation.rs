@@ -1,4 +1,4 @@
-//! Transactions live through thousands of random troubles, and what must hold is checked all the time. Bugs planted on purpose are found.
+//! Transactions live through some hundred seeds of random troubles, and what must hold is checked all the time. Bugs planted on purpose are found.
 #![allow(clippy::panic, reason = "a failed test")]
 
 mod cluster;

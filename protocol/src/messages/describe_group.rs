@@ -24,7 +24,7 @@ message! {
         1 client_name: Option<String>,
         /// Where it stands.
         1 rack: Option<String>,
-        /// Its epoch; behind the group's target epoch while it is being moved there.
+        /// Its epoch: below the group's while it is being moved there, above it where it joined anew since, and -2 while it is gone and means to come back.
         1 member_epoch: i32,
         /// What it wants to read.
         1 subscription: Subscription,

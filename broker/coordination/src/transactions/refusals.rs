@@ -36,11 +36,13 @@ pub(super) fn fenced(id: &str, known: &Transaction, asks: Option<Identity>) -> R
     Refusal::new(ErrorCode::TransactionFenced, sentence)
 }
 
-/// Its markers are being written.
+/// Its markers are being written. Which of them are is not looked at here.
 pub(super) fn being_ended(id: &str, known: &Transaction) -> Refusal {
     let (partitions, groups) = (known.touched.partitions.len(), known.touched.groups.len());
-    let missing = format!("{} and {}", counted(partitions, "partition"), counted(groups, "group"));
-    let sentence = format!("the transaction before is being ended under '{id}': {missing} have to hear of it");
+    let touched = format!("{} and {}", counted(partitions, "partition"), counted(groups, "group"));
+    let sentence = format!(
+        "the transaction before is being ended under '{id}': it touched {touched}, not all of which know of its end yet"
+    );
     Refusal::new(ErrorCode::ConcurrentTransactions, sentence)
 }
 
