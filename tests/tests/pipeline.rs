@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_client::{Isolation, NewTopic};
+use tidelog_client::{Client, Isolation, NewTopic, PartitionId, Record};
+use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::chance::seeded;
 use tidelog_tests::cluster::round::client;
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Wiring};
 use tidelog_tests::contents;
 use tidelog_tests::history::History;
-use tidelog_tests::patience::{LIMIT, within_limit};
-use tidelog_tests::pipeline::claims::{Reading, undone, violations};
+use tidelog_tests::patience::{LIMIT, wait_until, within_limit};
+use tidelog_tests::pipeline::asked;
+use tidelog_tests::pipeline::claims::{Claim, Reading, undone, violations};
+use tidelog_tests::pipeline::job::{Half, Made};
 use tidelog_tests::pipeline::member::{MemberProcess, MemberSettings};
 use tidelog_tests::pipeline::output::{self, Along};
 use tidelog_tests::pipeline::storm::{Fault, Storm};
@@ -100,7 +103,8 @@ async fn a_pipeline_brings_out_exactly_what_went_in_whatever_breaks() {
     let committed = output::read(&servers, "out", Isolation::ReadCommitted).await;
     let everything = output::read(&servers, "out", Isolation::ReadUncommitted).await;
     let along = along.finish(committed.len()).await;
-    let reading = Reading { input, committed, everything, along: vec![along] };
+    let asked = asked::read(folder.path());
+    let reading = Reading { input, committed, everything, along: vec![along], asked };
     println!(
         "{} in, {} out, {} undone, {struck:?}: {evidence}",
         reading.input.len(),
@@ -111,10 +115,42 @@ async fn a_pipeline_brings_out_exactly_what_went_in_whatever_breaks() {
     assert!(undone(&reading) > 0, "no fault ever met an open transaction");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_above_the_stable_offset_is_caught_also_where_all_of_it_is_committed_later() {
+    let broker = BrokerProcess::start();
+    let servers = broker.server();
+    create_topic(&servers, &NewTopic::named("out").partitions(2)).await.unwrap();
+    let good = Along::start(&servers, "out").await;
+    // The planted bug: what takes itself for a reader of what is committed reads up to the high watermark.
+    let planted = Along::reading(&servers, "out", Isolation::ReadUncommitted).await;
+    let client = Client::connect(&servers).await.unwrap();
+    let mut producer = client.transactional_producer("one").build().await.unwrap();
+    let transaction = producer.begin().await.unwrap();
+    for half in Half::BOTH {
+        let made = Made { input: "a".into(), half, attempt: "1".into() };
+        let record = Record::to("out").value(made.to_string()).partition(PartitionId(half.partition(0, 2)));
+        let _delivery = transaction.send(record).await.unwrap();
+    }
+    transaction.flush().await.unwrap();
+    wait_until("the other to read what is open", async || (planted.records() == 2).then_some(())).await;
+    assert_eq!(good.records(), 0);
+    let asked = [("1".to_owned(), asked::now())].into();
+    transaction.commit().await.unwrap();
+
+    let (good, planted) = (good.finish(2).await, planted.finish(2).await);
+    let committed = output::read(&servers, "out", Isolation::ReadCommitted).await;
+    let everything = output::read(&servers, "out", Isolation::ReadUncommitted).await;
+    let mut reading = Reading { input: vec!["a".into()], committed, everything, along: vec![good], asked };
+    assert_eq!(violations(&reading), []);
+    assert_eq!(undone(&reading), 0, "what stands there in the end tells nothing of it");
+    reading.along.push(planted);
+    let found: Vec<Claim> = violations(&reading).into_iter().map(|(claim, _)| claim).collect();
+    assert_eq!(found, [Claim::NothingReadAboveStableOffset; 2], "both records");
+}
+
 async fn wait_for_more(along: &Along, more: usize) {
     let wanted = along.records() + more;
-    tidelog_tests::patience::wait_until("records to come through", async || (along.records() >= wanted).then_some(()))
-        .await;
+    wait_until("records to come through", async || (along.records() >= wanted).then_some(())).await;
 }
 
 /// Until the group has read everything.

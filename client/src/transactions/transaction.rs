@@ -247,6 +247,7 @@ impl Open {
         // Where this is cancelled, it may have been asked for.
         state.standing = Standing::InDoubt(identity.clone());
         self.ended = true;
+        tracing::debug!(id = %self.coordinator.transactional_id, epoch = %identity.epoch, "asks for the commit of a transaction");
         let ended = self.coordinator.commit(&identity, false).await;
         state.committed(&identity, ended, &self.coordinator)
     }

@@ -1,14 +1,16 @@
 //! A member of the pipeline of `tests/pipeline.rs`, as a process that can be killed: reads as a member of a group, makes two records of each, and
-//! commits both and its offsets in one transaction. Ends only by a signal, or with what it cannot go on after.
+//! commits both and its offsets in one transaction; notes when it asks for that. Ends only by a signal, or with what it cannot go on after.
 //!
-//! `pipeline-member SERVERS GROUP TRANSACTIONAL_ID INPUT OUTPUT PARTITIONS`
+//! `pipeline-member SERVERS GROUP TRANSACTIONAL_ID INPUT OUTPUT PARTITIONS NOTES`
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use tidelog_client::{ExactlyOnceOptions, PartitionId, Record, SendError, Start};
 use tidelog_tests::cluster::round::client;
+use tidelog_tests::pipeline::asked::{Listener, Notes};
 use tidelog_tests::pipeline::job::{Half, Made};
 
 #[tokio::main]
@@ -18,6 +20,8 @@ async fn main() -> Result<()> {
     let (servers, group) = (argument("SERVERS")?, argument("GROUP")?);
     let (transactional_id, input, output) = (argument("TRANSACTIONAL_ID")?, argument("INPUT")?, argument("OUTPUT")?);
     let partitions: u32 = argument("PARTITIONS")?.parse()?;
+    let notes: &'static Notes = Box::leak(Box::new(Notes::open(Path::new(&argument("NOTES")?))?));
+    tracing::subscriber::set_global_default(Listener(notes))?;
     let client = client().connect(&servers).await?;
     let builder = client.group(&group).topics([input.as_str()]).start(Start::Beginning);
     let consumer = builder.session_timeout(Duration::from_secs(3)).build().await?;
@@ -30,6 +34,7 @@ async fn main() -> Result<()> {
     let options = ExactlyOnceOptions::default().records(50);
     let work = producer.exactly_once_with(consumer, options, std::future::pending(), |record, transaction| {
         let attempt = format!("{life}.{}", tries.fetch_add(1, Ordering::Relaxed));
+        notes.tries(&attempt);
         let value = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
         let input = value.split(' ').next().unwrap_or_default().to_owned();
         let output = output.clone();

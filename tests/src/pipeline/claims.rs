@@ -2,10 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::asked::Asked;
 use super::job::{Half, Made};
 
 /// A place in the output.
 pub type At = (u32, u64);
+
+/// What a consumer was shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// Where it stands.
+    pub at: At,
+    /// The record.
+    pub made: Made,
+    /// When, by the clock of [`Asked`].
+    pub read_at: u64,
+}
 
 /// What was read of a pipeline once it had come to rest.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +29,9 @@ pub struct Reading {
     /// The same with everything that was undone.
     pub everything: BTreeMap<At, Made>,
     /// What consumers of what is committed were shown while the faults lasted, each reading in its order.
-    pub along: Vec<Vec<(At, Made)>>,
+    pub along: Vec<Vec<Shown>>,
+    /// When the commit of each try was asked for, where it was.
+    pub asked: Asked,
 }
 
 /// Something that must hold.
@@ -29,7 +43,8 @@ pub enum Claim {
     NoDuplicate,
     /// Of what one try wrote everything is committed, or nothing.
     TransactionAllOrNothing,
-    /// What a consumer of what is committed was shown while the faults lasted is what stands there in the end, in the same order, without gaps.
+    /// A consumer of what is committed was shown nothing before its commit was asked for; and what it was shown while the faults lasted is what
+    /// stands there in the end, in the same order, without gaps.
     NothingReadAboveStableOffset,
 }
 
@@ -51,6 +66,7 @@ pub fn violations(reading: &Reading) -> Vec<(Claim, String)> {
     tell(Claim::PipelineExactlyOnce, missing);
     tell(Claim::NoDuplicate, doubled);
     tell(Claim::TransactionAllOrNothing, torn(reading));
+    tell(Claim::NothingReadAboveStableOffset, too_early(reading));
     tell(Claim::NothingReadAboveStableOffset, taken_back(reading));
     found
 }
@@ -97,11 +113,25 @@ fn torn(reading: &Reading) -> Vec<String> {
     found
 }
 
+/// Nobody commits what nobody has asked for yet.
+fn too_early(reading: &Reading) -> Vec<String> {
+    let shown = reading.along.iter().flatten();
+    let early = shown.filter_map(|Shown { at, made, read_at }| match reading.asked.get(&made.attempt) {
+        Some(asked_at) if read_at < asked_at => {
+            let before = (asked_at - read_at) / 1_000;
+            Some(format!("{made:?} was shown at {at:?}, {before} µs before its commit was asked for"))
+        }
+        Some(_) => None,
+        None => Some(format!("{made:?} was shown at {at:?}, and nobody asked for its commit")),
+    });
+    early.collect()
+}
+
 fn taken_back(reading: &Reading) -> Vec<String> {
     let mut found = Vec::new();
     for along in &reading.along {
         let mut newest: BTreeMap<u32, u64> = BTreeMap::new();
-        for ((partition, offset), made) in along {
+        for Shown { at: (partition, offset), made, .. } in along {
             if reading.committed.get(&(*partition, *offset)) != Some(made) {
                 found.push(format!("{made:?} was shown at {partition}/{offset} and is not committed there"));
             }
@@ -143,7 +173,9 @@ mod tests {
                 }
             }
         }
-        reading.along = vec![reading.committed.clone().into_iter().collect()];
+        reading.asked = Asked::from([("1", 10), ("2", 20), ("3", 30)].map(|(attempt, at)| (String::from(attempt), at)));
+        let shown = |(at, made): (&At, &Made)| Shown { at: *at, made: made.clone(), read_at: 40 };
+        reading.along = vec![reading.committed.iter().map(shown).collect()];
         reading
     }
 
@@ -189,11 +221,20 @@ mod tests {
     #[test]
     fn a_record_shown_too_soon_is_noticed_and_one_left_out_is() {
         let soon = broken(|reading| {
-            let undone = ((0, 1), reading.everything[&(0, 1)].clone());
+            let undone = Shown { at: (0, 1), made: reading.everything[&(0, 1)].clone(), read_at: 40 };
             reading.along[0].insert(1, undone);
         });
         assert_eq!(soon, BTreeSet::from([Claim::NothingReadAboveStableOffset]));
         let left_out = broken(|reading| drop(reading.along[0].remove(0)));
         assert_eq!(left_out, BTreeSet::from([Claim::NothingReadAboveStableOffset]));
+    }
+
+    #[test]
+    fn a_record_shown_before_its_commit_was_asked_for_is_noticed_though_it_is_committed_later() {
+        let too_early = broken(|reading| reading.along[0][0].read_at = 9);
+        assert_eq!(too_early, BTreeSet::from([Claim::NothingReadAboveStableOffset]));
+        assert_eq!(broken(|reading| reading.along[0][0].read_at = 10), BTreeSet::new());
+        let unasked = broken(|reading| reading.asked.retain(|attempt, _| attempt != "3"));
+        assert_eq!(unasked, BTreeSet::from([Claim::NothingReadAboveStableOffset]));
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::binaries::binary;
+use super::asked;
 use crate::patience::wait_for;
 use crate::process_figures::state_of;
 
@@ -32,20 +33,21 @@ pub struct MemberProcess {
     /// The name under which its transactions outlive it.
     transactional_id: String,
     says: PathBuf,
+    asks: PathBuf,
     child: Option<Child>,
     paused: bool,
 }
 
 impl MemberProcess {
-    /// Starts member `number`. What it says on standard error goes to a file in `folder`.
+    /// Starts member `number`. What it says on standard error, and when it [asks](super::asked) for commits, goes to files in `folder`.
     ///
     /// # Panics
     /// Where it cannot be started.
     #[must_use]
     pub fn start(settings: &MemberSettings, number: usize, folder: &Path) -> Self {
         let transactional_id = format!("{}-{number}", settings.group);
-        let says = folder.join(format!("member-{number}.log"));
-        let mut member = Self { settings: settings.clone(), transactional_id, says, child: None, paused: false };
+        let (says, asks) = (folder.join(format!("member-{number}.log")), asked::file_of(folder, &transactional_id));
+        let mut member = Self { settings: settings.clone(), transactional_id, says, asks, child: None, paused: false };
         member.restart();
         member
     }
@@ -61,6 +63,7 @@ impl MemberProcess {
         let child = Command::new(binary("pipeline-member"))
             .args([servers, group, &self.transactional_id, input, output])
             .arg(partitions.to_string())
+            .arg(&self.asks)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(says)

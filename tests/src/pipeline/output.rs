@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use tidelog_client::{Client, ConsumerRecord, Isolation, Start};
 use tokio::task::JoinHandle;
 
-use super::claims::At;
+use super::asked;
+use super::claims::{At, Shown};
 use super::job::Made;
 use crate::cluster::round::client;
 use crate::patience::{insist, within_limit};
@@ -38,11 +39,11 @@ fn placed(record: &ConsumerRecord) -> (At, Made) {
 
 #[derive(Debug, Default)]
 struct Seen {
-    records: Vec<(At, Made)>,
+    records: Vec<Shown>,
     ended: Option<String>,
 }
 
-/// A consumer of what is committed, while the faults last.
+/// A consumer, while the faults last.
 #[derive(Debug)]
 pub struct Along {
     seen: Arc<Mutex<Seen>>,
@@ -50,20 +51,32 @@ pub struct Along {
 }
 
 impl Along {
-    /// Begins at the beginning.
+    /// Of what is committed, from the beginning.
     ///
     /// # Panics
     /// Where the cluster cannot be reached.
     pub async fn start(servers: &str, topic: &str) -> Self {
+        Self::reading(servers, topic, Isolation::ReadCommitted).await
+    }
+
+    /// As [`Along::start`], of this.
+    ///
+    /// # Panics
+    /// Where the cluster cannot be reached.
+    pub async fn reading(servers: &str, topic: &str, isolation: Isolation) -> Self {
         let client = client().connect(servers).await.unwrap();
-        let builder = client.consumer().topic(topic).start(Start::Beginning).isolation(Isolation::ReadCommitted);
+        let builder = client.consumer().topic(topic).start(Start::Beginning).isolation(isolation);
         let mut consumer = builder.build().await.unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let sink = seen.clone();
         let task = tokio::spawn(async move {
             let why = loop {
                 match consumer.next().await {
-                    Some(Ok(record)) => sink.lock().unwrap().records.push(placed(&record)),
+                    Some(Ok(record)) => {
+                        let read_at = asked::now();
+                        let (at, made) = placed(&record);
+                        sink.lock().unwrap().records.push(Shown { at, made, read_at });
+                    }
                     Some(Err(error)) => break error.to_string(),
                     None => break "it came to an end".into(),
                 }
@@ -86,7 +99,7 @@ impl Along {
     ///
     /// # Panics
     /// Where it gave up or does not come so far.
-    pub async fn finish(self, committed: usize) -> Vec<(At, Made)> {
+    pub async fn finish(self, committed: usize) -> Vec<Shown> {
         insist("the consumer that reads along to come to the end", async || {
             let seen = self.seen.lock().unwrap();
             if seen.records.len() >= committed {
