@@ -14,6 +14,7 @@ use tidelog_broker::peer::{PeerIdentity, Peers};
 use tidelog_broker::quorum::{Beginning, Controllers, Quorum, QuorumStorage, StorageOptions};
 use tidelog_broker::{Broker, Config};
 use tidelog_coordination::command::{CreateTopic, Registration};
+use tidelog_coordination::records::FeatureLevel;
 use tidelog_coordination::{ClusterImage, Command, PartitionImage};
 use tidelog_log::{DataDir, FlusherHandle, OsDisk};
 use tidelog_protocol::messages::ConfigEntry;
@@ -263,6 +264,10 @@ async fn controllers(data: Arc<DataDir>) -> Controllers {
     let options = StorageOptions { data, flusher: FlusherHandle::detached(), broker: BrokerId(0), address };
     let quorum = Quorum::start(QuorumStorage::open(options).unwrap(), peers, Beginning::Found).await.unwrap();
     quorum.leads().await.unwrap();
+    // Nobody is heard of here, so nobody could say what he knows: all of it is known to all from the beginning.
+    let level = vec![FeatureLevel { level: FeatureLevel::NEWEST }.into()];
+    let empty = quorum.image().borrow().as_of();
+    let _ = quorum.propose(empty, level).await.unwrap();
     Controllers::new(quorum)
 }
 

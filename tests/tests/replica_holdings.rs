@@ -279,3 +279,23 @@ fn a_leader_whose_disk_failed_and_that_is_alone_in_sync_gives_way_to_an_eligible
     wait_for("the eligible one to lead", || (cluster.partition(TOPIC).leader == Some(BrokerId(second))).then_some(()));
     assert!(described(&cluster, second).log_end >= Offset(5), "what was acknowledged is there");
 }
+
+/// Which of the two comes first, the resignation or the change, is left to chance; the lead is given up either way.
+#[test]
+fn a_leader_whose_disk_failed_gives_way_though_the_in_sync_set_changes_meanwhile() {
+    for _ in 0..3 {
+        let mut cluster = LocalCluster::start(3);
+        let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "2")]);
+        assert_eq!(produce(&cluster, topic_id), Offset(0));
+        let (leader, [first, second]) = others(&cluster);
+        down(&mut cluster, first);
+        cluster.disk(leader).fail_next(Call::Flush, FOLDER);
+        assert_eq!(try_produce(&cluster, leader, topic_id, Acks::Leader), Ok(Offset(1)), "written, not flushed yet");
+        wait_for("the disk to fail", || cluster.disk(leader).has_failed().then_some(()));
+        cluster.fence(second);
+        wait_for("it to give the lead up", || cluster.partition(TOPIC).leader.is_none().then_some(()));
+        cluster.unfence(second);
+        let leads = || (cluster.partition(TOPIC).leader == Some(BrokerId(second))).then_some(());
+        wait_for("the other one to lead", leads);
+    }
+}

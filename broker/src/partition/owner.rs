@@ -241,6 +241,7 @@ impl Owner {
             if ended.code == ErrorCode::OutOfService && !matches!(assignment.part, Part::Lead { .. }) {
                 *ended = refusals::not_leader();
             }
+            self.learn_heirs(&assignment);
             return;
         }
         if assignment.is_alone() {

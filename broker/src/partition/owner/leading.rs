@@ -15,6 +15,7 @@ use tracing::{debug, info};
 
 use super::{Owner, Role};
 use crate::budget::Lent;
+use crate::partition::assignment::{Assignment, Part};
 use crate::partition::command::{Acked, Append, Followed, Ticket};
 use crate::partition::proposal::Proposed;
 use crate::partition::refusals;
@@ -283,6 +284,17 @@ impl Owner {
             }
             Role::Follows(_) => self.pursuit_tick(now),
             Role::Waits { .. } => {}
+        }
+    }
+
+    /// A leader whose log is broken must know what holds now: the controller refuses a resignation that rests on what held before.
+    pub(super) fn learn_heirs(&mut self, assignment: &Assignment) {
+        if let (Role::Leads(leader), Part::Lead { epoch, membership, .. }) = (&mut self.role, &assignment.part)
+            && leader.is_poisoned()
+            && leader.epoch() == *epoch
+        {
+            self.has_heirs = assignment.has_heirs;
+            leader.membership_changed(membership, &mut self.effects);
         }
     }
 
