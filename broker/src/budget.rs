@@ -203,10 +203,14 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// True where the frame could be completed among the quick, did it come quickly.
+    /// True where a frame that comes like this has a better claim.
     #[must_use]
-    pub const fn is_held_up(&self) -> bool {
-        self.fits_quick && !self.is_quick
+    pub const fn is_less_than(&self, gait: Gait) -> bool {
+        match gait {
+            Gait::Slow => false,
+            Gait::Quick => self.fits_quick && !self.is_quick,
+            Gait::ProvedQuick => !self.rank.is_proved(),
+        }
     }
 }
 

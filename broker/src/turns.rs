@@ -29,6 +29,13 @@ pub struct Rank {
     order: u64,
 }
 
+impl Rank {
+    /// True before all that have not proved to use what they get.
+    pub(crate) const fn is_proved(self) -> bool {
+        !self.is_unproved
+    }
+}
+
 /// Where ranks come from: one for all turns at which the same may wait.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ranks(Arc<AtomicU64>);

@@ -21,7 +21,7 @@ use super::frame_writer::FrameWriter;
 use super::pace;
 use super::receive_buffer::{InFrame, ReceiveBuffer, Room};
 use crate::api;
-use crate::budget::{Growth, Lent};
+use crate::budget::{Gait, Growth, Lent};
 use crate::node::Node;
 use crate::outbox::Outbox;
 use crate::session::Session;
@@ -220,10 +220,10 @@ impl Connection {
             Some(Waiting::new(Some(bytes), async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
     }
 
-    /// A frame of which little was known when it asked is not taken for a slow one once the rest of it is here.
+    /// A frame of which little was known when it asked waits for none that is still coming once the rest of it is here.
     fn check_claim(&mut self) {
         if let Some(Waiting { room: Some(bytes), since, .. }) = self.waiting
-            && self.buffer.is_held_up()
+            && self.buffer.asked_as_less_than(Gait::ProvedQuick)
             && unread(&self.socket) >= self.buffer.missing() as u64
         {
             self.wait_for_room(bytes);

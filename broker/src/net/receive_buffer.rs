@@ -154,7 +154,7 @@ impl ReceiveBuffer {
         self.bytes.reserve(bytes);
     }
 
-    /// As much of its share as the frame that has begun asks for. How it comes counts the first time, and where it was slow before.
+    /// As much of its share as the frame that has begun asks for. How it comes counts the first time, and where it is better than before.
     pub(super) fn lend(
         &mut self,
         arriving: &Arriving,
@@ -163,7 +163,7 @@ impl ReceiveBuffer {
     ) -> impl Future<Output = Option<Growth>> + Send + 'static {
         let (share, frame_bytes) = (self.share(arriving), self.frame_bytes());
         let claim = match self.claim {
-            Some(claim) if !claim.is_held_up() || gait == Gait::Slow => claim,
+            Some(claim) if !claim.is_less_than(gait) => claim,
             _ => share.claim(frame_bytes, gait),
         };
         let lent = share.lend(bytes, claim);
@@ -171,9 +171,9 @@ impl ReceiveBuffer {
         lent
     }
 
-    /// True where the frame that has begun asked for memory as one that comes slowly, and it matters.
-    pub(super) fn is_held_up(&self) -> bool {
-        self.claim.is_some_and(|claim| claim.is_held_up())
+    /// True where the frame that has begun asked for memory with less of a claim than one that comes like this has.
+    pub(super) fn asked_as_less_than(&self, gait: Gait) -> bool {
+        self.claim.is_some_and(|claim| claim.is_less_than(gait))
     }
 
     /// All bytes of the frame that has begun, as far as its length is known.
