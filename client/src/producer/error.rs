@@ -39,7 +39,7 @@ pub enum SendError {
     /// It was sent, and no answer came in time, or a later try was refused, or the broker's disk failed under it: it may be
     /// written or not. To send it again may write it twice.
     #[error(
-        "sent, but not acknowledged within {after:?}: whether it was written is unknown; the last failure was: {cause}"
+        "sent, and not acknowledged when it was given up after {after:?}: whether it was written is unknown; the last failure was: {cause}"
     )]
     Unknown {
         /// How long it was tried.

@@ -251,6 +251,7 @@ mod tests {
             (&["topics", "create", "../x"], "letters, digits"),
             (&["topics", "create", "x", "--partitions", "0"], "0 is not in 1.."),
             (&["topics", "create", "x", "--config", "novalue"], "is no KEY=VALUE"),
+            (&["produce", "x", "--header", "novalue"], "is no NAME=VALUE"),
             (&["topics", "alter", "x"], "--config <KEY=VALUE>"),
             (&["produce", "x", "--acks", "most"], "none, leader, all"),
             (&["produce", "x", "--linger", "5"], "5ms or 5s"),

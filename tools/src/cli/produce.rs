@@ -13,7 +13,7 @@ use tidelog_client::producer::HeaderRef;
 use tidelog_client::{Delivery, PartitionId, RecordRef, TopicName, TopicProducer};
 use tokio::sync::mpsc;
 
-use super::topics::{parse_config, print};
+use super::topics::{parse_pair, print};
 use super::{Context, Verbosity, produce_transactions};
 use crate::byte_size::{counted, display_byte_size};
 use crate::connect::{failure, send_failure};
@@ -54,7 +54,7 @@ pub struct ProduceArgs {
     #[arg(short, long, value_name = "TEXT", value_parser = unescape_separator)]
     pub(super) key_separator: Option<Bytes>,
     /// A header for every record; may be given several times.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_config)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_header)]
     pub(super) header: Vec<(String, String)>,
     /// Write to this partition instead of spreading by key.
     #[arg(short, long, value_name = "N")]
@@ -71,6 +71,11 @@ pub struct ProduceArgs {
     /// Batching and acknowledgement.
     #[command(flatten)]
     pub(super) producer: ProducerArgs,
+}
+
+/// Reads `name=value`.
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    parse_pair(text, "NAME=VALUE")
 }
 
 pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Failure> {

@@ -126,9 +126,14 @@ fn parse_new_name(text: &str) -> Result<TopicName, String> {
 
 /// Reads `key=value`.
 pub(super) fn parse_config(text: &str) -> Result<(String, String), String> {
+    parse_pair(text, "KEY=VALUE")
+}
+
+/// Reads two words with `=` between them, which are called so.
+pub(super) fn parse_pair(text: &str, form: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
-        _ => Err(format!("'{text}' is no KEY=VALUE")),
+        _ => Err(format!("'{text}' is no {form}")),
     }
 }
 
