@@ -48,9 +48,9 @@ impl Arrival {
         }
     }
 
-    /// So much was read.
-    pub(super) fn note_read(&mut self, bytes: usize, now: Instant) {
-        self.pace.note(bytes, now);
+    /// So much was read; `unread` is what is left.
+    pub(super) fn note_read(&mut self, bytes: usize, now: Instant, unread: impl FnOnce() -> u64) {
+        self.pace.note(bytes, now, unread);
     }
 
     /// The broker's own delays do not count against the frame that has begun. `unread` has arrived and was not read.

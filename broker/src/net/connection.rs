@@ -338,7 +338,7 @@ impl Connection {
             Ok(count) => {
                 self.read_at = Instant::now();
                 self.bytes_since_yield += count;
-                self.arrival.note_read(count, self.read_at);
+                self.arrival.note_read(count, self.read_at, || unread(&self.socket));
                 self.node.metrics.bytes_received.inc_by(count as u64);
                 self.buffer.note_read(&self.node.budget.arriving);
                 Ok(())

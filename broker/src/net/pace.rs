@@ -72,14 +72,14 @@ pub(super) struct Pace {
     /// Of the frame as far as it was read before this window, and the time that this took.
     frame_bytes: u64,
     frame_time: Duration,
-    /// What came of the frame while the broker read, so that it tells how fast the client is. What piled up in the socket meanwhile does not:
-    /// it is read at once, however slowly it came.
+    /// What came of the frame while the broker read, so that it tells how fast the client is.
     telling_bytes: u64,
     /// The time in which that came, up to when it began to come again.
     telling_time: Duration,
     telling_since: Instant,
-    /// What lies in the socket, and tells nothing or is counted.
-    piled_bytes: u64,
+    /// What is read piled up while the broker did not read, here and at the client, and tells nothing: it is read at once, however slowly it
+    /// came. So until nothing is left of it.
+    is_piled: bool,
     /// How the last frame came that was large enough to tell: bytes and time.
     last: Option<(u64, Duration)>,
 }
@@ -107,7 +107,7 @@ impl Pace {
             telling_bytes: 0,
             telling_time: Duration::ZERO,
             telling_since: now,
-            piled_bytes: 0,
+            is_piled: false,
             last: None,
         }
     }
@@ -122,8 +122,8 @@ impl Pace {
     /// The next one begins, of which so much is here.
     pub(super) fn begin_frame(&mut self, now: Instant, bytes: usize) {
         let bytes = bytes as u64;
-        let (last, piled_bytes) = (self.last, self.piled_bytes);
-        *self = Self { last, piled_bytes, frame_bytes: bytes, telling_bytes: bytes, ..Self::new(now) };
+        let (last, is_piled) = (self.last, self.is_piled);
+        *self = Self { last, is_piled, frame_bytes: bytes, telling_bytes: bytes, ..Self::new(now) };
     }
 
     /// How a frame of so many bytes comes, as far as is known: by what came of it, of which so much is not read yet, and by how the last
@@ -140,40 +140,41 @@ impl Pace {
     }
 
     fn evidence(&self, unread: u64, now: Instant) -> Option<(u64, Duration)> {
-        let bytes = self.telling_bytes + unread.saturating_sub(self.piled_bytes);
-        let live =
-            if self.piled_bytes == 0 { now.saturating_duration_since(self.telling_since) } else { Duration::ZERO };
+        let (unread, live) = if self.is_piled {
+            (0, Duration::ZERO)
+        } else {
+            (unread, now.saturating_duration_since(self.telling_since))
+        };
+        let bytes = self.telling_bytes + unread;
         (bytes >= EVIDENCE_BYTES).then(|| (bytes, self.telling_time + live))
     }
 
     /// The broker does not read for a while: what comes of that is not the client's. So much has come and is not read.
     pub(super) fn pause(&mut self, now: Instant, unread: u64) {
         self.begin_window(now);
-        if self.piled_bytes == 0 {
-            self.telling_time += now.saturating_duration_since(self.telling_since);
-        }
-        self.telling_since = now;
-        self.telling_bytes += unread.saturating_sub(self.piled_bytes);
-        self.piled_bytes = unread;
+        self.tell(unread, now);
     }
 
     /// The broker reads again, first so much that lies there.
     pub(super) fn resume(&mut self, now: Instant, unread: u64) {
         (self.since, self.bytes, self.slow) = (now, 0, None);
-        (self.telling_since, self.piled_bytes) = (now, unread);
+        (self.telling_since, self.is_piled) = (now, unread > 0);
     }
 
-    /// So much was read.
-    pub(super) fn note(&mut self, bytes: usize, now: Instant) {
-        let bytes = bytes as u64;
-        let piled = bytes.min(self.piled_bytes);
-        if piled == 0 {
+    /// So much was read; `unread` is what is left.
+    pub(super) fn note(&mut self, bytes: usize, now: Instant, unread: impl FnOnce() -> u64) {
+        self.bytes += bytes as u64;
+        self.tell(bytes as u64, now);
+        self.is_piled = self.is_piled && unread() > 0;
+    }
+
+    /// So much has come since the last time, if it came as the broker read.
+    fn tell(&mut self, bytes: u64, now: Instant) {
+        if !self.is_piled {
+            self.telling_bytes += bytes;
             self.telling_time += now.saturating_duration_since(self.telling_since);
         }
         self.telling_since = now;
-        self.piled_bytes -= piled;
-        self.telling_bytes += bytes - piled;
-        self.bytes += bytes;
     }
 
     fn begin_window(&mut self, now: Instant) {
@@ -227,9 +228,9 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         assert_eq!(pace.too_slow(start + WINDOW / 2, WINDOW, LEAST, || 0), None);
-        pace.note(64 << 10, start);
+        pace.note(64 << 10, start, || 0);
         assert_eq!(pace.too_slow(start + WINDOW, WINDOW, LEAST, || 0), None);
-        pace.note(100, start);
+        pace.note(100, start, || 0);
         assert_eq!(pace.too_slow(start + WINDOW * 3 / 2, WINDOW, LEAST, || 0), None);
         let drip = TooSlow { came: 100, least: 64 << 10, within: WINDOW };
         assert_eq!(pace.too_slow(start + WINDOW * 2, WINDOW, LEAST, || 100), Some(drip));
@@ -248,9 +249,9 @@ mod tests {
     fn who_keeps_everybody_waiting_is_judged_sooner_by_the_same_pace() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        pace.note(32 << 10, start);
+        pace.note(32 << 10, start, || 0);
         assert_eq!(pace.too_slow(start + COMPLETION_WINDOW, COMPLETION_WINDOW, LEAST, || 0), None);
-        pace.note((32 << 10) - 1, start);
+        pace.note((32 << 10) - 1, start, || 0);
         assert!(pace.too_slow(start + COMPLETION_WINDOW * 2, COMPLETION_WINDOW, LEAST, || 0).is_some());
     }
 
@@ -268,11 +269,11 @@ mod tests {
         assert_eq!(LeastRate::alone(usize::MAX, Duration::ZERO), LeastRate(ENOUGH_RATE_ALONE));
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        pace.note(100_000, start);
+        pace.note(100_000, start, || 0);
         let rate = LeastRate::of(60 << 20, Duration::ZERO);
         assert!(pace.too_slow(start + WINDOW, WINDOW, rate, || 1_000).is_some());
         let mut pace = Pace::new(start);
-        pace.note(100_000, start);
+        pace.note(100_000, start, || 0);
         assert_eq!(pace.too_slow(start + WINDOW, WINDOW, rate, || 64 << 10), None, "a full socket is the broker's");
     }
 
@@ -284,16 +285,16 @@ mod tests {
         assert_eq!(pace.gait(1 << 20, (64 << 10) - 1, start), Gait::Slow, "nothing is known");
         assert_eq!(pace.gait(1 << 20, 64 << 10, start), Gait::Quick, "what waits in the socket has come");
         pace.begin_frame(start, 32 << 10);
-        pace.note(32 << 10, start);
+        pace.note(32 << 10, start, || 0);
         assert_eq!(pace.gait(1 << 20, 0, after(15)), Gait::Quick);
         assert_eq!(pace.gait(1 << 20, 0, after(16)), Gait::Slow, "1 MiB would take longer than a quarter of a second");
         assert_eq!(pace.gait(2 << 20, 0, after(8)), Gait::Slow);
-        pace.note((1 << 20) - (64 << 10), start);
+        pace.note((1 << 20) - (64 << 10), start, || 0);
         pace.end_frame(after(200), None);
         pace.begin_frame(after(5_000), 8 << 10);
         assert_eq!(pace.gait(1 << 20, 0, after(5_000)), Gait::ProvedQuick, "as the last one came");
         assert_eq!(pace.gait(2 << 20, 0, after(5_000)), Gait::Slow);
-        pace.note(56 << 10, after(5_000));
+        pace.note(56 << 10, after(5_000), || 0);
         assert_eq!(pace.gait(1 << 20, 0, after(5_001)), Gait::ProvedQuick);
         assert_eq!(
             pace.gait(2 << 20, 0, after(5_001)),
@@ -303,7 +304,7 @@ mod tests {
         assert_eq!(pace.gait(1 << 20, 0, after(6_000)), Gait::Slow, "this one does not");
         pace.end_frame(after(6_000), None);
         pace.begin_frame(after(6_000), 0);
-        pace.note(100, after(6_000));
+        pace.note(100, after(6_000), || 0);
         pace.end_frame(after(6_001), None);
         assert_eq!(
             pace.gait(1 << 20, 0, after(6_001)),
@@ -320,14 +321,16 @@ mod tests {
         // Slowly: 64 KiB in a quarter of a second, then as much again and more while nobody reads.
         let mut slow = Pace::new(start);
         slow.begin_frame(start, 0);
-        slow.note(64 << 10, after(250));
+        slow.note(64 << 10, after(250), || 0);
         assert_eq!(slow.gait(1 << 20, 0, after(250)), Gait::Slow);
         slow.pause(after(250), 0);
-        slow.resume(after(1_500), 320 << 10);
-        assert_eq!(slow.gait(1 << 20, 320 << 10, after(1_500)), Gait::Slow);
-        slow.note(320 << 10, after(1_501));
+        slow.resume(after(1_500), 128 << 10);
+        assert_eq!(slow.gait(1 << 20, 128 << 10, after(1_500)), Gait::Slow);
+        slow.note(128 << 10, after(1_501), || 192 << 10);
+        assert_eq!(slow.gait(1 << 20, 192 << 10, after(1_501)), Gait::Slow, "nor does what the client could not send");
+        slow.note(192 << 10, after(1_501), || 0);
         assert_eq!(slow.gait(1 << 20, 0, after(1_501)), Gait::Slow, "it is read at once, and did not come at once");
-        slow.note(16 << 10, after(1_563));
+        slow.note(16 << 10, after(1_563), || 0);
         slow.end_frame(after(1_563), None);
         slow.begin_frame(after(1_563), 0);
         assert_eq!(slow.gait(1 << 20, 0, after(1_563)), Gait::Slow, "nor is the next one taken for quick");
@@ -336,10 +339,10 @@ mod tests {
         quick.begin_frame(start, 8 << 10);
         quick.pause(after(1), 56 << 10);
         quick.resume(after(9_000), 2 << 20);
-        quick.note(1 << 20, after(9_400));
+        quick.note(1 << 20, after(9_400), || 1 << 20);
         let now = after(9_400);
         assert_eq!(quick.gait(4 << 20, 1 << 20, now), Gait::Quick, "nor does the time tell that reading it takes");
-        quick.note(3 << 20, after(9_800));
+        quick.note(3 << 20, after(9_800), || 0);
         quick.end_frame(after(9_800), Some(4 << 20));
         quick.begin_frame(after(9_800), 0);
         assert_eq!(quick.gait(4 << 20, 0, after(9_800)), Gait::ProvedQuick, "it used what it was let go first for");
@@ -350,15 +353,15 @@ mod tests {
         let start = Instant::now();
         let rate = LeastRate::of(60 << 20, Duration::ZERO);
         let mut pace = Pace::new(start);
-        pace.note(1 << 20, start);
+        pace.note(1 << 20, start, || 0);
         pace.pause(start + WINDOW / 4, 0);
         assert_eq!(pace.too_slow_so_far(rate), None, "it came at once");
         pace.resume(start + WINDOW * 9, 0);
-        pace.note(3 << 20, start);
+        pace.note(3 << 20, start, || 0);
         pace.pause(start + WINDOW * 9 + WINDOW * 3 / 4, 0);
         assert_eq!(pace.too_slow_so_far(rate), None);
         pace.resume(start + WINDOW * 20, 0);
-        pace.note(300_000, start);
+        pace.note(300_000, start, || 0);
         assert!(pace.too_slow(start + WINDOW * 23, WINDOW, rate, || 0).is_some());
         pace.pause(start + WINDOW * 23, 0);
         let slow = pace.too_slow_so_far(rate).map(|slow| (slow.came, slow.within));
