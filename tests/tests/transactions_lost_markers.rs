@@ -10,7 +10,7 @@ use tidelog_protocol::messages::{CommittedOffset, TransactionState};
 use tidelog_protocol::{Offset, PartitionId, TopicId};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::cluster::sight::metadata;
-use tidelog_tests::contents::read_all;
+use tidelog_tests::contents::{read_all, read_around_damage};
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_transactions::{RawProducer, ends, nothing_open, shard_of};
 
@@ -36,7 +36,8 @@ fn cut_last(data: &Path, partition: &str) -> Offset {
 
 async fn topic(broker: &BrokerProcess) -> TopicId {
     let client = Client::connect(&broker.server()).await.unwrap();
-    client.admin().create_topic(&NewTopic::named("orders")).await.unwrap();
+    // Its records are as old as their timestamps say.
+    client.admin().create_topic(&NewTopic::named("orders").config("retention.ms", "-1")).await.unwrap();
     let known = metadata(broker.address()).await.unwrap();
     known.topics.iter().find(|topic| topic.name.as_str() == "orders").unwrap().topic_id
 }
@@ -104,6 +105,59 @@ async fn a_committed_transaction_whose_marker_was_lost_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aborted_transaction_whose_marker_was_lost_holds_up_nobody() {
     goes_on_without_its_marker(false, &[]).await;
+}
+
+/// The same where the loss is noted, and there is no other replica: where the marker was, nothing can be read any more.
+async fn goes_on_around_the_hole_where_its_marker_was(commit: bool, seen: &[&str]) {
+    let mut broker = BrokerSettings::new().start();
+    let topic = topic(&broker).await;
+    let addresses = [broker.address()];
+    let mut producer = RawProducer::begin(&addresses, "payments", 60_000).await;
+    producer.send((topic, 0), 0, &["one", "two"]).await.unwrap();
+    producer.end(commit).await.unwrap();
+    ended(&producer).await;
+    assert!(broker.terminate().success());
+    let noted = std::fs::read(broker.data().join("high-watermarks")).unwrap();
+    assert_eq!(cut_last(broker.data(), "orders-0"), Offset(2), "the marker is lost, and nothing else");
+    std::fs::write(broker.data().join("high-watermarks"), noted).unwrap();
+    broker.restart();
+    let (stable, end) = ends(&addresses, topic, 0).await;
+    // Else somebody was very fast, and has done it.
+    if restored(&broker) == 0 {
+        assert_eq!(
+            (stable, end),
+            (Offset(0), Offset(3)),
+            "the transaction is open again, and what is lost is not written over"
+        );
+    }
+    nothing_open(&addresses, topic, 0).await;
+    one_restored(&broker).await;
+    let server = broker.server();
+    let read = async || {
+        let contents = read_around_damage(&server, "orders").await.remove(0);
+        let values: Vec<String> = contents.records.into_iter().map(|(_, value)| value).collect();
+        (values, format!("{:?}", contents.damaged))
+    };
+    let expected = (seen.iter().map(ToString::to_string).collect(), format!("{:?}", [2..3]));
+    assert_eq!(read().await, expected, "as it was decided");
+    broker.kill();
+    broker.restart();
+    assert_eq!(read().await, expected, "after a crash");
+    producer.send((topic, 0), 0, &["three"]).await.unwrap();
+    producer.end(true).await.unwrap();
+    nothing_open(&addresses, topic, 0).await;
+    let (values, damaged) = read().await;
+    assert_eq!((values.last().unwrap().as_str(), values.len(), damaged), ("three", seen.len() + 1, expected.1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_transaction_whose_marker_lies_in_a_hole_is_read_around_it() {
+    goes_on_around_the_hole_where_its_marker_was(true, &["one", "two"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aborted_transaction_whose_marker_lies_in_a_hole_holds_up_nobody() {
+    goes_on_around_the_hole_where_its_marker_was(false, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

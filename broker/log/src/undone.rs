@@ -1,6 +1,7 @@
 //! Which transactions of a log were aborted, for whoever leaves their records out. The latest are known ([`LogReader::aborted_known`]); of those
-//! before, the log itself tells: the next marker of a batch's producer says what became of the batch ([`LogReader::aborted_found`]). Knows nothing of
-//! who reads.
+//! before, the log itself tells: the next marker of a batch's producer says what became of the batch ([`LogReader::aborted_found`]). Where damage
+//! lies in between, that marker may be in it: one behind it of the same transaction, which was written again, says the same, and one of a later
+//! transaction says that nobody knew any more. Knows nothing of who reads.
 
 use std::collections::HashMap;
 use std::io;
@@ -37,7 +38,7 @@ impl LogReader {
     /// there on up to the last of their markers.
     ///
     /// # Errors
-    /// [`ReadError::Corrupt`] where a damaged range may hold a marker that counts; [`ReadError::Storage`].
+    /// [`ReadError::Corrupt`] where a damaged range may hold a marker that counts, and nothing behind it tells; [`ReadError::Storage`].
     pub fn aborted_found(&self, range: Range<Offset>, count_max: usize) -> Result<Undone, ReadError> {
         let mut search = Search { range: range.clone(), count_max, open: HashMap::new(), aborted: Vec::new() };
         let end = self.written_end();
@@ -46,9 +47,15 @@ impl LogReader {
             if segment.end_offset() <= next || segment.base() >= end || search.is_over(next) {
                 continue;
             }
+            if segment.base() > next {
+                search.doubt(next, segment.base());
+            }
             next = self.search_segment(&mut search, segment, next.max(segment.base()))?;
         }
-        Ok(search.found(next))
+        if next < end && !search.is_over(next) {
+            search.doubt(next, end);
+        }
+        search.found(next)
     }
 
     /// What is open.
@@ -71,7 +78,9 @@ impl LogReader {
         let holes = self.state.holes();
         while position < headers.limit && !search.is_over(offset) {
             if let Some(hole) = holes.starting_at(segment.base(), position) {
-                return Err(ReadError::Corrupt { from: hole.from, to: hole.to });
+                search.doubt(hole.from, hole.to);
+                (position, offset) = (hole.bytes.end, hole.to);
+                continue;
             }
             let header = headers.at(position).context("read", &path)?;
             let Some(header) = header.filter(|header| header.base_offset == offset) else {
@@ -87,12 +96,21 @@ impl LogReader {
     }
 }
 
+/// A transaction whose marker was not seen yet.
+#[derive(Clone, Copy)]
+struct Open {
+    first: Offset,
+    epoch: ProducerEpoch,
+    /// Offsets behind it that cannot be read: its marker may have been there.
+    doubt: Option<(Offset, Offset)>,
+}
+
 /// A search under way.
 struct Search {
     range: Range<Offset>,
     count_max: usize,
     /// First batch in the range of those whose marker was not seen yet, and the epoch.
-    open: HashMap<ProducerId, (Offset, ProducerEpoch)>,
+    open: HashMap<ProducerId, Open>,
     aborted: Vec<AbortedTransaction>,
 }
 
@@ -105,12 +123,21 @@ impl Search {
         self.aborted.len() + self.open.len() >= self.count_max
     }
 
+    /// What lies between cannot be read.
+    fn doubt(&mut self, from: Offset, to: Offset) {
+        for open in self.open.values_mut() {
+            open.doubt.get_or_insert((from, to));
+        }
+    }
+
     /// False where it is damaged.
     fn take(&mut self, header: &BatchHeader, marker: impl FnOnce() -> io::Result<Marker>) -> io::Result<bool> {
         let (producer, base, epoch) = (header.producer_id, header.base_offset, header.producer_epoch);
         let open = self.open.get(&producer).copied();
         if header.attributes.is_control() {
-            let Some((first, known)) = open.filter(|&(_, known)| known < epoch) else { return Ok(true) };
+            let Some(Open { first, epoch: known, .. }) = open.filter(|open| open.epoch < epoch) else {
+                return Ok(true);
+            };
             match marker()? {
                 Marker::Unknown => return Ok(true),
                 Marker::Damaged => return Ok(false),
@@ -124,8 +151,12 @@ impl Search {
         if !header.attributes.is_transactional() {
             return Ok(true);
         }
-        if let Some((first, known)) = open {
+        if let Some(Open { first, epoch: known, .. }) = open {
             if known >= epoch {
+                // It was open still, whatever lies in between.
+                if let Some(open) = self.open.get_mut(&producer).filter(|_| known == epoch) {
+                    open.doubt = None;
+                }
                 return Ok(true);
             }
             // Its marker was lost with records that were settled.
@@ -133,7 +164,7 @@ impl Search {
             self.aborted(producer, first, Offset(base.0.saturating_sub(1)));
         }
         if base < self.range.end {
-            self.open.insert(producer, (base, epoch));
+            self.open.insert(producer, Open { first: base, epoch, doubt: None });
         }
         Ok(true)
     }
@@ -142,10 +173,14 @@ impl Search {
         self.aborted.push(AbortedTransaction { producer_id, first_offset, marker_offset });
     }
 
-    fn found(self, next: Offset) -> Undone {
-        // Those that are open at the end of the log are not undone.
-        let undecided = self.open.values().map(|&(first, _)| first).min().filter(|_| self.is_full());
+    fn found(self, next: Offset) -> Result<Undone, ReadError> {
+        // Those that are open at the end of the log are not undone, unless they ended where nothing can be read.
+        let undecided = self.open.values().map(|open| open.first).min().filter(|_| self.is_full());
+        let doubtful = self.open.values().filter_map(|open| open.doubt).min();
+        if let Some((from, to)) = doubtful.filter(|_| !self.is_full()) {
+            return Err(ReadError::Corrupt { from, to });
+        }
         let complete_to = if self.is_full() { undecided.unwrap_or(next).min(next) } else { self.range.end };
-        Undone { aborted: self.aborted, complete_to }
+        Ok(Undone { aborted: self.aborted, complete_to })
     }
 }
