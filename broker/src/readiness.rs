@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_coordination::counted;
+use tidelog_protocol::WireError;
 
 use crate::node::Node;
 use crate::waiting;
@@ -52,6 +53,7 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
             "{partitions} with a damaged range here, which is not served; the rest is (see the log, or topics describe)"
         )
     });
+    let unread = unread(&node.coordinators.unread());
     let leaderless = || {
         node.controllers
             .leader()
@@ -80,6 +82,7 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
         Check::new("lease", fenced),
         Check::new("metadata", metadata),
         Check { warning: damaged, ..Check::new("partitions", poisoned) },
+        Check { warning: unread, ..Check::new("coordinators", None) },
     ]
 }
 
@@ -92,6 +95,17 @@ fn out_of_service(poisoned: i64, failed: usize) -> Option<String> {
     ];
     let told: Vec<_> = told.into_iter().flatten().collect();
     (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// Groups and transactional ids that are not served, and why.
+fn unread(shards: &[WireError]) -> Option<String> {
+    let first = shards.first()?;
+    let more = match shards.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more, see the log)"),
+    };
+    let rest = "the groups and transactional ids that belong there are not served, the rest is";
+    Some(format!("{}; {rest}{more}", first.message))
 }
 
 #[cfg(test)]

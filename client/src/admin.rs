@@ -175,7 +175,33 @@ impl Admin {
         partition: PartitionId,
         before: Option<Offset>,
     ) -> Result<Offset, ClientError> {
-        let request = |image: &TopicImage| DeleteRecordsRequest { topic_id: image.id, partition, before };
+        self.delete(topic, (partition, before), false).await
+    }
+
+    /// Gives up what is damaged of a partition of `__groups` or `__transactions` that cannot be read, where no other replica has it and all of the
+    /// damage ends at `before`, as the error of whoever asks that partition says (`CorruptLog`). What can be read of it stays. Of groups that are
+    /// kept there offsets may go back, and members join again; transactional ids that were not used since get other producers, those they have
+    /// are fenced, and what is open under them is undone. Returns the first offset that is left.
+    ///
+    /// # Errors
+    /// `InternalTopic` where there is nothing to give up, or other brokers have replicas; `CorruptLog` where the damage ends elsewhere; else as any
+    /// call.
+    pub async fn give_up_damaged(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        before: Offset,
+    ) -> Result<Offset, ClientError> {
+        self.delete(topic, (partition, Some(before)), true).await
+    }
+
+    async fn delete(
+        &self,
+        topic: &str,
+        (partition, before): (PartitionId, Option<Offset>),
+        accept_loss: bool,
+    ) -> Result<Offset, ClientError> {
+        let request = |image: &TopicImage| DeleteRecordsRequest { topic_id: image.id, partition, before, accept_loss };
         Ok(self.cluster.ask_leader(topic, partition, request).await?.log_start)
     }
 

@@ -22,7 +22,7 @@ impl Admin {
     /// # Errors
     /// Where not even who coordinates can be found out.
     pub async fn list_groups(&self) -> Result<Listed<GroupListing>, ClientError> {
-        let gathered = self.cluster.ask_shards("__groups", ListGroupsRequest {}).await?;
+        let gathered = self.cluster.ask_shards("__groups", ListGroupsRequest {}, |answer| &answer.unread).await?;
         let all = gathered.answers.into_iter().flat_map(|answer| answer.groups);
         let found: BTreeMap<_, _> = all.map(|listing| (listing.group.clone(), listing)).collect();
         Ok(Listed { found: found.into_values().collect(), missing: gathered.missing })

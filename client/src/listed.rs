@@ -16,7 +16,7 @@ pub struct Listed<T> {
 /// Shards of what coordinators keep for which nobody answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MissingShards {
-    /// The broker that leads them; `None` where nobody does at the moment.
+    /// The broker that leads them, and does not answer or cannot read them; `None` where nobody leads them at the moment.
     pub broker: Option<BrokerId>,
     /// How many there are.
     pub shards: u32,

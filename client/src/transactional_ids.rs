@@ -28,7 +28,7 @@ impl Admin {
         filter: TransactionFilter,
     ) -> Result<Listed<TransactionListing>, ClientError> {
         let request = ListTransactionsRequest { open_only: filter == TransactionFilter::Open };
-        let gathered = self.cluster.ask_shards("__transactions", request).await?;
+        let gathered = self.cluster.ask_shards("__transactions", request, |answer| &answer.unread).await?;
         let all = gathered.answers.into_iter().flat_map(|answer| answer.transactions);
         let found: BTreeMap<_, _> = all.map(|listing| (listing.transactional_id.clone(), listing)).collect();
         Ok(Listed { found: found.into_values().collect(), missing: gathered.missing })

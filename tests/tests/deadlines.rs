@@ -108,7 +108,12 @@ async fn a_deletion_of_records_that_is_not_waited_for_is_finished_all_the_same()
     other.ask(&produce_request(topic), &batch(&[b"four"], Compression::None)).await;
     stall.struck().await;
     // The owner is busy with a write that hangs, and the client gives up.
-    let deletion = DeleteRecordsRequest { topic_id: topic, partition: PartitionId(0), before: Some(Offset(2)) };
+    let deletion = DeleteRecordsRequest {
+        topic_id: topic,
+        partition: PartitionId(0),
+        before: Some(Offset(2)),
+        accept_loss: false,
+    };
     let id = ask_within(&mut raw, &deletion, &[], 50).await;
     assert_eq!(fault(&raw.answer(id).await).code, ErrorCode::DeadlineExceeded);
     drop(stall);

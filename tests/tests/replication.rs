@@ -294,6 +294,7 @@ fn records_deleted_at_the_leader_are_deleted_at_its_followers() {
     on_its_own(async {
         let mut connection = RawConnection::introduced(cluster.address(leader)).await;
         let delete = tidelog_protocol::messages::DeleteRecordsRequest {
+            accept_loss: false,
             topic_id,
             partition: PartitionId(0),
             before: Some(Offset(7)),

@@ -22,6 +22,7 @@
 //! Beside it:
 //! - [`groups`]: consumer groups, machines of their own over internal topics.
 //! - [`transactions`]: transactional producers, likewise.
+//! - [`salvage`]: what is left of the log of either where a part is lost for good.
 //! - `keyed_record`: the bytes of what those two write; `versioned_body`: how they, and metadata, say a record.
 //! - [`counted`]: a count with its noun.
 //! - [`planted`]: bugs on purpose, for tests.
@@ -54,6 +55,7 @@ pub mod producer_ids;
 mod reassignment;
 pub mod records;
 mod registration;
+pub mod salvage;
 pub mod topic_config;
 mod topics;
 pub mod transactions;

@@ -379,7 +379,7 @@ fn people_see_who_is_silent_and_who_is_busy() {
     paper.beat(heartbeat("a", 1)).expect("it stays");
     let member = paper.describe().members.remove(0);
     assert_eq!((member.silent_ms, member.busy_ms), (0, None));
-    let Ok(GroupReply::Listed(ListGroupsResponse { groups })) = paper.ask(&GroupCommand::List) else {
+    let Ok(GroupReply::Listed(ListGroupsResponse { groups, .. })) = paper.ask(&GroupCommand::List) else {
         panic!("it lists")
     };
     assert_eq!((groups[0].group.as_str(), groups[0].state, groups[0].members), (GROUP, GroupState::Stable, 1));

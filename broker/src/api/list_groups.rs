@@ -11,14 +11,14 @@ use crate::node::Node;
 use crate::session::Session;
 
 impl Handle for ListGroupsRequest {
-    async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<ListGroupsResponse, WireError> {
-        let mut groups = Vec::new();
-        for shard in node.coordinators.groups.all() {
-            if let GroupReply::Listed(listed) = shard.ask(node, &GroupCommand::List).await? {
-                groups.extend(listed.groups);
-            }
-        }
+    async fn handle(self, node: &Arc<Node>, session: &Arc<Session>) -> Result<ListGroupsResponse, WireError> {
+        let (replies, unread) = node.coordinators.groups.ask_each(node, &GroupCommand::List, session.version).await?;
+        let listed = replies.into_iter().filter_map(|reply| match reply {
+            GroupReply::Listed(listed) => Some(listed.groups),
+            _ => None,
+        });
+        let mut groups: Vec<_> = listed.flatten().collect();
         groups.sort_unstable_by(|a, b| a.group.cmp(&b.group));
-        Ok(ListGroupsResponse { groups })
+        Ok(ListGroupsResponse { groups, unread })
     }
 }

@@ -92,15 +92,15 @@ impl Handle for DescribeTransactionRequest {
 }
 
 impl Handle for ListTransactionsRequest {
-    async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<ListTransactionsResponse, WireError> {
+    async fn handle(self, node: &Arc<Node>, session: &Arc<Session>) -> Result<ListTransactionsResponse, WireError> {
         let command = TransactionCommand::List(self);
-        let mut transactions = Vec::new();
-        for shard in node.coordinators.transactions.all() {
-            if let TransactionReply::Listed(listed) = shard.ask(node, &command).await? {
-                transactions.extend(listed.transactions);
-            }
-        }
+        let (replies, unread) = node.coordinators.transactions.ask_each(node, &command, session.version).await?;
+        let listed = replies.into_iter().filter_map(|reply| match reply {
+            TransactionReply::Listed(listed) => Some(listed.transactions),
+            _ => None,
+        });
+        let mut transactions: Vec<_> = listed.flatten().collect();
         transactions.sort_unstable_by(|a, b| a.transactional_id.cmp(&b.transactional_id));
-        Ok(ListTransactionsResponse { transactions })
+        Ok(ListTransactionsResponse { transactions, unread })
     }
 }

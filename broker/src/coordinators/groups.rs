@@ -1,7 +1,8 @@
 //! The machine of groups, as its driver wants it.
 
 use tidelog_coordination::Refusal;
-use tidelog_coordination::groups::{GroupCommand, GroupDecision, GroupLimits, GroupRecord, GroupReply, Groups};
+use tidelog_coordination::groups::{self, GroupCommand, GroupDecision, GroupLimits, GroupRecord, GroupReply, Groups};
+use tidelog_coordination::salvage::Remains;
 use tidelog_protocol::{Monotonic, Timestamp};
 
 use super::machine::{KeyValue, Machine, Moment};
@@ -34,6 +35,10 @@ impl Machine for Groups {
 
     fn forgive(&mut self, now: Monotonic) {
         self.loaded(now);
+    }
+
+    fn salvage(remains: Remains<Self::Record>, _wall: Timestamp) -> Vec<Self::Record> {
+        groups::salvage(remains)
     }
 
     fn to_log(record: &GroupRecord) -> KeyValue {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidelog_coordination::salvage::Remains;
 use tidelog_coordination::{ClusterImage, Refusal};
 use tidelog_protocol::{Monotonic, Timestamp};
 
@@ -30,7 +31,7 @@ pub(crate) trait Machine: Send + 'static {
     /// The answer.
     type Reply: Send;
     /// What is stored.
-    type Record: Send;
+    type Record: Send + 'static;
 
     /// Empty.
     fn new() -> Self;
@@ -63,6 +64,9 @@ pub(crate) trait Machine: Send + 'static {
         Self: Sized,
     {
     }
+
+    /// What is written anew of a log of which a part is lost for good.
+    fn salvage(remains: Remains<Self::Record>, wall: Timestamp) -> Vec<Self::Record>;
 
     /// A record as the log holds it.
     fn to_log(record: &Self::Record) -> KeyValue;

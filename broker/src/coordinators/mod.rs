@@ -3,7 +3,8 @@
 //! order:
 //! - [`topic`]: those topics, and which partition a key belongs to.
 //! - [`shards`]: which of their partitions this broker leads.
-//! - [`shard`]: drives the machine of one: decides, appends, answers once it is settled; [`loading`] reads its log first.
+//! - [`shard`]: drives the machine of one: decides, appends, answers once it is settled; [`loading`] reads its log first. [`unread`]: one that
+//!   cannot be read; its `salvage` gives up what is damaged there.
 //! - [`machine`]: what it needs of a machine; [`groups`] and [`transactions`]: those that there are.
 //! - [`asking`]: asks about a transaction that is coordinated here; [`membership`]: wherever it is.
 //! - [`markers`]: those that a transaction touched hear how it ended; [`hanging`]: whoever lost that asks.
@@ -21,6 +22,7 @@ mod shard;
 mod shards;
 pub(crate) mod topic;
 mod transactions;
+mod unread;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,10 +31,12 @@ use std::time::{Duration, Instant};
 use tidelog_coordination::groups::Groups;
 use tidelog_coordination::transactions::Transactions;
 use tidelog_protocol::messages::Coordinated;
+use tidelog_protocol::{Offset, WireError};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::node::Node;
+use crate::partition::Handle;
 pub(crate) use markers::write as write_markers;
 pub(crate) use membership::{ask_membership, take_in};
 use shards::Shards;
@@ -57,6 +61,33 @@ impl fmt::Debug for Coordinators {
 impl Default for Coordinators {
     fn default() -> Self {
         Self { groups: Shards::new(Coordinated::Group), transactions: Shards::new(Coordinated::Transaction) }
+    }
+}
+
+impl Coordinators {
+    /// Why what is coordinated here cannot be read, for each shard of which that is so.
+    pub(crate) fn unread(&self) -> Vec<WireError> {
+        let groups = self.groups.all().into_iter().filter_map(|shard| shard.unread());
+        groups.chain(self.transactions.all().into_iter().filter_map(|shard| shard.unread())).collect()
+    }
+
+    /// Gives up what is damaged of a partition that coordinators keep their state in. `None` where this is none.
+    ///
+    /// # Errors
+    /// As [`shard::Shard::give_up_damaged`].
+    pub(crate) async fn give_up_damaged(
+        &self,
+        partition: &Handle,
+        before: Option<Offset>,
+    ) -> Option<Result<Offset, WireError>> {
+        let place = (partition.topic_id(), partition.partition());
+        match partition.topic().as_str() {
+            name if name == topic::name(Coordinated::Group) => Some(self.groups.give_up_damaged(place, before).await),
+            name if name == topic::name(Coordinated::Transaction) => {
+                Some(self.transactions.give_up_damaged(place, before).await)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -2,13 +2,16 @@
 //! the high watermark has passed whatever it depends on: what a later leader would not know is never told. Where an append fails, the machine
 //! has seen what is not stored, and is thrown away. Knows nothing of the rules.
 
+mod salvage;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_coordination::Refusal;
 use tidelog_protocol::messages::Acks;
-use tidelog_protocol::records::{BatchBuilder, BuildError, Compression, NO_HEADERS, ProduceLimits, validate_produce};
+use tidelog_protocol::records::{
+    BatchBuilder, BuildError, Compression, NO_HEADERS, ProduceLimits, ValidBatches, validate_produce,
+};
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, WireError};
 use tidelog_replication::ProduceTerms;
 use tokio::sync::{oneshot, watch};
@@ -16,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::loading;
 use super::machine::{Machine, Moment};
+use super::unread::Unread;
 use crate::clock;
 use crate::node::Node;
 use crate::partition::{Acked, Append, Handle};
@@ -24,12 +28,14 @@ use crate::partition::{Acked, Append, Handle};
 const BATCH_BYTES: usize = 8 << 20;
 
 /// When to ask again while the log is read.
-const RETRY_MS: u32 = 100;
+pub(super) const RETRY_MS: u32 = 100;
 
 /// The coordinator of the keys of one partition, under one leadership.
 pub(crate) struct Shard<M: Machine> {
     partition: Handle,
     epoch: LeaderEpoch,
+    /// What came of reading the log when it was last tried, where it could not be read.
+    before: Option<Unread>,
     state: Mutex<State<M>>,
     /// Counts what was replayed, for those who wait for something to change.
     changes: watch::Sender<u64>,
@@ -42,8 +48,10 @@ enum State<M> {
         /// Where the log ends that the machine has seen.
         end: Offset,
     },
-    /// The machine has seen what is not stored, or the log cannot be read.
+    /// The machine has seen what is not stored.
     Lost,
+    /// The log cannot be read.
+    Unread(Unread),
 }
 
 /// What an answer waits for.
@@ -56,9 +64,9 @@ enum Wait {
 
 impl<M: Machine> Shard<M> {
     /// Begins to read the log, up to where this leadership began.
-    pub(super) fn open(partition: Handle, epoch: LeaderEpoch) -> Arc<Self> {
-        let shard =
-            Arc::new(Self { partition, epoch, state: Mutex::new(State::Loading), changes: watch::Sender::new(0) });
+    pub(super) fn open(partition: Handle, epoch: LeaderEpoch, before: Option<Unread>) -> Arc<Self> {
+        let (state, changes) = (Mutex::new(State::Loading), watch::Sender::new(0));
+        let shard = Arc::new(Self { partition, epoch, before, state, changes });
         let loading = shard.clone();
         tokio::task::spawn_blocking(move || loading.load());
         shard
@@ -75,7 +83,40 @@ impl<M: Machine> Shard<M> {
 
     /// True where another must take its place, though it may still lead.
     pub(super) fn is_lost(&self) -> bool {
-        matches!(*self.state.lock(), State::Lost)
+        matches!(*self.state.lock(), State::Lost | State::Unread(_))
+    }
+
+    /// What is known of its log, where that cannot be read.
+    pub(super) fn unread_state(&self) -> Option<Unread> {
+        match &*self.state.lock() {
+            State::Unread(unread) => Some(unread.clone()),
+            State::Loading => self.before.clone(),
+            State::Ready { .. } | State::Lost => None,
+        }
+    }
+
+    /// Is its log being read?
+    pub(super) fn is_loading(&self) -> bool {
+        matches!(*self.state.lock(), State::Loading)
+    }
+
+    /// Why whoever asks is told nothing, where the log cannot be read.
+    pub(super) fn unread(&self) -> Option<WireError> {
+        self.unread_state().map(|unread| unread.error)
+    }
+
+    /// The partition that holds its log.
+    pub(super) fn partition(&self) -> &Handle {
+        &self.partition
+    }
+
+    fn not_ready(&self, state: &State<M>) -> WireError {
+        match state {
+            State::Unread(unread) => unread.error.clone(),
+            // It is tried again, and what came of it last is likely to come of it again.
+            State::Loading => self.before.as_ref().map_or_else(loading, |before| before.error.clone()),
+            State::Ready { .. } | State::Lost => loading(),
+        }
     }
 
     fn load(&self) {
@@ -90,8 +131,16 @@ impl<M: Machine> Shard<M> {
                 State::Ready { machine, end }
             }
             Err(why) => {
-                warn!(%topic, %partition, why, "what is coordinated here cannot be read; it is tried again");
-                State::Lost
+                let unread = Unread::new(&self.partition, why);
+                let why = &unread.error.message;
+                // Once, however often it is tried.
+                match &self.before {
+                    Some(before) if before.error == unread.error => {
+                        debug!(%topic, %partition, why, "what is coordinated here still cannot be read");
+                    }
+                    _ => warn!(%topic, %partition, why, "what is coordinated here cannot be read; it is tried again"),
+                }
+                State::Unread(unread)
             }
         };
         drop(state);
@@ -105,7 +154,10 @@ impl<M: Machine> Shard<M> {
     pub(crate) async fn ask(&self, node: &Node, command: &M::Command) -> Result<M::Reply, WireError> {
         let (decided, wait) = {
             let mut state = self.state.lock();
-            let State::Ready { machine, end } = &mut *state else { return Err(loading()) };
+            let (machine, end) = match &mut *state {
+                State::Ready { machine, end } => (machine, end),
+                other => return Err(self.not_ready(other)),
+            };
             let image = node.controllers.image();
             match machine.decide(command, moment(&image)) {
                 Ok((records, reply)) if records.is_empty() => (Ok(reply), Wait::Settled(*end)),
@@ -171,7 +223,7 @@ impl<M: Machine> Shard<M> {
     pub(super) fn look<T>(&self, found: impl FnOnce(&M) -> T) -> Option<(T, Offset)> {
         match &*self.state.lock() {
             State::Ready { machine, end } => Some((found(machine), *end)),
-            State::Loading | State::Lost => None,
+            State::Loading | State::Lost | State::Unread(_) => None,
         }
     }
 
@@ -202,6 +254,7 @@ impl<M: Machine> Shard<M> {
                 State::Ready { machine, end } => found(machine).map(|found| (found, *end)),
                 State::Loading => None,
                 State::Lost => return Err(loading()),
+                State::Unread(unread) => return Err(unread.error.clone()),
             };
             if let Some((found, end)) = seen {
                 self.wait(Wait::Settled(end)).await?;
@@ -226,23 +279,26 @@ impl<M: Machine> Shard<M> {
         end: &mut Offset,
         records: &[M::Record],
     ) -> Result<oneshot::Receiver<Result<Acked, WireError>>, WireError> {
-        let payload = to_batch::<M>(records)?;
-        let limits = ProduceLimits { batch_bytes_max: usize::MAX, ..ProduceLimits::default() };
-        let batches = validate_produce(payload, limits)
-            .map_err(|error| WireError::new(ErrorCode::Internal, format!("a coordinator's batch: {error}")))?;
+        let batches = to_batches::<M>(records)?;
+        let at = std::mem::replace(end, end.plus(batches.records()));
+        for record in records {
+            machine.replay(record);
+        }
+        let answered = self.append(batches, at);
+        self.changes.send_modify(|changes| *changes += 1);
+        Ok(answered)
+    }
+
+    /// Appends at `end`, under this leadership.
+    fn append(&self, batches: ValidBatches, end: Offset) -> oneshot::Receiver<Result<Acked, WireError>> {
         let (answer, answered) = oneshot::channel();
-        let terms = ProduceTerms { leader_epoch: Some(self.epoch), acks: Acks::All, expected_log_end: Some(*end) };
+        let terms = ProduceTerms { leader_epoch: Some(self.epoch), acks: Acks::All, expected_log_end: Some(end) };
         let ticket = Box::new(move |result| {
             // Whoever asked may be gone.
             let _ = answer.send(result);
         });
-        *end = end.plus(batches.records());
-        for record in records {
-            machine.replay(record);
-        }
         self.partition.append(Append { batches, terms, deadline: None, ticket, lent: None, ask: None });
-        self.changes.send_modify(|changes| *changes += 1);
-        Ok(answered)
+        answered
     }
 
     async fn wait(&self, wait: Wait) -> Result<(), WireError> {
@@ -289,7 +345,8 @@ fn moment(image: &tidelog_coordination::ClusterImage) -> Moment<'_> {
     Moment { image, now: clock::monotonic(), wall: clock::now() }
 }
 
-fn to_batch<M: Machine>(records: &[M::Record]) -> Result<Bytes, WireError> {
+/// All of them in one batch.
+fn to_batches<M: Machine>(records: &[M::Record]) -> Result<ValidBatches, WireError> {
     let failed = |error: BuildError| {
         WireError::new(ErrorCode::TooLarge, format!("what is to be stored does not fit into a batch: {error}"))
     };
@@ -299,7 +356,10 @@ fn to_batch<M: Machine>(records: &[M::Record]) -> Result<Bytes, WireError> {
         let (key, value) = M::to_log(record);
         builder.append(now, Some(&key), value.as_deref(), NO_HEADERS).map_err(failed)?;
     }
-    builder.finish(Compression::None).map_err(failed)
+    let payload = builder.finish(Compression::None).map_err(failed)?;
+    let limits = ProduceLimits { batch_bytes_max: usize::MAX, ..ProduceLimits::default() };
+    validate_produce(payload, limits)
+        .map_err(|error| WireError::new(ErrorCode::Internal, format!("a coordinator's batch: {error}")))
 }
 
 pub(super) fn loading() -> WireError {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tidelog_coordination::Refusal;
+use tidelog_coordination::salvage::Remains;
 use tidelog_coordination::transactions::{
-    TransactionCommand, TransactionDecision, TransactionLimits, TransactionRecord, TransactionReply, Transactions,
+    self, TransactionCommand, TransactionDecision, TransactionLimits, TransactionRecord, TransactionReply, Transactions,
 };
 use tidelog_protocol::{Monotonic, Timestamp};
 
@@ -46,6 +47,10 @@ impl Machine for Transactions {
     fn accompany(shard: &Arc<Shard<Self>>, node: &Arc<Node>) {
         // Without it transactions would stay open for ever.
         node.vital.spawn("markers of transactions", markers::run(shard.clone(), node.clone()));
+    }
+
+    fn salvage(remains: Remains<Self::Record>, wall: Timestamp) -> Vec<Self::Record> {
+        transactions::salvage(remains, wall)
     }
 
     fn to_log(record: &TransactionRecord) -> KeyValue {

@@ -170,6 +170,11 @@ pub enum Command {
         /// The clock.
         now: Timestamp,
     },
+    /// Start another segment.
+    Roll {
+        /// Told when it is done.
+        ticket: Ticket<()>,
+    },
     /// Start another segment if every record of the log was deleted.
     RollIfEmptied {
         /// Told when it is done.
@@ -213,6 +218,7 @@ impl Command {
             | Self::Interrupted { .. }
             | Self::LogStartMoved(_)
             | Self::RollIfDue { .. }
+            | Self::Roll { .. }
             | Self::RollIfEmptied { .. }
             | Self::Close { .. }
             | Self::Delete { .. } => 0,
@@ -244,6 +250,7 @@ impl fmt::Debug for Command {
             Self::Interrupted { .. } => "Interrupted",
             Self::LogStartMoved(_) => "LogStartMoved",
             Self::RollIfDue { .. } => "RollIfDue",
+            Self::Roll { .. } => "Roll",
             Self::RollIfEmptied { .. } => "RollIfEmptied",
             Self::Close { .. } => "Close",
             Self::Delete { .. } => "Delete",

@@ -225,6 +225,7 @@ impl Owner {
             Command::Replicated(replicated) => self.replicated(replicated),
             Command::LogStartMoved(to) => self.log_start_moved(to),
             Command::RollIfDue { now } => self.roll_if_due(now),
+            Command::Roll { ticket } => ticket(self.roll()),
             Command::RollIfEmptied { ticket } => {
                 self.roll_if_emptied();
                 ticket(Ok(()));

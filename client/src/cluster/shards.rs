@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidelog_protocol::api::Request;
-use tidelog_protocol::messages::PartitionMetadata;
-use tidelog_protocol::{BrokerId, LeaderEpoch, PartitionId, TopicName};
+use tidelog_protocol::messages::{PartitionMetadata, UnreadShard};
+use tidelog_protocol::{BrokerId, LeaderEpoch, PartitionId, TopicName, WireError};
 use tokio::task::JoinSet;
 
 use super::{Cluster, cut_short};
@@ -29,11 +29,13 @@ pub(crate) struct Gathered<T> {
 }
 
 impl Cluster {
-    /// Asks whoever leads a shard of the internal topic `name`. A shard that moved meanwhile is asked for again where it is then.
+    /// Asks whoever leads a shard of the internal topic `name`. A shard that moved meanwhile is asked for again where it is then. `unread` gives
+    /// those of an answer that who leads them cannot read.
     pub(crate) async fn ask_shards<R>(
         self: &Arc<Self>,
         name: &str,
         request: R,
+        unread: fn(&R::Response) -> &[UnreadShard],
     ) -> Result<Gathered<R::Response>, ClientError>
     where
         R: Request + Clone + Send + Sync + 'static,
@@ -45,6 +47,7 @@ impl Cluster {
         // As of which leadership.
         let mut answered: BTreeMap<PartitionId, LeaderEpoch> = BTreeMap::new();
         let mut failures: BTreeMap<BrokerId, ClientError> = BTreeMap::new();
+        let mut unreadable: BTreeMap<PartitionId, (BrokerId, ClientError)> = BTreeMap::new();
         loop {
             let shards = self.shards(name).await?;
             let open: Vec<&PartitionMetadata> = shards
@@ -53,7 +56,14 @@ impl Cluster {
                 .collect();
             let left = limit.saturating_sub(began.elapsed());
             if open.is_empty() || left.is_zero() {
-                let missing = missing(name, &open, &failures, shards.len());
+                let mut missing = missing(name, &open, &failures, shards.len());
+                let of = shards.len() as u32;
+                missing.extend(unreadable.into_values().map(|(broker, error)| MissingShards {
+                    broker: Some(broker),
+                    shards: 1,
+                    of,
+                    error,
+                }));
                 return Ok(Gathered { answers, missing });
             }
             // Those that do not answer are given more time with each round, for they may just be slow.
@@ -67,9 +77,16 @@ impl Cluster {
             while let Some(asked) = asking.join_next().await {
                 match asked {
                     Ok((leader, Ok(answer))) => {
+                        let led = || open.iter().filter(|shard| shard.leader == Some(leader));
+                        answered.extend(led().map(|shard| (shard.partition, shard.leader_epoch)));
+                        // Whoever led them before may have been unable to.
+                        led().for_each(|shard| drop(unreadable.remove(&shard.partition)));
+                        let said = unread(&answer).iter();
+                        unreadable.extend(said.map(|shard| {
+                            let error = ClientError::Broker(WireError::from(shard.fault.clone()));
+                            (shard.partition, (leader, error))
+                        }));
                         answers.push(answer);
-                        let led = open.iter().filter(|shard| shard.leader == Some(leader));
-                        answered.extend(led.map(|shard| (shard.partition, shard.leader_epoch)));
                     }
                     Ok((leader, Err(error))) => drop(failures.insert(leader, error)),
                     // The runtime is going down.

@@ -1,5 +1,6 @@
 //! ListGroups: the groups that a broker coordinates.
 
+use super::unread_shard::UnreadShard;
 use crate::{message, wire_enum};
 
 wire_enum! {
@@ -36,5 +37,8 @@ message! {
     pub struct ListGroupsResponse {
         /// The groups.
         1 groups: Vec<GroupListing>,
+        /// Shards that this broker coordinates and cannot read, whose groups are not among them. On a connection of an earlier version the whole
+        /// request is refused instead.
+        6 unread: Vec<UnreadShard>,
     }
 }

@@ -1,6 +1,7 @@
 //! ListTransactions: the transactional ids that a broker coordinates.
 
 use super::init_producer_id::ProducerIdentity;
+use super::unread_shard::UnreadShard;
 use crate::{message, wire_enum};
 
 wire_enum! {
@@ -44,5 +45,8 @@ message! {
     pub struct ListTransactionsResponse {
         /// The ids.
         1 transactions: Vec<TransactionListing>,
+        /// Shards that this broker coordinates and cannot read, whose ids are not among them. On a connection of an earlier version the whole
+        /// request is refused instead.
+        6 unread: Vec<UnreadShard>,
     }
 }

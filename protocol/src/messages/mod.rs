@@ -53,6 +53,7 @@ mod report_replicas;
 mod stream;
 mod subscribe;
 mod transaction_fates;
+mod unread_shard;
 mod wait_for;
 mod write_markers;
 
@@ -109,5 +110,6 @@ pub use report_replicas::*;
 pub use stream::*;
 pub use subscribe::*;
 pub use transaction_fates::*;
+pub use unread_shard::*;
 pub use wait_for::*;
 pub use write_markers::*;

@@ -198,6 +198,7 @@ pub fn nested() -> Vec<Nested> {
         nested_spec::<TopicPartitions>(),
         nested_spec::<TransactionListing>(),
         nested_spec::<TransactionMarkers>(),
+        nested_spec::<UnreadShard>(),
     ]
 }
 

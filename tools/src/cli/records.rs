@@ -16,7 +16,15 @@ pub enum RecordsCommand {
     #[command(after_help = "\
 Examples:
   tidelog records delete logs --partition 0 --before 1000   keeps offset 1000 and later
-  tidelog records delete logs --partition 0 --before end    empties the partition")]
+  tidelog records delete logs --partition 0 --before end    empties the partition
+
+What the broker keeps of groups and transactions (__groups, __transactions) is not deleted by hand, but for one case: where a range of
+it is damaged and no other replica has it, the groups or transactional ids of that partition are not served, and errors name this command:
+  tidelog records delete __groups --partition 3 --before 1200 --accept-loss
+What can be read of the partition stays. What stood in the damage is lost: offsets of its groups may go back to earlier ones, so that
+records are read twice, what was deleted there may be back, and members join again. Transactional ids that were not used since the damage
+get a new producer: the one they have is fenced, and what it has open is undone; a transaction whose commit stood in the damage may be seen
+in part.")]
     Delete {
         /// The topic.
         topic: TopicName,
@@ -26,6 +34,9 @@ Examples:
         /// The first offset to keep, or 'end' to keep none.
         #[arg(short, long, value_name = "OFFSET", value_parser = parse_before)]
         before: Before,
+        /// Give up what is damaged of a partition that belongs to the broker.
+        #[arg(long)]
+        accept_loss: bool,
     },
 }
 
@@ -41,9 +52,13 @@ fn parse_before(text: &str) -> Result<Before, String> {
 }
 
 pub(super) async fn run(command: RecordsCommand, context: &Context) -> Result<Exit, Failure> {
-    let RecordsCommand::Delete { topic, partition, before: Before(before) } = command;
+    let RecordsCommand::Delete { topic, partition, before: Before(before), accept_loss } = command;
     let client = context.connect.client_in_time("tidelog").await?;
-    let deleted = client.admin().delete_records(topic.as_str(), PartitionId(partition), before).await;
+    let (admin, index) = (client.admin(), PartitionId(partition));
+    let deleted = match before.filter(|_| accept_loss) {
+        Some(before) => admin.give_up_damaged(topic.as_str(), index, before).await,
+        None => admin.delete_records(topic.as_str(), index, before).await,
+    };
     let log_start = deleted.map_err(failure)?;
     let text = format!("partition {partition} of topic '{topic}' starts at offset {log_start} now\n");
     print(context, &text, || json!({"topic": topic.as_str(), "partition": partition, "log_start": log_start.0}))?;

@@ -11,6 +11,7 @@
 //! - `overview`: groups as people see them.
 //! - `expiry`: silence, slowness and changing topics, with `presence`, who was heard of when.
 //! - [`records`]: what is written, keyed for compaction; `membership` and `group`: the state that they make.
+//! - `salvage`: what is written anew where a part of the log is lost.
 //! - [`flaws`]: bugs that tests plant.
 //!
 //! A group of another kind (Kafka's classic one) would be a second kind of `group` beside this one, with records of its own.
@@ -52,6 +53,7 @@ mod presence;
 mod range;
 pub mod reconciliation;
 pub mod records;
+mod salvage;
 mod subscription;
 mod transactions;
 mod uniform;
@@ -74,6 +76,7 @@ use group::Group;
 use heartbeat::Beat;
 use offsets::Commit;
 pub use records::{GroupRecord, RecordError};
+pub use salvage::salvage;
 use transactions::End;
 
 /// The groups of one partition of the internal topic.

@@ -28,7 +28,7 @@ pub(super) fn list(groups: &BTreeMap<String, Group>) -> ListGroupsResponse {
         state: group.state(),
         members: group.membership.members().count() as u32,
     };
-    ListGroupsResponse { groups: groups.iter().map(listing).collect() }
+    ListGroupsResponse { groups: groups.iter().map(listing).collect(), unread: Vec::new() }
 }
 
 /// One group.

@@ -33,6 +33,12 @@ impl Identity {
         if bumped.is_usable() { Some(bumped) } else { fresh.map(Self::first) }
     }
 
+    /// The same producer with its epochs used up: whoever has one of them is fenced.
+    #[must_use]
+    pub const fn last(self) -> Self {
+        Self { producer_id: self.producer_id, epoch: EPOCH_LAST }
+    }
+
     /// Can it write a transaction?
     pub fn is_usable(self) -> bool {
         self.epoch < EPOCH_LAST

@@ -9,6 +9,7 @@
 //! - `end`: it is committed or aborted; `refusals`: why not.
 //! - `expiry`: it was open for too long, a topic is deleted, an id is not used any more.
 //! - `fate`: what became of one whose marker a partition has lost.
+//! - `salvage`: what is written anew where a part of the log is lost.
 //! - `overview`: ids as people see them.
 //! - [`records`]: what is written, keyed for compaction; `transaction` and `entry`: the state that they make, and what is known beside it.
 //! - [`flaws`]: bugs that tests plant.
@@ -45,6 +46,7 @@ mod names;
 mod overview;
 pub mod records;
 mod refusals;
+mod salvage;
 mod touched;
 mod transaction;
 
@@ -71,6 +73,7 @@ use identity::Identity;
 use init::Initiation;
 pub use names::{TRANSACTIONAL_ID_BYTES_MAX, check as check_transactional_id};
 pub use records::{RecordError, TransactionRecord};
+pub use salvage::salvage;
 use touched::Touched;
 use transaction::Transaction;
 
@@ -151,7 +154,10 @@ impl Transactions {
             TransactionCommand::List(request) => {
                 let entries = self.entries.iter().filter(|(_, entry)| !request.open_only || overview::is_open(entry));
                 let transactions = entries.map(|(id, entry)| overview::listing(id, entry, now)).collect();
-                Ok(TransactionDecision::nothing(TransactionReply::Listed(ListTransactionsResponse { transactions })))
+                Ok(TransactionDecision::nothing(TransactionReply::Listed(ListTransactionsResponse {
+                    transactions,
+                    unread: Vec::new(),
+                })))
             }
             TransactionCommand::Describe(request) => {
                 let described = overview::describe(self.known(&request.transactional_id)?);

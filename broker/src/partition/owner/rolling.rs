@@ -1,9 +1,10 @@
-//! When the owner begins another segment although the present one is not full: by age, and where all records are gone. Knows nothing of
+//! When the owner begins another segment although the present one is not full: by age, where all records are gone, and where it is asked to. Knows nothing of
 //! what is deleted when.
 
-use tidelog_protocol::Timestamp;
+use tidelog_protocol::{Timestamp, WireError};
 
 use super::Owner;
+use crate::partition::refusals;
 
 impl Owner {
     /// The active segment may be older than `segment.ms`.
@@ -23,6 +24,22 @@ impl Owner {
             && !error.is_transient()
         {
             self.poison(&error.to_string());
+        }
+    }
+
+    /// Somebody wants what is there to end with its segment.
+    pub(super) fn roll(&mut self) -> Result<(), WireError> {
+        if let Some(ended) = &self.ended {
+            return Err(ended.clone());
+        }
+        let Some(log) = &mut self.log else { return Err(refusals::not_leader()) };
+        match log.roll() {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_transient() => Err(refusals::storage_full(&error.to_string())),
+            Err(error) => {
+                self.poison(&error.to_string());
+                Err(refusals::storage_failed(&error))
+            }
         }
     }
 
