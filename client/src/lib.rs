@@ -9,6 +9,7 @@
 //! - [`TransactionalProducer`]: records and offsets that hold together or not at all; `exactly_once` from topic to topic.
 //! - `outbox`, `inbox`, `sink` (features `outbox-sqlite` and `outbox-postgres`): a database of the application and the cluster never part; `sql` is
 //!   what they share.
+//! - `event_store`, with the feature `event-store`: aggregates as streams of events, with optimistic concurrency.
 //! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`], [`TransactionError`]: what can go wrong, split by who must act.
 //!
 //! Underneath: `cluster` (metadata and the connection pool), `net` (one connection: frames in and out), `backoff`.
@@ -41,6 +42,8 @@ mod cluster;
 mod conditional;
 pub mod consumer;
 mod error;
+#[cfg(feature = "event-store")]
+pub mod event_store;
 pub mod group;
 mod group_lag;
 mod groups;
