@@ -57,7 +57,7 @@ async fn a_segment_that_is_cut_short_is_damage_to_who_reads_it_and_to_the_operat
     let base = |at: usize| segments[at].file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap();
     fs::File::options().write(true).open(&segments[3]).unwrap().set_len(100).unwrap();
     let contents = read_around_damage(&broker.server(), "cut").await.remove(0);
-    assert_eq!(contents.damaged, [base(3)..base(4)]);
+    assert!(matches!(&contents.damaged[..], [range] if *range == (base(3)..base(4))), "{:?}", contents.damaged);
     assert_eq!(contents.records.len() as u64, 60 - (base(4) - base(3)), "the rest is served");
     assert_eq!(broker.log_lines("damaged").len(), 1, "an operator is told, once");
     let ready = broker.http("/readyz");
