@@ -7,6 +7,7 @@
 //! - [`api`]: the table of APIs; one row, one message file, one handler.
 //! - [`messages`]: one file per API.
 //! - [`records`]: Kafka record batches (magic 2), the payload that is never re-encoded.
+//! - [`kafka`]: the wire of Kafka, which the same port answers.
 //! - [`ids`], [`error`] and [`durability`]: the words all of them share.
 //!
 //! `SPEC.md` beside this crate is the written form; a test holds the two together.
@@ -17,6 +18,7 @@ pub mod durability;
 pub mod error;
 pub mod frame;
 pub mod ids;
+pub mod kafka;
 pub mod message;
 pub mod messages;
 pub mod records;

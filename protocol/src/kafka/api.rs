@@ -1,0 +1,134 @@
+//! The table of Kafka's APIs that are served: number, versions, and from which version on lengths are compact. One row, one message file, one
+//! handler.
+
+use core::ops::RangeInclusive;
+
+use super::message::Message;
+use super::{
+    api_versions, create_topics, delete_topics, describe_cluster, fetch, init_producer_id, list_offsets, metadata,
+    offset_for_leader_epoch, produce,
+};
+
+/// A request and what answers it.
+pub trait Request: Message {
+    /// Its API.
+    const API: ApiKey;
+    /// What answers it.
+    type Response: Message;
+}
+
+macro_rules! api_table {
+    ($($(#[doc = $doc:literal])* $key:literal $name:ident $versions:expr, flexible $flexible:literal, $request:ty => $response:ty;)*) => {
+        /// An API that is served.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(i16)]
+        pub enum ApiKey {
+            $($(#[doc = $doc])* $name = $key,)*
+        }
+
+        impl ApiKey {
+            /// Every row, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The row of this number; `None` where it is not served.
+            #[must_use]
+            pub const fn from_i16(key: i16) -> Option<Self> {
+                match key { $($key => Some(Self::$name),)* _ => None }
+            }
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// The versions that are served.
+            #[must_use]
+            pub const fn versions(self) -> RangeInclusive<i16> {
+                match self { $(Self::$name => $versions,)* }
+            }
+
+            const fn flexible_from(self) -> i16 {
+                match self { $(Self::$name => $flexible,)* }
+            }
+        }
+
+        $(impl Request for $request {
+            const API: ApiKey = ApiKey::$name;
+            type Response = $response;
+        })*
+    };
+}
+
+api_table! {
+    /// Writes record batches.
+    0 Produce 3..=11, flexible 9, produce::ProduceRequest => produce::ProduceResponse;
+    /// Reads record batches.
+    1 Fetch 4..=17, flexible 12, fetch::FetchRequest => fetch::FetchResponse;
+    /// Offsets by time and position.
+    2 ListOffsets 1..=10, flexible 6, list_offsets::ListOffsetsRequest => list_offsets::ListOffsetsResponse;
+    /// Where partitions live.
+    3 Metadata 0..=13, flexible 9, metadata::MetadataRequest => metadata::MetadataResponse;
+    /// What is served.
+    18 ApiVersions 0..=4, flexible 3, api_versions::ApiVersionsRequest => api_versions::ApiVersionsResponse;
+    /// Makes topics.
+    19 CreateTopics 2..=7, flexible 5, create_topics::CreateTopicsRequest => create_topics::CreateTopicsResponse;
+    /// Removes topics.
+    20 DeleteTopics 1..=6, flexible 4, delete_topics::DeleteTopicsRequest => delete_topics::DeleteTopicsResponse;
+    /// Who a producer is.
+    22 InitProducerId 0..=5, flexible 2, init_producer_id::InitProducerIdRequest => init_producer_id::InitProducerIdResponse;
+    /// Where a leadership ended.
+    23 OffsetForLeaderEpoch 2..=4, flexible 4,
+        offset_for_leader_epoch::OffsetForLeaderEpochRequest => offset_for_leader_epoch::OffsetForLeaderEpochResponse;
+    /// Which brokers there are.
+    60 DescribeCluster 0..=2, flexible 0,
+        describe_cluster::DescribeClusterRequest => describe_cluster::DescribeClusterResponse;
+}
+
+impl ApiKey {
+    /// Whether a version has compact lengths and tagged fields.
+    #[must_use]
+    pub const fn is_flexible(self, version: i16) -> bool {
+        version >= self.flexible_from()
+    }
+
+    /// From which version on it is said to be served. Clients of the C library compress nothing unless Produce is said to go back to 0
+    /// (KAFKA-18659), though no client that is left sends that.
+    #[must_use]
+    pub const fn advertised_from(self) -> i16 {
+        match self {
+            Self::Produce => 0,
+            other => *other.versions().start(),
+        }
+    }
+
+    /// The version of the header of its answers: that of ApiVersions is read by clients that do not know yet what is served.
+    #[must_use]
+    pub const fn is_answer_header_flexible(self, version: i16) -> bool {
+        !matches!(self, Self::ApiVersions) && self.is_flexible(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_found_by_its_number_and_has_versions() {
+        for api in ApiKey::ALL {
+            assert_eq!(ApiKey::from_i16(*api as i16), Some(*api));
+            assert!(!api.versions().is_empty());
+        }
+        assert_eq!(ApiKey::from_i16(-1), None);
+    }
+
+    #[test]
+    fn clients_of_the_c_library_find_the_versions_that_they_look_for() {
+        let served = |api: ApiKey, version| (api.advertised_from()..=*api.versions().end()).contains(&version);
+        for version in [0, 3, 7] {
+            assert!(served(ApiKey::Produce, version));
+        }
+        assert!(served(ApiKey::Fetch, 4) && served(ApiKey::Fetch, 10));
+        assert!(served(ApiKey::ListOffsets, 1) && served(ApiKey::InitProducerId, 0));
+    }
+}

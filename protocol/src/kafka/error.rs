@@ -1,0 +1,158 @@
+//! Kafka's error codes, as far as they are used here, and which of them says what a native one says. Knows nothing of who raises them.
+
+use crate::ErrorCode;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])* $code:literal $name:ident;)*) => {
+        /// What went wrong, as Kafka numbers it.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(i16)]
+        pub enum KafkaError {
+            $($(#[doc = $doc])* $name = $code,)*
+        }
+
+        impl KafkaError {
+            /// The number.
+            #[must_use]
+            pub const fn code(self) -> i16 {
+                self as i16
+            }
+        }
+    };
+}
+
+codes! {
+    /// The broker met a state that it did not expect.
+    -1 UnknownServerError;
+    /// Nothing.
+    0 None;
+    /// The offset is not there.
+    1 OffsetOutOfRange;
+    /// A checksum does not match.
+    2 CorruptMessage;
+    /// No such topic, or no such partition.
+    3 UnknownTopicOrPartition;
+    /// Nobody leads it at the moment.
+    5 LeaderNotAvailable;
+    /// Another broker leads it.
+    6 NotLeaderOrFollower;
+    /// It was not done in time.
+    7 RequestTimedOut;
+    /// The batch is larger than the topic allows.
+    10 MessageTooLarge;
+    /// The coordinator is reading its state.
+    14 CoordinatorLoadInProgress;
+    /// There is no coordinator at the moment.
+    15 CoordinatorNotAvailable;
+    /// Another broker coordinates it.
+    16 NotCoordinator;
+    /// The topic's name breaks a rule, or the topic belongs to the broker.
+    17 InvalidTopic;
+    /// Too few replicas are in sync.
+    19 NotEnoughReplicas;
+    /// The number of acks asked for does not exist.
+    21 InvalidRequiredAcks;
+    /// A record's timestamp is out of range.
+    32 InvalidTimestamp;
+    /// This version is not served.
+    35 UnsupportedVersion;
+    /// There is such a topic.
+    36 TopicAlreadyExists;
+    /// The number of partitions is out of range.
+    37 InvalidPartitions;
+    /// The number of replicas is out of range.
+    38 InvalidReplicationFactor;
+    /// The replicas asked for cannot be had.
+    39 InvalidReplicaAssignment;
+    /// A configuration value is out of range, or its key unknown.
+    40 InvalidConfig;
+    /// Another broker runs the controller.
+    41 NotController;
+    /// The request contradicts itself.
+    42 InvalidRequest;
+    /// Records of the producer before these are missing.
+    45 OutOfOrderSequenceNumber;
+    /// These records stand in the log already.
+    46 DuplicateSequenceNumber;
+    /// A later epoch of the producer has written.
+    47 InvalidProducerEpoch;
+    /// The transaction is not in a state for that.
+    48 InvalidTxnState;
+    /// The producer id does not belong to the transactional id.
+    49 InvalidProducerIdMapping;
+    /// The timeout of the transaction is out of range.
+    50 InvalidTransactionTimeout;
+    /// The transaction before is still being ended.
+    51 ConcurrentTransactions;
+    /// The disk failed, or is full.
+    56 KafkaStorageError;
+    /// Nothing is known of the producer.
+    59 UnknownProducerId;
+    /// There is no such fetch session.
+    70 FetchSessionIdNotFound;
+    /// The leadership that the client knows is over.
+    74 FencedLeaderEpoch;
+    /// The leadership that the client knows is not known here yet.
+    75 UnknownLeaderEpoch;
+    /// The compression is not served.
+    76 UnsupportedCompressionType;
+    /// The end of the log is known in a moment.
+    78 OffsetNotAvailable;
+    /// A batch breaks a rule.
+    87 InvalidRecord;
+    /// Another producer serves under the transactional id.
+    90 ProducerFenced;
+    /// No topic of this id.
+    100 UnknownTopicId;
+}
+
+impl From<ErrorCode> for KafkaError {
+    fn from(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::Internal | ErrorCode::UnknownStream | ErrorCode::UnknownBroker => Self::UnknownServerError,
+            ErrorCode::FencedBroker | ErrorCode::BrokerIdTaken | ErrorCode::PartitionChanged => Self::UnknownServerError,
+            ErrorCode::IneligibleReplica | ErrorCode::BrokerInUse | ErrorCode::WrongPeer => Self::UnknownServerError,
+            ErrorCode::InvalidElection | ErrorCode::InvalidVoters => Self::InvalidRequest,
+            ErrorCode::Malformed | ErrorCode::OffsetMismatch => Self::InvalidRequest,
+            ErrorCode::Unsupported => Self::UnsupportedVersion,
+            ErrorCode::TooLarge => Self::MessageTooLarge,
+            ErrorCode::Corrupt => Self::CorruptMessage,
+            // Clients wait and send it again.
+            ErrorCode::Overloaded | ErrorCode::DeadlineExceeded | ErrorCode::NoQuorum => Self::RequestTimedOut,
+            ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => Self::UnknownTopicOrPartition,
+            ErrorCode::TopicExists => Self::TopicAlreadyExists,
+            ErrorCode::InvalidName | ErrorCode::InternalTopic => Self::InvalidTopic,
+            ErrorCode::InvalidConfig => Self::InvalidConfig,
+            ErrorCode::InvalidPartitions => Self::InvalidPartitions,
+            ErrorCode::InvalidReplication => Self::InvalidReplicationFactor,
+            ErrorCode::InvalidReassignment => Self::InvalidReplicaAssignment,
+            ErrorCode::NotLeader | ErrorCode::LeadershipEnded | ErrorCode::ShuttingDown => Self::NotLeaderOrFollower,
+            ErrorCode::FencedEpoch => Self::FencedLeaderEpoch,
+            ErrorCode::UnknownEpoch => Self::UnknownLeaderEpoch,
+            ErrorCode::NotEnoughReplicas => Self::NotEnoughReplicas,
+            ErrorCode::InvalidBatch | ErrorCode::KeyMissing => Self::InvalidRecord,
+            ErrorCode::OffsetNotAvailable | ErrorCode::UnstableOffset => Self::OffsetNotAvailable,
+            ErrorCode::OffsetOutOfRange | ErrorCode::LogTruncated => Self::OffsetOutOfRange,
+            ErrorCode::CorruptLog => Self::CorruptMessage,
+            ErrorCode::StorageFull | ErrorCode::StorageFailed | ErrorCode::OutOfService => Self::KafkaStorageError,
+            ErrorCode::NotController => Self::NotController,
+            ErrorCode::NotCoordinator => Self::NotCoordinator,
+            ErrorCode::CoordinatorLoading => Self::CoordinatorLoadInProgress,
+            // Those of groups are for the APIs of groups.
+            ErrorCode::UnknownGroup | ErrorCode::UnknownMember | ErrorCode::FencedMember => Self::InvalidRequest,
+            ErrorCode::StaleMember | ErrorCode::NotOwned | ErrorCode::GroupNotEmpty => Self::InvalidRequest,
+            ErrorCode::InvalidGroup | ErrorCode::InstanceTaken | ErrorCode::GroupFull => Self::InvalidRequest,
+            ErrorCode::OutOfOrderSequence => Self::OutOfOrderSequenceNumber,
+            ErrorCode::ProducerFenced => Self::InvalidProducerEpoch,
+            ErrorCode::UnknownProducer | ErrorCode::ProducerNeverWrote => Self::UnknownProducerId,
+            ErrorCode::DuplicateSequence => Self::DuplicateSequenceNumber,
+            ErrorCode::TransactionFenced => Self::ProducerFenced,
+            ErrorCode::ConcurrentTransactions => Self::ConcurrentTransactions,
+            ErrorCode::InvalidTransactionState => Self::InvalidTxnState,
+            ErrorCode::UnknownTransaction => Self::InvalidProducerIdMapping,
+            ErrorCode::TransactionTimeout => Self::InvalidTransactionTimeout,
+            ErrorCode::InvalidTransactionalId => Self::InvalidRequest,
+            ErrorCode::TransactionsFull => Self::CoordinatorNotAvailable,
+        }
+    }
+}

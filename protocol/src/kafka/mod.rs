@@ -1,0 +1,32 @@
+//! The wire of Kafka, as far as its clients need it: big-endian, each API in several versions. Knows nothing of sockets, and nothing of what a
+//! request means here.
+//!
+//! - [`codec`]: how one field is written and read, bounded by the bytes that remain.
+//! - [`message`]: the macro that declares a message once, with the versions of each field.
+//! - [`api`]: the table of APIs and their versions.
+//! - [`header`]: what stands in front of a request and of an answer.
+//! - [`error`]: Kafka's error codes, and which of them says what the native ones say.
+//! - one file per API.
+//!
+//! Record batches pass through as bytes: their format is the one of [`crate::records`].
+
+pub mod api;
+pub mod api_versions;
+pub mod codec;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod error;
+pub mod fetch;
+pub mod header;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod message;
+pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
+
+pub use api::{ApiKey, Request};
+pub use error::KafkaError;
+pub use header::{RequestHeader, frame_of, request_frame};
+pub use message::Message;
