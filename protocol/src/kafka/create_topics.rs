@@ -85,7 +85,7 @@ kafka_message! {
         /// How many replicas each has.
         (5..) replication_factor: i16 = -1;
         /// Its configuration.
-        (5..) configs: Option<Vec<CreatableTopicConfigs>>, null (5..);
+        (5..) configs: Option<Vec<CreatableTopicConfigs>>, null (5..) = Some(Vec::new());
     }
 }
 

@@ -104,13 +104,17 @@ codes! {
     90 ProducerFenced;
     /// No topic of this id.
     100 UnknownTopicId;
+    /// This is no port of those that were asked for.
+    114 MismatchedEndpointType;
 }
 
 impl From<ErrorCode> for KafkaError {
     fn from(code: ErrorCode) -> Self {
         match code {
             ErrorCode::Internal | ErrorCode::UnknownStream | ErrorCode::UnknownBroker => Self::UnknownServerError,
-            ErrorCode::FencedBroker | ErrorCode::BrokerIdTaken | ErrorCode::PartitionChanged => Self::UnknownServerError,
+            ErrorCode::FencedBroker | ErrorCode::BrokerIdTaken | ErrorCode::PartitionChanged => {
+                Self::UnknownServerError
+            }
             ErrorCode::IneligibleReplica | ErrorCode::BrokerInUse | ErrorCode::WrongPeer => Self::UnknownServerError,
             ErrorCode::InvalidElection | ErrorCode::InvalidVoters => Self::InvalidRequest,
             ErrorCode::Malformed | ErrorCode::OffsetMismatch => Self::InvalidRequest,
