@@ -5,7 +5,8 @@
 //!   `start_error`, `port_remedy`: why it does not, and what to do; `vital`: the tasks that it cannot do without.
 //! - `net`: sockets and frames.
 //! - [`session`], [`outbox`], [`streams`], `detour`: one client, what leaves for it, what it subscribed to, and what of it takes long to check.
-//! - `api`: one file per API; `change`: those that change metadata, wherever the controller runs.
+//! - `api`: one file per API; `operations`: what they do, whichever protocol asks; `change`: those that change metadata, wherever the
+//!   controller runs.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
 //! - [`coordinators`]: groups and their offsets, over partitions of internal topics.
 //! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`, `registering`, `waiting`: becoming one of
@@ -17,7 +18,7 @@
 //! - [`producer_ids`]: ids for idempotent producers.
 //! - [`watermarks`], `clean_mark`, `broker_mark`: what a broker notes for its next start.
 //!
-//! The arrows go one way: `net → api → {replica, coordinators → partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
+//! The arrows go one way: `net → api → operations → {replica, coordinators → partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
 
 mod admin_http;
 mod admin_port;
@@ -49,6 +50,7 @@ pub mod member;
 pub mod metrics;
 mod net;
 pub mod node;
+mod operations;
 pub mod outbox;
 pub mod partition;
 pub mod peer;

@@ -1,15 +1,15 @@
-//! Metadata: the image as a client needs it. Unless an address is configured, a client is told the one that it dialled, so that a
-//! first run behind a port forward works.
+//! Metadata: the image as a client needs it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidelog_coordination::TopicImage;
 use tidelog_protocol::WireError;
-use tidelog_protocol::messages::{BrokerAddress, MetadataRequest, MetadataResponse, PartitionMetadata, TopicMetadata};
+use tidelog_protocol::messages::{MetadataRequest, MetadataResponse, PartitionMetadata, TopicMetadata};
 
 use super::Handle;
 use crate::node::Node;
+use crate::operations::addresses::addresses;
 use crate::session::Session;
 
 impl Handle for MetadataRequest {
@@ -30,17 +30,7 @@ impl Handle for MetadataRequest {
                 found
             }
         };
-        let brokers = image
-            .brokers()
-            .map(|broker| {
-                let (host, port) = if broker.broker_id == node.broker_id && node.config.advertise.0.is_none() {
-                    (session.local.ip().to_string(), session.local.port())
-                } else {
-                    (broker.host.clone(), broker.port)
-                };
-                BrokerAddress { broker_id: broker.broker_id, host, port, rack: broker.rack.clone() }
-            })
-            .collect();
+        let brokers = addresses(node, session.local, &image);
         Ok(MetadataResponse {
             cluster_id: node.cluster_id,
             controller: node.controllers.leader(),

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameKind};
-use tidelog_protocol::messages::{Fault, Isolation, PositionKind, StreamItemPush, SubscribeRequest, SubscribeResponse};
-use tidelog_protocol::{CorrelationId, ErrorCode, LeaderEpoch, Offset, ProtocolVersion, WireError};
+use tidelog_protocol::messages::{Fault, PositionKind, StreamItemPush, SubscribeRequest, SubscribeResponse};
+use tidelog_protocol::{CorrelationId, ErrorCode, Offset, ProtocolVersion, WireError};
 
-use super::{Input, decode, faults};
+use super::{Input, decode};
 use crate::lease::Lease;
 use crate::node::Node;
+use crate::operations::leaderships::{check_continuity, check_epoch};
+use crate::operations::look_up::{look_up, readable_end};
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
-use crate::partition::{Cursor, Fetched, Handle, Serves, Tail, refusals};
+use crate::partition::{Cursor, Fetched, Handle, Serves};
 use crate::session::{Reply, Session};
 use crate::streams::StreamControl;
 
@@ -87,7 +89,7 @@ async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor
     let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
     let serves = if request.nearby { Serves::Nearby } else { Serves::Leader };
     let tail = partition.tail().borrow().clone();
-    faults::check_epoch(request.leader_epoch, tail.leader_epoch)?;
+    check_epoch(request.leader_epoch, tail.leader_epoch)?;
     let position = request.position.clone();
     let start = match position.kind {
         PositionKind::Earliest => tail.log_start,
@@ -95,7 +97,7 @@ async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor
         PositionKind::Offset => Offset::from_signed(position.value)
             .ok_or_else(|| WireError::new(ErrorCode::Malformed, "an offset is never negative"))?,
         PositionKind::Timestamp | PositionKind::MaxTimestamp => {
-            let found = super::list_offsets::look_up(&partition, position.clone(), serves, request.isolation).await?;
+            let found = look_up(&partition, position.clone(), serves, request.isolation).await?;
             found.offset.unwrap_or_else(|| readable_end(&tail, request.isolation))
         }
     };
@@ -112,31 +114,6 @@ async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor
         opened = Cursor::open(partition.clone(), start, request.isolation, serves);
     }
     Ok((partition, opened?))
-}
-
-/// The first offset that cannot be read yet.
-pub(super) const fn readable_end(tail: &Tail, isolation: Isolation) -> Offset {
-    match isolation {
-        Isolation::ReadUncommitted => tail.high_watermark,
-        Isolation::ReadCommitted => tail.last_stable,
-    }
-}
-
-/// Does the log here hold what a client has read up to `start`, under `last_epoch`? (KIP-320)
-fn check_continuity(
-    partition: &Handle,
-    tail: &Tail,
-    (last_epoch, start): (Option<LeaderEpoch>, Offset),
-) -> Result<(), WireError> {
-    let Some(last_epoch) = last_epoch else { return Ok(()) };
-    let epochs = partition.reader().leader_epochs();
-    let later = epochs.starts().iter().find(|entry| entry.epoch > last_epoch);
-    match later.map(|entry| entry.start) {
-        Some(end) if start > end => Err(refusals::truncated(start, (tail.log_start, end))),
-        // Whoever leads has everything that was settled.
-        None if start > tail.log_end && tail.leads => Err(refusals::truncated(start, (tail.log_start, tail.log_end))),
-        _ => Ok(()),
-    }
 }
 
 struct Push<'a> {

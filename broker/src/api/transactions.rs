@@ -3,56 +3,19 @@
 
 use std::sync::Arc;
 
-use tidelog_coordination::transactions::{Init, TransactionCommand, TransactionReply};
+use tidelog_coordination::transactions::{TransactionCommand, TransactionReply};
+use tidelog_protocol::WireError;
 use tidelog_protocol::messages::{
     AbortTransactionRequest, AbortTransactionResponse, AddToTransactionRequest, AddToTransactionResponse,
     DescribeTransactionRequest, DescribeTransactionResponse, EndTransactionRequest, EndTransactionResponse,
-    InitProducerIdRequest, InitProducerIdResponse, ListTransactionsRequest, ListTransactionsResponse, ProducerIdentity,
+    ListTransactionsRequest, ListTransactionsResponse,
 };
-use tidelog_protocol::{ErrorCode, ProducerId, WireError};
 
 use super::Handle;
 use crate::coordinators::asking::ask;
 use crate::node::Node;
+use crate::operations::identity::{identify, unexpected};
 use crate::session::Session;
-
-/// Who the producer under a transactional id is.
-///
-/// # Errors
-/// What the rules say.
-pub(super) async fn init(
-    request: InitProducerIdRequest,
-    node: &Arc<Node>,
-) -> Result<InitProducerIdResponse, WireError> {
-    let InitProducerIdRequest { transactional_id, transaction_timeout_ms: timeout_ms, current } = request;
-    let transactional_id = transactional_id.unwrap_or_default();
-    let init = |fresh_id| {
-        let (transactional_id, current) = (transactional_id.clone(), current.clone());
-        TransactionCommand::Init(Init { transactional_id, timeout_ms, current, fresh_id })
-    };
-    let ProducerIdentity { producer_id, epoch } = identify(node, &transactional_id, init).await?;
-    Ok(InitProducerIdResponse { producer_id, epoch })
-}
-
-/// Asks what is answered with an identity, again with a fresh id where one is needed.
-async fn identify(
-    node: &Arc<Node>,
-    transactional_id: &str,
-    command: impl Fn(Option<ProducerId>) -> TransactionCommand,
-) -> Result<ProducerIdentity, WireError> {
-    let mut fresh = None;
-    loop {
-        match ask(node, transactional_id, &command(fresh)).await? {
-            TransactionReply::Identity(identity) => return Ok(identity),
-            TransactionReply::FreshIdNeeded if fresh.is_none() => fresh = Some(node.producer_ids.next(node).await?),
-            _ => return Err(unexpected()),
-        }
-    }
-}
-
-fn unexpected() -> WireError {
-    WireError::new(ErrorCode::Internal, "the coordinator decided something else than it was asked")
-}
 
 impl Handle for AddToTransactionRequest {
     async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<AddToTransactionResponse, WireError> {

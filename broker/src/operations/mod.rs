@@ -1,0 +1,13 @@
+//! What can be done, whichever protocol asks for it: the rules that the handlers of both have in common. One file per operation:
+//! - [`produce`]: batches are checked and handed to their partition.
+//! - [`look_up`]: offsets by position and time. [`leaderships`]: what a client knows of them.
+//! - [`identity`]: who a producer is.
+//! - [`addresses`]: where the brokers are.
+//!
+//! What changes metadata lies in `change`, reading in `partition`. Knows nothing of frames.
+
+pub(crate) mod addresses;
+pub(crate) mod identity;
+pub(crate) mod leaderships;
+pub(crate) mod look_up;
+pub(crate) mod produce;
