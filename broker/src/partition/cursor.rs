@@ -107,27 +107,35 @@ impl Cursor {
     /// OffsetOutOfRange where the records were deleted; CorruptLog; or why the partition is not served any more.
     pub async fn next(&mut self, bytes_max: usize) -> Result<Fetched, WireError> {
         loop {
-            let tail = self.tail.borrow_and_update().clone();
-            if let Some(refusal) = self.serves.refusal(&tail) {
-                return Err(refusal);
-            }
-            if self.next_offset < tail.log_start {
-                return Err(refusals::out_of_range(self.next_offset, tail.log_start, tail.high_watermark));
-            }
-            let upper = match self.isolation {
-                Isolation::ReadUncommitted => tail.high_watermark,
-                Isolation::ReadCommitted => tail.last_stable,
-            };
-            if self.next_offset < upper
-                && let Some(fetched) =
-                    self.read(upper, bytes_max, &tail).await.map_err(|error| repairable(error, &tail))?
-            {
+            if let Some(fetched) = self.next_now(bytes_max).await? {
                 return Ok(fetched);
             }
             if self.tail.changed().await.is_err() {
                 return Err(WireError::new(ErrorCode::ShuttingDown, "the partition is closed"));
             }
         }
+    }
+
+    /// As [`Cursor::next`], of those that are there now; `None` where there are none.
+    ///
+    /// # Errors
+    /// As [`Cursor::next`].
+    pub async fn next_now(&mut self, bytes_max: usize) -> Result<Option<Fetched>, WireError> {
+        let tail = self.tail.borrow_and_update().clone();
+        if let Some(refusal) = self.serves.refusal(&tail) {
+            return Err(refusal);
+        }
+        if self.next_offset < tail.log_start {
+            return Err(refusals::out_of_range(self.next_offset, tail.log_start, tail.high_watermark));
+        }
+        let upper = match self.isolation {
+            Isolation::ReadUncommitted => tail.high_watermark,
+            Isolation::ReadCommitted => tail.last_stable,
+        };
+        if self.next_offset >= upper {
+            return Ok(None);
+        }
+        self.read(upper, bytes_max, &tail).await.map_err(|error| repairable(error, &tail))
     }
 
     async fn read(&mut self, upper: Offset, bytes_max: usize, tail: &Tail) -> Result<Option<Fetched>, WireError> {
