@@ -118,10 +118,40 @@ impl Session {
 
     /// The duty to answer a request that arrived then.
     pub fn reply_to(self: &Arc<Self>, header: &Header, arrived: Instant) -> Reply {
-        self.unanswered.fetch_add(1, Ordering::AcqRel);
-        self.under_way.inc();
+        let under_way = UnderWay::begin(self);
         let deadline = (header.timeout_ms > 0).then(|| arrived + Duration::from_millis(u64::from(header.timeout_ms)));
-        Reply { session: self.clone(), api: header.api, correlation: header.correlation, deadline, answered: false }
+        Reply {
+            session: self.clone(),
+            api: header.api,
+            correlation: header.correlation,
+            deadline,
+            answered: false,
+            _under_way: under_way,
+        }
+    }
+}
+
+/// A request that is not answered yet. Dropped once it is.
+#[derive(Debug)]
+pub struct UnderWay {
+    session: Arc<Session>,
+}
+
+impl UnderWay {
+    /// Counts one more.
+    #[must_use]
+    pub fn begin(session: &Arc<Session>) -> Self {
+        session.unanswered.fetch_add(1, Ordering::AcqRel);
+        session.under_way.inc();
+        Self { session: session.clone() }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.session.under_way.dec();
+        self.session.unanswered.fetch_sub(1, Ordering::AcqRel);
+        self.session.outbox.poke();
     }
 }
 
@@ -136,6 +166,8 @@ pub struct Reply {
     api: u16,
     correlation: CorrelationId,
     answered: bool,
+    /// Held for its drop, which follows the answer.
+    _under_way: UnderWay,
 }
 
 impl Reply {
@@ -192,9 +224,6 @@ impl Drop for Reply {
                 format!("the broker dropped a {api} request without an answer; what became of it is unknown");
             self.answer(Flags::FAULT, &Fault::from(WireError::new(ErrorCode::Internal, sentence)));
         }
-        self.session.under_way.dec();
-        self.session.unanswered.fetch_sub(1, Ordering::AcqRel);
-        self.session.outbox.poke();
     }
 }
 
