@@ -62,6 +62,23 @@ impl fmt::Display for LogFormat {
     }
 }
 
+/// Something that is done or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Switch(pub bool);
+
+impl FromStr for Switch {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse().map(Self).map_err(|_| ())
+    }
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// An address that clients are told to dial; empty means "the one they dialled".
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Advertise(pub Option<(String, u16)>);
@@ -212,7 +229,7 @@ macro_rules! from_str_text {
         }
     )*};
 }
-from_str_text!(LogFormat, Advertise, String);
+from_str_text!(LogFormat, Advertise, Switch, String);
 
 /// A name such as `localhost` stands for the first address it has, one of version 4 if there is any.
 impl FromText for SocketAddr {
@@ -285,6 +302,8 @@ config_table! {
     default_partitions: u32 = 1, number ["a number" 1u64..=10000u64];
     /// Replicas of each partition of a topic that is created without saying how many. 0: as many as there are live brokers, 3 at most.
     default_replication_factor: u16 = 0, number ["a number" 0u64..=32767u64];
+    /// Whether a topic is made when a client that speaks Kafka's protocol asks where it lives and wants it made.
+    kafka_auto_create_topics: Switch = Switch(true), text ("true or false");
     /// Below this much free space in the data folder's file system, produce is refused; it heals when space is freed.
     disk_free_min_bytes: u64 = 256 << 20, number ["bytes" 0u64..=1099511627776u64];
     /// How often retention, free space and index upkeep are looked after.

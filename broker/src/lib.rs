@@ -5,7 +5,7 @@
 //!   `start_error`, `port_remedy`: why it does not, and what to do; `vital`: the tasks that it cannot do without.
 //! - `net`: sockets and frames.
 //! - [`session`], [`outbox`], [`streams`], `detour`: one client, what leaves for it, what it subscribed to, and what of it takes long to check.
-//! - `api`: one file per API; `operations`: what they do, whichever protocol asks; `change`: those that change metadata, wherever the
+//! - `api`: one file per API; `kafka`: the same for Kafka's protocol; `operations`: what they do, whichever protocol asks; `change`: those that change metadata, wherever the
 //!   controller runs.
 //! - [`partition`]: the partitions here: owners, tails, cursors.
 //! - [`coordinators`]: groups and their offsets, over partitions of internal topics.
@@ -18,7 +18,7 @@
 //! - [`producer_ids`]: ids for idempotent producers.
 //! - [`watermarks`], `clean_mark`, `broker_mark`: what a broker notes for its next start.
 //!
-//! The arrows go one way: `net → api → operations → {replica, coordinators → partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
+//! The arrows go one way: `net → {api, kafka} → operations → {replica, coordinators → partition, quorum → peer} → concept crates`. See `ARCHITECTURE.md`.
 
 mod admin_http;
 mod admin_port;
@@ -43,6 +43,7 @@ pub mod files;
 mod folder;
 mod housekeeping;
 mod joining;
+mod kafka;
 pub mod lease;
 mod lease_watch;
 pub mod logging;

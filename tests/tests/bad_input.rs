@@ -74,9 +74,9 @@ impl Subject {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_protocol_on_the_port_is_cut_off_and_logged() {
     let subject = Subject::start(BrokerSettings::new()).await;
-    // HTTP, again and again; TLS, Kafka, noise; and a half preface.
+    // HTTP, again and again; TLS, SSH, noise; and a half preface.
     let request = &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..];
-    let others: [&[u8]; 3] = [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"\0\0\0\x2a\0\x12\0\x03", &[0xff; 4096]];
+    let others: [&[u8]; 3] = [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"SSH-2.0-OpenSSH_9.2\r\n", &[0xff; 4096]];
     for greeting in [request; 20].into_iter().chain(others) {
         let mut connection = subject.open().await;
         connection.send(greeting).await;

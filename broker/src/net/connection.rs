@@ -18,10 +18,13 @@ use tokio::net::TcpStream;
 use super::arrival::{Arrival, Standing};
 use super::ended::Ended;
 use super::frame_writer::FrameWriter;
+use super::framing::Framing;
 use super::pace;
-use super::receive_buffer::{InFrame, ReceiveBuffer, Room};
+use super::receive_buffer::{Content, InFrame, ReceiveBuffer, Room};
 use crate::api;
 use crate::budget::{Gait, Growth, Lent};
+use crate::config::Config;
+use crate::kafka;
 use crate::node::Node;
 use crate::outbox::Outbox;
 use crate::session::Session;
@@ -63,19 +66,33 @@ impl Waiting {
 /// Serves one connection until it ends.
 pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> Ended {
     let patience = Duration::from_millis(node.config.handshake_timeout_ms);
-    let version = match tokio::time::timeout(patience, exchange_prefaces(&mut socket, node.config.admin_listen)).await {
-        Ok(Ok(version)) => version,
+    let opening = match tokio::time::timeout(patience, exchange_prefaces(&mut socket, &node.config)).await {
+        Ok(Ok(opening)) => opening,
         Ok(Err(ended)) => return ended,
         Err(_) => return Ended::Handshake(patience),
     };
     let closed = node.connections_close.child_token();
+    let version = match opening {
+        Opening::Native(version) => version,
+        Opening::Kafka(_) => ProtocolVersion::CURRENT,
+    };
     let session = Session::new(peer, local, version, closed.clone(), node.metrics.requests_under_way.clone());
     let _end_streams = closed.drop_guard();
+    let (buffer, kafka) = match opening {
+        Opening::Native(_) => (ReceiveBuffer::new(FrameLimits::HANDSHAKE), None),
+        Opening::Kafka(first) => {
+            // Its clients say who they are in every request, or not at all.
+            session.introduced.store(true, Ordering::Relaxed);
+            let buffer = ReceiveBuffer::of_kafka(client_limits(node.config.frame_bytes_max), &first);
+            (buffer, Some(kafka::Client::new(session.clone())))
+        }
+    };
     let mut connection = Connection {
         node,
         socket,
         session,
-        buffer: ReceiveBuffer::new(FrameLimits::HANDSHAKE),
+        kafka,
+        buffer,
         writer: FrameWriter::default(),
         postponed: None,
         waiting: None,
@@ -92,7 +109,20 @@ pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAd
     ended
 }
 
-async fn exchange_prefaces(socket: &mut TcpStream, admin: SocketAddr) -> Result<ProtocolVersion, Ended> {
+/// How a connection begins.
+enum Opening {
+    /// With a native preface.
+    Native(ProtocolVersion),
+    /// With these bytes of a request of Kafka's protocol.
+    Kafka([u8; PREFACE_BYTES]),
+}
+
+/// What a client may send that is no broker.
+fn client_limits(frame_bytes: u32) -> FrameLimits {
+    FrameLimits { frame_bytes, body_bytes: FrameLimits::DEFAULT.body_bytes.min(frame_bytes) }
+}
+
+async fn exchange_prefaces(socket: &mut TcpStream, config: &Config) -> Result<Opening, Ended> {
     let mut bytes = [0; PREFACE_BYTES];
     match socket.read_exact(&mut bytes).await {
         Ok(_) => {}
@@ -100,13 +130,16 @@ async fn exchange_prefaces(socket: &mut TcpStream, admin: SocketAddr) -> Result<
         Err(error) => return Err(Ended::Socket(error)),
     }
     if HTTP_METHODS.iter().any(|method| bytes.starts_with(method)) {
-        return Err(Ended::Http(admin));
+        return Err(Ended::Http(config.admin_listen));
+    }
+    if Framing::of(bytes, config.frame_bytes_max) == Framing::Kafka {
+        return Ok(Opening::Kafka(bytes));
     }
     let theirs = Preface::decode(bytes)?.version;
     let agreed = ProtocolVersion::agree(theirs);
     let answer = Preface { version: agreed.unwrap_or(ProtocolVersion(0)), features: 0 };
     socket.write_all(&answer.encode()).await.map_err(Ended::Socket)?;
-    agreed.ok_or_else(|| {
+    agreed.map(Opening::Native).ok_or_else(|| {
         let (oldest, newest) = (ProtocolVersion::OLDEST.0, ProtocolVersion::CURRENT.0);
         FrameError::Version { theirs: theirs.0, oldest, newest }.into()
     })
@@ -116,6 +149,8 @@ struct Connection {
     node: Arc<Node>,
     socket: TcpStream,
     session: Arc<Session>,
+    /// What it has asked, where it speaks Kafka's protocol.
+    kafka: Option<Arc<kafka::Client>>,
     buffer: ReceiveBuffer,
     writer: FrameWriter,
     /// A whole frame that waits for memory to be worked on.
@@ -165,7 +200,7 @@ impl Connection {
             let mut next = [0];
             tokio::select! {
                 biased;
-                () = self.session.closed.cancelled() => return Ended::Shutdown,
+                () = self.session.closed.cancelled() => return self.closed_from_here(),
                 _ = tick.tick() => {
                     if let Err(ended) = self.check_times() {
                         return ended;
@@ -210,6 +245,11 @@ impl Connection {
                 () = self.node.draining.cancelled(), if !self.told_to_go => {}
             }
         }
+    }
+
+    fn closed_from_here(&self) -> Ended {
+        let reason = self.kafka.as_ref().and_then(|client| client.ending());
+        reason.map_or(Ended::Shutdown, |reason| Ended::Request(reason.into()))
     }
 
     fn wait_for_room(&mut self, bytes: usize) {
@@ -258,7 +298,7 @@ impl Connection {
 
     fn admit(&mut self, frame: InFrame) -> Result<(), Ended> {
         self.arrival.note_whole(frame.let_go_first());
-        let bytes = frame.body.len() + frame.payload.len();
+        let bytes = frame.content.bytes();
         if bytes <= SMALL_BYTES {
             return self.hand_over(frame, None);
         }
@@ -278,14 +318,21 @@ impl Connection {
         // it has waited since.
         let arrived = self.read_at;
         let lent = lent.map(|lent| lent.held_by(&self.session.holder));
-        let input = api::Input { header: frame.header, body: frame.body, payload: frame.payload, arrived, lent };
+        let (header, body, payload) = match (frame.content, &self.kafka) {
+            (Content::Native { header, body, payload }, _) => (header, body, payload),
+            (Content::Kafka(bytes), Some(client)) => {
+                let input = kafka::Input { bytes, arrived, lent };
+                return kafka::dispatch(&self.node, client, input).map_err(Ended::Request);
+            }
+            (Content::Kafka(_), None) => return Err(Ended::WithinFrame),
+        };
+        let input = api::Input { header, body, payload, arrived, lent };
         api::dispatch(&self.node, &self.session, input).map_err(Ended::Request)?;
         if self.session.introduced.load(Ordering::Relaxed) {
             let client = self.node.config.frame_bytes_max;
             // What brokers send each other must fit, however little clients may send.
             let frame_bytes = if self.session.member().is_ok() { client.max(PEER_FRAME_BYTES) } else { client };
-            let body_bytes = FrameLimits::DEFAULT.body_bytes.min(frame_bytes);
-            self.buffer.set_limits(FrameLimits { frame_bytes, body_bytes });
+            self.buffer.set_limits(client_limits(frame_bytes));
         }
         Ok(())
     }
@@ -295,10 +342,11 @@ impl Connection {
         match grant {
             Some(Grant::Work(lent)) => {
                 // A frame that cannot be handed over ends the connection at its next step, through the cancelled session.
-                if let Some(frame) = self.postponed.take()
-                    && self.hand_over(frame, Some(lent)).is_err()
-                {
-                    self.session.closed.cancel();
+                let handed = self.postponed.take().map(|frame| self.hand_over(frame, Some(lent)));
+                match (handed, &self.kafka) {
+                    (Some(Err(Ended::Request(reason))), Some(client)) => client.end(reason),
+                    (Some(Err(_)), _) => self.session.closed.cancel(),
+                    _ => {}
                 }
             }
             Some(Grant::Room(growth, bytes)) => self.buffer.grow(growth, bytes),
@@ -425,6 +473,10 @@ impl Connection {
 
     fn tell_to_go(&mut self) {
         self.told_to_go = true;
+        if self.kafka.is_some() {
+            // Its clients notice that the connection closes, and look for another broker.
+            return;
+        }
         let closes_in_ms = u32::try_from(self.node.config.shutdown_timeout_ms).unwrap_or(u32::MAX);
         self.session.push(&GoAwayPush { reason: "the broker shuts down".into(), closes_in_ms });
     }
@@ -437,7 +489,7 @@ impl Connection {
         // What it holds is for the others at once, not after the last words.
         (self.waiting, self.postponed) = (None, None);
         self.buffer = ReceiveBuffer::new(FrameLimits::HANDSHAKE);
-        if !matches!(ended, Ended::Shutdown) {
+        if !matches!(ended, Ended::Shutdown) && self.kafka.is_none() {
             self.session.push(&GoAwayPush { reason: ended.to_string(), closes_in_ms: 0 });
         }
         let last_words = async {

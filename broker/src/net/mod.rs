@@ -4,6 +4,7 @@ mod arrival;
 mod connection;
 mod ended;
 mod frame_writer;
+mod framing;
 mod listener;
 mod pace;
 mod receive_buffer;

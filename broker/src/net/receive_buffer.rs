@@ -2,8 +2,10 @@
 //! a small start is lent by the budget, to the frame until it is handed over. Knows nothing of sockets.
 
 use bytes::{Bytes, BytesMut};
-use tidelog_protocol::frame::{self, FrameError, FrameLimits, HEADER_BYTES, Header};
+use tidelog_protocol::frame::{self, FrameLimits, HEADER_BYTES, Header};
 
+use super::ended::Ended;
+use super::framing::{self, Framing};
 use crate::budget::{Arriving, Claim, Completion, Gait, Growth, Lent, Share};
 
 /// What a quiet connection holds, in bytes.
@@ -11,12 +13,38 @@ const START_BYTES: usize = 8 << 10;
 /// What a busy connection reads at once, in bytes.
 const BUSY_BYTES: usize = 256 << 10;
 
-/// A whole frame whose checksum holds.
+/// What a whole frame holds.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A native one, whose checksum holds.
+    Native { header: Header, body: Bytes, payload: Bytes },
+    /// A request of Kafka's protocol.
+    Kafka(Bytes),
+}
+
+impl Content {
+    /// How large it is, in bytes, header aside.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Native { body, payload, .. } => body.len() + payload.len(),
+            Self::Kafka(request) => request.len(),
+        }
+    }
+
+    /// All of the frame.
+    fn frame_bytes(&self) -> usize {
+        let head = match self {
+            Self::Native { .. } => HEADER_BYTES,
+            Self::Kafka(_) => framing::KAFKA_LENGTH_BYTES,
+        };
+        head + self.bytes()
+    }
+}
+
+/// A whole frame.
 #[derive(Debug)]
 pub(super) struct InFrame {
-    pub(super) header: Header,
-    pub(super) body: Bytes,
-    pub(super) payload: Bytes,
+    pub(super) content: Content,
     /// What the bytes were lent; held for its drop.
     pub(super) _growth: Vec<Lent>,
     /// The same, where the frame was completed by leave.
@@ -27,7 +55,7 @@ impl InFrame {
     /// Its size in bytes, where it was let go first since it came quickly.
     pub(super) fn let_go_first(&self) -> Option<usize> {
         let completion = self.completion.as_ref().filter(|completion| completion.is_quick());
-        completion.map(|_| HEADER_BYTES + self.body.len() + self.payload.len())
+        completion.map(|_| self.content.frame_bytes())
     }
 }
 
@@ -43,6 +71,7 @@ pub(super) enum Room {
 #[derive(Debug)]
 pub(super) struct ReceiveBuffer {
     bytes: BytesMut,
+    framing: Framing,
     limits: FrameLimits,
     /// For the busy size; kept until the connection falls quiet.
     busy: Option<Lent>,
@@ -59,6 +88,7 @@ impl ReceiveBuffer {
     pub(super) fn new(limits: FrameLimits) -> Self {
         Self {
             bytes: BytesMut::new(),
+            framing: Framing::Native,
             limits,
             busy: None,
             growth: Vec::new(),
@@ -68,17 +98,18 @@ impl ReceiveBuffer {
         }
     }
 
+    /// For a client that speaks Kafka's protocol, of which this much was read already.
+    pub(super) fn of_kafka(limits: FrameLimits, read: &[u8]) -> Self {
+        Self { bytes: BytesMut::from(read), framing: Framing::Kafka, ..Self::new(limits) }
+    }
+
     pub(super) fn set_limits(&mut self, limits: FrameLimits) {
         self.limits = limits;
     }
 
     /// The next whole frame.
-    pub(super) fn next_frame(&mut self) -> Result<Option<InFrame>, FrameError> {
-        let Some(head) = self.bytes.first_chunk::<HEADER_BYTES>().copied() else {
-            return Ok(None);
-        };
-        let header = Header::decode(&head, self.limits)?;
-        let total = header.frame_bytes() as usize;
+    pub(super) fn next_frame(&mut self) -> Result<Option<InFrame>, Ended> {
+        let Some(total) = self.framing.frame_bytes(&self.bytes, self.limits)? else { return Ok(None) };
         if self.bytes.len() < total {
             self.frame_bytes = Some(total);
             return Ok(None);
@@ -90,11 +121,12 @@ impl ReceiveBuffer {
         if let Some(completion) = &mut completion {
             completion.note_whole();
         }
-        let mut frame = self.bytes.split_to(total).freeze();
-        let mut rest = frame.split_off(HEADER_BYTES);
-        let payload = rest.split_off(header.body_bytes as usize);
-        frame::verify(&head, &rest)?;
-        Ok(Some(InFrame { header, body: rest, payload, _growth: growth, completion }))
+        let frame = self.bytes.split_to(total).freeze();
+        let content = match self.framing {
+            Framing::Native => native(frame, self.limits)?,
+            Framing::Kafka => Content::Kafka(frame.slice(framing::KAFKA_LENGTH_BYTES..)),
+        };
+        Ok(Some(InFrame { content, _growth: growth, completion }))
     }
 
     /// True while a frame has begun and is not whole.
@@ -227,6 +259,16 @@ impl ReceiveBuffer {
     }
 }
 
+fn native(frame: Bytes, limits: FrameLimits) -> Result<Content, Ended> {
+    // A whole frame begins with a whole header.
+    let Some(head) = frame.first_chunk::<HEADER_BYTES>() else { return Err(Ended::WithinFrame) };
+    let header = Header::decode(head, limits)?;
+    let mut body = frame.slice(HEADER_BYTES..);
+    let payload = body.split_off(header.body_bytes as usize);
+    frame::verify(head, &body)?;
+    Ok(Content::Native { header, body, payload })
+}
+
 #[cfg(test)]
 #[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
@@ -289,7 +331,12 @@ mod tests {
             let pool = Budget::new(64 << 20).arriving;
             let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
             let frames = feed(&mut buffer, &pool, &bytes, step);
-            let shape: Vec<_> = frames.iter().map(|f| (f.body.to_vec(), f.payload.len())).collect();
+            let shape: Vec<_> = (frames.iter())
+                .map(|frame| match &frame.content {
+                    Content::Native { body, payload, .. } => (body.to_vec(), payload.len()),
+                    Content::Kafka(_) => panic!("nobody speaks Kafka's protocol here"),
+                })
+                .collect();
             assert_eq!(shape, [(b"one".to_vec(), 0), (b"two".to_vec(), 3_000_000), (b"three".to_vec(), 5)]);
             buffer.shrink();
             assert!(lent_bytes(&pool) > 2_000_000, "a frame keeps what it was lent");

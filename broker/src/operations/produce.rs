@@ -71,6 +71,13 @@ pub(crate) struct Checked {
     batches: ValidBatches,
 }
 
+impl Checked {
+    /// The headers of the batches, in order; never empty.
+    pub(crate) fn headers(&self) -> &[BatchHeader] {
+        self.batches.headers()
+    }
+}
+
 /// Why there is nothing.
 pub(crate) enum Unchecked {
     /// It takes more memory than was given.

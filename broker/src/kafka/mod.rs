@@ -1,0 +1,148 @@
+//! The Kafka protocol, for the same port: each API is a translation to what the native one does, too. In the order a request meets them:
+//! - [`client`]: one client, and its requests that are worked on one after the other; [`answers`]: answers leave in the order of the requests;
+//!   [`reply`]: the duty to answer one.
+//! - one file per API; [`topics`]: names, identities and errors that several share; [`reading`]: what fetch reads of one partition.
+//!
+//! Knows nothing of sockets, and decides nothing that `operations`, `change` and `partition` decide.
+
+mod answers;
+mod api_versions;
+mod client;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod fetch;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+mod reading;
+mod reply;
+mod topics;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidelog_protocol::kafka::codec::Reader;
+use tidelog_protocol::kafka::{
+    ApiKey, Request, RequestHeader, api_versions::ApiVersionsRequest, create_topics::CreateTopicsRequest,
+    delete_topics::DeleteTopicsRequest, describe_cluster::DescribeClusterRequest, fetch::FetchRequest,
+    init_producer_id::InitProducerIdRequest, list_offsets::ListOffsetsRequest, metadata::MetadataRequest,
+    offset_for_leader_epoch::OffsetForLeaderEpochRequest,
+};
+
+pub(crate) use client::Client;
+
+use crate::budget::Lent;
+use crate::node::Node;
+
+/// A whole request, its length taken off.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// Header and message.
+    pub(crate) bytes: Bytes,
+    /// When it was whole.
+    pub(crate) arrived: Instant,
+    /// The memory that it takes.
+    pub(crate) lent: Option<Lent>,
+}
+
+/// A request whose header is read.
+struct Asked<'a> {
+    node: &'a Arc<Node>,
+    client: &'a Arc<Client>,
+    header: &'a RequestHeader,
+    message: Reader<'a>,
+    arrived: Instant,
+    lent: Option<Lent>,
+}
+
+/// Who asks, in which version, and since when.
+struct Asker {
+    client: Arc<Client>,
+    version: i16,
+    arrived: Instant,
+}
+
+/// An API that is answered once what was asked is done.
+trait Handle: Request {
+    /// Does it; what goes wrong is part of the answer.
+    fn handle(self, node: &Arc<Node>, asker: &Asker) -> impl Future<Output = Self::Response> + Send;
+}
+
+/// Hands a request to its handler.
+///
+/// # Errors
+/// Where the connection cannot go on, with the reason for the log.
+pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> Result<(), String> {
+    let mut message = Reader::new(&input.bytes);
+    let header =
+        RequestHeader::decode(&mut message).map_err(|error| format!("a Kafka request does not parse: {error}"))?;
+    let Some(api) = ApiKey::from_i16(header.api_key) else {
+        return Err(format!("Kafka's API {} is not served here", header.api_key));
+    };
+    if header.served().is_none() {
+        if api == ApiKey::ApiVersions {
+            client.reply_to(api, 0, header.correlation_id).send(&api_versions::refusal());
+            return Ok(());
+        }
+        return Err(format!("version {} of Kafka's {} is not served here", header.api_version, api.name()));
+    }
+    client.note_name(header.client_id.as_deref());
+    if !node.serves() && api != ApiKey::ApiVersions {
+        return Err("the broker is starting: it does not have the metadata of its cluster yet".into());
+    }
+    let asked = Asked { node, client, header: &header, message, arrived: input.arrived, lent: input.lent };
+    match api {
+        ApiKey::Produce => produce::handle(asked),
+        ApiKey::Fetch => run::<FetchRequest>(asked),
+        ApiKey::ListOffsets => run::<ListOffsetsRequest>(asked),
+        ApiKey::Metadata => run::<MetadataRequest>(asked),
+        ApiKey::ApiVersions => run::<ApiVersionsRequest>(asked),
+        ApiKey::CreateTopics => run::<CreateTopicsRequest>(asked),
+        ApiKey::DeleteTopics => run::<DeleteTopicsRequest>(asked),
+        ApiKey::InitProducerId => run::<InitProducerIdRequest>(asked),
+        ApiKey::OffsetForLeaderEpoch => run::<OffsetForLeaderEpochRequest>(asked),
+        ApiKey::DescribeCluster => run::<DescribeClusterRequest>(asked),
+    }
+}
+
+/// The largest request of an API, in bytes: only batches may be large.
+pub(crate) fn request_bytes_max(api_key: i16, frame_bytes: u32, body_bytes: u32) -> u32 {
+    if ApiKey::from_i16(api_key) == Some(ApiKey::Produce) { frame_bytes } else { body_bytes }
+}
+
+fn decode<R: Request>(asked: &mut Asked<'_>) -> Result<R, String> {
+    let version = asked.header.api_version;
+    let read = R::decode(&mut asked.message, version, R::API.is_flexible(version));
+    read.map_err(|error| format!("Kafka's {} version {version} does not parse: {error}", R::NAME))
+}
+
+/// Runs a handler behind what the client asked before: its answer has to wait for those anyway.
+fn run<R: Handle>(mut asked: Asked<'_>) -> Result<(), String> {
+    let request = decode::<R>(&mut asked)?;
+    let Asked { node, client, header, arrived, lent, .. } = asked;
+    let version = header.api_version;
+    let reply = client.reply_to(R::API, version, header.correlation_id);
+    let (node, asker) = (node.clone(), Asker { client: client.clone(), version, arrived });
+    let tasks = node.tasks.clone();
+    let work = Box::pin(async move {
+        let session = &asker.client.session;
+        tokio::select! {
+            biased;
+            () = session.closed.cancelled() => return reply.stay_silent(),
+            // Answers may be far larger than requests: none is worked out while the client leaves others lying.
+            () = session.outbox.room() => {}
+        }
+        let answer = request.handle(&node, &asker).await;
+        reply.send(&answer);
+        drop(lent);
+    });
+    if let Some(work) = client.line.enter(work) {
+        let client = client.clone();
+        tasks.spawn(async move { client.line.run(work).await });
+    }
+    Ok(())
+}
