@@ -47,6 +47,11 @@ fn messages_hold() {
 }
 
 #[test]
+fn kafka_holds() {
+    replay("kafka");
+}
+
+#[test]
 fn batches_hold() {
     replay("batches");
 }

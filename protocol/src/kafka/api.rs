@@ -3,6 +3,9 @@
 
 use core::ops::RangeInclusive;
 
+use bytes::Bytes;
+
+use super::codec::{DecodeError, Entropy, Reader};
 use super::message::Message;
 use super::{
     api_versions, create_topics, delete_topics, describe_cluster, fetch, init_producer_id, list_offsets, metadata,
@@ -15,6 +18,38 @@ pub trait Request: Message {
     const API: ApiKey;
     /// What answers it.
     type Response: Message;
+}
+
+/// A message that was read and written anew, and how many bytes were left behind it.
+pub type Rewritten = Result<(Bytes, usize), DecodeError>;
+
+/// A message, whatever its type.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Its API.
+    pub api: ApiKey,
+    /// Draws one and writes it as a version has it.
+    pub sample: fn(&mut Entropy, ApiKey, i16) -> Bytes,
+    /// Reads one of a version, and writes it anew; says how many bytes were left behind it.
+    pub rewrite: fn(&Bytes, ApiKey, i16) -> Rewritten,
+}
+
+impl MessageSpec {
+    fn of<M: Message>(api: ApiKey) -> Self {
+        Self {
+            name: M::NAME,
+            api,
+            sample: |entropy, api, version| M::draw(entropy).to_bytes(version, api.is_flexible(version)),
+            rewrite: |bytes, api, version| {
+                let flexible = api.is_flexible(version);
+                let mut input = Reader::new(bytes);
+                let message = M::decode(&mut input, version, flexible)?;
+                Ok((message.to_bytes(version, flexible), input.remaining()))
+            },
+        }
+    }
 }
 
 macro_rules! api_table {
@@ -51,6 +86,12 @@ macro_rules! api_table {
             const fn flexible_from(self) -> i16 {
                 match self { $(Self::$name => $flexible,)* }
             }
+        }
+
+        /// Every message, in the order of the table: for tests and fuzzing, which take them all alike.
+        #[must_use]
+        pub fn message_specs() -> Vec<MessageSpec> {
+            vec![$(MessageSpec::of::<$request>(ApiKey::$name), MessageSpec::of::<$response>(ApiKey::$name),)*]
         }
 
         $(impl Request for $request {

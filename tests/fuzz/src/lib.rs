@@ -6,6 +6,7 @@
 pub mod batches;
 pub mod decompression;
 pub mod frame;
+pub mod kafka;
 pub mod mend;
 pub mod messages;
 pub mod recovery;
@@ -15,9 +16,10 @@ pub mod seeds;
 pub type Check = fn(&[u8]);
 
 /// Every target: its name, which is that of its folder under `corpus/`, and its check.
-pub const TARGETS: [(&str, Check); 5] = [
+pub const TARGETS: [(&str, Check); 6] = [
     ("frame", frame::check),
     ("messages", messages::check),
+    ("kafka", kafka::check),
     ("batches", batches::check),
     ("decompression", decompression::check),
     ("recovery", recovery::check),

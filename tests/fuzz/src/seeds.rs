@@ -4,6 +4,7 @@
 use tidelog_protocol::api::message_specs;
 use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::frame::{Flags, FrameKind, Header, Preface};
+use tidelog_protocol::kafka::api as kafka;
 use tidelog_protocol::records::{
     BatchBuilder, Compression, ControlRecord, NO_HEADERS, Producer, compress, control_batch, stamp,
 };
@@ -18,9 +19,10 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     let named = |name: &'static str, inputs: Vec<Vec<u8>>| inputs.into_iter().map(move |input| (name, input));
     let frames = named("frame", frames());
     let messages = named("messages", messages());
+    let kafka = named("kafka", kafka());
     let batches = named("batches", batches());
     let compressed = named("decompression", compressed());
-    frames.chain(messages).chain(batches).chain(compressed).chain(named("recovery", folders())).collect()
+    frames.chain(messages).chain(kafka).chain(batches).chain(compressed).chain(named("recovery", folders())).collect()
 }
 
 fn frames() -> Vec<Vec<u8>> {
@@ -52,6 +54,19 @@ fn messages() -> Vec<Vec<u8>> {
         (0..2).map(move |seed| {
             let body = (spec.sample)(&mut Entropy::new(seed), ProtocolVersion::CURRENT);
             [&[index as u8, 0][..], &body].concat()
+        })
+    });
+    sampled.collect()
+}
+
+/// Each message in its first and its last version.
+fn kafka() -> Vec<Vec<u8>> {
+    let sampled = kafka::message_specs().into_iter().enumerate().flat_map(|(index, spec)| {
+        let last = spec.api.versions().count() - 1;
+        [0, last].map(|at| {
+            let version = spec.api.versions().nth(at).expect("one of them");
+            let body = (spec.sample)(&mut Entropy::new(at as u64), spec.api, version);
+            [&[index as u8, at as u8][..], &body].concat()
         })
     });
     sampled.collect()
