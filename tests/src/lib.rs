@@ -10,7 +10,7 @@
 //! - [`loop_disk`]: a small file system that can lose power or run full; [`power`] cuts it off.
 //! - [`syscall_fault`]: makes a system call fail or slow. [`shifted_clock`]: a wall clock that jumps for one process. [`stalling_disk`]: makes a broker inside the test wait for its disk.
 //! - [`requirements`]: what a test needs from the machine. [`chance`]: seeds and rounds. [`patience`]: waits for a condition.
-//! - [`raw_connection`]: frames by hand, for what no client would send. [`raw_transactions`]: transactions by hand, step by step;
+//! - [`raw_connection`]: frames by hand, for what no client would send; [`raw_kafka`]: the same of Kafka's protocol. [`raw_transactions`]: transactions by hand, step by step;
 //!   [`raw_reader`]: what of them is read.
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
 //! - [`group_work`]: members of a group that note down what they do, and the judgement of it.
@@ -52,6 +52,7 @@ pub mod power;
 pub mod process_figures;
 pub mod question;
 pub mod raw_connection;
+pub mod raw_kafka;
 pub mod raw_reader;
 pub mod raw_transactions;
 pub mod requirements;
