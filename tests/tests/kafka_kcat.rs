@@ -1,0 +1,96 @@
+//! kcat, unmodified and at its defaults, against a real broker.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use tidelog_protocol::records::Batches;
+use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::requirements::{Need, requires};
+
+/// Runs kcat to its end, with this as its input.
+fn kcat(broker: &BrokerProcess, arguments: &[&str], input: &str) -> String {
+    // It ends by itself; where it would not, this does.
+    let mut child = Command::new("timeout")
+        .args(["60", "kcat", "-b", &broker.server()])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    let (told, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "kcat {arguments:?}: {}\n{errors}\n{told}", output.status);
+    told
+}
+
+#[test]
+fn kcat_writes_and_reads_with_keys_headers_and_offsets() {
+    if !requires("kcat_writes_and_reads_with_keys_headers_and_offsets", &[Need::Kcat]) {
+        return;
+    }
+    let broker = BrokerProcess::start();
+    kcat(&broker, &["-P", "-t", "logs", "-K:", "-H", "from=kcat"], "k1:one\nk2:two\nk3:\n");
+    let read = kcat(&broker, &["-C", "-t", "logs", "-e", "-q", "-f", "%p %o %k=%s %h\n"], "");
+    assert_eq!(read, "0 0 k1=one from=kcat\n0 1 k2=two from=kcat\n0 2 k3= from=kcat\n");
+    let last = kcat(&broker, &["-C", "-t", "logs", "-o", "-1", "-e", "-q", "-f", "%k\n"], "");
+    assert_eq!(last, "k3\n");
+    for (time, offset) in [("-1", 3), ("-2", 0), ("0", 0)] {
+        let found = kcat(&broker, &["-Q", "-t", &format!("logs:0:{time}")], "");
+        assert_eq!(found, format!("logs [0] offset {offset}\n"), "at {time}");
+    }
+    let listed = kcat(&broker, &["-L"], "");
+    assert!(listed.contains("topic \"logs\" with 1 partitions"), "{listed}");
+    assert!(listed.contains(&format!("broker 1 at {} (controller)", broker.server())), "{listed}");
+}
+
+#[test]
+fn kcat_reads_back_what_it_wrote_in_every_compression() {
+    if !requires("kcat_reads_back_what_it_wrote_in_every_compression", &[Need::Kcat]) {
+        return;
+    }
+    let broker = BrokerProcess::start();
+    let mut lines = String::new();
+    for line in 0..20_000 {
+        writeln!(lines, "line {line} of what is written and read").unwrap();
+    }
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        for idempotent in ["true", "false"] {
+            let topic = format!("{codec}-{idempotent}");
+            let setting = format!("enable.idempotence={idempotent}");
+            kcat(&broker, &["-P", "-t", &topic, "-z", codec, "-X", &setting], &lines);
+            let read = kcat(&broker, &["-C", "-t", &topic, "-e", "-q", "-X", "check.crcs=true"], "");
+            assert!(read == lines, "{topic}: {} of {} bytes came back", read.len(), lines.len());
+            // Bytes pass through as they came. What does not become smaller comes as it is.
+            let logs =
+                std::fs::read_dir(broker.data().join(format!("{topic}-0"))).unwrap().map(|entry| entry.unwrap().path());
+            let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+            let bytes: Vec<u8> = logs.flat_map(|path| std::fs::read(path).unwrap()).collect();
+            let batches = Batches::new(&bytes).map_while(Result::ok);
+            let codecs: BTreeSet<_> = batches.map(|batch| batch.header().attributes.compression().name()).collect();
+            // The C library compresses with lz4 only where groups are coordinated, which they are not for Kafka's clients yet.
+            let expected = if codec == "lz4" { "none" } else { codec };
+            assert!(codecs.contains(expected), "{topic} is stored as {codecs:?}");
+        }
+    }
+}
+
+#[test]
+fn kcat_without_acks_and_with_those_of_the_leader_writes_all() {
+    if !requires("kcat_without_acks_and_with_those_of_the_leader_writes_all", &[Need::Kcat]) {
+        return;
+    }
+    let broker = BrokerProcess::start();
+    let lines: String = (0..5_000).map(|line| format!("{line}\n")).collect();
+    for acks in ["0", "1"] {
+        let (topic, setting) = (format!("acks-{acks}"), format!("acks={acks}"));
+        kcat(&broker, &["-P", "-t", &topic, "-X", &setting], &lines);
+        assert_eq!(kcat(&broker, &["-C", "-t", &topic, "-c", "5000", "-q"], ""), lines);
+    }
+}
