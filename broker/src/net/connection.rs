@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidelog_protocol::ProtocolVersion;
-use tidelog_protocol::frame::{FrameError, FrameLimits, PREFACE_BYTES, Preface};
+use tidelog_protocol::frame::FrameLimits;
 use tidelog_protocol::messages::GoAwayPush;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
@@ -18,19 +18,15 @@ use tokio::net::TcpStream;
 use super::arrival::{Arrival, Standing};
 use super::ended::Ended;
 use super::frame_writer::FrameWriter;
-use super::framing::Framing;
+use super::opening::{self, Opening};
 use super::pace;
 use super::receive_buffer::{Content, InFrame, ReceiveBuffer, Room};
 use crate::api;
 use crate::budget::{Gait, Growth, Lent};
-use crate::config::Config;
 use crate::kafka;
 use crate::node::Node;
 use crate::outbox::Outbox;
 use crate::session::Session;
-
-/// What a browser, a scraper or a health check begins with.
-const HTTP_METHODS: [&[u8]; 5] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"OPTIONS "];
 
 /// A connection gives its thread to the others after this much.
 const YIELD_BYTES: usize = 256 << 10;
@@ -66,7 +62,7 @@ impl Waiting {
 /// Serves one connection until it ends.
 pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> Ended {
     let patience = Duration::from_millis(node.config.handshake_timeout_ms);
-    let opening = match tokio::time::timeout(patience, exchange_prefaces(&mut socket, &node.config)).await {
+    let opening = match tokio::time::timeout(patience, opening::read(&mut socket, &node.config)).await {
         Ok(Ok(opening)) => opening,
         Ok(Err(ended)) => return ended,
         Err(_) => return Ended::Handshake(patience),
@@ -109,40 +105,9 @@ pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAd
     ended
 }
 
-/// How a connection begins.
-enum Opening {
-    /// With a native preface.
-    Native(ProtocolVersion),
-    /// With these bytes of a request of Kafka's protocol.
-    Kafka([u8; PREFACE_BYTES]),
-}
-
 /// What a client may send that is no broker.
 fn client_limits(frame_bytes: u32) -> FrameLimits {
     FrameLimits { frame_bytes, body_bytes: FrameLimits::DEFAULT.body_bytes.min(frame_bytes) }
-}
-
-async fn exchange_prefaces(socket: &mut TcpStream, config: &Config) -> Result<Opening, Ended> {
-    let mut bytes = [0; PREFACE_BYTES];
-    match socket.read_exact(&mut bytes).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Ended::ByClient),
-        Err(error) => return Err(Ended::Socket(error)),
-    }
-    if HTTP_METHODS.iter().any(|method| bytes.starts_with(method)) {
-        return Err(Ended::Http(config.admin_listen));
-    }
-    if Framing::of(bytes, config.frame_bytes_max) == Framing::Kafka {
-        return Ok(Opening::Kafka(bytes));
-    }
-    let theirs = Preface::decode(bytes)?.version;
-    let agreed = ProtocolVersion::agree(theirs);
-    let answer = Preface { version: agreed.unwrap_or(ProtocolVersion(0)), features: 0 };
-    socket.write_all(&answer.encode()).await.map_err(Ended::Socket)?;
-    agreed.map(Opening::Native).ok_or_else(|| {
-        let (oldest, newest) = (ProtocolVersion::OLDEST.0, ProtocolVersion::CURRENT.0);
-        FrameError::Version { theirs: theirs.0, oldest, newest }.into()
-    })
 }
 
 struct Connection {
