@@ -190,7 +190,7 @@ pub enum Gait {
     Slow,
     /// Quickly so far.
     Quick,
-    /// As quickly as the frame before it, which came whole.
+    /// As quickly as the frame before it, which came whole; or all of it is here.
     ProvedQuick,
 }
 
