@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use tidelog_log::disk::{DirEntry, Disk, DiskFile};
+use tidelog_log::disk::{DirEntry, Disk, DiskFile, FileId};
 use tidelog_log::map::Map;
 use tidelog_log::os_disk::OsDisk;
 
@@ -150,6 +150,9 @@ impl Disk for StallingDisk {
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {
         OsDisk.file_bytes(path)
     }
+    fn find(&self, path: &Path) -> io::Result<(FileId, u64)> {
+        OsDisk.find(path)
+    }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         OsDisk.rename(from, to)
     }
@@ -189,6 +192,9 @@ struct StallingFile {
 impl DiskFile for StallingFile {
     fn bytes(&self) -> io::Result<u64> {
         self.inner.bytes()
+    }
+    fn id(&self) -> io::Result<FileId> {
+        self.inner.id()
     }
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {
         self.inner.allocate(range)

@@ -43,6 +43,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Whatever the operating system says; `NotFound` if there is none.
     fn file_bytes(&self, path: &Path) -> io::Result<u64>;
 
+    /// Which file a name leads to, and its length in bytes.
+    ///
+    /// # Errors
+    /// Whatever the operating system says; `NotFound` if there is none.
+    fn find(&self, path: &Path) -> io::Result<(FileId, u64)>;
+
     /// Moves a name, replacing what `to` named before. Durable after [`Disk::sync_dir`] of the folder.
     ///
     /// # Errors
@@ -111,6 +117,15 @@ pub enum EntryKind {
     Dir,
 }
 
+/// Which file it is, as long as anybody has it open: two names, or a name and an open file, that are the same one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileId {
+    /// Its file system.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
 /// One open file. All positions and lengths are bytes.
 pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Length of the file.
@@ -118,6 +133,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// # Errors
     /// Whatever the operating system says.
     fn bytes(&self) -> io::Result<u64>;
+
+    /// Which file it is.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn id(&self) -> io::Result<FileId>;
 
     /// Reserves blocks for `range`, growing the file to its end: a later write into it cannot run out of space.
     ///

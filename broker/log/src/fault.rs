@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::disk::{DirEntry, Disk, DiskFile};
+use crate::disk::{DirEntry, Disk, DiskFile, FileId};
 use crate::map::Map;
 use crate::os_disk::OsDisk;
 
@@ -228,6 +228,11 @@ impl Disk for FaultDisk {
         OsDisk.file_bytes(path)
     }
 
+    fn find(&self, path: &Path) -> io::Result<(FileId, u64)> {
+        self.life()?;
+        OsDisk.find(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.enter(Operation::Rename)?;
         OsDisk.rename(from, to)?;
@@ -302,6 +307,10 @@ impl FaultFile {
 impl DiskFile for FaultFile {
     fn bytes(&self) -> io::Result<u64> {
         self.inner.bytes()
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        self.inner.id()
     }
 
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {

@@ -124,7 +124,8 @@ impl Lookup<'_> {
             _ if self.segment.is_indexed() => Ok(()),
             Patience::Never => Err(Miss::Cold),
             Patience::Block => {
-                self.state.index_segment(self.segment).map_err(|error| self.storage("read the index of", error))
+                let indexed = self.state.index_segment(self.segment);
+                indexed.map_err(|error| self.unopened("read the index of", error))
             }
         }
     }
@@ -133,8 +134,18 @@ impl Lookup<'_> {
         match (self.segment.opened(), self.patience) {
             (Some(file), _) => Ok(file),
             (None, Patience::Never) => Err(Miss::Cold),
-            (None, Patience::Block) => self.segment.file().map_err(|error| self.storage("open", error)),
+            (None, Patience::Block) => self.segment.file().map_err(|error| self.unopened("open", error)),
         }
+    }
+
+    /// A segment of the log that has no file any more is lost as a whole.
+    fn unopened(&self, operation: &'static str, error: std::io::Error) -> Miss {
+        let is_there = || self.state.segments().iter().any(|there| Arc::ptr_eq(there, self.segment));
+        if error.kind() != std::io::ErrorKind::NotFound || !is_there() {
+            return self.storage(operation, error);
+        }
+        let (base, end) = (self.segment.base(), self.segment.end_offset());
+        Miss::Damage(Hole { from: base, to: end, segment: base, bytes: 0..self.segment.end_bytes() })
     }
 
     /// The last known batch at or before `offset`. An index entry that does not describe a batch is passed over: the log is right.

@@ -5,13 +5,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::disk::{DirEntry, Disk, DiskFile, EntryKind, write_all_at};
+use crate::disk::{DirEntry, Disk, DiskFile, EntryKind, FileId, write_all_at};
 use crate::map::Map;
 
 /// The file systems of this machine.
@@ -43,6 +44,11 @@ impl Disk for OsDisk {
 
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.len())
+    }
+
+    fn find(&self, path: &Path) -> io::Result<(FileId, u64)> {
+        let found = fs::metadata(path)?;
+        Ok((id_of(&found), found.len()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -100,6 +106,10 @@ impl Drop for HeldLock {
     }
 }
 
+fn id_of(file: &fs::Metadata) -> FileId {
+    FileId { device: file.dev(), inode: file.ino() }
+}
+
 #[derive(Debug)]
 struct OsFile {
     file: File,
@@ -108,6 +118,10 @@ struct OsFile {
 impl DiskFile for OsFile {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok(id_of(&self.file.metadata()?))
     }
 
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {

@@ -390,10 +390,15 @@ impl Segment {
         Ok(dirty)
     }
 
-    /// Makes sure that its name leads to its file, or one as long.
+    /// Makes sure that its name leads to its file, in its length. One whose name is about to be another's, or that nobody has open, says nothing.
     pub(crate) fn find_again(&self) -> Result<(), StorageError> {
         let _no_growth = self.growth.lock();
-        segment_files::find_again(&*self.disk, &self.path(), self.allocated())
+        match self.opened() {
+            Some(file) if !self.pinned.load(Ordering::Acquire) => {
+                segment_files::find_again(&*self.disk, &self.path(), &*file, self.allocated())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives back reserved blocks behind the end, unless a map may be looking: another dump tool then sees batches only.

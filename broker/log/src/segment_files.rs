@@ -184,12 +184,15 @@ pub(crate) fn cut(place: &Place, base: Offset, position: u64, length: u64, least
     Ok(kept)
 }
 
-/// Makes sure that the name of a file leads to so many bytes at least. It may be another file: who replaces one by its copy takes nothing away.
-pub(crate) fn find_again(disk: &dyn Disk, path: &Path, least: u64) -> Result<(), StorageError> {
+/// Makes sure that the name of a file leads to this one, and that this still has so many bytes at least.
+pub(crate) fn find_again(disk: &dyn Disk, path: &Path, file: &dyn DiskFile, least: u64) -> Result<(), StorageError> {
     let taken = |kind, sentence: String| Err(io::Error::new(kind, sentence)).context("find what was written to", path);
-    match disk.file_bytes(path) {
-        Ok(bytes) if bytes >= least => Ok(()),
-        Ok(bytes) => {
+    match disk.find(path) {
+        Ok((found, _)) if found != file.id().context("look at", path)? => {
+            taken(io::ErrorKind::NotFound, "another file was put in its place while the broker ran".into())
+        }
+        Ok((_, bytes)) if bytes >= least => Ok(()),
+        Ok((_, bytes)) => {
             let sentence = format!("it was cut short while the broker ran: it has {bytes} bytes, and had {least}");
             taken(io::ErrorKind::InvalidData, sentence)
         }

@@ -380,7 +380,6 @@ impl LogState {
         self.sync_folder().map_err(|error| self.fail_flush(error))?;
         let began = Instant::now();
         let bytes = self.sync_dirty().map_err(|error| self.fail_flush(error))?;
-        self.find_again().map_err(|error| self.fail_flush(error))?;
         self.flusher.count_flush(bytes, began.elapsed());
         self.flushed_end.store(end.0, Ordering::Release);
         self.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -431,13 +430,17 @@ impl LogState {
         Ok(())
     }
 
-    /// What was made durable must be there for the next start. Nobody takes its name from the last segment but the holder of `flushing`; where
-    /// the log rolled meanwhile, that one may have gone the way of all segments.
-    fn find_again(&self) -> Result<(), StorageError> {
-        let Some(active) = self.segments().last().cloned() else { return Ok(()) };
-        let found = active.find_again();
-        let is_last = || self.segments().last().is_some_and(|last| Arc::ptr_eq(last, &active));
-        found.or_else(|error| if is_last() && !error.is_transient() { Err(error) } else { Ok(()) })
+    /// What was made durable must be there for the next start. What is no segment of the log any more has gone the way of them all.
+    fn find_again(&self, segment: &Arc<Segment>) -> Result<(), StorageError> {
+        let is_there = || self.segments().iter().any(|there| Arc::ptr_eq(there, segment));
+        segment.find_again().or_else(|error| {
+            if !is_there() || error.is_transient() {
+                return Ok(());
+            }
+            // Nor is what was once seen to be whole so now.
+            segment.verified.forget(segment.end_bytes());
+            Err(error)
+        })
     }
 
     fn sync_dirty(&self) -> Result<u64, StorageError> {
@@ -449,6 +452,7 @@ impl LogState {
         // The oldest first: what a power loss leaves of a later segment then has all of the earlier ones before it.
         for segment in &segments[first_dirty..] {
             bytes += segment.sync().context("flush", &segment.path())?;
+            self.find_again(segment)?;
         }
         Ok(bytes)
     }

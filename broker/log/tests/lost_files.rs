@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use support::{append, open, options, read_all, segment};
 use tidelog_log::fault::{Fault, FaultDisk, Operation};
-use tidelog_log::{AppendError, Dump, DumpEntry, Flusher, FlusherOptions, Log, LogOptions, OpenError, OsDisk, Witness};
+use tidelog_log::{
+    AppendError, Dump, DumpEntry, Flusher, FlusherOptions, Log, LogOptions, OpenError, OsDisk, ReadError, Witness,
+};
 use tidelog_protocol::Offset;
 
 fn try_open(dir: &Path) -> Result<Log, OpenError> {
@@ -422,17 +424,25 @@ fn a_link_that_leads_nowhere_is_named_with_what_to_do() {
 #[test]
 fn nothing_counts_as_flushed_in_a_file_that_somebody_took_away() {
     type Takes = fn(&Path);
-    let takes: [(&str, Takes, &str); 4] = [
+    let takes: [(&str, Takes, &str); 5] = [
         ("deleted", |dir| fs::remove_dir_all(dir).unwrap(), "deleted or moved"),
         ("moved", |dir| fs::rename(dir, dir.with_file_name("elsewhere")).unwrap(), "deleted or moved"),
         ("the segment alone", |dir| fs::remove_file(segment(dir, 0)).unwrap(), "deleted or moved"),
+        (
+            "replaced by its copy",
+            |dir| {
+                fs::copy(segment(dir, 0), dir.join("copy")).unwrap();
+                fs::rename(dir.join("copy"), segment(dir, 0)).unwrap();
+            },
+            "another file was put in its place",
+        ),
         (
             "cut short",
             |dir| fs::File::options().write(true).open(segment(dir, 0)).unwrap().set_len(100).unwrap(),
             "cut short",
         ),
     ];
-    for (how, take, told) in takes {
+    for ((how, take, told), rolls) in takes.into_iter().flat_map(|take| [(take, false), (take, true)]) {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("log");
         fs::create_dir(&dir).unwrap();
@@ -441,9 +451,47 @@ fn nothing_counts_as_flushed_in_a_file_that_somebody_took_away() {
         log.flush().unwrap();
         take(&dir);
         append(&mut log, 1, b"");
+        // Nor where the log goes on in another one before anybody looks; where there is no folder, it cannot.
+        if rolls && dir.exists() {
+            log.roll().unwrap();
+            append(&mut log, 1, b"behind");
+        }
         let error = log.flush().unwrap_err();
         assert!(matches!(error, AppendError::Poisoned(_)), "{how}: {error}");
         assert!(error.to_string().contains(told), "{how}: {error}");
         assert_eq!(log.reader().flushed_end(), Offset(1), "{how}");
     }
+}
+
+/// One that is not open any more, that is: while it is, nothing of it is lost yet.
+#[test]
+fn a_segment_that_is_deleted_under_a_running_log_is_damage_and_the_rest_is_served() {
+    let temp = tempfile::tempdir().unwrap();
+    let quick =
+        FlusherOptions { background_interval: Duration::from_millis(10), idle_looks: 1, ..FlusherOptions::default() };
+    let flusher = Flusher::start(quick).unwrap();
+    let opened = LogOptions { flusher: flusher.handle(), ..options(temp.path(), OsDisk::shared()) };
+    let (mut log, _) = Log::open(opened).unwrap();
+    sixty(&mut log);
+    log.flush().unwrap();
+    log.tidy().unwrap();
+    let reader = log.reader();
+    let records = read_all(&reader, Offset(0)).unwrap().len();
+    let segments = reader.segments();
+    let (lost, next) = (segments[1].base, segments[2].base);
+    let path = segment(temp.path(), lost.0);
+    let begin = Instant::now();
+    let is_open = || {
+        fs::read_dir("/proc/self/fd").unwrap().any(|fd| fs::read_link(fd.unwrap().path()).is_ok_and(|to| to == path))
+    };
+    while is_open() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it never rests");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::remove_file(&path).unwrap();
+    let error = read_all(&reader, Offset(0)).unwrap_err();
+    let ReadError::Corrupt { from, to } = error else { panic!("{error}") };
+    assert_eq!((from, to), (lost, next));
+    let behind = read_all(&reader, next).unwrap().len();
+    assert_eq!(behind, records - next.0 as usize, "and what stands behind");
 }
