@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::cluster::sight::replicas_at;
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::joined_cluster::JoinedCluster;
 use tidelog_tests::patience::{wait_for, wait_until};
@@ -24,9 +25,12 @@ async fn it_holds_while_brokers_go_and_come_back() {
     let verify = tokio::task::spawn_blocking(move || {
         tidelog(&server, "verify --duration 6s --replication-factor 3 --rate 500 --output json")
     });
-    wait_until("its topic", async || {
+    // It has begun: what is asked of a broker as that closes is another matter.
+    wait_until("its first records", async || {
         let listed = cluster.ask(1, &tidelog_protocol::messages::MetadataRequest { topics: None }).await.unwrap();
-        listed.topics.iter().any(|topic| topic.name.as_str().starts_with("verify-")).then_some(())
+        let topic = listed.topics.iter().find(|topic| topic.name.as_str().starts_with("verify-"))?;
+        let replicas = replicas_at(cluster.address(1), topic.name.as_str()).await.ok()?;
+        replicas.iter().any(|replica| replica.log_end.0 > 0).then_some(())
     })
     .await;
     for id in [3, 2] {
