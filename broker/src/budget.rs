@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -52,17 +52,49 @@ impl Drop for Waits {
     }
 }
 
+/// Whether what memory was lent for was worth it: not known until it is noted.
+#[derive(Clone, Debug, Default)]
+pub struct Worth(Arc<AtomicBool>);
+
+impl Worth {
+    /// It was.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// True once it was noted.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Memory lent; given back on drop.
 #[derive(Debug)]
 pub struct Lent {
     // Held for its drop.
     _permit: OwnedSemaphorePermit,
     _holder: Option<Arc<()>>,
+    worth: Option<Worth>,
 }
 
 impl Lent {
     fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self { _permit: permit, _holder: None }
+        Self { _permit: permit, _holder: None, worth: None }
+    }
+
+    /// For something whose worth matters to somebody.
+    #[must_use]
+    pub fn of_worth(mut self, worth: Option<Worth>) -> Self {
+        self.worth = worth;
+        self
+    }
+
+    /// What it was lent for was worth it: the request is good, and is carried out.
+    pub fn note_worth(&self) {
+        if let Some(worth) = &self.worth {
+            worth.note();
+        }
     }
 
     /// As the loan of this holder.
@@ -190,7 +222,7 @@ pub enum Gait {
     Slow,
     /// Quickly so far.
     Quick,
-    /// As quickly as the frame before it, which came whole; or all of it is here.
+    /// As quickly as the frame before it, which came whole and was a good request; or all of it is here.
     ProvedQuick,
 }
 

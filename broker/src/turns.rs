@@ -1,7 +1,8 @@
 //! Turns at something that few at a time may do: to complete a frame. Who came first is next, as long as turns are used; behind
 //! one that came to nothing it is now who came last, now who came first, so that many who waste their turns keep nobody else waiting
-//! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Before all of
-//! them are those that have proved to use what they get. Knows nothing of frames and memory.
+//! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Before them
+//! are those that have proved to use what they get; behind one of those that wasted its turn all the same, one of the others is next.
+//! Knows nothing of frames and memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +18,33 @@ pub(crate) struct Turns(Arc<Mutex<Queue>>);
 #[derive(Debug)]
 struct Queue {
     free: usize,
-    takes_last: bool,
-    /// In the order in which they came.
+    /// Of those that are proved, and of the others.
+    takes_last: [bool; 2],
+    /// The last turn was wasted by one of the proved.
+    passes_proved: bool,
+    /// In the order in which they came, the proved first.
     waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
+}
+
+impl Queue {
+    /// Notes how a turn ended.
+    fn note_ended(&mut self, was_proved: bool, was_used: bool) {
+        if !was_used {
+            self.takes_last[usize::from(was_proved)] ^= true;
+        }
+        self.passes_proved = was_proved && !was_used;
+    }
+
+    /// Who is next.
+    fn next(&self) -> Option<Rank> {
+        let (mut proved, mut others) =
+            (self.waiting.range(..Rank::FIRST_UNPROVED), self.waiting.range(Rank::FIRST_UNPROVED..));
+        let takes_last = |is_proved: bool| self.takes_last[usize::from(is_proved)];
+        let proved = if takes_last(true) { proved.next_back() } else { proved.next() };
+        let other = if takes_last(false) { others.next_back() } else { others.next() };
+        let next = if self.passes_proved { other.or(proved) } else { proved.or(other) };
+        next.map(|(rank, _)| *rank)
+    }
 }
 
 /// When somebody came, before whom and behind whom. Kept by who asks more than once: to ask again is not to come again.
@@ -30,6 +55,8 @@ pub struct Rank {
 }
 
 impl Rank {
+    const FIRST_UNPROVED: Self = Self { is_unproved: true, order: 0 };
+
     /// True before all that have not proved to use what they get.
     pub(crate) const fn is_proved(self) -> bool {
         !self.is_unproved
@@ -52,12 +79,13 @@ impl Ranks {
 pub(crate) struct Turn {
     /// `None` where it was never told to anybody.
     of: Option<Turns>,
+    is_proved: bool,
     is_used: bool,
 }
 
 impl Turn {
-    fn new(of: &Turns) -> Self {
-        Self { of: Some(of.clone()), is_used: false }
+    fn new(of: &Turns, rank: Rank) -> Self {
+        Self { of: Some(of.clone()), is_proved: rank.is_proved(), is_used: false }
     }
 
     /// What it was for is done.
@@ -69,7 +97,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(turns) = self.of.take() {
-            turns.pass_on(self.is_used);
+            turns.pass_on(self.is_proved, self.is_used);
         }
     }
 }
@@ -87,7 +115,7 @@ impl Drop for Place {
 impl Turns {
     /// So many at a time.
     pub(crate) fn of(count: usize) -> Self {
-        let queue = Queue { free: count, takes_last: false, waiting: BTreeMap::new() };
+        let queue = Queue { free: count, takes_last: [false; 2], passes_proved: false, waiting: BTreeMap::new() };
         Self(Arc::new(Mutex::new(queue)))
     }
 
@@ -106,7 +134,7 @@ impl Turns {
                 Err((Place(self.clone(), rank), tells))
             } else {
                 queue.free -= 1;
-                Ok(Turn::new(self))
+                Ok(Turn::new(self, rank))
             }
         };
         async move {
@@ -121,21 +149,17 @@ impl Turns {
         }
     }
 
-    fn pass_on(&self, was_used: bool) {
+    fn pass_on(&self, was_proved: bool, was_used: bool) {
         let mut queue = self.0.lock();
-        if !was_used {
-            queue.takes_last = !queue.takes_last;
-        }
+        queue.note_ended(was_proved, was_used);
         loop {
-            let any_proved = queue.waiting.first_key_value().is_some_and(|(rank, _)| !rank.is_unproved);
-            let takes_last = queue.takes_last && !any_proved;
-            let next = if takes_last { queue.waiting.pop_last() } else { queue.waiting.pop_first() };
-            let Some((_, told)) = next else {
+            let next = queue.next().and_then(|rank| Some((rank, queue.waiting.remove(&rank)?)));
+            let Some((rank, told)) = next else {
                 queue.free += 1;
-                queue.takes_last = false;
+                (queue.takes_last, queue.passes_proved) = ([false; 2], false);
                 return;
             };
-            match told.send(Turn::new(self)) {
+            match told.send(Turn::new(self, rank)) {
                 Ok(()) => return,
                 // It waits no more. Dropped as a turn it would be passed on from within.
                 Err(mut turn) => turn.of = None,
@@ -244,10 +268,25 @@ mod tests {
         for is_proved in [false, false, true, false, true, false] {
             waiting.push(Box::pin(turns.take(ranks.next(is_proved))) as Waiting);
         }
-        while let Some(turn) = next(&mut waiting, &mut done) {
-            drop(turn);
+        while let Some(mut turn) = next(&mut waiting, &mut done) {
+            turn.note_used();
         }
-        assert_eq!(done, [0, 2, 4, 5, 1, 3]);
+        assert_eq!(done, [0, 2, 4, 1, 3, 5]);
+    }
+
+    #[test]
+    fn those_that_are_proved_and_waste_their_turns_keep_nobody_waiting_for_all_of_them() {
+        let (turns, ranks) = (Turns::of(1), Ranks::default());
+        let (mut waiting, mut done) = (Vec::new(), Vec::new());
+        for is_proved in [true, true, true, true, true, false, false, false] {
+            waiting.push(Box::pin(turns.take(ranks.next(is_proved))) as Waiting);
+        }
+        while let Some(mut turn) = next(&mut waiting, &mut done) {
+            if done.last() == Some(&5) {
+                turn.note_used();
+            }
+        }
+        assert_eq!(done, [0, 5, 4, 6, 1, 7, 3, 2], "neither of the others nor, among the proved, who came last");
     }
 
     #[test]

@@ -280,6 +280,49 @@ async fn frames_that_come_quickly_do_not_wait_for_those_that_come_slowly() {
     }
 }
 
+/// Sends frames without end: one at once that is no good request, then one that begins quickly and goes on slowly. Counts those that
+/// came to an end.
+async fn show_off(address: SocketAddr, topic_id: TopicId, value_bytes: usize, ended: Arc<AtomicUsize>) {
+    loop {
+        let mut connection = RawConnection::introduced(address).await;
+        let mut bad = frame(&mut connection, topic_id, 200 << 10);
+        // The checksum of its batch does not match.
+        if let Some(last) = bad.last_mut() {
+            *last ^= 1;
+        }
+        connection.send(&bad).await;
+        let Some(answer) = connection.next_frame().await else { continue };
+        assert!(answer.header.flags.contains(Flags::FAULT));
+        let bytes = frame(&mut connection, topic_id, value_bytes);
+        let (burst, rest) = bytes.split_at(100 << 10);
+        if connection.socket.write_all(burst).await.is_ok() && steadily(&mut connection, rest, 28 << 10).await {
+            connection.next_frame().await;
+        }
+        ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_come_quickly_do_not_wait_for_those_who_only_showed_that_they_can() {
+    let (broker, topic_id) = broker_with_memory(endless(), 64 << 20).await;
+    let ended = Arc::new(AtomicUsize::new(0));
+    let mut slow = JoinSet::new();
+    for _ in 0..60 {
+        slow.spawn(show_off(broker.address(), topic_id, 1_300 << 10, ended.clone()));
+    }
+    wait_until("frames to wait", async || (pool(&broker, "waiting", "large_frames") > 20).then_some(())).await;
+    let before = ended.load(Ordering::Relaxed);
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let payload = batch(&[&vec![b'x'; 1_800 << 10]], Compression::None);
+    for _ in 0..20 {
+        connection.produce(topic_id, &payload).await.unwrap();
+    }
+    let first = ended.load(Ordering::Relaxed) - before;
+    println!("{first} of them were first");
+    assert!(first < 20, "{first} of those that come slowly were first");
+    slow.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_long_for_memory_is_seen_where_operators_look() {
     let (broker, topic_id) = broker(endless()).await;

@@ -183,6 +183,9 @@ fn finish(node: &Arc<Node>, produce: Produce, checked: Vec<Looked>) {
         });
         match prepared {
             Ok((partition, mut append, request)) => {
+                if let Some(lent) = &outcome.progress.lock().lent {
+                    lent.note_worth();
+                }
                 append.deadline = Some(outcome.deadline);
                 let (node, outcome) = (node.clone(), outcome.clone());
                 let mut waiting = Waiting { outcome: outcome.clone(), at, is_settled: false };

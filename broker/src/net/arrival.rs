@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::pace::{COMPLETION_WINDOW, LeastRate, Pace, QUICK_WINDOW, TooSlow, WINDOW};
-use crate::budget::Gait;
+use crate::budget::{Gait, Worth};
 
 /// What a frame is to those who wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,11 +32,10 @@ impl Arrival {
         Self { began_at: None, unread_since: None, pace: Pace::new(now) }
     }
 
-    /// A frame is whole. Where it was let go first since it came quickly, so large was it, in bytes.
-    pub(super) fn note_whole(&mut self, let_go_first: Option<usize>) {
-        if self.began_at.take().is_some() {
-            self.pace.end_frame(Instant::now(), let_go_first);
-        }
+    /// A frame is whole. Where it was let go first since it came quickly, so large was it, in bytes. Gives what is to be noted once it is known
+    /// to be a good request.
+    pub(super) fn note_whole(&mut self, let_go_first: Option<usize>) -> Option<Worth> {
+        self.began_at.take().and_then(|_| self.pace.end_frame(Instant::now(), let_go_first))
     }
 
     /// So much of a frame is here that is not whole.

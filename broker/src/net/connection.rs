@@ -255,14 +255,17 @@ impl Connection {
             }
         }
         match self.buffer.bytes_within_frame() {
-            0 => self.arrival.note_whole(None),
+            0 => drop(self.arrival.note_whole(None)),
             bytes => self.arrival.note_within(bytes),
         }
         Ok(())
     }
 
-    fn admit(&mut self, frame: InFrame) -> Result<(), Ended> {
-        self.arrival.note_whole(frame.let_go_first());
+    fn admit(&mut self, mut frame: InFrame) -> Result<(), Ended> {
+        frame.worth = self.arrival.note_whole(frame.let_go_first());
+        if let Some(worth) = frame.worth.as_ref().filter(|_| self.session.member().is_ok()) {
+            worth.note();
+        }
         let bytes = frame.content.bytes();
         if bytes <= SMALL_BYTES {
             return self.hand_over(frame, None);
@@ -282,7 +285,7 @@ impl Connection {
         // Nothing is read before a frame that is here is handed over: the last read is the one that made it whole, however long
         // it has waited since.
         let arrived = self.read_at;
-        let lent = lent.map(|lent| lent.held_by(&self.session.holder));
+        let lent = lent.map(|lent| lent.held_by(&self.session.holder).of_worth(frame.worth));
         let (header, body, payload) = match (frame.content, &self.kafka) {
             (Content::Native { header, body, payload }, _) => (header, body, payload),
             (Content::Kafka(bytes), Some(client)) => {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::budget::Gait;
+use crate::budget::{Gait, Worth};
 
 /// A pace is taken over this time, so that a short pause of a client is none.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl LeastRate {
 }
 
 /// The pace of what arrives on one connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Pace {
     /// Of the window.
     since: Instant,
@@ -80,8 +80,17 @@ pub(super) struct Pace {
     /// What is read piled up while the broker did not read, here and at the client, and tells nothing: it is read at once, however slowly it
     /// came. So until nothing is left of it.
     is_piled: bool,
-    /// How the last frame came that was large enough to tell: bytes and time.
-    last: Option<(u64, Duration)>,
+    /// How the last frame came that was large enough to tell.
+    last: Option<Came>,
+}
+
+/// How a whole frame came.
+#[derive(Clone, Debug)]
+struct Came {
+    bytes: u64,
+    time: Duration,
+    /// It counts once the frame was a good request: whoever sends anything at all may send it quickly.
+    worth: Worth,
 }
 
 /// What was too little.
@@ -113,16 +122,21 @@ impl Pace {
     }
 
     /// The frame, of so many bytes, is whole. Where it was let go first and used that, it came quickly, however little was read of it as it came.
-    pub(super) fn end_frame(&mut self, now: Instant, let_go_first: Option<usize>) {
+    /// How it came counts once its worth is noted, if it tells anything.
+    pub(super) fn end_frame(&mut self, now: Instant, let_go_first: Option<usize>) -> Option<Worth> {
         let shown = let_go_first.map(|bytes| (bytes as u64, QUICK_TIME));
-        self.last = shown.or_else(|| self.evidence(0, now)).or(self.last);
+        let came = shown.or_else(|| self.evidence(0, now));
         self.begin_window(now);
+        let (bytes, time) = came?;
+        let worth = Worth::default();
+        self.last = Some(Came { bytes, time, worth: worth.clone() });
+        Some(worth)
     }
 
     /// The next one begins, of which so much is here.
     pub(super) fn begin_frame(&mut self, now: Instant, bytes: usize) {
         let bytes = bytes as u64;
-        let (last, is_piled) = (self.last, self.is_piled);
+        let (last, is_piled) = (self.last.take(), self.is_piled);
         *self = Self { last, is_piled, frame_bytes: bytes, telling_bytes: bytes, ..Self::new(now) };
     }
 
@@ -132,7 +146,8 @@ impl Pace {
         let is_quick = |(bytes, time): (u64, Duration)| {
             time.as_micros().saturating_mul(frame_bytes as u128) <= QUICK_TIME.as_micros().saturating_mul(bytes.into())
         };
-        match (self.evidence(unread, now).map(is_quick), self.last.map(is_quick)) {
+        let last = self.last.as_ref().filter(|last| last.worth.is_noted());
+        match (self.evidence(unread, now).map(is_quick), last.map(|last| is_quick((last.bytes, last.time)))) {
             (Some(false), _) | (None, Some(false) | None) => Gait::Slow,
             (_, Some(true)) => Gait::ProvedQuick,
             (Some(true), _) => Gait::Quick,
@@ -290,8 +305,10 @@ mod tests {
         assert_eq!(pace.gait(1 << 20, 0, after(16)), Gait::Slow, "1 MiB would take longer than a quarter of a second");
         assert_eq!(pace.gait(2 << 20, 0, after(8)), Gait::Slow);
         pace.note((1 << 20) - (64 << 10), start, || 0);
-        pace.end_frame(after(200), None);
+        let worth = pace.end_frame(after(200), None).unwrap();
         pace.begin_frame(after(5_000), 8 << 10);
+        assert_eq!(pace.gait(1 << 20, 0, after(5_000)), Gait::Slow, "the last one may have been no good request");
+        worth.note();
         assert_eq!(pace.gait(1 << 20, 0, after(5_000)), Gait::ProvedQuick, "as the last one came");
         assert_eq!(pace.gait(2 << 20, 0, after(5_000)), Gait::Slow);
         pace.note(56 << 10, after(5_000), || 0);
@@ -302,10 +319,10 @@ mod tests {
             "no frame of this size was seen to come as quickly"
         );
         assert_eq!(pace.gait(1 << 20, 0, after(6_000)), Gait::Slow, "this one does not");
-        pace.end_frame(after(6_000), None);
+        pace.end_frame(after(6_000), None).unwrap().note();
         pace.begin_frame(after(6_000), 0);
         pace.note(100, after(6_000), || 0);
-        pace.end_frame(after(6_001), None);
+        assert!(pace.end_frame(after(6_001), None).is_none());
         assert_eq!(
             pace.gait(1 << 20, 0, after(6_001)),
             Gait::Slow,
@@ -331,7 +348,7 @@ mod tests {
         slow.note(192 << 10, after(1_501), || 0);
         assert_eq!(slow.gait(1 << 20, 0, after(1_501)), Gait::Slow, "it is read at once, and did not come at once");
         slow.note(16 << 10, after(1_563), || 0);
-        slow.end_frame(after(1_563), None);
+        slow.end_frame(after(1_563), None).unwrap().note();
         slow.begin_frame(after(1_563), 0);
         assert_eq!(slow.gait(1 << 20, 0, after(1_563)), Gait::Slow, "nor is the next one taken for quick");
         // Quickly: what lay in the socket as the broker stopped to read had come by then.
@@ -343,7 +360,7 @@ mod tests {
         let now = after(9_400);
         assert_eq!(quick.gait(4 << 20, 1 << 20, now), Gait::Quick, "nor does the time tell that reading it takes");
         quick.note(3 << 20, after(9_800), || 0);
-        quick.end_frame(after(9_800), Some(4 << 20));
+        quick.end_frame(after(9_800), Some(4 << 20)).unwrap().note();
         quick.begin_frame(after(9_800), 0);
         assert_eq!(quick.gait(4 << 20, 0, after(9_800)), Gait::ProvedQuick, "it used what it was let go first for");
     }

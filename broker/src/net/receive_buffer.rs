@@ -6,7 +6,7 @@ use tidelog_protocol::frame::{self, FrameLimits, HEADER_BYTES, Header};
 
 use super::ended::Ended;
 use super::framing::{self, Framing};
-use crate::budget::{Arriving, Claim, Completion, Gait, Growth, Lent, Share};
+use crate::budget::{Arriving, Claim, Completion, Gait, Growth, Lent, Share, Worth};
 
 /// What a quiet connection holds, in bytes.
 const START_BYTES: usize = 8 << 10;
@@ -49,6 +49,8 @@ pub(super) struct InFrame {
     pub(super) _growth: Vec<Lent>,
     /// The same, where the frame was completed by leave.
     pub(super) completion: Option<Completion>,
+    /// Noted once it is known to be a good request.
+    pub(super) worth: Option<Worth>,
 }
 
 impl InFrame {
@@ -126,7 +128,7 @@ impl ReceiveBuffer {
             Framing::Native => native(frame, self.limits)?,
             Framing::Kafka => Content::Kafka(frame.slice(framing::KAFKA_LENGTH_BYTES..)),
         };
-        Ok(Some(InFrame { content, _growth: growth, completion }))
+        Ok(Some(InFrame { content, _growth: growth, completion, worth: None }))
     }
 
     /// True while a frame has begun and is not whole.

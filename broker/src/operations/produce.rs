@@ -139,6 +139,9 @@ pub(crate) fn prepare(
     let is_transactional = batches.headers().iter().any(|header| header.attributes.is_transactional());
     let ask = if is_transactional { Some(transaction(node, request, &batches, &partition)?) } else { None };
     let terms = ProduceTerms::from(request);
+    if let Some(lent) = &lent {
+        lent.note_worth();
+    }
     Ok((partition, Append { batches, terms, deadline: None, ticket: Box::new(|_| {}), lent, ask }))
 }
 
