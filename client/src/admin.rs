@@ -11,8 +11,8 @@ use crate::ClientError;
 use crate::address::Address;
 use crate::cluster::{Cluster, TopicImage};
 
-/// What manages a cluster. Every call waits for its answer within the client's request timeout. A call whose outcome became
-/// unknown on the way ([`ClientError::outcome_is_unknown`]) is not repeated; look before you do.
+/// What manages a cluster. Every call waits for its answer within the client's request timeout. A change whose outcome became
+/// unknown on the way ([`ClientError::outcome_is_unknown`]) is not repeated; look before you do. What only reads is asked again.
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub(crate) cluster: Arc<Cluster>,

@@ -20,7 +20,7 @@ impl Cluster {
         partition: PartitionId,
         request: impl Fn(&TopicImage) -> R + Send,
     ) -> Result<R::Response, ClientError> {
-        let mut patience = Patience::new(&self.options);
+        let mut patience = Patience::of(&self.options, R::API);
         loop {
             let image = self.topic(topic).await?;
             let request = request(&image);
@@ -67,7 +67,7 @@ impl Cluster {
         queries: &[(PartitionId, Position)],
         isolation: Isolation,
     ) -> Result<Vec<OffsetAnswer>, ClientError> {
-        let mut patience = Patience::new(&self.options);
+        let mut patience = Patience::repeating(&self.options);
         loop {
             let image = self.topic(topic).await?;
             let answers = self.ask_offsets(&image, queries, isolation).await;

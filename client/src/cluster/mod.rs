@@ -220,13 +220,19 @@ impl Cluster {
 
     /// Asks any broker, and again as [`Patience`] allows.
     pub(crate) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
-        let mut patience = Patience::new(&self.options);
+        let mut patience = Patience::of(&self.options, R::API);
         let (began, mut lost) = (Instant::now(), 0);
         loop {
             match self.ask_any(request).await {
                 Ok(answer) => return Ok(answer),
-                // Every broker knows every topic: asking again would only make a typing error take long.
-                Err(error) if matches!(error.code(), Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)) => {
+                // Every broker knows every topic: asking again would only make a typing error take long. And for a full disk somebody must
+                // do something, who has to hear of it.
+                Err(error)
+                    if matches!(
+                        error.code(),
+                        Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::StorageFull)
+                    ) =>
+                {
                     return Err(error);
                 }
                 Err(error) => {
@@ -347,7 +353,7 @@ impl Cluster {
             Some(image) if image.as_of.elapsed() < self.options.metadata_max_age => Ok(image),
             Some(image) => self.refreshed(name, image.as_of).await,
             None => {
-                let mut patience = Patience::new(&self.options);
+                let mut patience = Patience::repeating(&self.options);
                 loop {
                     match self.fetch(name, None).await {
                         Ok(image) => return Ok(image),

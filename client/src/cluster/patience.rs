@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use tidelog_protocol::api::Api;
+
 use crate::ClientError;
 use crate::backoff::Backoff;
 use crate::client::ClientBuilder;
 use crate::net::cut_short;
+
+/// With less time than this left no try is begun: it would only turn a failure of which all is known into one of unknown outcome.
+const LEAST_TRY: Duration = Duration::from_millis(50);
 
 /// The tries of one call.
 pub(crate) struct Patience {
@@ -28,16 +33,44 @@ impl Patience {
         Self { repeats: true, ..Self::new(options) }
     }
 
+    /// For a request of this API.
+    pub(crate) fn of(options: &ClientBuilder, api: Api) -> Self {
+        Self { repeats: only_reads(api), ..Self::new(options) }
+    }
+
     /// Waits before the next try, or hands `error` back where there shall be none. A failure of unknown outcome is final: only the
     /// caller knows whether a second try would do harm.
     pub(crate) async fn after(&mut self, error: ClientError) -> Result<(), ClientError> {
         self.failures += 1;
         let wait = self.backoff.draw_for(self.failures, &error);
         let worthwhile = error.is_retriable() && (self.repeats || !error.outcome_is_unknown());
-        if !worthwhile || self.started.elapsed() + wait >= self.limit {
+        let least = LEAST_TRY.min(self.limit / 4);
+        let is_in_time = |wait: Duration| self.started.elapsed() + wait + least < self.limit;
+        if !worthwhile || !is_in_time(wait) {
             return Err(error);
         }
         tokio::time::sleep(wait).await;
-        Ok(())
+        // A machine that is busy may wake whoever sleeps late.
+        if is_in_time(Duration::ZERO) { Ok(()) } else { Err(error) }
     }
+}
+
+/// True for what changes nothing.
+const fn only_reads(api: Api) -> bool {
+    matches!(
+        api,
+        Api::Ping
+            | Api::Metadata
+            | Api::DescribeBroker
+            | Api::DescribeTopics
+            | Api::ListOffsets
+            | Api::DescribeCluster
+            | Api::DescribePartitions
+            | Api::FindCoordinator
+            | Api::OffsetFetch
+            | Api::ListGroups
+            | Api::DescribeGroup
+            | Api::ListTransactions
+            | Api::DescribeTransaction
+    )
 }

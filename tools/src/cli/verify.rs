@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use tidelog_client::{Admin, Client, NewTopic, Offset, PartitionId, Position, TopicName};
+use tidelog_client::{Admin, Client, ClientError, ErrorCode, NewTopic, Offset, PartitionId, Position, TopicName};
 
 use super::Context;
 use super::topics::{parse_config, print};
@@ -135,6 +135,25 @@ fn without_verdict(failure: Failure, path: &Path) -> Failure {
     }
 }
 
+/// Creates a topic whose name nobody else has. A broker that goes away meanwhile leaves it unknown whether it was created: then it is asked
+/// for again, and one that is there by then is this one.
+async fn create_own(admin: &Admin, topic: &NewTopic, own: &OwnTopic) -> Result<(), ClientError> {
+    let mut may_be_there = false;
+    own.may_be_there.store(true, Ordering::Relaxed);
+    for is_last in [false, false, true] {
+        match admin.create_topic(topic).await {
+            Ok(_) => break,
+            Err(error) if may_be_there && error.code() == Some(ErrorCode::TopicExists) => break,
+            Err(ClientError::Disconnected { .. }) if !is_last => may_be_there = true,
+            Err(error) => {
+                own.may_be_there.store(may_be_there || error.outcome_is_unknown(), Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Sends, reads along, and reads everything at the end.
 async fn work(
     client: &Client,
@@ -150,11 +169,7 @@ async fn work(
             let mut topic = NewTopic::named(&run).partitions(args.partitions);
             topic = args.replication_factor.into_iter().fold(topic, NewTopic::replication_factor);
             topic = args.config.iter().fold(topic, |topic, (key, value)| topic.config(key, value));
-            own.may_be_there.store(true, Ordering::Relaxed);
-            if let Err(error) = admin.create_topic(&topic).await {
-                own.may_be_there.store(error.outcome_is_unknown(), Ordering::Relaxed);
-                return Err(failure(error));
-            }
+            create_own(&admin, &topic, own).await.map_err(failure)?;
             (run.clone(), true)
         }
     };
