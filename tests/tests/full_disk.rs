@@ -128,13 +128,18 @@ async fn below_the_low_space_watermark_produce_is_refused_while_the_disk_has_roo
     let client = Client::connect(&broker.server()).await.unwrap();
     client.admin().delete_records("logs", PartitionId(0), None).await.unwrap();
     client.admin().delete_topic("logs").await.unwrap();
-    create_topic(&broker.server(), &small_topic()).await.unwrap();
-    let topic = connection.topic_id("logs").await;
-    assert_is_full(&produce_until_refused(&mut connection, topic).await);
+    // Nothing new is begun that could take nothing.
+    let refusal = client.admin().create_topic(&small_topic()).await.unwrap_err();
+    assert_eq!(refusal.code(), Some(ErrorCode::StorageFull), "{refusal}");
+    assert!(refusal.to_string().contains("nothing was created; free space"), "{refusal}");
+    let left = client.admin().metadata().await.unwrap();
+    assert!(left.topics.iter().all(|topic| topic.name.as_str().starts_with("__")), "{:?}", left.topics);
 
     drop(ballast);
-    wait_until_produced(&mut connection, topic).await;
     wait_until_ready(&broker).await;
+    create_topic(&broker.server(), &small_topic()).await.unwrap();
+    let topic = connection.topic_id("logs").await;
+    wait_until_produced(&mut connection, topic).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
-//! CreateTopic: answers when this broker serves the topic. A partition that finds no room on the disk yet is served as soon as there is.
+//! CreateTopic: answers when this broker serves the topic. Where the disk is below its low-space watermark nothing is created; a partition
+//! that finds no room on a disk all the same is served as soon as there is.
 
 use tidelog_coordination::command::CreateTopic;
 use tidelog_coordination::{Command, Reply};
 use tidelog_protocol::messages::{ConfigEntry, CreateTopicRequest, CreateTopicResponse};
-use tidelog_protocol::{MetadataIndex, TopicId, WireError};
+use tidelog_protocol::{ErrorCode, MetadataIndex, TopicId, WireError};
 
 use super::faults;
 use crate::change::Change;
@@ -48,11 +49,20 @@ impl Change for CreateTopicRequest {
     }
 }
 
-/// Can this broker open its part of so many more partitions? Others are taken to be as it is: those that are not say so when they get theirs.
+/// Can this broker open its part of so many more partitions, and take anything into them? Others are taken to be as it is: those that are not say so when they get theirs.
 pub(super) fn room_for(node: &Node, partitions: u32, replicas: u16) -> Result<(), WireError> {
     let brokers = node.controllers.image().brokers().filter(|broker| broker.takes_replicas()).count().max(1) as u64;
     let more = (u64::from(partitions) * u64::from(replicas)).div_ceil(brokers);
-    node.files.check(node.registry.len() as u64, more)
+    node.files.check(node.registry.len() as u64, more)?;
+    let space = node.registry.space();
+    if space.has_room() {
+        return Ok(());
+    }
+    let (broker, free, least) = (node.broker_id, space.free_bytes(), space.low_water_bytes());
+    let sentence = format!(
+        "the disk of broker {broker} has {free} bytes free, and disk_free_min_bytes is {least}: nothing was created; free space there, then ask again"
+    );
+    Err(WireError::new(ErrorCode::StorageFull, sentence))
 }
 
 pub(super) fn default_replication_factor(node: &Node) -> u16 {
