@@ -11,7 +11,7 @@
 //! - [`syscall_fault`]: makes a system call fail or slow. [`shifted_clock`]: a wall clock that jumps for one process. [`stalling_disk`]: makes a broker inside the test wait for its disk.
 //! - [`requirements`]: what a test needs from the machine. [`chance`]: seeds and rounds. [`patience`]: waits for a condition.
 //! - [`raw_connection`]: frames by hand, for what no client would send; [`raw_kafka`]: the same of Kafka's protocol. [`raw_transactions`]: transactions by hand, step by step;
-//!   [`raw_reader`]: what of them is read.
+//!   [`raw_reader`]: what of them is read. [`transacting`]: what tests of transactions by the client begin with.
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
 //! - [`group_work`]: members of a group that note down what they do, and the judgement of it.
 //! - [`input`]: lines to send. [`pipeline`]: members that read, process and write within transactions, and what must come of it.
@@ -60,4 +60,5 @@ pub mod shifted_clock;
 pub mod simulation;
 pub mod stalling_disk;
 pub mod syscall_fault;
+pub mod transacting;
 pub mod workload;

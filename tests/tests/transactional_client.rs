@@ -11,63 +11,11 @@ use std::time::Duration;
 use tidelog_client::group::{DeadLetterTopic, RedriveFilter, RetryPolicy};
 use tidelog_client::{
     Backoff, Client, ConsumerRecord, ExactlyOnceOptions, Isolation, NewTopic, PartitionId, Record, SendError, Start,
-    TopicPartition, TransactionError, TransactionSender, TransactionalProducer,
+    TransactionError, TransactionSender,
 };
-use tidelog_tests::cluster::{Cluster, ClusterSettings};
 use tidelog_tests::patience::{LIMIT, wait_until, within_limit};
+use tidelog_tests::transacting::{cluster_with, committed, producer, send, until_settled, values};
 use tokio::sync::Notify;
-
-async fn cluster_with(topics: &[(&str, u32)]) -> (Cluster, Client) {
-    let cluster = Cluster::start(ClusterSettings::three()).await;
-    let client = Client::connect(&cluster.servers()).await.unwrap();
-    for (topic, partitions) in topics {
-        client.admin().create_topic(&NewTopic::named(*topic).partitions(*partitions)).await.unwrap();
-    }
-    (cluster, client)
-}
-
-/// The values that a topic holds for who reads so.
-async fn values(client: &Client, topic: &str, isolation: Isolation) -> Vec<String> {
-    let reading = client.consumer().topic(topic).start(Start::Beginning).isolation(isolation).until_end();
-    let mut consumer = reading.build().await.unwrap();
-    let mut values = Vec::new();
-    while let Some(record) = within_limit("the end of a topic", consumer.next()).await {
-        values.push(String::from_utf8(record.unwrap().value.clone().unwrap().to_vec()).unwrap());
-    }
-    values.sort();
-    values
-}
-
-async fn committed(client: &Client, topic: &str) -> Vec<String> {
-    values(client, topic, Isolation::ReadCommitted).await
-}
-
-/// Waits until nothing is open in a topic: markers come a moment after the decision.
-async fn until_settled(client: &Client, topic: &str) {
-    wait_until("the markers of a transaction", async || {
-        let mut ends = Vec::new();
-        for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
-            let reading = client.consumer().topic(topic).start(Start::End).isolation(isolation);
-            let consumer = reading.build().await.unwrap();
-            let end = |at: &TopicPartition| consumer.position(at.topic.as_str(), at.partition).unwrap();
-            ends.push(consumer.assignment().iter().map(end).collect::<Vec<_>>());
-        }
-        (ends[0] == ends[1]).then_some(())
-    })
-    .await;
-}
-
-/// Sends a record to each of so many partitions.
-async fn send(transaction: &tidelog_client::Transaction<'_>, topic: &str, values: &[&str]) {
-    for (partition, value) in values.iter().enumerate() {
-        let record = Record::to(topic).value((*value).to_owned()).partition(PartitionId(partition as u32));
-        drop(transaction.send(record).await.unwrap());
-    }
-}
-
-async fn producer(client: &Client, id: &str) -> TransactionalProducer {
-    client.transactional_producer(id).build().await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_seen_as_a_whole_and_nothing_before_it() {

@@ -5,44 +5,21 @@ mod cluster;
 mod seeds;
 mod transaction_world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use seeds::{Run, seeds};
+use seeds::sweep;
 use tidelog_coordination::transactions::{TransactionFlaw, TransactionFlaws};
-use transaction_world::{Tally, World};
+use transaction_world::World;
 
 #[test]
 fn transactions_stand_whole_or_not_at_all_and_none_hangs() {
-    let mut total = Tally::default();
-    let seeds = seeds(200);
-    let many = seeds.end - seeds.start > 1;
-    // What is rare may take some more.
-    let more = if many { 10 * (seeds.end - seeds.start) } else { 0 };
-    for seed in seeds.start..seeds.end + more {
-        if seed >= seeds.end && total.missing().is_empty() {
-            break;
-        }
-        let run = Run(seed);
+    sweep(200, |seed| {
         let mut world = World::new(seed, TransactionFlaws::NONE);
         world.run();
-        total.add(&world.scene.tally);
-        drop(run);
-    }
-    println!("{total:?}");
-    if many {
-        assert_eq!(total.missing(), Vec::<&str>::new(), "every kind of trouble has happened");
-    }
+        world.scene.tally
+    });
 }
 
-/// What the first run that fails says.
 fn caught(flaw: TransactionFlaw, runs: u64) -> String {
-    for seed in seeds(runs) {
-        let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, TransactionFlaws::with(flaw)).run()));
-        if let Err(said) = run {
-            return said.downcast_ref::<String>().cloned().unwrap_or_default();
-        }
-    }
-    panic!("nothing was noticed of {flaw:?}");
+    seeds::caught(flaw, runs, |seed| World::new(seed, TransactionFlaws::with(flaw)).run())
 }
 
 #[test]

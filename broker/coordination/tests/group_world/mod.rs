@@ -22,6 +22,7 @@ use tidelog_protocol::messages::{GroupState, OffsetCommitRequest, ProducerIdenti
 use tidelog_protocol::{ErrorCode, Monotonic};
 
 use crate::cluster::Cluster;
+use crate::seeds::tally;
 use transactions::Question;
 
 pub const GROUP: &str = "payments";
@@ -50,25 +51,6 @@ struct Parcel<T> {
     client: usize,
     number: u64,
     content: T,
-}
-
-macro_rules! tally {
-    ($($name:ident)*) => {
-        /// What happened, so that a run can show that its faults did.
-        #[derive(Default, Debug)]
-        pub struct Tally { $(pub $name: u64,)* }
-
-        impl Tally {
-            pub fn add(&mut self, other: &Self) {
-                $(self.$name += other.$name;)*
-            }
-
-            /// What never happened.
-            pub fn missing(&self) -> Vec<&'static str> {
-                [$((stringify!($name), self.$name),)*].into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
-            }
-        }
-    };
 }
 
 tally! {

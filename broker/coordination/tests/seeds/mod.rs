@@ -1,5 +1,8 @@
-//! Seeds of random runs: new ones, or the one that a failed run printed. Knows nothing of what is run.
+//! Seeds of random runs: new ones, or the one that a failed run printed; and what many runs have to show together. Knows nothing of what is
+//! run.
 
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Repeats a run: the seed that it printed.
@@ -13,7 +16,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// The seeds of a test: the one that was asked for, or new ones.
-pub fn seeds(usual: u64) -> std::ops::Range<u64> {
+fn seeds(usual: u64) -> std::ops::Range<u64> {
     match number(SEED_VARIABLE) {
         Some(seed) => seed..seed + 1,
         None => {
@@ -26,7 +29,7 @@ pub fn seeds(usual: u64) -> std::ops::Range<u64> {
 }
 
 /// Says which run it was that failed.
-pub struct Run(pub u64);
+struct Run(u64);
 
 impl Drop for Run {
     fn drop(&mut self) {
@@ -34,4 +37,63 @@ impl Drop for Run {
             println!("{SEED_VARIABLE}={}", self.0);
         }
     }
+}
+
+/// What happened in a run, so that it can show that its faults did.
+pub trait Happened: Default + Debug {
+    /// Of another run as well.
+    fn add(&mut self, other: &Self);
+
+    /// What never happened.
+    fn missing(&self) -> Vec<&'static str>;
+}
+
+/// A count of each kind of trouble.
+macro_rules! tally {
+    ($($name:ident)*) => {
+        /// What happened, so that a run can show that its faults did.
+        #[derive(Default, Debug)]
+        pub struct Tally { $(pub $name: u64,)* }
+
+        impl crate::seeds::Happened for Tally {
+            fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            fn missing(&self) -> Vec<&'static str> {
+                [$((stringify!($name), self.$name),)*].into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+            }
+        }
+    };
+}
+pub(crate) use tally;
+
+/// Runs so many seeds, or more where something rare has not happened yet: in the end everything must have.
+pub fn sweep<T: Happened>(usual: u64, run: impl Fn(u64) -> T) {
+    let mut total = T::default();
+    let seeds = seeds(usual);
+    let many = seeds.end - seeds.start > 1;
+    let more = if many { 10 * (seeds.end - seeds.start) } else { 0 };
+    for seed in seeds.start..seeds.end + more {
+        if seed >= seeds.end && total.missing().is_empty() {
+            break;
+        }
+        let told = Run(seed);
+        total.add(&run(seed));
+        drop(told);
+    }
+    println!("{total:?}");
+    if many {
+        assert_eq!(total.missing(), Vec::<&str>::new(), "every kind of trouble has happened");
+    }
+}
+
+/// What the first of so many runs says that fails, with a bug planted on purpose.
+pub fn caught(flaw: impl Debug, runs: u64, run: impl Fn(u64)) -> String {
+    for seed in seeds(runs) {
+        if let Err(said) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            return said.downcast_ref::<String>().cloned().unwrap_or_default();
+        }
+    }
+    panic!("nothing was noticed of {flaw:?}");
 }

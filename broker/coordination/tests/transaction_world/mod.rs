@@ -24,6 +24,7 @@ use tidelog_protocol::messages::{
 use tidelog_protocol::{ErrorCode, PartitionId, ProducerEpoch, ProducerId, Timestamp};
 
 use crate::cluster::Cluster;
+use crate::seeds::tally;
 
 /// A transaction: each has an epoch of its own.
 pub type TransactionId = (ProducerId, ProducerEpoch);
@@ -83,25 +84,6 @@ struct Parcel {
     arrives: u64,
     is_late: bool,
     content: Content,
-}
-
-macro_rules! tally {
-    ($($name:ident)*) => {
-        /// What happened, so that a run can show that its faults did.
-        #[derive(Default, Debug)]
-        pub struct Tally { $(pub $name: u64,)* }
-
-        impl Tally {
-            pub fn add(&mut self, other: &Self) {
-                $(self.$name += other.$name;)*
-            }
-
-            /// What never happened.
-            pub fn missing(&self) -> Vec<&'static str> {
-                [$((stringify!($name), self.$name),)*].into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
-            }
-        }
-    };
 }
 
 tally! {
