@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{RaftMetrics, ServerState, SnapshotPolicy};
@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::attendance::Attendance;
+use super::candidacy::Candidacy;
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
 use super::journal::WriteError;
 use super::log_store::LogStore;
@@ -360,22 +361,27 @@ async fn stand_if_alone(raft: &openraft::Raft<RaftTypes>, member: Member) -> Res
     Ok(())
 }
 
-/// Keeps the role in step with what the consensus library reports, and asks for a snapshot where much was applied since the last.
+/// Keeps the role in step with what the consensus library reports, has it stand for election at times of its own, and asks for a snapshot where
+/// much was applied since the last.
 async fn follow(
     quorum: Weak<Shared>,
     mut metrics: watch::Receiver<RaftMetrics<Member, Address>>,
     role: watch::Sender<Role>,
 ) {
     let mut leading: Option<Leading> = None;
-    let mut asked_for_snapshot = None;
+    let (mut asked_for_snapshot, mut candidacy) = (None, Candidacy::default());
     loop {
+        let now = Instant::now();
         let (seen, snapshot) = {
             let metrics = metrics.borrow_and_update();
             leading = Leading::seen(leading, &metrics);
+            candidacy.see(&metrics, now, fastrand::f64());
             (role_of(leading, &metrics), metrics.snapshot)
         };
+        let rests_until = candidacy.rests_until(now);
         role.send_if_modified(|role| std::mem::replace(role, seen) != seen);
         let Some(shared) = quorum.upgrade() else { return };
+        shared.raft.runtime_config().elect(rests_until.is_none());
         if shared.storage.machine.bytes_since_snapshot() > SNAPSHOT_BYTES && asked_for_snapshot != Some(snapshot) {
             asked_for_snapshot = Some(snapshot);
             if shared.raft.trigger().snapshot().await.is_err() {
@@ -383,7 +389,12 @@ async fn follow(
             }
         }
         drop(shared);
-        if metrics.changed().await.is_err() {
+        let changed = metrics.changed();
+        let changed = match rests_until {
+            None => changed.await,
+            Some(until) => tokio::time::timeout_at(until.into(), changed).await.unwrap_or(Ok(())),
+        };
+        if changed.is_err() {
             return;
         }
     }

@@ -1,7 +1,8 @@
 //! Metadata and the way to change it. In flow order:
 //! - [`controllers`]: takes a command, lets the pure controller decide, proposes its records, waits until they hold.
 //! - `lease_book`: which brokers were heard of lately, as long as the controller runs here.
-//! - `consensus`: the seam: propose many records as one entry, watch the image, know the members; `role`: whether this broker leads;
+//! - `consensus`: the seam: propose many records as one entry, watch the image, know the members; `role`: whether this broker leads; `candidacy`: when
+//!   a voter that stood for election stands again;
 //!   `quorum_error`: why something does not come about; `remedy`: what to do where metadata cannot be used.
 //! - `earlier_life`: whether a member runs twice.
 //! - `membership`: who belongs to it; `voter_change`: whether the voters may change, by `attendance`: who answers.
@@ -13,6 +14,7 @@
 //! Knows nothing of sockets, nor of where partitions are opened.
 
 mod attendance;
+mod candidacy;
 mod consensus;
 mod controllers;
 #[cfg(test)]
