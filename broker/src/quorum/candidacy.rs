@@ -8,8 +8,8 @@ use openraft::{RaftMetrics, ServerState};
 
 use super::raft_types::{Address, Member};
 
-/// A voter stands again after a time between these: from before the library's own patience is over to well behind it.
-const STANDS_AGAIN: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(1_400));
+/// A voter stands again after a time between these, and not before the library's own patience is over, which lies between them.
+const STANDS_AGAIN: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(900));
 
 /// The last time that this voter stood, if it waits for what comes of that.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,15 +55,15 @@ mod tests {
         candidacy.note(None, start, 0.9);
         assert_eq!(candidacy.rests_until(start), None, "who follows stands as soon as its patience is over");
         candidacy.note(Some(5), start, 0.0);
-        assert_eq!(candidacy.rests_until(start), Some(after(400)));
+        assert_eq!(candidacy.rests_until(start), Some(after(300)));
         candidacy.note(Some(5), after(100), 1.0);
-        assert_eq!(candidacy.rests_until(after(100)), Some(after(400)), "it stood once");
-        assert_eq!(candidacy.rests_until(after(400)), None);
+        assert_eq!(candidacy.rests_until(after(100)), Some(after(300)), "it stood once");
+        assert_eq!(candidacy.rests_until(after(300)), None);
         candidacy.note(Some(6), after(600), 0.5);
-        assert_eq!(candidacy.rests_until(after(600)), Some(after(1_500)));
+        assert_eq!(candidacy.rests_until(after(600)), Some(after(1_200)));
         candidacy.note(None, after(700), 0.5);
         assert_eq!(candidacy.rests_until(after(700)), None, "another stood later, and was given its vote");
         candidacy.note(Some(6), after(700), 1.0);
-        assert_eq!(candidacy.rests_until(after(700)), Some(after(2_100)));
+        assert_eq!(candidacy.rests_until(after(700)), Some(after(1_600)));
     }
 }
