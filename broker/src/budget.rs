@@ -283,10 +283,16 @@ impl Share {
         self.parts.try_lend(bytes)
     }
 
-    /// True while frames that come quickly wait to be completed.
+    /// How many frames that come quickly wait to be completed in the memory of such.
     #[must_use]
-    pub fn quick_ones_wait(&self) -> bool {
-        self.quick.turns.are_waited_for()
+    pub fn quick_ones_waiting(&self) -> usize {
+        self.quick.turns.waiting()
+    }
+
+    /// How many frames wait to be the one that is completed.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.completions.waiting()
     }
 
     /// The claim of a frame of this size that begins to ask for memory.
@@ -453,10 +459,10 @@ mod tests {
                 assert!(matches!(&leave, Growth::Whole(leave) if leave.is_quick()));
                 quick.push(leave);
             }
-            assert!(!share.quick_ones_wait());
+            assert_eq!(share.quick_ones_waiting(), 0);
             let second = lend(Gait::ProvedQuick);
             let too_large = share.lend(1 << 20, share.claim((8 << 20) + 1, Gait::Quick));
-            assert!(share.quick_ones_wait());
+            assert_eq!(share.quick_ones_waiting(), 1, "the other is too large");
             drop(quick.pop());
             assert!(matches!(second.await, Some(Growth::Whole(leave)) if leave.is_quick()));
             let mut too_large = Box::pin(too_large);

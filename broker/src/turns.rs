@@ -119,9 +119,9 @@ impl Turns {
         Self(Arc::new(Mutex::new(queue)))
     }
 
-    /// True while anyone waits.
-    pub(crate) fn are_waited_for(&self) -> bool {
-        !self.0.lock().waiting.is_empty()
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().waiting.len()
     }
 
     /// The next turn that is this caller's. One of a rank waits at a time.

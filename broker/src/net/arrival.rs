@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::pace::{COMPLETION_WINDOW, LeastRate, Pace, QUICK_WINDOW, TooSlow, WINDOW};
+use super::pace;
+use super::pace::{LeastRate, Pace, TooSlow, WINDOW};
 use crate::budget::{Gait, Worth};
 
 /// What a frame is to those who wait.
@@ -11,10 +12,21 @@ use crate::budget::{Gait, Worth};
 pub(super) enum Standing {
     /// One of those that hold what they have.
     OneOfMany,
-    /// The one that is completed.
-    Completed,
-    /// The one that is completed beside it since it came quickly.
-    CompletedQuickly,
+    /// The one that is completed, while so many wait for the same.
+    Completed(usize),
+    /// The one that is completed beside it since it came quickly, likewise.
+    CompletedQuickly(usize),
+}
+
+impl Standing {
+    /// The time over which its pace is taken.
+    pub(super) fn window(self) -> Duration {
+        match self {
+            Self::OneOfMany => WINDOW,
+            Self::Completed(waiting) => pace::completion_window(waiting),
+            Self::CompletedQuickly(waiting) => pace::quick_window(waiting),
+        }
+    }
 }
 
 /// What arrives on one connection.
@@ -87,15 +99,15 @@ impl Arrival {
         others_waited: Duration,
         unread: impl FnOnce() -> u64,
     ) -> Option<TooSlow> {
-        let (rate, window) = match standing {
-            Standing::OneOfMany => (LeastRate::of(frame_bytes, others_waited), WINDOW),
-            Standing::Completed => (LeastRate::alone(frame_bytes, others_waited), COMPLETION_WINDOW),
-            Standing::CompletedQuickly => (LeastRate::quick(frame_bytes), QUICK_WINDOW),
+        let rate = match standing {
+            Standing::OneOfMany => LeastRate::of(frame_bytes, others_waited),
+            Standing::Completed(_) => LeastRate::alone(frame_bytes, others_waited),
+            Standing::CompletedQuickly(_) => LeastRate::quick(frame_bytes),
         };
         if self.unread_since.is_some() {
             self.pace.too_slow_so_far(rate)
         } else {
-            self.pace.too_slow(Instant::now(), window, rate, unread)
+            self.pace.too_slow(Instant::now(), standing.window(), rate, unread)
         }
     }
 }

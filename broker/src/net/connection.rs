@@ -4,7 +4,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,8 +20,9 @@ use super::frame_writer::FrameWriter;
 use super::opening::{self, Opening};
 use super::pace;
 use super::receive_buffer::{Content, InFrame, ReceiveBuffer, Room};
+use super::waiting::{Grant, Waiting, granted};
 use crate::api;
-use crate::budget::{Gait, Growth, Lent};
+use crate::budget::{Gait, Lent};
 use crate::kafka;
 use crate::node::Node;
 use crate::outbox::Outbox;
@@ -36,28 +36,6 @@ const SMALL_BYTES: usize = 512;
 
 /// The largest frame of another broker: the largest entry of the metadata log, and room around it.
 const PEER_FRAME_BYTES: u32 = 64 << 20;
-
-/// What a wait for memory ends with.
-enum Grant {
-    /// The postponed frame can be worked on.
-    Work(Lent),
-    /// The frame that is arriving can grow by so many bytes.
-    Room(Growth, usize),
-}
-
-/// A wait for memory.
-struct Waiting {
-    grant: Pin<Box<dyn Future<Output = Option<Grant>> + Send>>,
-    /// For the frame that is arriving, in bytes.
-    room: Option<usize>,
-    since: Instant,
-}
-
-impl Waiting {
-    fn new(room: Option<usize>, grant: impl Future<Output = Option<Grant>> + Send + 'static) -> Self {
-        Self { grant: Box::pin(grant), room, since: Instant::now() }
-    }
-}
 
 /// Serves one connection until it ends.
 pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> Ended {
@@ -96,6 +74,7 @@ pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAd
         opened_at: Instant::now(),
         read_at: Instant::now(),
         arrival: Arrival::new(Instant::now()),
+        next_look: Instant::now(),
         bytes_since_yield: 0,
         write_blocked_at: None,
         told_to_go: false,
@@ -127,6 +106,8 @@ struct Connection {
     opened_at: Instant,
     read_at: Instant,
     arrival: Arrival,
+    /// When the frame that arrives is judged next, where it holds what others may wait for.
+    next_look: Instant,
     bytes_since_yield: usize,
     write_blocked_at: Option<Instant>,
     told_to_go: bool,
@@ -136,8 +117,6 @@ impl Connection {
     async fn run(&mut self) -> Ended {
         let mut tick = tokio::time::interval(self.tick());
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut look = tokio::time::interval(pace::LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             // A socket that always has bytes, or takes them, must not keep the thread from the others, nor hide that the broker drains.
             // Counted in bytes: reads differ a hundredfold in the work that they bring.
@@ -171,14 +150,15 @@ impl Connection {
                         return ended;
                     }
                 }
-                _ = look.tick(), if self.buffer.holds_lent() || self.waits_for_room() => {
+                () = tokio::time::sleep_until(self.next_look.into()), if self.buffer.holds_lent() || self.waits_for_room() => {
                     if let Err(ended) = self.check_pace() {
                         return ended;
                     }
                     self.check_claim();
+                    self.next_look = Instant::now() + self.look_every();
                 }
                 ready = self.socket.readable(), if reading && room == Room::Ready => {
-                    let read = ready.and_then(|()| self.socket.try_read_buf(self.buffer.space()));
+                    let read = ready.and_then(|()| self.socket.try_read_buf(&mut self.buffer.space()));
                     if let Err(ended) = self.note_read(read) {
                         return ended;
                     }
@@ -317,7 +297,10 @@ impl Connection {
                     _ => {}
                 }
             }
-            Some(Grant::Room(growth, bytes)) => self.buffer.grow(growth, bytes),
+            Some(Grant::Room(growth, bytes)) => {
+                self.buffer.grow(growth, bytes);
+                self.next_look = Instant::now() + self.look_every();
+            }
             None => {}
         }
     }
@@ -335,16 +318,29 @@ impl Connection {
         let waiters = share.parts().longest_waits(2);
         // One of those who wait may be this one; the second has waited no longer than any other.
         let Some(&others_waited) = waiters.get(usize::from(self.waits_for_room())) else { return Ok(()) };
-        let standing = match self.buffer.completion() {
-            None => Standing::OneOfMany,
-            Some(leave) if !leave.is_quick() => Standing::Completed,
-            Some(_) if share.quick_ones_wait() => Standing::CompletedQuickly,
-            // Nobody waits for what it holds.
-            Some(_) => return Ok(()),
-        };
+        let standing = self.standing();
+        // Nobody waits for what it holds.
+        if standing == Standing::CompletedQuickly(0) {
+            return Ok(());
+        }
         let frame_bytes = self.buffer.frame_bytes();
         let slow = self.arrival.too_slow(standing, frame_bytes, others_waited, || unread(&self.socket));
         slow.map_or(Ok(()), |slow| Err(Ended::GivenUp(slow)))
+    }
+
+    /// What the frame that arrives is to the others.
+    fn standing(&self) -> Standing {
+        let share = self.buffer.share(&self.node.budget.arriving);
+        match self.buffer.completion() {
+            None => Standing::OneOfMany,
+            Some(leave) if leave.is_quick() => Standing::CompletedQuickly(share.quick_ones_waiting()),
+            Some(_) => Standing::Completed(share.waiting()),
+        }
+    }
+
+    /// How long it may be until it is judged again: just over the window of its pace where that is short.
+    fn look_every(&self) -> Duration {
+        pace::LOOK_EVERY.min(self.standing().window() + Duration::from_millis(1))
     }
 
     fn note_read(&mut self, read: io::Result<usize>) -> Result<(), Ended> {
@@ -478,11 +474,4 @@ impl Connection {
 /// What has arrived and was not read, in bytes.
 fn unread(socket: &TcpStream) -> u64 {
     rustix::io::ioctl_fionread(socket).unwrap_or(0)
-}
-
-async fn granted(waiting: &mut Option<Waiting>) -> Option<Grant> {
-    match waiting {
-        Some(waiting) => waiting.grant.as_mut().await,
-        None => std::future::pending().await,
-    }
 }

@@ -9,5 +9,6 @@ mod listener;
 mod opening;
 mod pace;
 mod receive_buffer;
+mod waiting;
 
 pub(crate) use listener::{Listener, serve};

@@ -10,10 +10,10 @@ use crate::budget::{Gait, Worth};
 
 /// A pace is taken over this time, so that a short pause of a client is none.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
-/// The window of a frame that is completed, with as much less to arrive in it.
-pub(super) const COMPLETION_WINDOW: Duration = Duration::from_millis(500);
-/// The window of a frame that is completed since it came quickly.
-pub(super) const QUICK_WINDOW: Duration = Duration::from_millis(250);
+/// The window of a frame that is completed, with as much less to arrive in it, where few wait.
+const COMPLETION_WINDOW: Duration = Duration::from_millis(500);
+/// The same of one that is completed since it came quickly.
+const QUICK_WINDOW: Duration = Duration::from_millis(250);
 /// How often it is looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(125);
 
@@ -27,8 +27,29 @@ const ENOUGH_RATE_ALONE: u64 = 64 << 20;
 const QUICK_TIME: Duration = Duration::from_millis(250);
 /// From so many bytes on it is known how quickly a frame comes: what is less may be what a client sends at once before it falls silent.
 const EVIDENCE_BYTES: u64 = 64 << 10;
+/// A frame that came quickly proves that of one so many times as large, and of no larger one: to show it must cost something.
+const PROOF_TIMES: u64 = 4;
+/// All that wait for a turn of frames that come quickly, and for the one that is completed, should not wait longer than this even where each
+/// wastes its turn: the more there are, the sooner each is judged,
+const TURNS_TIME: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_secs(6));
+/// but not sooner than this, in which a client that is there, on a machine that does other things as well, sends something.
+const LEAST_WINDOW: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 /// The time that a whole frame may take once others begin to wait. As long as they have waited is taken from it, down to a second.
 const FRAME_TIME: Duration = Duration::from_secs(5);
+
+/// The window of a frame that is completed since it came quickly, while so many wait for the same.
+pub(super) fn quick_window(waiting: usize) -> Duration {
+    window(TURNS_TIME.0, waiting, LEAST_WINDOW.0, QUICK_WINDOW)
+}
+
+/// The window of a frame that is completed, while so many wait for the same.
+pub(super) fn completion_window(waiting: usize) -> Duration {
+    window(TURNS_TIME.1, waiting, LEAST_WINDOW.1, COMPLETION_WINDOW)
+}
+
+fn window(for_all: Duration, waiting: usize, least: Duration, most: Duration) -> Duration {
+    (for_all / u32::try_from(waiting.max(1)).unwrap_or(u32::MAX)).clamp(least, most)
+}
 
 /// The least pace of a frame, in bytes per second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,7 +167,9 @@ impl Pace {
         let is_quick = |(bytes, time): (u64, Duration)| {
             time.as_micros().saturating_mul(frame_bytes as u128) <= QUICK_TIME.as_micros().saturating_mul(bytes.into())
         };
-        let last = self.last.as_ref().filter(|last| last.worth.is_noted());
+        let proves =
+            |last: &&Came| last.worth.is_noted() && last.bytes.saturating_mul(PROOF_TIMES) >= frame_bytes as u64;
+        let last = self.last.as_ref().filter(proves);
         match (self.evidence(unread, now).map(is_quick), last.map(|last| is_quick((last.bytes, last.time)))) {
             (Some(false), _) | (None, Some(false) | None) => Gait::Slow,
             (_, Some(true)) => Gait::ProvedQuick,
@@ -329,6 +352,27 @@ mod tests {
             "a little frame tells nothing, the last large one does"
         );
         assert_eq!(LeastRate::quick(1 << 20).bytes_in(QUICK_WINDOW), 1 << 19);
+    }
+
+    #[test]
+    fn a_little_frame_proves_nothing_of_a_large_one() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.begin_frame(start, 0);
+        pace.note(256 << 10, start, || 0);
+        pace.end_frame(start, None).unwrap().note();
+        pace.begin_frame(start, 0);
+        assert_eq!(pace.gait(1 << 20, 0, start), Gait::ProvedQuick);
+        assert_eq!(pace.gait((1 << 20) + 1, 0, start), Gait::Slow);
+        assert_eq!(pace.gait(8 << 20, 64 << 10, start), Gait::Quick, "it may come quickly itself");
+    }
+
+    #[test]
+    fn the_more_wait_the_sooner_whoever_holds_them_up_is_judged() {
+        let millis = |waiting| (quick_window(waiting).as_millis(), completion_window(waiting).as_millis());
+        assert_eq!((millis(0), millis(6)), ((250, 500), (250, 500)));
+        assert_eq!((millis(30), millis(60)), ((50, 200), (25, 100)));
+        assert_eq!(millis(10_000), (20, 100), "a client that is there sends something meanwhile");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Bytes that arrive on one connection, until they are whole frames. Memory grows with what has really arrived, and what exceeds
 //! a small start is lent by the budget, to the frame until it is handed over. Knows nothing of sockets.
 
-use bytes::{Bytes, BytesMut};
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes, BytesMut};
 use tidelog_protocol::frame::{self, FrameLimits, HEADER_BYTES, Header};
 
 use super::ended::Ended;
@@ -124,6 +125,10 @@ impl ReceiveBuffer {
             completion.note_whole();
         }
         let frame = self.bytes.split_to(total).freeze();
+        if total > BUSY_BYTES {
+            // What is left shares the frame's memory, and would take back all of it once the frame is dropped: memory that nobody lent any more.
+            self.bytes = BytesMut::from(&self.bytes[..]);
+        }
         let content = match self.framing {
             Framing::Native => native(frame, self.limits)?,
             Framing::Kafka => Content::Kafka(frame.slice(framing::KAFKA_LENGTH_BYTES..)),
@@ -220,9 +225,11 @@ impl ReceiveBuffer {
         self.frame_bytes.map_or(0, |total| total.saturating_sub(self.bytes.len()))
     }
 
-    /// Where to read into.
-    pub(super) fn space(&mut self) -> &mut BytesMut {
-        &mut self.bytes
+    /// Where to read into: of a frame that was lent memory no more than what is its own.
+    pub(super) fn space(&mut self) -> Limit<&mut BytesMut> {
+        let spare = self.bytes.capacity() - self.bytes.len();
+        let limit = if self.frame_bytes() > BUSY_BYTES { self.missing().min(spare) } else { spare };
+        (&mut self.bytes).limit(limit)
     }
 
     /// After a read: a buffer that was filled to the brim belongs to a busy connection.
@@ -311,10 +318,10 @@ mod tests {
                 buffer.grow(Growth::Part(lent), count);
                 assert_eq!(buffer.make_room(arriving), Room::Ready, "what was lent is enough");
             }
-            let space = buffer.space();
-            let count = step.min(bytes.len()).min(space.capacity() - space.len());
+            let mut space = buffer.space();
+            let count = step.min(bytes.len()).min(space.remaining_mut());
             assert!(count > 0);
-            space.extend_from_slice(&bytes[..count]);
+            space.put_slice(&bytes[..count]);
             bytes = &bytes[count..];
             buffer.note_read(arriving);
             while let Some(frame) = buffer.next_frame().unwrap() {
@@ -421,7 +428,7 @@ mod tests {
         let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
         feed(&mut buffer, &pool, &bytes[..4_000], 4_000);
         let busy: Vec<_> = std::iter::from_fn(|| pool.busy.try_lend(1 << 10)).collect();
-        buffer.space().extend_from_slice(&bytes[4_000..8_192]);
+        buffer.space().put_slice(&bytes[4_000..8_192]);
         let Room::Lend(count) = buffer.make_room(&pool) else { panic!("there is no room left") };
         assert_eq!((count, buffer.holds_lent()), (bytes.len() - 8_192, false));
         let lent = buffer.share(&pool).try_lend(count).unwrap();
@@ -433,16 +440,32 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_frame_is_not_used_again_once_it_was_given_back() {
+        let pool = Budget::new(1 << 30).arriving;
+        let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
+        let bytes = frame(b"", 20 << 20);
+        // Refused at once: nothing of it is left as the next one begins, and a little of that has come with it.
+        let frames = feed(&mut buffer, &pool, &bytes, 70_001);
+        assert_eq!(frames.len(), 1);
+        drop(frames);
+        assert_eq!(lent_bytes(&pool), BUSY_BYTES as u64);
+        feed(&mut buffer, &pool, &bytes[..BUSY_BYTES], BUSY_BYTES);
+        let held = buffer.bytes.capacity() as u64;
+        assert!(held <= lent_bytes(&pool), "{held} bytes are held and {} lent", lent_bytes(&pool));
+        assert!(matches!(buffer.make_room(&pool), Room::Lend(_)), "the next one asks for its own");
+    }
+
+    #[test]
     fn a_stated_length_alone_costs_no_memory() {
         let pool = Budget::new(64 << 20).arriving;
         let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
         let bytes = frame(b"", 50 << 20);
         feed(&mut buffer, &pool, &bytes[..100], 100);
         let _ = buffer.make_room(&pool);
-        assert!(buffer.space().capacity() <= BUSY_BYTES);
+        assert!(buffer.bytes.capacity() <= BUSY_BYTES);
         assert!(lent_bytes(&pool) <= BUSY_BYTES as u64);
         // Nor does it later ask for more than came.
-        let filled = buffer.space().capacity();
+        let filled = buffer.bytes.capacity();
         feed(&mut buffer, &pool, &bytes[100..filled], 70_001);
         let Room::Lend(count) = buffer.make_room(&pool) else { panic!("there is no room left") };
         assert!(count <= BUSY_BYTES.max(2 * filled), "{count} after {filled}");
