@@ -7,12 +7,14 @@
 //! - [`header`]: what stands in front of a request and of an answer.
 //! - [`error`]: Kafka's error codes, and which of them says what the native ones say.
 //! - one file per API.
+//! - [`consumer_protocol`]: what consumers say to each other through a broker that passes it on.
 //!
 //! Record batches pass through as bytes: their format is the one of [`crate::records`].
 
 pub mod api;
 pub mod api_versions;
 pub mod codec;
+pub mod consumer_protocol;
 pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
