@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidelog_coordination::Command;
 use tidelog_coordination::command::CreateTopic;
+use tidelog_coordination::groups::classic::FEATURE_LEVEL;
 use tidelog_protocol::messages::{ConfigEntry, FindCoordinatorRequest, FindCoordinatorResponse};
 use tidelog_protocol::{ErrorCode, MetadataIndex, TopicId, WireError};
 
@@ -41,6 +42,9 @@ impl AtController for FindCoordinatorRequest {
             Ok(_) => {}
             Err(error) if error.code == ErrorCode::TopicExists => {}
             Err(error) => return Err(error),
+        }
+        if self.classic {
+            node.controllers.submit(Command::BeginFeatureLevel { level: FEATURE_LEVEL }).await?;
         }
         let image = node.controllers.image();
         Ok((located(&image, &self)?, image.as_of()))

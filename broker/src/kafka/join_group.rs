@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidelog_coordination::groups::classic::{
-    ClassicCommand, ClassicError, ClassicJoin, ClassicJoined, ClassicReply, ClassicSpeech,
+    ClassicCommand, ClassicError, ClassicJoin, ClassicJoined, ClassicReply, ClassicSpeech, FEATURE_LEVEL,
 };
 use tidelog_coordination::groups::records::ClassicProtocol;
 use tidelog_coordination::groups::{GroupCommand, GroupReply};
@@ -39,6 +39,10 @@ impl Handle for JoinGroupRequest {
 }
 
 async fn join(request: JoinGroupRequest, node: &Arc<Node>, asker: &Asker) -> Result<ClassicJoined, Refused> {
+    if node.controllers.image().feature_level() < FEATURE_LEVEL {
+        // A client that found its coordinator otherwise is to ask for it.
+        return Err(Refused::Coordinator(KafkaError::CoordinatorNotAvailable));
+    }
     let shard = node.coordinators.groups.of(node, &request.group_id)?;
     let (group, instance_id) = (request.group_id.clone(), request.group_instance_id.clone());
     let command = GroupCommand::Classic(ClassicCommand::Join(translate(request, asker)));

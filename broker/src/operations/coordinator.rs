@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tidelog_coordination::ClusterImage;
+use tidelog_coordination::groups::classic::FEATURE_LEVEL;
 use tidelog_protocol::messages::{Coordinated, FindCoordinatorRequest, FindCoordinatorResponse};
 use tidelog_protocol::{ErrorCode, WireError};
 
@@ -17,7 +18,8 @@ const KEY_BYTES_MAX: usize = 255;
 /// Finds it.
 ///
 /// # Errors
-/// InvalidGroup, InvalidTransactionalId; CoordinatorLoading, retriable, where nobody leads; what creating the topic may say.
+/// InvalidGroup, InvalidTransactionalId; CoordinatorLoading, retriable, where nobody leads; what creating the topic may
+/// say; Unsupported where a broker does not know classic groups yet.
 pub(crate) async fn find_coordinator(
     node: &Arc<Node>,
     asked: FindCoordinatorRequest,
@@ -30,10 +32,17 @@ pub(crate) async fn find_coordinator(
         let sentence = format!("the name of a group or of a transactional producer has 1 to {KEY_BYTES_MAX} bytes");
         return Err(WireError::new(code, sentence));
     }
-    if node.controllers.image().topic_named(topic::name(asked.kind)).is_none() {
-        return change(node, asked, None).await;
+    let is_ready = |image: &ClusterImage| !asked.classic || image.feature_level() >= FEATURE_LEVEL;
+    let image = node.controllers.image();
+    if image.topic_named(topic::name(asked.kind)).is_some() && is_ready(&image) {
+        return located(&image, &asked);
     }
-    located(&node.controllers.image(), &asked)
+    let found = change(node, asked.clone(), None).await?;
+    if is_ready(&node.controllers.image()) {
+        return Ok(found);
+    }
+    let sentence = "the controller runs a release that does not know groups of Kafka's clients: upgrade it first";
+    Err(WireError::new(ErrorCode::Unsupported, sentence))
 }
 
 /// The same, by the metadata as they are.

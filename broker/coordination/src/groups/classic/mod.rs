@@ -29,6 +29,10 @@ mod sync;
 mod turn;
 mod view;
 
+/// The feature level that begins as the first client of Kafka's asks for the coordinator of a group: a broker that does not know what is stored of classic
+/// groups could not read what else it coordinates either.
+pub const FEATURE_LEVEL: u16 = 7;
+
 pub use command::{
     ClassicCaller, ClassicCommand, ClassicDescription, ClassicError, ClassicIdentity, ClassicJoin, ClassicJoined,
     ClassicJoinedMember, ClassicListing, ClassicMemberDescription, ClassicPart, ClassicReply, ClassicSpeech,
