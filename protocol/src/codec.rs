@@ -1,8 +1,8 @@
 //! How one field is written and read. Knows nothing of messages; every length is bounded by the bytes that remain.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut};
 
-pub use bytes::BytesMut;
+pub use bytes::{Bytes, BytesMut};
 
 use crate::ids::*;
 use crate::version::ProtocolVersion;

@@ -14,8 +14,10 @@ use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::kafka::codec::Reader;
 use tidelog_protocol::kafka::header::read_answer;
 use tidelog_protocol::kafka::{
-    ApiKey, Message, Request, RequestHeader, api_versions, create_topics, delete_topics, describe_cluster, fetch,
-    frame_of, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce, request_frame,
+    ApiKey, Message, Request, RequestHeader, api_versions, consumer_protocol, create_topics, delete_groups,
+    delete_topics, describe_cluster, describe_groups, fetch, find_coordinator, frame_of, heartbeat, init_producer_id,
+    join_group, leave_group, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, request_frame, sync_group,
 };
 
 /// Drawn for each message and version.
@@ -85,6 +87,47 @@ agreements! {
     offset_for_leader_epoch_agrees OffsetForLeaderEpoch offset_for_leader_epoch OffsetForLeaderEpochRequest
         OffsetForLeaderEpochResponse later [];
     describe_cluster_agrees DescribeCluster describe_cluster DescribeClusterRequest DescribeClusterResponse later [];
+    find_coordinator_agrees FindCoordinator find_coordinator FindCoordinatorRequest FindCoordinatorResponse later [];
+    join_group_agrees JoinGroup join_group JoinGroupRequest JoinGroupResponse later [];
+    sync_group_agrees SyncGroup sync_group SyncGroupRequest SyncGroupResponse later [];
+    heartbeat_agrees Heartbeat heartbeat HeartbeatRequest HeartbeatResponse later [];
+    leave_group_agrees LeaveGroup leave_group LeaveGroupRequest LeaveGroupResponse later [];
+    offset_commit_agrees OffsetCommit offset_commit OffsetCommitRequest OffsetCommitResponse later ["topic_id"];
+    offset_fetch_agrees OffsetFetch offset_fetch OffsetFetchRequest OffsetFetchResponse later ["topic_id"];
+    describe_groups_agrees DescribeGroups describe_groups DescribeGroupsRequest DescribeGroupsResponse later [];
+    list_groups_agrees ListGroups list_groups ListGroupsRequest ListGroupsResponse later [];
+    delete_groups_agrees DeleteGroups delete_groups DeleteGroupsRequest DeleteGroupsResponse later [];
+    offset_delete_agrees OffsetDelete offset_delete OffsetDeleteRequest OffsetDeleteResponse later [];
+}
+
+/// What consumers say to each other, as another client writes it behind its version; of later versions as far as is known.
+#[test]
+fn what_consumers_say_to_each_other_is_read() {
+    for seed in 0..SAMPLES {
+        for version in 0..6 {
+            let known: i16 = version.min(3);
+            let drawn = consumer_protocol::ConsumerProtocolSubscription::draw(&mut Entropy::new(seed));
+            let theirs =
+                oracle::ConsumerProtocolSubscription::decode(&mut drawn.to_bytes(known, false), known).unwrap();
+            let mut written = BytesMut::from(&version.to_be_bytes()[..]);
+            theirs.encode(&mut written, known).unwrap();
+            let read: consumer_protocol::ConsumerProtocolSubscription =
+                consumer_protocol::read(&written.freeze()).unwrap();
+            assert_eq!(Tree::of(&read).differences(&Tree::of(&theirs), &[]), Vec::<String>::new(), "seed {seed}");
+            let drawn = consumer_protocol::ConsumerProtocolAssignment::draw(&mut Entropy::new(seed));
+            let theirs = oracle::ConsumerProtocolAssignment::decode(&mut drawn.to_bytes(known, false), known).unwrap();
+            let mut written = BytesMut::from(&version.to_be_bytes()[..]);
+            theirs.encode(&mut written, known).unwrap();
+            let read: consumer_protocol::ConsumerProtocolAssignment =
+                consumer_protocol::read(&written.freeze()).unwrap();
+            assert_eq!(Tree::of(&read).differences(&Tree::of(&theirs), &[]), Vec::<String>::new(), "seed {seed}");
+            assert_eq!(read, drawn);
+        }
+    }
+    let read = |bytes: &'static [u8]| {
+        consumer_protocol::read::<consumer_protocol::ConsumerProtocolAssignment>(&Bytes::from_static(bytes))
+    };
+    assert!(read(&[]).is_err() && read(&[0xff, 0xff]).is_err() && read(&[0, 0, 0x7f, 0xff, 0xff, 0xff]).is_err());
 }
 
 /// The header of a request, as it reads it and as it writes it.

@@ -228,7 +228,7 @@ pub async fn ask_coordinator<R: Request>(
     request: &R,
 ) -> Result<R::Response, WireError> {
     again("a coordinator's answer", async || {
-        let find = FindCoordinatorRequest { kind, key: key.to_owned() };
+        let find = FindCoordinatorRequest { kind, key: key.to_owned(), classic: false };
         let mut nobody = NoAnswer::Silence("nobody to ask".into());
         for address in addresses {
             match ask(*address, &find).await {

@@ -42,6 +42,11 @@ pub enum Command {
         /// The broker.
         broker_id: BrokerId,
     },
+    /// Something begins that earlier releases do not know.
+    BeginFeatureLevel {
+        /// The level.
+        level: u16,
+    },
     /// A broker has started, for the first time or again.
     RegisterBroker(RegisterBroker),
     /// The lease of a broker ended.
@@ -279,6 +284,8 @@ pub enum Reply {
         /// Its epoch.
         epoch: ControllerEpoch,
     },
+    /// It has begun, or had before.
+    FeatureLevelBegun,
     /// The broker hands over what it leads.
     BrokerLeaving {
         /// Partitions that it still leads though another live broker has a replica, which is not in sync yet. At 0 the broker is

@@ -52,6 +52,7 @@ impl Controller {
             Command::AlterTopic { name, set, reset } => topics::alter(image, name, set, reset),
             Command::CreatePartitions { name, total } => topics::grow(image, name, *total),
             Command::BeginControllerEpoch { broker_id } => Ok(registration::begin_controller_epoch(image, *broker_id)),
+            Command::BeginFeatureLevel { level } => Ok(begin_feature_level(image, *level)),
             Command::RegisterBroker(register) => registration::register(image, register),
             Command::FenceBroker(broker) => registration::fence(image, *broker),
             Command::UnfenceBroker(broker) => registration::unfence(image, *broker),
@@ -87,4 +88,9 @@ impl Controller {
     pub fn replay(&mut self, index: MetadataIndex, record: &MetadataRecord) {
         self.image.apply(index, record);
     }
+}
+
+fn begin_feature_level(image: &ClusterImage, level: u16) -> (Vec<MetadataRecord>, Reply) {
+    let is_new = level > image.feature_level();
+    (is_new.then(|| FeatureLevel { level }.into()).into_iter().collect(), Reply::FeatureLevelBegun)
 }

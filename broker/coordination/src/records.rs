@@ -30,7 +30,7 @@ message! {
 
 impl FeatureLevel {
     /// The newest level that this code understands.
-    pub const NEWEST: u16 = 5;
+    pub const NEWEST: u16 = 7;
 
     /// The newest level that a broker understands which speaks this version: both are counted alike, and a release with a new level has a new
     /// version.

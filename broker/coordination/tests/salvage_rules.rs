@@ -5,7 +5,8 @@ mod cluster;
 mod transaction_paper;
 
 use tidelog_coordination::groups::records::{
-    CurrentValue, GroupKey, GroupRecord, GroupValue, MemberKey, OffsetKey, OffsetValue, TargetValue,
+    ClassicGroupValue, ClassicMemberValue, ClassicPartValue, ClassicPhase, CurrentValue, GroupKey, GroupRecord,
+    GroupValue, MemberKey, OffsetKey, OffsetValue, TargetValue,
 };
 use tidelog_coordination::salvage::{Remains, Remnant};
 use tidelog_coordination::transactions::{TransactionRecord, Transactions};
@@ -112,4 +113,34 @@ fn a_group_keeps_its_offsets_loses_its_members_and_no_epoch_comes_twice() {
     let remnants = records.map(|record| Remnant { record, is_doubtful: true });
     let kept = groups::salvage(Remains { records: remnants.to_vec(), lost: 5 });
     assert_eq!(kept, [of(12), offset], "it can have risen by one with each record that is lost");
+}
+
+#[test]
+fn of_a_classic_group_the_generation_stays_above_all_that_there_were_and_members_join_again() {
+    let key = GroupKey { group: "billing".into() };
+    let member = || MemberKey { group: "billing".into(), member_id: "a".into() };
+    let led = ClassicGroupValue {
+        phase: ClassicPhase::Stable,
+        generation: 7,
+        protocol_type: "consumer".into(),
+        protocol: Some("range".into()),
+        leader: Some("a".into()),
+    };
+    let said = ClassicMemberValue {
+        instance_id: None,
+        client_id: "c".into(),
+        client_host: "h".into(),
+        session_ms: 1_000,
+        rebalance_ms: 1_000,
+        protocols: Vec::new(),
+    };
+    let records = [
+        GroupRecord::ClassicGroup(key.clone(), Some(led.clone())),
+        GroupRecord::ClassicMember(member(), Some(said)),
+        GroupRecord::ClassicPart(member(), Some(ClassicPartValue { assignment: Vec::new().into() })),
+    ];
+    let remnants = records.map(|record| Remnant { record, is_doubtful: true });
+    let kept = groups::salvage(Remains { records: remnants.to_vec(), lost: 5 });
+    let empty = ClassicGroupValue { phase: ClassicPhase::Empty, generation: 12, protocol: None, leader: None, ..led };
+    assert_eq!(kept, [GroupRecord::ClassicGroup(key, Some(empty))]);
 }

@@ -2,35 +2,23 @@
 
 use std::sync::Arc;
 
+use tidelog_coordination::Command;
 use tidelog_coordination::command::CreateTopic;
-use tidelog_coordination::{ClusterImage, Command};
-use tidelog_protocol::messages::{ConfigEntry, Coordinated, FindCoordinatorRequest, FindCoordinatorResponse};
+use tidelog_coordination::groups::classic::FEATURE_LEVEL;
+use tidelog_protocol::messages::{ConfigEntry, FindCoordinatorRequest, FindCoordinatorResponse};
 use tidelog_protocol::{ErrorCode, MetadataIndex, TopicId, WireError};
 
 use super::Handle;
 use super::create_topic::{MINIMUM, REPLICAS, default_replication_factor};
-use crate::change::{AtController, change};
+use crate::change::AtController;
 use crate::coordinators::topic;
 use crate::node::Node;
+use crate::operations::coordinator::{find_coordinator, located};
 use crate::session::Session;
-
-/// Longest key.
-const KEY_BYTES_MAX: usize = 255;
 
 impl Handle for FindCoordinatorRequest {
     async fn handle(self, node: &Arc<Node>, _: &Arc<Session>) -> Result<FindCoordinatorResponse, WireError> {
-        if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
-            let code = match self.kind {
-                Coordinated::Group => ErrorCode::InvalidGroup,
-                Coordinated::Transaction => ErrorCode::InvalidTransactionalId,
-            };
-            let sentence = format!("the name of a group or of a transactional producer has 1 to {KEY_BYTES_MAX} bytes");
-            return Err(WireError::new(code, sentence));
-        }
-        if node.controllers.image().topic_named(topic::name(self.kind)).is_none() {
-            return change(node, self, None).await;
-        }
-        located(&node.controllers.image(), &self)
+        find_coordinator(node, self).await
     }
 }
 
@@ -55,18 +43,10 @@ impl AtController for FindCoordinatorRequest {
             Err(error) if error.code == ErrorCode::TopicExists => {}
             Err(error) => return Err(error),
         }
+        if self.classic {
+            node.controllers.submit(Command::BeginFeatureLevel { level: FEATURE_LEVEL }).await?;
+        }
         let image = node.controllers.image();
         Ok((located(&image, &self)?, image.as_of()))
     }
-}
-
-fn located(image: &ClusterImage, asked: &FindCoordinatorRequest) -> Result<FindCoordinatorResponse, WireError> {
-    let nobody = || {
-        let sentence = format!("nobody leads the partition of {} that keeps this; try again", topic::name(asked.kind));
-        WireError { retry_after_ms: 100, ..WireError::new(ErrorCode::CoordinatorLoading, sentence) }
-    };
-    let topic = image.topic_named(topic::name(asked.kind)).ok_or_else(nobody)?;
-    let state = topic.partition(topic::partition_of(&asked.key, topic.partitions.len())).ok_or_else(nobody)?;
-    let leader = state.leader.and_then(|leader| image.broker(leader)).ok_or_else(nobody)?;
-    Ok(FindCoordinatorResponse { broker_id: leader.broker_id, host: leader.host.clone(), port: leader.port })
 }

@@ -1,7 +1,7 @@
 //! The Kafka protocol, for the same port: each API is a translation to what the native one does, too. In the order a request meets them:
 //! - [`client`]: one client, and its requests that are worked on one after the other; [`answers`]: answers leave in the order of the requests;
 //!   [`reply`]: the duty to answer one.
-//! - one file per API; [`topics`]: names, identities and errors that several share; [`reading`]: what fetch reads of one partition.
+//! - one file per API; [`topics`] and [`groups`]: names, identities and errors that several share; [`reading`]: what fetch reads of one partition.
 //!
 //! Knows nothing of sockets, and decides nothing that `operations`, `change` and `partition` decide.
 
@@ -9,29 +9,56 @@ mod answers;
 mod api_versions;
 mod client;
 mod create_topics;
+mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
+mod describe_groups;
 mod fetch;
+mod find_coordinator;
+mod groups;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod reading;
 mod reply;
+mod sync_group;
 mod topics;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tidelog_protocol::kafka::api_versions::ApiVersionsRequest;
 use tidelog_protocol::kafka::codec::Reader;
-use tidelog_protocol::kafka::{
-    ApiKey, Request, RequestHeader, api_versions::ApiVersionsRequest, create_topics::CreateTopicsRequest,
-    delete_topics::DeleteTopicsRequest, describe_cluster::DescribeClusterRequest, fetch::FetchRequest,
-    init_producer_id::InitProducerIdRequest, list_offsets::ListOffsetsRequest, metadata::MetadataRequest,
-    offset_for_leader_epoch::OffsetForLeaderEpochRequest,
-};
+use tidelog_protocol::kafka::create_topics::CreateTopicsRequest;
+use tidelog_protocol::kafka::delete_groups::DeleteGroupsRequest;
+use tidelog_protocol::kafka::delete_topics::DeleteTopicsRequest;
+use tidelog_protocol::kafka::describe_cluster::DescribeClusterRequest;
+use tidelog_protocol::kafka::describe_groups::DescribeGroupsRequest;
+use tidelog_protocol::kafka::fetch::FetchRequest;
+use tidelog_protocol::kafka::find_coordinator::FindCoordinatorRequest;
+use tidelog_protocol::kafka::heartbeat::HeartbeatRequest;
+use tidelog_protocol::kafka::init_producer_id::InitProducerIdRequest;
+use tidelog_protocol::kafka::join_group::JoinGroupRequest;
+use tidelog_protocol::kafka::leave_group::LeaveGroupRequest;
+use tidelog_protocol::kafka::list_groups::ListGroupsRequest;
+use tidelog_protocol::kafka::list_offsets::ListOffsetsRequest;
+use tidelog_protocol::kafka::metadata::MetadataRequest;
+use tidelog_protocol::kafka::offset_commit::OffsetCommitRequest;
+use tidelog_protocol::kafka::offset_delete::OffsetDeleteRequest;
+use tidelog_protocol::kafka::offset_fetch::OffsetFetchRequest;
+use tidelog_protocol::kafka::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
+use tidelog_protocol::kafka::sync_group::SyncGroupRequest;
+use tidelog_protocol::kafka::{ApiKey, Request, RequestHeader};
 
 pub(crate) use client::Client;
 
@@ -100,11 +127,22 @@ pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> 
         ApiKey::Fetch => run::<FetchRequest>(asked),
         ApiKey::ListOffsets => run::<ListOffsetsRequest>(asked),
         ApiKey::Metadata => run::<MetadataRequest>(asked),
+        ApiKey::OffsetCommit => run::<OffsetCommitRequest>(asked),
+        ApiKey::OffsetFetch => run::<OffsetFetchRequest>(asked),
+        ApiKey::FindCoordinator => run::<FindCoordinatorRequest>(asked),
+        ApiKey::JoinGroup => run::<JoinGroupRequest>(asked),
+        ApiKey::Heartbeat => run::<HeartbeatRequest>(asked),
+        ApiKey::LeaveGroup => run::<LeaveGroupRequest>(asked),
+        ApiKey::SyncGroup => run::<SyncGroupRequest>(asked),
+        ApiKey::DescribeGroups => run::<DescribeGroupsRequest>(asked),
+        ApiKey::ListGroups => run::<ListGroupsRequest>(asked),
         ApiKey::ApiVersions => run::<ApiVersionsRequest>(asked),
         ApiKey::CreateTopics => run::<CreateTopicsRequest>(asked),
         ApiKey::DeleteTopics => run::<DeleteTopicsRequest>(asked),
         ApiKey::InitProducerId => run::<InitProducerIdRequest>(asked),
         ApiKey::OffsetForLeaderEpoch => run::<OffsetForLeaderEpochRequest>(asked),
+        ApiKey::DeleteGroups => run::<DeleteGroupsRequest>(asked),
+        ApiKey::OffsetDelete => run::<OffsetDeleteRequest>(asked),
         ApiKey::DescribeCluster => run::<DescribeClusterRequest>(asked),
     }
 }

@@ -2,11 +2,13 @@
 //! - [`produce`]: batches are checked and handed to their partition.
 //! - [`look_up`]: offsets by position and time. [`leaderships`]: what a client knows of them.
 //! - [`identity`]: who a producer is.
+//! - [`coordinator`]: who coordinates a group or a transactional producer.
 //! - [`addresses`]: where the brokers are.
 //!
 //! What changes metadata lies in `change`, reading in `partition`. Knows nothing of frames.
 
 pub(crate) mod addresses;
+pub(crate) mod coordinator;
 pub(crate) mod identity;
 pub(crate) mod leaderships;
 pub(crate) mod look_up;

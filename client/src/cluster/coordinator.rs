@@ -69,7 +69,8 @@ impl Cluster {
         if let Some(known) = self.coordinators.read().get(&place) {
             return Ok(known.clone());
         }
-        let found = self.call(&FindCoordinatorRequest { kind: of.kind, key: of.key.to_owned() }).await?;
+        let found =
+            self.call(&FindCoordinatorRequest { kind: of.kind, key: of.key.to_owned(), classic: false }).await?;
         let address = Address { host: found.host, port: found.port };
         self.coordinators.write().insert(place, address.clone());
         Ok(address)

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use super::codec::{DecodeError, Entropy, Reader};
 use super::message::Message;
 use super::{
-    api_versions, create_topics, delete_topics, describe_cluster, fetch, init_producer_id, list_offsets, metadata,
-    offset_for_leader_epoch, produce,
+    api_versions, create_topics, delete_groups, delete_topics, describe_cluster, describe_groups, fetch,
+    find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata,
+    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
 };
 
 /// A request and what answers it.
@@ -110,6 +111,25 @@ api_table! {
     2 ListOffsets 1..=10, flexible 6, list_offsets::ListOffsetsRequest => list_offsets::ListOffsetsResponse;
     /// Where partitions live.
     3 Metadata 0..=13, flexible 9, metadata::MetadataRequest => metadata::MetadataResponse;
+    /// How far a group has come.
+    8 OffsetCommit 2..=9, flexible 8, offset_commit::OffsetCommitRequest => offset_commit::OffsetCommitResponse;
+    /// Where groups stopped.
+    9 OffsetFetch 1..=9, flexible 6, offset_fetch::OffsetFetchRequest => offset_fetch::OffsetFetchResponse;
+    /// Who coordinates.
+    10 FindCoordinator 0..=6, flexible 3,
+        find_coordinator::FindCoordinatorRequest => find_coordinator::FindCoordinatorResponse;
+    /// A member takes part in the next generation of a group.
+    11 JoinGroup 0..=9, flexible 6, join_group::JoinGroupRequest => join_group::JoinGroupResponse;
+    /// A member lives.
+    12 Heartbeat 0..=4, flexible 4, heartbeat::HeartbeatRequest => heartbeat::HeartbeatResponse;
+    /// Members go.
+    13 LeaveGroup 0..=5, flexible 4, leave_group::LeaveGroupRequest => leave_group::LeaveGroupResponse;
+    /// Every member hears its part.
+    14 SyncGroup 0..=5, flexible 4, sync_group::SyncGroupRequest => sync_group::SyncGroupResponse;
+    /// Who is in groups.
+    15 DescribeGroups 0..=6, flexible 5, describe_groups::DescribeGroupsRequest => describe_groups::DescribeGroupsResponse;
+    /// Which groups there are.
+    16 ListGroups 0..=5, flexible 3, list_groups::ListGroupsRequest => list_groups::ListGroupsResponse;
     /// What is served.
     18 ApiVersions 0..=4, flexible 3, api_versions::ApiVersionsRequest => api_versions::ApiVersionsResponse;
     /// Makes topics.
@@ -121,6 +141,10 @@ api_table! {
     /// Where a leadership ended.
     23 OffsetForLeaderEpoch 2..=4, flexible 4,
         offset_for_leader_epoch::OffsetForLeaderEpochRequest => offset_for_leader_epoch::OffsetForLeaderEpochResponse;
+    /// Groups are forgotten.
+    42 DeleteGroups 0..=2, flexible 2, delete_groups::DeleteGroupsRequest => delete_groups::DeleteGroupsResponse;
+    /// Single offsets of a group are forgotten.
+    47 OffsetDelete 0..=0, flexible 1, offset_delete::OffsetDeleteRequest => offset_delete::OffsetDeleteResponse;
     /// Which brokers there are.
     60 DescribeCluster 0..=2, flexible 0,
         describe_cluster::DescribeClusterRequest => describe_cluster::DescribeClusterResponse;
@@ -171,5 +195,11 @@ mod tests {
         }
         assert!(served(ApiKey::Fetch, 4) && served(ApiKey::Fetch, 10));
         assert!(served(ApiKey::ListOffsets, 1) && served(ApiKey::InitProducerId, 0));
+        assert!(served(ApiKey::OffsetCommit, 2) && served(ApiKey::OffsetFetch, 1));
+        for of_groups in
+            [ApiKey::FindCoordinator, ApiKey::JoinGroup, ApiKey::SyncGroup, ApiKey::Heartbeat, ApiKey::LeaveGroup]
+        {
+            assert!(served(of_groups, 0), "{}", of_groups.name());
+        }
     }
 }

@@ -40,6 +40,8 @@ codes! {
     7 RequestTimedOut;
     /// The batch is larger than the topic allows.
     10 MessageTooLarge;
+    /// What is noted with an offset is too large.
+    12 OffsetMetadataTooLarge;
     /// The coordinator is reading its state.
     14 CoordinatorLoadInProgress;
     /// There is no coordinator at the moment.
@@ -52,6 +54,18 @@ codes! {
     19 NotEnoughReplicas;
     /// The number of acks asked for does not exist.
     21 InvalidRequiredAcks;
+    /// The member's generation is not the group's.
+    22 IllegalGeneration;
+    /// The group shares other work, or in other ways.
+    23 InconsistentGroupProtocol;
+    /// A group's name breaks a rule.
+    24 InvalidGroupId;
+    /// The group has no such member.
+    25 UnknownMemberId;
+    /// The session timeout is out of range.
+    26 InvalidSessionTimeout;
+    /// The member is to join again.
+    27 RebalanceInProgress;
     /// A record's timestamp is out of range.
     32 InvalidTimestamp;
     /// This version is not served.
@@ -88,6 +102,10 @@ codes! {
     56 KafkaStorageError;
     /// Nothing is known of the producer.
     59 UnknownProducerId;
+    /// The group has members.
+    68 NonEmptyGroup;
+    /// No such group.
+    69 GroupIdNotFound;
     /// There is no such fetch session.
     70 FetchSessionIdNotFound;
     /// The leadership that the client knows is over.
@@ -98,12 +116,28 @@ codes! {
     76 UnsupportedCompressionType;
     /// The end of the log is known in a moment.
     78 OffsetNotAvailable;
+    /// The member is to join with the id that it is given.
+    79 MemberIdRequired;
+    /// A limit on members or groups is reached.
+    81 GroupMaxSizeReached;
+    /// Another member has this instance id.
+    82 FencedInstanceId;
+    /// The group reads the topic.
+    86 GroupSubscribedToTopic;
     /// A batch breaks a rule.
     87 InvalidRecord;
+    /// A transaction is about to move the offset.
+    88 UnstableOffsetCommit;
     /// Another producer serves under the transactional id.
     90 ProducerFenced;
     /// No topic of this id.
     100 UnknownTopicId;
+    /// The member's epoch is not the one it has: it is to join again.
+    110 FencedMemberEpoch;
+    /// Another member still has this instance id.
+    111 UnreleasedInstanceId;
+    /// The member's epoch is not the one it has: it is to be heard of first.
+    113 StaleMemberEpoch;
     /// This is no port of those that were asked for.
     114 MismatchedEndpointType;
 }
@@ -135,17 +169,23 @@ impl From<ErrorCode> for KafkaError {
             ErrorCode::UnknownEpoch => Self::UnknownLeaderEpoch,
             ErrorCode::NotEnoughReplicas => Self::NotEnoughReplicas,
             ErrorCode::InvalidBatch | ErrorCode::KeyMissing => Self::InvalidRecord,
-            ErrorCode::OffsetNotAvailable | ErrorCode::UnstableOffset => Self::OffsetNotAvailable,
+            ErrorCode::OffsetNotAvailable => Self::OffsetNotAvailable,
+            ErrorCode::UnstableOffset => Self::UnstableOffsetCommit,
             ErrorCode::OffsetOutOfRange | ErrorCode::LogTruncated => Self::OffsetOutOfRange,
             ErrorCode::CorruptLog => Self::CorruptMessage,
             ErrorCode::StorageFull | ErrorCode::StorageFailed | ErrorCode::OutOfService => Self::KafkaStorageError,
             ErrorCode::NotController => Self::NotController,
             ErrorCode::NotCoordinator => Self::NotCoordinator,
             ErrorCode::CoordinatorLoading => Self::CoordinatorLoadInProgress,
-            // Those of groups are for the APIs of groups.
-            ErrorCode::UnknownGroup | ErrorCode::UnknownMember | ErrorCode::FencedMember => Self::InvalidRequest,
-            ErrorCode::StaleMember | ErrorCode::NotOwned | ErrorCode::GroupNotEmpty => Self::InvalidRequest,
-            ErrorCode::InvalidGroup | ErrorCode::InstanceTaken | ErrorCode::GroupFull => Self::InvalidRequest,
+            ErrorCode::UnknownGroup => Self::GroupIdNotFound,
+            ErrorCode::UnknownMember => Self::UnknownMemberId,
+            ErrorCode::FencedMember => Self::FencedMemberEpoch,
+            ErrorCode::StaleMember => Self::StaleMemberEpoch,
+            ErrorCode::NotOwned => Self::InvalidRequest,
+            ErrorCode::GroupNotEmpty => Self::NonEmptyGroup,
+            ErrorCode::InvalidGroup => Self::InvalidGroupId,
+            ErrorCode::InstanceTaken => Self::UnreleasedInstanceId,
+            ErrorCode::GroupFull => Self::GroupMaxSizeReached,
             ErrorCode::OutOfOrderSequence => Self::OutOfOrderSequenceNumber,
             ErrorCode::ProducerFenced => Self::InvalidProducerEpoch,
             ErrorCode::UnknownProducer | ErrorCode::ProducerNeverWrote => Self::UnknownProducerId,

@@ -7,24 +7,37 @@
 //! - [`header`]: what stands in front of a request and of an answer.
 //! - [`error`]: Kafka's error codes, and which of them says what the native ones say.
 //! - one file per API.
+//! - [`consumer_protocol`]: what consumers say to each other through a broker that passes it on.
 //!
 //! Record batches pass through as bytes: their format is the one of [`crate::records`].
 
 pub mod api;
 pub mod api_versions;
 pub mod codec;
+pub mod consumer_protocol;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_topics;
 pub mod describe_cluster;
+pub mod describe_groups;
 pub mod error;
 pub mod fetch;
+pub mod find_coordinator;
 pub mod header;
+pub mod heartbeat;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod message;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sync_group;
 
 pub use api::{ApiKey, Request};
 pub use error::KafkaError;

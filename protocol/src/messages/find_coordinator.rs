@@ -20,6 +20,8 @@ message! {
         1 kind: Coordinated,
         /// Its name.
         1 key: String,
+        /// A group may be one of Kafka's clients: what is stored of those begins a feature level, as far as all brokers know it.
+        7 classic: bool,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What groups are asked for, what comes back, and the limits. Knows nothing of how it is decided; the messages are the wire's own.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -8,6 +9,7 @@ use tidelog_protocol::messages::{
     ListGroupsResponse, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, ProducerIdentity,
 };
 
+use super::classic::{ClassicCommand, ClassicError, ClassicReply};
 use super::records::GroupRecord;
 
 /// A command.
@@ -36,6 +38,8 @@ pub enum GroupCommand {
     Describe(DescribeGroupRequest),
     /// A group, or single offsets of it, shall be forgotten.
     Delete(DeleteGroupRequest),
+    /// A call of Kafka's protocol.
+    Classic(ClassicCommand),
 }
 
 /// What an accepted command gives.
@@ -57,6 +61,8 @@ pub enum GroupReply {
     Described(DescribeGroupResponse),
     /// It is forgotten.
     Deleted,
+    /// What a call of Kafka's protocol gives, or why it is refused.
+    Classic(Box<Result<ClassicReply, ClassicError>>),
 }
 
 /// What is answered to an accepted command. Nothing durable has changed until the records are stored; the reply may leave once they
@@ -89,6 +95,10 @@ pub struct GroupLimits {
     /// How long a member may take to let go. Never shorter than its session: until that ends, one that hears no answers does not
     /// know that it shall.
     pub rebalance_ms: Bounds,
+    /// How long a member of a classic group may be silent.
+    pub classic_session_ms: Bounds,
+    /// How long the first generation of a classic group waits for members that come together with the first, in milliseconds.
+    pub classic_hold_ms: u32,
     /// How often a member shall be heard of, in milliseconds.
     pub heartbeat_ms: u32,
     /// Members of one group.
@@ -108,6 +118,8 @@ impl Default for GroupLimits {
         Self {
             session_ms: Bounds { min: 1_000, default: 45_000, max: 600_000 },
             rebalance_ms: Bounds { min: 1_000, default: 300_000, max: 3_600_000 },
+            classic_session_ms: Bounds { min: 1_000, default: 45_000, max: 1_800_000 },
+            classic_hold_ms: 500,
             heartbeat_ms: 3_000,
             members_max: 1_000,
             groups_max: 10_000,

@@ -41,7 +41,7 @@ impl Look<'_> {
             let gone = group.offsets.keys().filter(|(topic, _)| self.image.topic(*topic).is_none());
             records.extend(gone.map(|partition| forget_offset(name, *partition)));
         }
-        if !group.membership.is_empty() || !group.offsets.is_empty() || !group.pending.is_empty() {
+        if group.members() > 0 || !group.offsets.is_empty() || !group.pending.is_empty() {
             group.idle_since = None;
             let due = group.membership.members().filter_map(|member| group.presence(member.id).due(&member)).min();
             return (records, due);

@@ -17,6 +17,14 @@ pub enum GroupFlaw {
     EndUnfenced,
     /// A member whose partitions change lets go of all of them first (stop the world, before KIP-429).
     EverythingRevoked,
+    /// A commit of a classic group's member is taken whatever its generation.
+    ClassicCommitUnfenced,
+    /// A leader of a classic group may say anew who does what.
+    AssignedTwice,
+    /// Any member of a classic group may say who does what.
+    FollowerAssigns,
+    /// An id goes on serving though another has its instance id.
+    InstanceUnfenced,
 }
 
 /// Which of them is planted, if any.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use tidelog_protocol::Monotonic;
 use tidelog_protocol::messages::{CommittedOffset, GroupState};
 
+use super::classic::{self, ClassicState};
 use super::membership::{MemberView, Membership};
 use super::partition_set::TopicPartition;
 use super::pending::Pending;
@@ -17,6 +18,8 @@ use super::records::{GroupRecord, OffsetValue};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub membership: Membership,
+    /// The members, where they share the work out among themselves. A group has members of one kind at most.
+    pub classic: ClassicState,
     pub offsets: BTreeMap<TopicPartition, OffsetValue>,
     /// What open transactions have noted.
     pub pending: Pending,
@@ -28,7 +31,18 @@ pub(super) struct Group {
 impl Group {
     /// Is nothing left of it?
     pub fn is_void(&self) -> bool {
-        self.membership.is_void() && self.offsets.is_empty() && self.pending.is_empty()
+        self.membership.is_void() && self.classic.is_void() && self.offsets.is_empty() && self.pending.is_empty()
+    }
+
+    /// How many members it has, of either kind.
+    pub fn members(&self) -> usize {
+        self.membership.members().count() + self.classic.count()
+    }
+
+    /// Does the broker assign its partitions? Without members that is so if it was the last to do so.
+    pub fn is_native(&self) -> bool {
+        let was_native = self.membership.epoch() > 0 && self.classic.value().is_none();
+        !self.membership.is_empty() || (self.classic.is_empty() && was_native)
     }
 
     /// Applies a record of this group.
@@ -58,6 +72,9 @@ impl Group {
             // Of the group's name: it outlasts the group.
             GroupRecord::Fence(..) => {}
             GroupRecord::Group(..) | GroupRecord::Target(..) => self.membership.replay(record),
+            GroupRecord::ClassicGroup(..) | GroupRecord::ClassicMember(..) | GroupRecord::ClassicPart(..) => {
+                self.classic.replay(record);
+            }
         }
     }
 
@@ -115,7 +132,7 @@ impl Group {
         let on_the_way =
             |member: &MemberView<'_>| !member.current.is_paused() && !member.current.has_arrived(member.destination);
         if self.membership.is_empty() {
-            GroupState::Empty
+            classic::group_state(&self.classic)
         } else if self.membership.members().any(|member| on_the_way(&member)) {
             GroupState::Reconciling
         } else {

@@ -20,6 +20,7 @@ use super::reconciliation::Current;
 use super::records::{GroupRecord, MemberValue};
 use super::{assignor, subscription};
 use crate::command::Refusal;
+use crate::counted;
 use crate::image::ClusterImage;
 
 /// A heartbeat, and what it is decided by.
@@ -72,6 +73,11 @@ impl<'a> Beat<'a> {
 
     fn join(self) -> Result<Beaten, Refusal> {
         let said = self.said_on_joining()?;
+        if let Some(group) = self.group.filter(|group| !group.classic.is_empty()) {
+            let (name, members) = (self.request.group.escape_debug(), counted(group.members(), "member"));
+            let message = format!("group '{name}' has {members} that speak Kafka's classic protocol: stop them first");
+            return Err(Refusal::new(ErrorCode::GroupNotEmpty, message));
+        }
         let mut draft = self.draft();
         if let Some(member) = self.membership().and_then(|membership| membership.member(&self.request.member_id)) {
             return self.join_again(draft, member, said);

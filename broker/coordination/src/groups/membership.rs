@@ -119,6 +119,7 @@ impl Membership {
                 self.change(&key.member_id, |member| member.current = current);
             }
             GroupRecord::Offset(..) | GroupRecord::PendingOffset(..) | GroupRecord::Fence(..) => {}
+            GroupRecord::ClassicGroup(..) | GroupRecord::ClassicMember(..) | GroupRecord::ClassicPart(..) => {}
         }
     }
 

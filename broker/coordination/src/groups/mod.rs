@@ -12,9 +12,8 @@
 //! - `expiry`: silence, slowness and changing topics, with `presence`, who was heard of when.
 //! - [`records`]: what is written, keyed for compaction; `membership` and `group`: the state that they make.
 //! - `salvage`: what is written anew where a part of the log is lost.
+//! - [`classic`]: groups of Kafka's classic protocol, whose members share the work out among themselves, over the same offsets.
 //! - [`flaws`]: bugs that tests plant.
-//!
-//! A group of another kind (Kafka's classic one) would be a second kind of `group` beside this one, with records of its own.
 //!
 //! What drives it owes it this:
 //! - **Records in order, before the next call**: the records of a decision are replayed (or the whole machine is thrown away and
@@ -35,6 +34,7 @@
 //! - A new life of the process, and whoever left, comes under a new member id.
 
 pub mod assignor;
+pub mod classic;
 pub mod command;
 mod draft;
 mod expiry;
@@ -68,13 +68,14 @@ use tidelog_protocol::{MetadataIndex, Monotonic, Offset, PartitionId, ProducerEp
 
 use crate::command::Refusal;
 use crate::image::ClusterImage;
+use classic::Gathering;
 pub use command::{Bounds, GroupCommand, GroupDecision, GroupLimits, GroupReply};
 use expiry::Look;
 use fences::Fences;
 pub use flaws::{GroupFlaw, GroupFlaws};
 use group::Group;
 use heartbeat::Beat;
-use offsets::Commit;
+use offsets::{Commit, Committer};
 pub use records::{GroupRecord, RecordError};
 pub use salvage::salvage;
 use transactions::End;
@@ -85,6 +86,8 @@ pub struct Groups {
     limits: GroupLimits,
     flaws: GroupFlaws,
     groups: BTreeMap<String, Group>,
+    /// Who waits for whom in classic groups.
+    gatherings: BTreeMap<String, Gathering>,
     fences: Fences,
     /// Groups that records changed since `expire` last looked at them.
     touched: BTreeSet<String>,
@@ -108,6 +111,7 @@ impl Groups {
             limits,
             flaws,
             groups: BTreeMap::new(),
+            gatherings: BTreeMap::new(),
             fences: Fences::default(),
             touched: BTreeSet::new(),
             seen: None,
@@ -129,6 +133,7 @@ impl Groups {
         let nothing = Vec::new();
         let (records, reply) = match command {
             GroupCommand::Heartbeat(request) => return self.heartbeat(request, image, now),
+            GroupCommand::Classic(command) => return self.classic(command, (image, now, wall)),
             GroupCommand::Commit(request) => self.commit(request, false, image, wall)?,
             GroupCommand::CommitTakenIn(request) => self.commit(request, true, image, wall)?,
             GroupCommand::EndTransaction { group, identity, commit } => {
@@ -142,7 +147,8 @@ impl Groups {
             }
             GroupCommand::List => (nothing, GroupReply::Listed(overview::list(&self.groups))),
             GroupCommand::Describe(request) => {
-                (nothing, GroupReply::Described(overview::describe(&self.groups, &request.group, now)?))
+                let known = (self.gatherings.get(&request.group), image, now);
+                (nothing, GroupReply::Described(overview::describe(&self.groups, &request.group, known)?))
             }
             GroupCommand::Delete(request) => (overview::delete(&self.groups, request)?, GroupReply::Deleted),
         };
@@ -156,8 +162,21 @@ impl Groups {
         image: &ClusterImage,
         wall: Timestamp,
     ) -> Result<(Vec<GroupRecord>, GroupReply), Refusal> {
+        let committer = if request.member_id.is_some() { Committer::Member } else { Committer::Nobody };
+        self.commit_by(committer, request, taken_in, image, wall)
+    }
+
+    fn commit_by(
+        &self,
+        committer: Committer,
+        request: &OffsetCommitRequest,
+        taken_in: bool,
+        image: &ClusterImage,
+        wall: Timestamp,
+    ) -> Result<(Vec<GroupRecord>, GroupReply), Refusal> {
         let commit = Commit {
             request,
+            committer,
             taken_in,
             group: self.groups.get(&request.group),
             groups: self.groups.len(),
@@ -183,6 +202,7 @@ impl Groups {
         if look_at_all {
             self.next_due = Monotonic(u64::MAX);
         }
+        records.extend(self.expire_classic((!look_at_all).then_some(&touched), now));
         let look = Look { image, topics_changed, now, idle_ms: self.limits.session_ms.max };
         let mut visit = |name: &str, group: &mut Group| {
             let (changes, due) = look.at(name, group);
@@ -222,6 +242,7 @@ impl Groups {
         for group in self.groups.values_mut() {
             group.loaded(now);
         }
+        self.loaded_classic(now);
         self.touched = self.groups.keys().cloned().collect();
     }
 

@@ -26,9 +26,21 @@ use crate::image::ClusterImage;
 /// How many partitions an error names.
 const NAMED_MAX: usize = 10;
 
+/// Who commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Committer {
+    /// No member.
+    Nobody,
+    /// A member that the broker assigns partitions to, by the id and the epoch of the request.
+    Member,
+    /// A member of a classic group, which has been checked: what it does is known to its leader alone.
+    Classic,
+}
+
 /// A commit, and what it is decided by.
 pub(super) struct Commit<'a> {
     pub request: &'a OffsetCommitRequest,
+    pub committer: Committer,
     /// The coordinator of its transaction has taken the group in.
     pub taken_in: bool,
     pub group: Option<&'a Group>,
@@ -45,9 +57,10 @@ impl Commit<'_> {
     pub fn decide(&self) -> Result<(Vec<GroupRecord>, GroupReply), Refusal> {
         let request = self.request;
         check_group(&request.group)?;
-        match &request.member_id {
-            Some(member_id) => self.check_member(member_id)?,
-            None => self.check_nobody()?,
+        match self.committer {
+            Committer::Member => self.check_member(request.member_id.as_deref().unwrap_or_default())?,
+            Committer::Nobody => self.check_nobody()?,
+            Committer::Classic => {}
         }
         for offset in &request.offsets {
             self.check(offset)?;
@@ -91,8 +104,8 @@ impl Commit<'_> {
 
     fn check_nobody(&self) -> Result<(), Refusal> {
         match self.group {
-            Some(group) if !group.membership.is_empty() => {
-                let members = counted(group.membership.members().count(), "member");
+            Some(group) if group.members() > 0 => {
+                let members = counted(group.members(), "member");
                 let message =
                     format!("group '{}' has {members}: only members commit; stop them first", self.request.group);
                 Err(Refusal::new(ErrorCode::GroupNotEmpty, message))

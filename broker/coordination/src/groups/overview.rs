@@ -12,6 +12,7 @@ use tidelog_protocol::messages::{
 use tidelog_protocol::{ErrorCode, Monotonic};
 
 use super::assignor::Assignor;
+use super::classic::{self, Gathering};
 use super::group::Group;
 use super::membership::MemberView;
 use super::names::check_group;
@@ -20,13 +21,14 @@ use super::records::{GroupKey, GroupRecord, OffsetKey};
 use super::transactions::{check_unclaimed, unstable};
 use crate::command::Refusal;
 use crate::counted;
+use crate::image::ClusterImage;
 
 /// All groups, by name.
 pub(super) fn list(groups: &BTreeMap<String, Group>) -> ListGroupsResponse {
     let listing = |(name, group): (&String, &Group)| GroupListing {
         group: name.clone(),
         state: group.state(),
-        members: group.membership.members().count() as u32,
+        members: group.members() as u32,
     };
     ListGroupsResponse { groups: groups.iter().map(listing).collect(), unread: Vec::new() }
 }
@@ -35,10 +37,14 @@ pub(super) fn list(groups: &BTreeMap<String, Group>) -> ListGroupsResponse {
 pub(super) fn describe(
     groups: &BTreeMap<String, Group>,
     name: &str,
-    now: Monotonic,
+    (gathering, image, now): (Option<&Gathering>, &ClusterImage, Monotonic),
 ) -> Result<DescribeGroupResponse, Refusal> {
     let group = known(groups, name)?;
     let membership = &group.membership;
+    if !group.is_native() && group.classic.value().is_some() {
+        let described = classic::described(&group.classic, gathering, image, now);
+        return Ok(DescribeGroupResponse { offsets: group.committed(), ..described });
+    }
     let member = |member: MemberView<'_>| {
         let presence = group.presence(member.id);
         MemberDescription {
@@ -74,8 +80,8 @@ pub(super) fn delete(
 ) -> Result<Vec<GroupRecord>, Refusal> {
     let name = &request.group;
     let group = known(groups, name)?;
-    if !group.membership.is_empty() {
-        let members = counted(group.membership.members().count(), "member");
+    if group.members() > 0 {
+        let members = counted(group.members(), "member");
         let message = format!("group '{name}' has {members}: stop them first");
         return Err(Refusal::new(ErrorCode::GroupNotEmpty, message));
     }
@@ -96,8 +102,9 @@ pub(super) fn delete(
 /// The tombstones of a group without members: each key has its own.
 pub(super) fn forget(name: &str, group: &Group) -> Vec<GroupRecord> {
     let offsets = group.offsets.keys().map(|partition| forget_offset(name, *partition));
-    let itself = GroupRecord::Group(GroupKey { group: name.to_owned() }, None);
-    offsets.chain([itself]).collect()
+    let key = || GroupKey { group: name.to_owned() };
+    let classic = group.classic.value().map(|_| GroupRecord::ClassicGroup(key(), None));
+    offsets.chain(classic).chain([GroupRecord::Group(key(), None)]).collect()
 }
 
 pub(super) fn forget_offset(name: &str, (topic_id, partition): TopicPartition) -> GroupRecord {

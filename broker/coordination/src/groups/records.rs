@@ -1,16 +1,15 @@
 //! What is written to the groups' log, keyed for compaction: the latest value of each key is the whole state, and each key has its
 //! own tombstone, so that it does not matter which older values are still there. Knows nothing of what the records do.
 //!
-//! The bytes are those of `keyed_record`. Types 8 and 9 are left for what transactions may need besides, 10 and above for groups
-//! of another kind.
+//! The bytes are those of `keyed_record`. Types 8 and 9 are left for what transactions may need besides; 10 and above are of classic groups.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tidelog_protocol::codec::Entropy;
+use tidelog_protocol::codec::{Bytes, Entropy};
 use tidelog_protocol::messages::TopicPartitions;
 use tidelog_protocol::{
-    LeaderEpoch, Message, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, message,
+    LeaderEpoch, Message, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, message, wire_enum,
 };
 
 use crate::keyed_record::{self, KEY_FORM, body, split_kind, versioned};
@@ -166,6 +165,79 @@ message! {
     }
 }
 
+wire_enum! {
+    /// How far the members of a classic group are.
+    pub enum ClassicPhase {
+        /// It has none.
+        0 Empty,
+        /// They join: the next generation begins once all have.
+        1 Preparing,
+        /// The generation has begun, and its leader is to say who does what.
+        2 Completing,
+        /// Each knows its part.
+        3 Stable,
+    }
+}
+
+message! {
+    /// A classic group: its members share the work out among themselves.
+    pub struct ClassicGroupValue {
+        /// How far they are.
+        1 phase: ClassicPhase,
+        /// Grows with every round; 0 before the first.
+        1 generation: i32,
+        /// What kind of work is shared.
+        1 protocol_type: String,
+        /// The way to share it that was chosen.
+        1 protocol: Option<String>,
+        /// The member that shares it out.
+        1 leader: Option<String>,
+    }
+}
+
+impl Default for ClassicGroupValue {
+    fn default() -> Self {
+        let phase = ClassicPhase::Empty;
+        Self { phase, generation: 0, protocol_type: String::new(), protocol: None, leader: None }
+    }
+}
+
+message! {
+    /// A way to share work.
+    pub struct ClassicProtocol {
+        /// Its name.
+        1 name: String,
+        /// What the leader is to know of the member for it.
+        1 metadata: Bytes,
+    }
+}
+
+message! {
+    /// What a member of a classic group said of itself.
+    pub struct ClassicMemberValue {
+        /// The name that outlives its process.
+        1 instance_id: Option<String>,
+        /// What it calls itself.
+        1 client_id: String,
+        /// Where it is.
+        1 client_host: String,
+        /// How long it may be silent, in milliseconds.
+        1 session_ms: u32,
+        /// How long it may take to join again, in milliseconds.
+        1 rebalance_ms: u32,
+        /// The ways to share the work that it knows, the one that it likes best first.
+        1 protocols: Vec<ClassicProtocol>,
+    }
+}
+
+message! {
+    /// What a member of a classic group is to do.
+    pub struct ClassicPartValue {
+        /// As the leader said it.
+        1 assignment: Bytes,
+    }
+}
+
 macro_rules! record_table {
     ($($(#[$doc:meta])* $kind:literal $name:ident($key:ident, $value:ident) newest $newest:literal;)*) => {
         /// One record of the groups' log: a key and its latest value, or none any more.
@@ -244,4 +316,10 @@ record_table! {
     6 PendingOffset(PendingOffsetKey, PendingOffsetValue) newest 1;
     /// Which transactions of a producer are over.
     7 Fence(FenceKey, FenceValue) newest 1;
+    /// A classic group itself.
+    10 ClassicGroup(GroupKey, ClassicGroupValue) newest 1;
+    /// A member of one.
+    11 ClassicMember(MemberKey, ClassicMemberValue) newest 1;
+    /// What a member of one is to do.
+    12 ClassicPart(MemberKey, ClassicPartValue) newest 1;
 }

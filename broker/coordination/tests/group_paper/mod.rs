@@ -25,6 +25,8 @@ pub fn limits() -> GroupLimits {
     GroupLimits {
         session_ms: Bounds { min: 1_000, default: 5_000, max: 20_000 },
         rebalance_ms: Bounds { min: 1_000, default: 8_000, max: 60_000 },
+        classic_session_ms: Bounds { min: 1_000, default: 5_000, max: 1_800_000 },
+        classic_hold_ms: 500,
         heartbeat_ms: 1_000,
         members_max: 4,
         groups_max: 2,

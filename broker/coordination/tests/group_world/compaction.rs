@@ -1,4 +1,5 @@
 //! What compaction may leave of a log, and all that is durable of the machine that it makes. Knows nothing of who wrote it.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

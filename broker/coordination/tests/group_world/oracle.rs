@@ -104,6 +104,9 @@ impl Oracle {
             GroupRecord::Offset(key, None) => drop(self.tenures.remove(&(key.topic_id, key.partition))),
             GroupRecord::Group(..) | GroupRecord::Member(..) => {}
             GroupRecord::PendingOffset(..) | GroupRecord::Fence(..) => {}
+            GroupRecord::ClassicGroup(..) | GroupRecord::ClassicMember(..) | GroupRecord::ClassicPart(..) => {
+                panic!("nobody here speaks Kafka's protocol")
+            }
         }
     }
 

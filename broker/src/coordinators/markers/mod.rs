@@ -102,7 +102,7 @@ fn whose(image: &ClusterImage, place: Place<'_>) -> Whose {
 /// A group was taken into a transaction before there were any groups. One of that name may come yet, with a commit that is on its way: the end
 /// has to stand there before.
 async fn create_home(node: Arc<Node>, group: String) {
-    let find = FindCoordinatorRequest { kind: Coordinated::Group, key: group };
+    let find = FindCoordinatorRequest { kind: Coordinated::Group, key: group, classic: false };
     if let Err(error) = change(&node, find, None).await {
         debug!(%error, "the topic of the groups cannot be created");
         tokio::time::sleep(PAUSE).await;

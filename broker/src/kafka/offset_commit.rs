@@ -1,0 +1,79 @@
+//! OffsetCommit: how far a group has come, of either kind. What cannot be noted is told for each partition; all else is noted together.
+
+use std::sync::Arc;
+
+use tidelog_coordination::TopicImage;
+use tidelog_coordination::groups::GroupLimits;
+use tidelog_coordination::groups::classic::{ClassicCaller, ClassicCommand};
+use tidelog_protocol::kafka::KafkaError;
+use tidelog_protocol::kafka::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse, OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+};
+use tidelog_protocol::messages::CommittedOffset;
+use tidelog_protocol::{LeaderEpoch, Offset};
+
+use super::groups::ask_classic;
+use super::topics::{NO_ID, find, partition_id};
+use super::{Asker, Handle};
+use crate::node::Node;
+
+impl Handle for OffsetCommitRequest {
+    async fn handle(self, node: &Arc<Node>, _: &Asker) -> OffsetCommitResponse {
+        let image = node.controllers.image();
+        let metadata_max = GroupLimits::default().metadata_bytes_max;
+        let mut offsets = Vec::new();
+        let mut topics = Vec::with_capacity(self.topics.len());
+        for asked in self.topics {
+            let topic = find(&image, NO_ID, &asked.name);
+            let mut partitions = Vec::with_capacity(asked.partitions.len());
+            for asked in asked.partitions {
+                let partition_index = asked.partition_index;
+                let noted = topic.as_ref().map_err(|error| *error).and_then(|topic| note(topic, asked, metadata_max));
+                let error = noted.map_or_else(
+                    |error| error,
+                    |offset| {
+                        offsets.push(offset);
+                        KafkaError::None
+                    },
+                );
+                partitions.push(OffsetCommitResponsePartition { partition_index, error_code: error.code() });
+            }
+            topics.push(OffsetCommitResponseTopic { name: asked.name, partitions });
+        }
+        let caller = ClassicCaller {
+            group: self.group_id.clone(),
+            generation: self.generation_id_or_member_epoch,
+            member_id: self.member_id,
+            instance_id: self.group_instance_id,
+        };
+        let committed = ask_classic(node, &self.group_id, ClassicCommand::Commit { caller, offsets }).await;
+        if let Err(refused) = committed {
+            let error = match refused.error() {
+                // Only members commit while there are any.
+                KafkaError::NonEmptyGroup => KafkaError::UnknownMemberId,
+                error => error,
+            };
+            let open = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            open.filter(|partition| partition.error_code == 0)
+                .for_each(|partition| partition.error_code = error.code());
+        }
+        OffsetCommitResponse { topics, ..Default::default() }
+    }
+}
+
+fn note(
+    topic: &TopicImage,
+    asked: OffsetCommitRequestPartition,
+    metadata_max: usize,
+) -> Result<CommittedOffset, KafkaError> {
+    let partition = partition_id(asked.partition_index)?;
+    topic.partition(partition).ok_or(KafkaError::UnknownTopicOrPartition)?;
+    let metadata = asked.committed_metadata.unwrap_or_default();
+    if metadata.len() > metadata_max {
+        return Err(KafkaError::OffsetMetadataTooLarge);
+    }
+    let offset = u64::try_from(asked.committed_offset).map_err(|_| KafkaError::InvalidRequest)?;
+    let leader_epoch = LeaderEpoch::from_signed(asked.committed_leader_epoch);
+    Ok(CommittedOffset { topic_id: topic.id, partition, offset: Offset(offset), leader_epoch, metadata })
+}
