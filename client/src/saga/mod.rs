@@ -37,7 +37,8 @@
 //!   the latest first, after all tries of actions have ended; those of one stage side by side.
 //! - A compensation that was refused, or failed as often as it may, parks its saga. `tidelog sagas list`, `show`, `retry` and `abandon` are for
 //!   operators, as are [`Sagas::list`], [`Sagas::history`], [`Sagas::retry`] and [`Sagas::abandon`] for programs.
-//! - After its [deadline](DefinitionBuilder::deadline) a saga that is not done goes back.
+//! - After its [deadline](DefinitionBuilder::deadline) a saga that is not done goes back. This and the waits between tries go by the clock of whoever drives it
+//!   then, so that clocks that differ make them longer or shorter, and nothing else.
 //!
 //! # When a definition changes
 //!
@@ -47,9 +48,14 @@
 //! # What it costs
 //!
 //! An event for each try that begins and each that ends, of which the end of one rides with the beginning of the next: a saga of four steps is
-//! five appends, each a share of a round trip. A worker keeps some kilobytes for each saga that goes on, and reads, as it takes a partition up,
+//! six appends, its start among them, each a share of a round trip. A worker keeps some kilobytes for each saga that goes on, and reads, as it takes a partition up,
 //! the events from the earliest saga on that goes on. One that stands still for long is carried along
 //! ([`Worker::carried_after`]), so that this stays little. Sagas that have ended stay in the topic.
+//!
+//! # How it goes
+//!
+//! [`Worker::figures`] says how many sagas stand where, for how long the oldest have been, and what was tried. `examples/orders` is a shop of four
+//! services whose processes are killed all the time.
 //!
 //! # In here
 //!
