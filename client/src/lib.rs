@@ -10,6 +10,7 @@
 //! - `outbox`, `inbox`, `sink` (features `outbox-sqlite` and `outbox-postgres`): a database of the application and the cluster never part; `sql` is
 //!   what they share.
 //! - `event_store`, with the feature `event-store`: aggregates as streams of events, with optimistic concurrency.
+//! - `saga`, with the feature `saga`: what several services do together, each for itself, is done by all of them or undone.
 //! - [`ClientError`], [`SendError`], [`ConsumeError`], [`GroupError`], [`TransactionError`]: what can go wrong, split by who must act.
 //!
 //! Underneath: `cluster` (metadata and the connection pool), `net` (one connection: frames in and out), `backoff`.
@@ -55,6 +56,8 @@ mod operations;
 #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
 pub mod outbox;
 pub mod producer;
+#[cfg(feature = "saga")]
+pub mod saga;
 #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
 pub mod sink;
 #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]

@@ -50,3 +50,17 @@ fn a_clearing_that_does_not_name_its_commands_brings_money_twice() {
     assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
     assert!(said.contains("was received twice"), "what is bad is not what was taken away: {said}");
 }
+
+#[test]
+fn every_order_is_shipped_or_undone_in_all_databases_whoever_is_killed() {
+    // With this seed the clerk, both workers, two of the services and a broker are killed.
+    let (code, said) = play("orders", "65", &[]);
+    assert!(code == Some(0) && said.contains("Verdict: good. Every order is shipped or undone"), "{code:?} {said}");
+}
+
+#[test]
+fn services_that_do_not_recognise_what_is_asked_again_do_it_again() {
+    let (code, said) = play("orders", "7", &["--without-keys"]);
+    assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
+    assert!(said.contains("was done 2 times by"), "what is bad is not what was taken away: {said}");
+}

@@ -22,11 +22,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use demo::Failure;
 use demo::arguments::Arguments;
 use demo::cast::{Actor, orphaned};
+use demo::chaos::Chaos;
 use demo::cluster::Cluster;
 use demo::timeline::Timeline;
+use demo::{Failure, conclude};
 use tidelog_client::Client;
 use tidelog_client::event_store::{Aggregate, AppendError, EventStore, Version};
 
@@ -50,14 +51,7 @@ async fn main() -> ExitCode {
             () = orphaned() => Ok(true),
         },
     };
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(2)
-        }
-    }
+    conclude(ended)
 }
 
 /// One of the processes, until it is killed.
@@ -111,7 +105,12 @@ async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
     let mut cast = cast(folder.path(), &server, &name, &options)?;
     let balances = Balances::open(&folder.path().join("view.db")).await?;
     let mut timeline = Timeline::new(&["sent", "arrived", "under way"], 2);
-    let kills = live(&options, &mut cast, cluster.as_ref(), &balances, &mut timeline).await?;
+    let mut chaos = Chaos::new(options.seed, options.chaos);
+    let began = Instant::now();
+    while began.elapsed() < options.duration {
+        chaos.moment(&mut cast, cluster.as_ref(), &mut timeline).await?;
+        timeline.draw(&balances.numbers().await?);
+    }
 
     println!("\nThe tellers go home; what is under way arrives.");
     cast.drain(..TELLERS).for_each(|mut teller| teller.kill());
@@ -127,7 +126,7 @@ async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
     }
     verdict.compare("the view that was rebuilt", &balances, &mut cast).await?;
     timeline.draw(&balances.numbers().await?);
-    println!("\n{verdict}{}", if options.chaos { format!("\n{kills} kills.") } else { String::new() });
+    println!("\n{verdict}{}", chaos.said());
     Ok(verdict.is_good())
 }
 
@@ -141,45 +140,6 @@ async fn open_accounts(store: &EventStore) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Lets everybody work, and kills whom chance chooses; how many that were.
-async fn live(
-    options: &Options,
-    cast: &mut [Actor],
-    cluster: Option<&Cluster>,
-    balances: &Balances,
-    timeline: &mut Timeline,
-) -> Result<usize, Failure> {
-    let mut chance = fastrand::Rng::with_seed(options.seed);
-    let began = Instant::now();
-    let mut killed_next = began + Duration::from_secs(1);
-    let mut kills = 0;
-    while began.elapsed() < options.duration {
-        tokio::time::sleep_until((Instant::now() + Duration::from_secs(1)).min(killed_next).into()).await;
-        if Instant::now() >= killed_next {
-            killed_next = Instant::now() + Duration::from_millis(chance.u64(300..1_500));
-            let (victim, broker) = (chance.usize(..cast.len() + 1), chance.u32(1..=3));
-            match (cast.get_mut(victim), cluster) {
-                _ if !options.chaos => {}
-                (Some(actor), _) => {
-                    actor.restart()?;
-                    timeline.happened(format!("{} killed", actor.name));
-                    kills += 1;
-                }
-                (None, Some(cluster)) if cluster.kill(broker)? => {
-                    timeline.happened(format!("broker {broker} killed"));
-                    kills += 1;
-                    // Two of three must be there for anything to go on: no other is killed before it is back.
-                    killed_next += Duration::from_secs(3);
-                }
-                (None, _) => {}
-            }
-        }
-        cast.iter_mut().try_for_each(Actor::check)?;
-        timeline.draw(&balances.numbers().await?);
-    }
-    Ok(kills)
 }
 
 /// The processes: tellers, the clearing, the view.

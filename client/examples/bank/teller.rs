@@ -12,6 +12,7 @@ use super::ACCOUNTS;
 use super::account::{Account, Moved, name};
 use super::demo::Failure;
 use super::demo::arguments::Arguments;
+use super::demo::cast::begin_life;
 
 struct Teller {
     store: EventStore,
@@ -78,12 +79,4 @@ impl Teller {
 async fn rest(error: &StoreError) {
     eprintln!("{error}");
     tokio::time::sleep(Duration::from_millis(100)).await;
-}
-
-/// How often a teller of this name has begun before.
-fn begin_life(file: &Path) -> Result<u64, Failure> {
-    let mut lives = File::options().create(true).append(true).open(file)?;
-    let before = lives.metadata()?.len();
-    lives.write_all(b".")?;
-    Ok(before)
 }

@@ -1,7 +1,8 @@
 //! The processes of a demo: this program again, each in a role. Knows nothing of the roles.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::Failure;
@@ -70,4 +71,12 @@ pub async fn orphaned() {
         let _ = tell.send(());
     });
     let _ = told.await;
+}
+
+/// How often a process has begun before that notes its lives in this file.
+pub fn begin_life(file: &Path) -> Result<u64, Failure> {
+    let mut lives = File::options().create(true).append(true).open(file)?;
+    let before = lives.metadata()?.len();
+    lives.write_all(b".")?;
+    Ok(before)
 }

@@ -21,11 +21,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use demo::Failure;
 use demo::arguments::Arguments;
 use demo::cast::{Actor, orphaned};
+use demo::chaos::Chaos;
 use demo::cluster::Cluster;
 use demo::timeline::Timeline;
+use demo::{Failure, conclude};
 use tidelog_client::outbox::{Outbox, Store};
 use tidelog_client::sql::{open_postgres, open_sqlite};
 use tidelog_client::{Client, NewTopic};
@@ -52,14 +53,7 @@ async fn main() -> ExitCode {
         },
         Some(other) => Err(format!("there is no role {other}\n\n{USAGE}").into()),
     };
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(2)
-        }
-    }
+    conclude(ended)
 }
 
 /// A relay, until it is killed.
@@ -102,34 +96,10 @@ async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
 
     let mut cast = cast(folder.path(), &server, &database, &warehouse, seed, outside)?;
     let mut timeline = Timeline::new(&["orders", "waiting", "parcels"], 1);
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut kills = Chaos::new(seed, chaos);
     let began = Instant::now();
-    let mut killed_next = Instant::now() + Duration::from_secs(1);
-    let mut kills = 0;
     while began.elapsed() < duration {
-        tokio::time::sleep_until((Instant::now() + Duration::from_secs(1)).min(killed_next).into()).await;
-        if chaos && Instant::now() >= killed_next {
-            killed_next = Instant::now() + Duration::from_millis(rng.u64(300..1_500));
-            let victim = rng.usize(..cast.len() + 1);
-            match (cast.get_mut(victim), &cluster) {
-                (Some(actor), _) => {
-                    actor.restart()?;
-                    timeline.happened(format!("{} killed", actor.name));
-                    kills += 1;
-                }
-                (None, Some(cluster)) => {
-                    let broker = rng.u32(1..=3);
-                    if cluster.kill(broker)? {
-                        timeline.happened(format!("broker {broker} killed"));
-                        kills += 1;
-                    }
-                    // Two of three must be there for anything to go on: no other is killed before it is back.
-                    killed_next += Duration::from_secs(3);
-                }
-                (None, None) => {}
-            }
-        }
-        cast.iter_mut().try_for_each(Actor::check)?;
+        kills.moment(&mut cast, cluster.as_ref(), &mut timeline).await?;
         timeline.draw(&verdict::numbers(&shop, &warehouse).await?);
     }
 
@@ -138,7 +108,7 @@ async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
     let settled = verdict::wait_settled(&shop, &warehouse).await?;
     let verdict = verdict::judge(&shop, &warehouse).await?;
     timeline.draw(&verdict::numbers(&shop, &warehouse).await?);
-    println!("\n{verdict}{}", if chaos { format!("\n{kills} kills.") } else { String::new() });
+    println!("\n{verdict}{}", kills.said());
     if !settled {
         println!("It did not come to rest within the time that it had.");
     }

@@ -142,6 +142,11 @@ impl Partition {
         self.reach(|known| known.events >= end).await
     }
 
+    /// Waits until an event of the aggregate above this version is known.
+    pub(super) async fn wait_past(&self, id: &[u8], version: Version) -> Result<(), StoreError> {
+        self.reach(|_| self.entry(id).version > version).await
+    }
+
     pub(super) fn entry(&self, id: &[u8]) -> Entry {
         self.index.read().entry(id)
     }

@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tidelog_protocol::messages::{CommittedOffset, Isolation};
 use tidelog_protocol::{Offset, PartitionId, TopicId};
 use tokio::sync::watch;
 
 use super::error::StoreError;
-use super::event::{Appended, StoredEvent, Version};
-use super::observed::{Observed, What};
+use super::event::{Appended, StoredEvent};
 use super::store::EventStore;
-use super::writer::inconsistent;
 use crate::{ClientError, Start};
 
 /// A view that is made of the events. It keeps with itself how far it is, so that it is never ahead of or behind what it says.
@@ -135,7 +132,7 @@ impl ProjectionRun {
             let (partition, events) = {
                 let read = consumer.next_batch().await.map_err(StoreError::from)?;
                 let Some(batch) = read else { return Err(StoreError::Closed.into()) };
-                (batch.partition(), self.events(&batch)?)
+                (batch.partition(), self.store.events_in(&batch)?)
             };
             let next = consumer.position(&topic, partition).map_err(StoreError::from)?;
             projection.apply(partition, events, next).await.map_err(ProjectionError::Projection)?;
@@ -143,32 +140,6 @@ impl ProjectionRun {
                 positions.insert(partition, next);
             });
         }
-    }
-
-    fn events(&self, batch: &crate::BatchView<'_>) -> Result<Vec<StoredEvent>, StoreError> {
-        let partition = batch.partition();
-        let upcasters = &self.store.settings().upcasters;
-        let mut events = Vec::new();
-        for record in batch.records() {
-            let record = record?;
-            let seen =
-                Observed::of(&record).map_err(|fault| inconsistent(batch.topic(), partition, record.offset, &fault))?;
-            let Some(Observed { offset, id, what: What::Event(envelope) }) = seen else { continue };
-            let payload = Bytes::copy_from_slice(record.value.unwrap_or_default());
-            let (schema, payload) = upcasters.apply(&envelope.kind, envelope.schema, payload)?;
-            events.push(StoredEvent {
-                id: Bytes::from(id),
-                version: Version(envelope.version),
-                partition,
-                offset,
-                timestamp: record.timestamp,
-                kind: envelope.kind,
-                schema,
-                command: envelope.command,
-                payload,
-            });
-        }
-        Ok(events)
     }
 
     /// Tells the group how far the projection is, the latest at a time: what waits is never behind by more than one telling, and the

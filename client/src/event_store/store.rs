@@ -4,22 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidelog_protocol::messages::Isolation;
 use tidelog_protocol::records::Record as WireRecord;
-use tidelog_protocol::{Offset, PartitionId};
+use tidelog_protocol::{Offset, PartitionId, Timestamp};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::builder::Settings;
-use super::envelope::{self, SNAPSHOT_HEADER, STORE_HEADER, SnapshotEnvelope, StoreEnvelope};
+use super::envelope::{
+    self, EVENT_HEADER, EnvelopeFault, EventEnvelope, SNAPSHOT_HEADER, STORE_HEADER, SnapshotEnvelope, StoreEnvelope,
+};
 use super::error::{AppendError, StoreError};
 use super::event::{Appended, Expected, NewEvent, StoredEvent, Version};
-use super::observed::header;
+use super::observed::{Observed, What, header};
 use super::partition::{Partition, StoredSnapshot};
 use super::ranges::Ranges;
 use super::staging::{Link, Request};
 use super::topics::Topics;
-use super::writer::end_of;
+use super::writer::{end_of, inconsistent};
 use crate::producer::by_key;
-use crate::{Client, ClientError, ErrorCode, Producer, Record, RecordRef};
+use crate::{BatchView, Client, ClientError, ConsumerRecord, ErrorCode, Producer, Record, RecordRef, Start};
 
 /// The longest id of an aggregate or of a command.
 const ID_BYTES_MAX: usize = 1_024;
@@ -242,7 +245,85 @@ impl EventStore {
         &self.parts.topics.events
     }
 
-    pub(super) fn client(&self) -> &Client {
+    /// Waits until this process knows an event of the aggregate above this version.
+    ///
+    /// # Errors
+    /// Those of opening and following the partition.
+    pub async fn wait_past(&self, id: impl AsRef<[u8]> + Send, version: Version) -> Result<(), StoreError> {
+        let id = id.as_ref();
+        self.partition(id).await?.wait_past(id, version).await
+    }
+
+    /// Shows all events of a partition that are stored as this is called, in their order.
+    ///
+    /// # Errors
+    /// Those of reading; as [`EventStore::load`].
+    pub async fn scan(
+        &self,
+        partition: PartitionId,
+        mut visit: impl FnMut(StoredEvent) + Send,
+    ) -> Result<(), StoreError> {
+        let consumer = self.parts.client.consumer().isolation(Isolation::ReadUncommitted);
+        let consumer = consumer.partition_from(self.topic(), partition, Start::Beginning).until_end();
+        let mut consumer = consumer.build().await?;
+        while let Some(batch) = consumer.next_batch().await? {
+            self.events_in(&batch)?.into_iter().for_each(&mut visit);
+        }
+        Ok(())
+    }
+
+    /// The event that a record of the store's topic is, read by whatever means; `None` for one that the store did not write.
+    ///
+    /// # Errors
+    /// As [`EventStore::load`].
+    pub fn event_of(&self, record: &ConsumerRecord) -> Result<Option<StoredEvent>, StoreError> {
+        let header = record.headers().find(|header| header.name() == EVENT_HEADER);
+        let Some(header) = header else { return Ok(None) };
+        let (offset, partition) = (record.offset, record.partition());
+        let fault = |fault: EnvelopeFault| inconsistent(record.topic(), partition, offset, &fault);
+        let envelope: EventEnvelope = envelope::decode(header.value.unwrap_or_default()).map_err(fault)?;
+        let id = record.key.as_deref().ok_or_else(|| fault(EnvelopeFault::Malformed("it has no key".into())))?;
+        let payload = Bytes::copy_from_slice(record.value.as_deref().unwrap_or_default());
+        self.stored((partition, offset, record.timestamp), id, envelope, payload).map(Some)
+    }
+
+    /// The events in a batch of the store's topic.
+    pub(super) fn events_in(&self, batch: &BatchView<'_>) -> Result<Vec<StoredEvent>, StoreError> {
+        let partition = batch.partition();
+        let mut events = Vec::new();
+        for record in batch.records() {
+            let record = record?;
+            let seen =
+                Observed::of(&record).map_err(|fault| inconsistent(batch.topic(), partition, record.offset, &fault))?;
+            let Some(Observed { offset, id, what: What::Event(envelope) }) = seen else { continue };
+            let payload = Bytes::copy_from_slice(record.value.unwrap_or_default());
+            events.push(self.stored((partition, offset, record.timestamp), &id, envelope, payload)?);
+        }
+        Ok(events)
+    }
+
+    fn stored(
+        &self,
+        (partition, offset, timestamp): (PartitionId, Offset, Timestamp),
+        id: &[u8],
+        envelope: EventEnvelope,
+        payload: Bytes,
+    ) -> Result<StoredEvent, StoreError> {
+        let (schema, payload) = self.settings().upcasters.apply(&envelope.kind, envelope.schema, payload)?;
+        Ok(StoredEvent {
+            id: Bytes::copy_from_slice(id),
+            version: Version(envelope.version),
+            partition,
+            offset,
+            timestamp,
+            kind: envelope.kind,
+            schema,
+            command: envelope.command,
+            payload,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
         &self.parts.client
     }
 

@@ -4,7 +4,7 @@
 //! - [`GroupConsumer`]: a member as the program has it; [`GroupRecord`]: a record in its hands.
 //! - `member`: what a member says and does, pure; `heartbeats`: the task that does it.
 //! - `work`: the partitions and records at hand; `progress`: what is done of one partition, pure.
-//! - `taking`, `letting_go`: partitions come and go; [`RebalanceListener`] is told.
+//! - `taking`, `letting_go`: partitions come and go; [`RebalanceListener`] is told; `ear` passes that on.
 //! - [`Commits`]: how far the group has come; `offer`: the same as part of a transaction.
 //! - [`RunOptions`]: many records at once, with tries and dead letters; `lanes`: in which order, pure.
 //! - `dead_letter`: a record that failed for good, in its topic; `letters`: in which; [`DeadLetters`]: what an operator does with them,
@@ -15,6 +15,8 @@ mod builder;
 mod commits;
 mod consumer;
 mod dead_letter;
+#[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres", feature = "saga"))]
+mod ear;
 mod error;
 mod heartbeats;
 mod joining;
@@ -42,6 +44,8 @@ pub use builder::{CommitMode, GroupConsumerBuilder};
 pub use commits::{CommitTicket, Commits, GroupOffset};
 pub use consumer::GroupConsumer;
 pub use dead_letter::{DeadLetter, Origin};
+#[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres", feature = "saga"))]
+pub(crate) use ear::{Ear, Word};
 pub use error::GroupError;
 pub(crate) use letters::Letters;
 pub(crate) use offer::Offer;

@@ -29,7 +29,6 @@
 
 mod error;
 mod offsets;
-mod rebalances;
 mod stays;
 
 pub use error::SinkError;
@@ -41,9 +40,8 @@ use sqlx::{Pool, Transaction};
 use tokio::sync::mpsc;
 
 use self::offsets::Place;
-use self::rebalances::{Ear, Word};
 use self::stays::{Stay, Stays};
-use crate::group::GroupRecord;
+use crate::group::{Ear, GroupRecord, Word};
 use crate::sql::{DatabaseError, Name, Statement};
 use crate::{Backoff, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, GroupError, Offset, Start, TopicPartition};
 

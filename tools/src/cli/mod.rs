@@ -29,6 +29,7 @@ pub mod ping;
 pub mod produce;
 mod produce_transactions;
 pub mod records;
+pub mod sagas;
 mod sources;
 mod topic_view;
 pub mod topics;
@@ -110,6 +111,9 @@ pub enum Command {
     /// Publish the events of an application's outbox, show what waits there.
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
+    /// Show what several services do together, go on with what is parked, give it up.
+    #[command(subcommand, visible_alias = "saga")]
+    Sagas(sagas::SagasCommand),
     /// Run a workload against a live cluster and judge whether something was lost, doubled, reordered or made up.
     Verify(verify::VerifyArgs),
     /// Delete records.
@@ -203,6 +207,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
                 Command::Transactions(command) => context.connect.in_time(transactions::run(command, &context)).await,
                 Command::DeadLetters(command) => dead_letters::run(command, &context).await,
                 Command::Outbox(command) => outbox::run(command, &context).await,
+                Command::Sagas(command) => context.connect.in_time(sagas::run(command, &context)).await,
                 Command::Verify(args) => verify::run(args, &context).await,
                 Command::Records(command) => context.connect.in_time(records::run(command, &context)).await,
                 Command::Ping(args) => ping::run(args, &context).await,
@@ -269,6 +274,8 @@ mod tests {
             (&["transactions", "abort"], "<ID>"),
             (&["outbox", "relay", "--database", "sqlite:x", "--shards", "0"], "0 is not in 1..=256"),
             (&["outbox", "status"], "--database <URL>"),
+            (&["sagas", "abandon", "x"], "--reason <TEXT>"),
+            (&["sagas", "list", "--state", "odd"], "parked"),
             (&["records", "delete", "x", "--partition", "0"], "--before <OFFSET>"),
         ] {
             let refused = refusal(arguments);

@@ -1,20 +1,20 @@
-//! Tells a sink as partitions come and go. Knows nothing of databases.
+//! Tells whoever keeps something for each partition as partitions come and go, as words in a queue. Knows nothing of what is kept.
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::{Call, Commits, RebalanceListener};
 use crate::TopicPartition;
-use crate::group::{Call, Commits, RebalanceListener};
 
 /// What the group says.
-pub(super) enum Word {
+pub(crate) enum Word {
     /// These came. Nothing of them is handed out before the sender is dropped.
     Assigned(Vec<TopicPartition>, oneshot::Sender<()>),
     /// These are gone.
     Gone(Vec<TopicPartition>),
 }
 
-/// The ear of a sink.
-pub(super) struct Ear(pub(super) mpsc::Sender<Word>);
+/// The ear of one that listens.
+pub(crate) struct Ear(pub(crate) mpsc::Sender<Word>);
 
 impl RebalanceListener for Ear {
     fn assigned<'a>(&'a self, partitions: &'a [TopicPartition]) -> Call<'a> {
