@@ -17,6 +17,7 @@ use tidelog_tests::loop_disk::LoopDisk;
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::{RawConnection, batch};
 use tidelog_tests::requirements::{Need, requires};
+use tidelog_tests::syscall_fault::SyscallFault;
 use tidelog_tests::workload::{Workload, create_topic, wait_for_acks};
 
 const DISK_BYTES: u64 = 192 << 20;
@@ -179,7 +180,8 @@ async fn a_broker_starts_on_a_full_disk_and_serves_what_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a_restart() {
-    if !requires("a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a_restart", &[Need::LoopDisk]) {
+    let needs = [Need::LoopDisk, Need::Strace];
+    if !requires("a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a_restart", &needs) {
         return;
     }
     let disk = LoopDisk::new(DISK_BYTES);
@@ -192,9 +194,12 @@ async fn a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a
     wait_for_acks(&history, 2_000).await;
     load.stop().await;
 
-    let ballast = disk.fill(0);
-    // Metadata find room in what their log has reserved; a folder does not.
+    // It is created while there is room, which is gone as its folder is to be made.
+    let fault = SyscallFault::on(broker.pid(), "mkdir:error=ENOSPC");
     create_topic(&server, &NewTopic::named("late").partitions(1)).await.unwrap();
+    let ballast = disk.fill(0);
+    assert!(!fault.injected().is_empty(), "no folder was to be made");
+    drop(fault);
     assert!(!disk.path().join("data/late-0").exists(), "there was room for the topic");
     // However often: what was never made is not missed.
     for _ in 0..3 {
@@ -204,6 +209,10 @@ async fn a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a
     assert!(!disk.path().join("data/late-0").exists(), "there was room for the topic");
     let run = Run { sent: history.sent(), contents: read_all(&server, "logs").await };
     assert_holds(&run, ALL);
+    // Nor is one begun for which there is none now, although no watermark is kept.
+    let client = Client::connect(&server).await.unwrap();
+    let refusal = client.admin().create_topic(&NewTopic::named("later").partitions(1)).await.unwrap_err();
+    assert_eq!(refusal.code(), Some(ErrorCode::StorageFull), "{refusal}");
     let mut connection = RawConnection::introduced(broker.address()).await;
     let late = connection.topic_id("late").await;
     assert_is_full(&produce_until_refused(&mut connection, late).await);

@@ -5,6 +5,7 @@ use tidelog_coordination::command::CreateTopic;
 use tidelog_coordination::{Command, Reply};
 use tidelog_protocol::messages::{ConfigEntry, CreateTopicRequest, CreateTopicResponse};
 use tidelog_protocol::{ErrorCode, MetadataIndex, TopicId, WireError};
+use tracing::warn;
 
 use super::faults;
 use crate::change::Change;
@@ -16,6 +17,9 @@ pub(super) const REPLICAS: usize = tidelog_coordination::internal_topics::REPLIC
 /// How many replicas must hold a record where there are at least [`REPLICAS`] and the request does not say: with one, acks=all could mean
 /// one disk.
 pub(super) const MINIMUM: (&str, &str) = ("min.insync.replicas", "2");
+
+/// What a new partition takes on a disk before anything is written into it, in bytes, and a little more.
+const NEW_PARTITION_BYTES: u64 = 128 << 10;
 
 impl Change for CreateTopicRequest {
     fn command(self, node: &Node) -> Command {
@@ -55,12 +59,16 @@ pub(super) fn room_for(node: &Node, partitions: u32, replicas: u16) -> Result<()
     let more = (u64::from(partitions) * u64::from(replicas)).div_ceil(brokers);
     node.files.check(node.registry.len() as u64, more)?;
     let space = node.registry.space();
-    if space.has_room() {
+    if let Err(error) = space.refresh() {
+        warn!(%error, "free space could not be measured: the last look counts");
+    }
+    let needed = more.saturating_mul(NEW_PARTITION_BYTES);
+    if space.has_room() && space.spare_bytes() >= needed {
         return Ok(());
     }
     let (broker, free, least) = (node.broker_id, space.free_bytes(), space.low_water_bytes());
     let sentence = format!(
-        "the disk of broker {broker} has {free} bytes free, and disk_free_min_bytes is {least}: nothing was created; free space there, then ask again"
+        "the disk of broker {broker} has {free} bytes free, disk_free_min_bytes is {least}, and {more} new partitions there need {needed}: nothing was created; free space there, then ask again"
     );
     Err(WireError::new(ErrorCode::StorageFull, sentence))
 }

@@ -14,6 +14,9 @@ use super::Connection;
 use crate::ClientError;
 use crate::address::Address;
 
+/// How often a connection is dialled again that breaks before the broker has said who it is.
+const REDIALS: u32 = 2;
+
 /// How a client introduces itself, and how patient it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Greeting {
@@ -35,12 +38,19 @@ pub(crate) fn cut_short(timeout: Duration, deadline: Option<Instant>) -> Duratio
 pub(crate) async fn connect(address: &Address, greeting: &Greeting) -> Result<Connection, ClientError> {
     let unreachable = |reason: String| ClientError::Unreachable { address: address.clone(), reason };
     let dial = async {
-        let stream = TcpStream::connect((address.host.as_str(), address.port))
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
-        // Frames leave whole; waiting for more bytes would only add to their latency.
-        stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
-        introduce(address, stream, greeting).await
+        let mut broken = 0;
+        loop {
+            let stream = TcpStream::connect((address.host.as_str(), address.port))
+                .await
+                .map_err(|error| unreachable(error.to_string()))?;
+            // Frames leave whole; waiting for more bytes would only add to their latency.
+            stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+            match introduce(address, stream, greeting).await {
+                // Somebody took the connection and went away: who is there by now may be another.
+                Err(ClientError::Unreachable { .. }) if broken < REDIALS => broken += 1,
+                introduced => return introduced,
+            }
+        }
     };
     let patience = cut_short(greeting.connect_timeout, greeting.deadline);
     let (stream, version, hello) = match tokio::time::timeout(patience, dial).await {
