@@ -10,39 +10,21 @@ mod compaction;
 mod group_paper;
 mod seeds;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use classic_world::{Tally, World};
-use seeds::{Run, seeds};
+use classic_world::World;
+use seeds::sweep;
 use tidelog_coordination::groups::{GroupFlaw, GroupFlaws};
 
 #[test]
 fn classic_groups_stay_sound_and_settle_whatever_happens() {
-    let mut total = Tally::default();
-    let seeds = seeds(150);
-    let many = seeds.end - seeds.start > 1;
-    for seed in seeds {
-        let run = Run(seed);
+    sweep(150, |seed| {
         let mut world = World::new(seed, GroupFlaws::NONE);
         world.run();
-        total.add(&world.tally);
-        drop(run);
-    }
-    println!("{total:?}");
-    if many {
-        assert_eq!(total.missing(), Vec::<&str>::new(), "every kind of trouble has happened");
-    }
+        world.tally
+    });
 }
 
-/// What the first run that fails says.
 fn caught(flaw: GroupFlaw, runs: u64) -> String {
-    for seed in seeds(runs) {
-        let run = catch_unwind(AssertUnwindSafe(|| World::new(seed, GroupFlaws::with(flaw)).run()));
-        if let Err(said) = run {
-            return said.downcast_ref::<String>().cloned().unwrap_or_default();
-        }
-    }
-    panic!("nothing was noticed of {flaw:?}");
+    seeds::caught(flaw, runs, |seed| World::new(seed, GroupFlaws::with(flaw)).run())
 }
 
 #[test]

@@ -1,48 +1,13 @@
 //! One client of the world: what it knows and is at; and what has happened to all of them. Knows nothing of what comes next.
 
-use std::collections::BTreeMap;
-
 use tidelog_coordination::groups::classic::{ClassicCaller, ClassicSpeech};
 use tidelog_protocol::codec::Bytes;
 
 use crate::group_paper::GROUP;
+use crate::seeds::tally;
 
-/// What has happened.
-#[derive(Debug, Default)]
-pub struct Tally {
-    counts: BTreeMap<&'static str, u64>,
-}
-
-impl Tally {
-    pub fn note(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_default() += 1;
-    }
-
-    pub fn add(&mut self, other: &Self) {
-        for (what, count) in &other.counts {
-            *self.counts.entry(what).or_default() += count;
-        }
-    }
-
-    /// Kinds of trouble that never happened.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let wanted = [
-            "generation",
-            "part",
-            "commit",
-            "late commit refused",
-            "late sync",
-            "answer lost",
-            "coordinator moved",
-            "member died",
-            "member left",
-            "next life without a round",
-            "fenced instance",
-            "id first",
-            "unknown member",
-        ];
-        wanted.into_iter().filter(|what| !self.counts.contains_key(what)).collect()
-    }
+tally! {
+    generation part commit late_commit_refused late_sync answer_lost coordinator_moved member_died member_left next_life_without_a_round fenced_instance id_first unknown_member
 }
 
 /// What a client is at.

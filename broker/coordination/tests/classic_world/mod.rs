@@ -111,7 +111,7 @@ impl World {
             0 => self.move_coordinator(),
             1 => {
                 let place = self.chance.below(CLIENTS as u64) as usize;
-                self.tally.note("member died");
+                self.tally.member_died += 1;
                 self.leave_behind(place);
                 self.clients[place] = self.born(place);
             }
@@ -161,7 +161,7 @@ impl World {
     }
 
     fn move_coordinator(&mut self) {
-        self.tally.note("coordinator moved");
+        self.tally.coordinator_moved += 1;
         self.paper.log = compacted(&self.paper.log, &mut self.chance);
         self.paper.groups = Groups::with_flaws(wide(), self.flaws);
         for record in &self.paper.log {
@@ -207,7 +207,7 @@ impl World {
             return;
         }
         if self.happens(30) {
-            self.tally.note("member left");
+            self.tally.member_left += 1;
             let client = &self.clients[place];
             let (member_id, instance_id) = (client.id.clone(), client.instance.clone());
             let members = vec![ClassicIdentity { member_id, instance_id }];
@@ -246,7 +246,7 @@ impl World {
         let ClassicCommand::Commit { caller, offsets } = &command else { unreachable!("it commits") };
         let (caller, partition, offset) = (caller.clone(), offsets[0].partition.0, offsets[0].offset.0);
         let said = self.call(command)?;
-        self.tally.note("commit");
+        self.tally.commit += 1;
         assert_eq!(caller.generation, self.newest, "NoCommitFromAnEarlierGeneration: {caller:?}");
         assert!(!self.fenced.contains(&caller.member_id), "NoCommitOfAFormerLife: {caller:?}");
         self.committed.insert(partition, offset);
@@ -261,15 +261,15 @@ impl World {
         let command = self.late.swap_remove(at);
         if matches!(command, ClassicCommand::Commit { .. }) {
             if self.commit(command).is_err() {
-                self.tally.note("late commit refused");
+                self.tally.late_commit_refused += 1;
             }
             return;
         }
         if matches!(command, ClassicCommand::Sync(_)) {
-            self.tally.note("late sync");
+            self.tally.late_sync += 1;
         }
         if self.call(command) == Err(ClassicError::FencedInstance) {
-            self.tally.note("fenced instance");
+            self.tally.fenced_instance += 1;
         }
     }
 
@@ -297,7 +297,7 @@ impl World {
         });
         self.fenced.extend(taken);
         if self.happens(8) {
-            self.tally.note("answer lost");
+            self.tally.answer_lost += 1;
             return;
         }
         match said {
@@ -307,7 +307,7 @@ impl World {
             }
             Ok(ClassicReply::Joined(joined)) => {
                 if client.id.is_empty() {
-                    self.tally.note("next life without a round");
+                    self.tally.next_life_without_a_round += 1;
                 }
                 self.joined(place, joined);
             }
@@ -317,7 +317,7 @@ impl World {
     }
 
     fn joined(&mut self, place: usize, joined: ClassicJoined) {
-        self.tally.note("generation");
+        self.tally.generation += 1;
         let client = &mut self.clients[place];
         client.id = joined.member_id;
         client.generation = joined.generation;
@@ -352,7 +352,7 @@ impl World {
         let said = self.call(command);
         if self.happens(8) {
             // It says it anew.
-            self.tally.note("answer lost");
+            self.tally.answer_lost += 1;
             return;
         }
         match said {
@@ -372,7 +372,7 @@ impl World {
             client.doing = Doing::Works(Part { saying: 0, partitions: Vec::new() });
             return;
         }
-        self.tally.note("part");
+        self.tally.part += 1;
         let part = Part::read(bytes);
         let (generation, by) = &self.said_by[&part.saying];
         assert_eq!(*generation, client.generation, "PartsAreOfTheirGeneration: {client:?}");
@@ -387,15 +387,15 @@ impl World {
         client.doing = Doing::Out;
         match error {
             ClassicError::UnknownMember => {
-                self.tally.note("unknown member");
+                self.tally.unknown_member += 1;
                 client.id = String::new();
             }
             ClassicError::MemberIdRequired(id) => {
-                self.tally.note("id first");
+                self.tally.id_first += 1;
                 client.id.clone_from(id);
             }
             ClassicError::FencedInstance => {
-                self.tally.note("fenced instance");
+                self.tally.fenced_instance += 1;
                 self.clients[place] = self.born(place);
             }
             ClassicError::IllegalGeneration | ClassicError::RebalanceInProgress => {}
