@@ -86,7 +86,7 @@ fn may_make_namespaces() -> bool {
 }
 
 fn python() -> String {
-    std::env::var("TIDELOG_TEST_PYTHON").unwrap_or_else(|_| "python3".into())
+    std::env::var("TEST_PYTHON").unwrap_or_else(|_| "python3".into())
 }
 
 fn has_kafka_python() -> bool {

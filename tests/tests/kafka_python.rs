@@ -1,5 +1,5 @@
 //! The Python clients of Kafka, unmodified, against a real broker: `kafka-python`, and `confluent-kafka`, which is the C library. They run in the
-//! interpreter that `TIDELOG_TEST_PYTHON` names, or in `python3`; where it is `none`, they were not to be had.
+//! interpreter that `TEST_PYTHON` names, or in `python3`; where it is `none`, they were not to be had.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::process::Command;
@@ -10,7 +10,7 @@ use tidelog_tests::requirements::{Need, requires};
 /// Runs a script to its end.
 fn run(script: &str, arguments: &[&str]) {
     let script = format!("{}/tests/kafka_python/{script}", env!("CARGO_MANIFEST_DIR"));
-    let python = std::env::var("TIDELOG_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let python = std::env::var("TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     // It ends by itself; where it would not, this does.
     let output = Command::new("timeout").args(["240", &python, &script]).args(arguments).output().unwrap();
     let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();

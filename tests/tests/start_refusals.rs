@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use tidelog_tests::binaries::binary;
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings, StartRefusal};
-use tidelog_tests::command::CommandLine;
+use tidelog_tests::command::{CommandLine, without_settings};
 use tidelog_tests::loopback;
 use tidelog_tests::requirements::{Need, requires};
 
@@ -170,7 +170,7 @@ fn a_configuration_that_cannot_be_printed_is_an_error_and_no_panic() {
     let print = |out: Stdio| {
         let mut command = Command::new(binary("tidelog-broker"));
         command.arg("--print-config").stdout(out).stderr(Stdio::piped());
-        command.spawn().unwrap().wait_with_output().unwrap()
+        without_settings(&mut command).spawn().unwrap().wait_with_output().unwrap()
     };
     let full = print(File::options().write(true).open("/dev/full").unwrap().into());
     let said = String::from_utf8(full.stderr).unwrap();
