@@ -63,6 +63,8 @@ struct World {
     log: Option<Log>,
     entries: Vec<Entry>,
     log_start: u64,
+    /// Where it began as that was promised last: what a crash cut short may come back once more as power fails.
+    promised_start: u64,
     flushed_end: u64,
     stamp: u8,
 }
@@ -73,7 +75,17 @@ impl World {
         let dir = temp.path().join("topic-0");
         let disk = FaultDisk::new();
         let (log, _) = Log::open(options(&dir, disk.clone())).unwrap();
-        Self { _temp: temp, dir, disk, log: Some(log), entries: vec![], log_start: 0, flushed_end: 0, stamp: 0 }
+        Self {
+            _temp: temp,
+            dir,
+            disk,
+            log: Some(log),
+            entries: vec![],
+            log_start: 0,
+            promised_start: 0,
+            flushed_end: 0,
+            stamp: 0,
+        }
     }
 
     fn log(&mut self) -> &mut Log {
@@ -118,6 +130,7 @@ impl World {
                 let Ok(moved) = self.log().retention().delete_records(Offset(offset)) else { return false };
                 assert_eq!(moved.0, offset);
                 self.log_start = offset;
+                self.promised_start = offset;
             }
             Step::Retain { bytes } => {
                 let limits = RetentionLimits { bytes: Some(*bytes), age: None, below: Offset(end) };
@@ -125,6 +138,7 @@ impl World {
                     return false;
                 }
                 self.log_start = self.log().reader().log_start().0;
+                self.promised_start = self.log_start;
             }
             Step::Close => {
                 self.log.take().unwrap().close().unwrap();
@@ -152,6 +166,7 @@ impl World {
             Step::LosePower { seed } => {
                 self.disk.lose_power(*seed).unwrap();
                 let flushed = self.flushed_end.max(start);
+                self.log_start = self.promised_start;
                 self.reopen(flushed..=end);
             }
         }
