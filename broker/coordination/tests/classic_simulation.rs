@@ -42,7 +42,8 @@ fn a_second_assignment_is_caught() {
 #[test]
 fn an_assignment_by_another_than_the_leader_is_caught() {
     let said = caught(GroupFlaw::FollowerAssigns, 1_000);
-    assert!(said.contains("OnlyTheLeaderAssigns"), "{said}");
+    // A follower knows of no members: what it says may also leave everybody without a part, to the end.
+    assert!(said.contains("OnlyTheLeaderAssigns") || said.contains("EverythingIsWorkedOnOnce"), "{said}");
 }
 
 #[test]

@@ -293,6 +293,19 @@ fn topics_that_come_grow_or_go_make_new_targets() {
 }
 
 #[test]
+fn a_topic_that_comes_and_goes_between_two_looks_is_nobodys() {
+    let mut paper = Paper::new(2);
+    paper.beat(joining("a", &["orders", "logs"])).expect("it joins");
+    paper.pass(100);
+    paper.topic("logs", 3);
+    paper.beat(joining("b", &["orders", "logs"])).expect("it joins");
+    assert_eq!(paper.shares().iter().sum::<usize>(), 5);
+    paper.drop_topic("logs");
+    paper.pass(100);
+    assert_eq!(paper.shares(), [1, 1]);
+}
+
+#[test]
 fn a_subscription_that_changes_makes_new_targets_and_one_that_is_repeated_does_not() {
     let mut paper = Paper::new(2);
     paper.topic("logs", 3);

@@ -146,4 +146,11 @@ fn offsets_live_as_long_as_the_group_or_the_topic() {
     assert_eq!(paper.pass(100), 1);
     assert_eq!(paper.groups.committed(GROUP, logs, PartitionId(0)), None);
     assert_eq!(paper.committed(0), Some(5));
+    // One that came and went since somebody last looked, too.
+    paper.topic("clicks", 1);
+    let clicks = paper.id("clicks");
+    paper.ask(&GroupCommand::Commit(commit(None, vec![offset_of(clicks, 0, 8)]))).expect("noted");
+    paper.drop_topic("clicks");
+    assert_eq!(paper.pass(100), 1);
+    assert_eq!(paper.groups.committed(GROUP, clicks, PartitionId(0)), None);
 }

@@ -17,7 +17,7 @@ use crate::image::ClusterImage;
 #[derive(Clone, Copy)]
 pub(super) struct Look<'a> {
     pub image: &'a ClusterImage,
-    /// Topics came, grew or were deleted, or this is the first look.
+    /// Topics came, grew or were deleted, or may have done so where this group is concerned, or this is the first look.
     pub topics_changed: bool,
     pub now: Monotonic,
     /// How long a group without members and offsets is remembered, in milliseconds.

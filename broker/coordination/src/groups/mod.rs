@@ -192,6 +192,7 @@ impl Groups {
     /// What the passing of time and the image bring about: sessions and rebalance timeouts that ended, topics that came, grew or were
     /// deleted. To be called about every 100 ms; costs next to nothing while nothing is due. Records of one group stand together.
     pub fn expire(&mut self, image: &ClusterImage, now: Monotonic) -> Vec<GroupRecord> {
+        let moved = self.seen.is_none_or(|(as_of, _)| as_of != image.as_of());
         let topics_changed = self.see(image);
         let touched = core::mem::take(&mut self.touched);
         let look_at_all = topics_changed || now >= self.next_due;
@@ -203,8 +204,10 @@ impl Groups {
             self.next_due = Monotonic(u64::MAX);
         }
         records.extend(self.expire_classic((!look_at_all).then_some(&touched), now));
-        let look = Look { image, topics_changed, now, idle_ms: self.limits.session_ms.max };
         let mut visit = |name: &str, group: &mut Group| {
+            // What was decided since the last look was decided by an image in between: a topic that came and went again changes no hash.
+            let topics_changed = topics_changed || (moved && touched.contains(name));
+            let look = Look { image, topics_changed, now, idle_ms: self.limits.session_ms.max };
             let (changes, due) = look.at(name, group);
             records.extend(changes);
             self.next_due = due.map_or(self.next_due, |due| due.min(self.next_due));
@@ -212,9 +215,9 @@ impl Groups {
         if look_at_all {
             self.groups.iter_mut().for_each(|(name, group)| visit(name, group));
         } else {
-            for name in touched {
-                if let Some(group) = self.groups.get_mut(&name) {
-                    visit(&name, group);
+            for name in &touched {
+                if let Some(group) = self.groups.get_mut(name) {
+                    visit(name, group);
                 }
             }
         }
