@@ -278,7 +278,7 @@ impl Recovery<'_> {
 
         let (mut index, marks) = self.index_before(base, &start, known)?;
         let mut end = start;
-        let mut window = Window::new(Arc::clone(&file), length);
+        let mut window = Window::new(Arc::clone(&file), length).skipping(&unwritten);
         loop {
             let at = end.bytes;
             let chained = window.batch(at)?;

@@ -12,6 +12,7 @@ use tidelog_protocol::records::{BatchHeader, HEADER_BYTES, RawBatch};
 
 use crate::disk::{DiskFile, read_full_at};
 use crate::leader_epochs::LeaderEpochs;
+use crate::unfinished::Unwritten;
 
 /// Bytes read at once; a batch that is larger is read as a whole.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -26,6 +27,7 @@ pub(crate) struct Window {
     start: u64,
     filled: Vec<u8>,
     read_bytes: u64,
+    unwritten: Unwritten,
 }
 
 /// What follows the last believable batch.
@@ -41,7 +43,13 @@ pub(crate) enum Next {
 
 impl Window {
     pub(crate) fn new(file: Arc<dyn DiskFile>, limit: u64) -> Self {
-        Self { file, limit, start: 0, filled: Vec::new(), read_bytes: 0 }
+        Self { file, limit, start: 0, filled: Vec::new(), read_bytes: 0, unwritten: Unwritten::default() }
+    }
+
+    /// What was never written need not be looked at. Found before the first read: the file system takes zeros that are in the page cache for
+    /// written, and reading ahead brings them there, all the way to the end of what is reserved.
+    pub(crate) fn skipping(self, unwritten: &Unwritten) -> Self {
+        Self { unwritten: unwritten.clone(), ..self }
     }
 
     /// Bytes read from the file so far.
@@ -64,6 +72,13 @@ impl Window {
         let from = (position - self.start) as usize;
         let to = (from + wanted).min(self.filled.len());
         Ok(&self.filled[from..to])
+    }
+
+    /// The first byte from `position` on that may be written.
+    fn next_written(&self, position: u64) -> io::Result<Option<u64>> {
+        let behind = self.unwritten.end_around(position).unwrap_or(position);
+        let Some(data) = self.file.next_data(behind)? else { return Ok(None) };
+        Ok(Some(self.unwritten.end_around(data).unwrap_or(data)))
     }
 
     /// The batch at `position`, if it is whole and its CRC matches.
@@ -115,7 +130,7 @@ impl Window {
         // Not the damaged batch itself: its offset lies outside the CRC and may be what is wrong with it.
         let mut at = position + 1;
         while at < self.limit {
-            let Some(data) = self.file.next_data(at)?.filter(|&data| data < self.limit) else { break };
+            let Some(data) = self.next_written(at)?.filter(|&data| data < self.limit) else { break };
             at = at.max(data);
             let chunk = self.bytes(at, CHUNK_BYTES)?;
             if chunk.is_empty() {

@@ -37,7 +37,7 @@ const TELLING_ZEROS: u64 = 17;
 const COVERED_FROM: usize = 21;
 
 /// The ranges of a file that are reserved and were never written.
-#[derive(Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Unwritten(Vec<Range<u64>>);
 
 impl Unwritten {
@@ -59,6 +59,11 @@ impl Unwritten {
             at = to;
         }
         Ok(Self(found))
+    }
+
+    /// Where the range ends that `position` lies in.
+    pub(crate) fn end_around(&self, position: u64) -> Option<u64> {
+        self.0.iter().find(|unwritten| unwritten.contains(&position)).map(|unwritten| unwritten.end)
     }
 
     /// The first unwritten byte of `range`.

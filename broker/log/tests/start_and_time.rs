@@ -305,6 +305,19 @@ fn a_log_that_went_quiet_is_not_scanned_after_a_kill() {
 }
 
 #[test]
+fn what_is_reserved_and_was_never_written_is_not_scanned_after_a_kill() {
+    let temp = tempfile::tempdir().unwrap();
+    let segment =
+        SegmentOptions { segment_bytes: 64 << 20, first_allocation_bytes: 64 << 20, ..SegmentOptions::default() };
+    let (mut log, _) = Log::open(LogOptions { segment, ..options(temp.path(), OsDisk::shared()) }).unwrap();
+    append(&mut log, 5, &[1; 10_000]);
+    std::mem::forget(log);
+    let (log, report) = Log::open(LogOptions { segment, ..options(temp.path(), OsDisk::shared()) }).unwrap();
+    assert_eq!(log.end(), Offset(5));
+    assert!((50_000..4 << 20).contains(&report.scanned_bytes), "{report:?}");
+}
+
+#[test]
 fn the_largest_timestamp_is_that_of_the_records_which_are_there_and_may_be_seen() {
     let temp = tempfile::tempdir().unwrap();
     let (mut log, _) = open(&temp.path().join("t-0"));
