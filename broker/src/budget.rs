@@ -1,9 +1,8 @@
 //! The global memory budget: half of it for frames that are still arriving, most of the rest for requests under way, and a little each
 //! for batches that are large once decompressed and for streams. Requests under way finish by themselves and wait for nothing of the
-//! other half. Small frames have a share of their own, so they never wait behind
-//! large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
-//! have and wait for more; half of the half is kept for the one of them that is next to be completed, which waits for nobody but its
-//! client. Beside it, frames of up to some megabytes that come quickly are completed in turn in memory of their own, so that they wait
+//! other half. Small frames have a share of their own, so they never wait behind large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
+//! have and wait for more; half of the half is kept for those that are next to be completed, which wait for nobody but their clients.
+//! Beside them, frames of up to some megabytes that come quickly are completed in turn in memory of their own, so that they wait
 //! for none that comes slowly. While anyone waits, a client that holds memory and falls silent or is slow is given up (`net/pace.rs`),
 //! and however many there are of those, a frame whose client goes on waits for few of them (`turns.rs`). So nothing is held for ever,
 //! nor for long. Knows nothing of connections.
@@ -230,6 +229,7 @@ pub enum Gait {
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
     rank: Rank,
+    frame_bytes: usize,
     is_quick: bool,
     fits_quick: bool,
 }
@@ -257,8 +257,7 @@ struct Quick {
 impl Quick {
     /// Of so many bytes, for frames of up to so many.
     fn new(bytes: u64, frame_bytes: usize) -> Self {
-        let count = (bytes as usize / frame_bytes.max(1)).max(1);
-        Self { turns: Turns::of(count), frame_bytes }
+        Self { turns: Turns::of(bytes as usize), frame_bytes }
     }
 }
 
@@ -266,15 +265,16 @@ impl Quick {
 #[derive(Clone, Debug)]
 pub struct Share {
     parts: Pool,
-    /// Each of which stands for all the memory of one frame.
+    /// At memory in which frames are completed: each of them at all that it needs.
     completions: Turns,
     quick: Quick,
     ranks: Ranks,
 }
 
 impl Share {
-    fn new(parts_bytes: u64, quick: Quick) -> Self {
-        Self { parts: Pool::new(parts_bytes), completions: Turns::of(1), quick, ranks: Ranks::default() }
+    fn new(parts_bytes: u64, completion_bytes: usize, quick: Quick) -> Self {
+        let (parts, completions) = (Pool::new(parts_bytes), Turns::of(completion_bytes));
+        Self { parts, completions, quick, ranks: Ranks::default() }
     }
 
     /// Memory at once, or none.
@@ -289,7 +289,7 @@ impl Share {
         self.quick.turns.waiting()
     }
 
-    /// How many frames wait to be the one that is completed.
+    /// How many frames wait to be one of those that are completed.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.completions.waiting()
@@ -300,14 +300,14 @@ impl Share {
     pub fn claim(&self, frame_bytes: usize, gait: Gait) -> Claim {
         let fits_quick = frame_bytes <= self.quick.frame_bytes;
         let rank = self.ranks.next(gait == Gait::ProvedQuick);
-        Claim { rank, is_quick: fits_quick && gait != Gait::Slow, fits_quick }
+        Claim { rank, frame_bytes, is_quick: fits_quick && gait != Gait::Slow, fits_quick }
     }
 
     /// Memory as soon as there is some, or the leave to complete a frame, by its claim.
     pub fn lend(&self, bytes: usize, claim: Claim) -> impl Future<Output = Option<Growth>> + Send + 'static {
         let part = self.parts.lend(bytes);
-        let whole = self.completions.take(claim.rank);
-        let quick = claim.is_quick.then(|| self.quick.turns.take(claim.rank));
+        let whole = self.completions.take(claim.rank, claim.frame_bytes);
+        let quick = claim.is_quick.then(|| self.quick.turns.take(claim.rank, claim.frame_bytes));
         async move {
             let quick = async {
                 match quick {
@@ -344,12 +344,12 @@ pub struct Arriving {
 }
 
 impl Arriving {
-    /// Of 17 times so many bytes, of which the frame that is next to be completed has eight.
+    /// Of 17 times so many bytes, of which the large frames that are next to be completed have eight.
     fn new(unit_bytes: u64) -> Self {
         // A share too small for a few usual batches still has room for a few smaller frames.
         let small_frame_bytes = SMALL_FRAME_BYTES.min(unit_bytes as usize);
-        let small = Share::new(3 * unit_bytes, Quick::new(unit_bytes, small_frame_bytes));
-        let large = Share::new(2 * unit_bytes, Quick::new(unit_bytes, unit_bytes as usize));
+        let small = Share::new(3 * unit_bytes, small_frame_bytes, Quick::new(unit_bytes, small_frame_bytes));
+        let large = Share::new(2 * unit_bytes, 8 * unit_bytes as usize, Quick::new(unit_bytes, unit_bytes as usize));
         Self { busy: Pool::new(2 * unit_bytes), small, large, small_frame_bytes }
     }
 
@@ -447,14 +447,20 @@ mod tests {
     #[tokio::test]
     async fn frames_that_come_quickly_are_completed_in_turn_whatever_slow_ones_hold() {
         let budget = Budget::new(256 << 20).arriving;
-        for (share, frame_bytes, at_a_time) in [(&budget.small, 1 << 20, 7), (&budget.large, 8 << 20, 1)] {
+        for (share, frame_bytes, quick_ones, slow_ones) in
+            [(&budget.small, 1 << 20, 8, 1), (&budget.large, 8 << 20, 1, 8)]
+        {
             let _held: Vec<_> = std::iter::from_fn(|| share.try_lend(1 << 20)).collect();
             let lend = |gait| share.lend(1 << 20, share.claim(frame_bytes, gait));
-            let slow = lend(Gait::Slow).await.unwrap();
-            assert!(matches!(&slow, Growth::Whole(leave) if !leave.is_quick()));
+            let mut slow = Vec::new();
+            for _ in 0..slow_ones {
+                let leave = lend(Gait::Slow).await.unwrap();
+                assert!(matches!(&leave, Growth::Whole(leave) if !leave.is_quick()));
+                slow.push(leave);
+            }
             let mut waits = Box::pin(lend(Gait::Slow));
             let mut quick = Vec::new();
-            for _ in 0..at_a_time {
+            for _ in 0..quick_ones {
                 let leave = lend(Gait::Quick).await.unwrap();
                 assert!(matches!(&leave, Growth::Whole(leave) if leave.is_quick()));
                 quick.push(leave);

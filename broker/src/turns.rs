@@ -1,8 +1,9 @@
-//! Turns at something that few at a time may do: to complete a frame. Who came first is next, as long as turns are used; behind
+//! Turns at something that only so much of is there: memory, in which frames are completed, few large ones at a time or many small ones. Who
+//! came first is next, as long as turns are used; behind
 //! one that came to nothing it is now who came last, now who came first, so that many who waste their turns keep nobody else waiting
 //! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Before them
 //! are those that have proved to use what they get; behind one of those that wasted its turn all the same, one of the others is next.
-//! Knows nothing of frames and memory.
+//! Whoever is next and needs more than is free waits for that, and nobody passes it. Knows nothing of frames.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,19 +12,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Hands out so many turns at a time, and no more.
+/// Hands out turns, which together take no more than there is.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns(Arc<Mutex<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
+    size: usize,
     free: usize,
     /// Of those that are proved, and of the others.
     takes_last: [bool; 2],
     /// The last turn was wasted by one of the proved.
     passes_proved: bool,
-    /// In the order in which they came, the proved first.
-    waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
+    /// Who is next, and needs more than is free.
+    chosen: Option<Rank>,
+    /// In the order in which they came, the proved first; with what each needs.
+    waiting: BTreeMap<Rank, (usize, oneshot::Sender<Turn>)>,
 }
 
 impl Queue {
@@ -35,15 +39,20 @@ impl Queue {
         self.passes_proved = was_proved && !was_used;
     }
 
-    /// Who is next.
-    fn next(&self) -> Option<Rank> {
+    /// Who is next, with what it needs.
+    fn next(&self) -> Option<(Rank, usize)> {
+        if let Some(chosen) = self.chosen
+            && let Some((needs, _)) = self.waiting.get(&chosen)
+        {
+            return Some((chosen, *needs));
+        }
         let (mut proved, mut others) =
             (self.waiting.range(..Rank::FIRST_UNPROVED), self.waiting.range(Rank::FIRST_UNPROVED..));
         let takes_last = |is_proved: bool| self.takes_last[usize::from(is_proved)];
         let proved = if takes_last(true) { proved.next_back() } else { proved.next() };
         let other = if takes_last(false) { others.next_back() } else { others.next() };
         let next = if self.passes_proved { other.or(proved) } else { proved.or(other) };
-        next.map(|(rank, _)| *rank)
+        next.map(|(rank, (needs, _))| (*rank, *needs))
     }
 }
 
@@ -79,13 +88,14 @@ impl Ranks {
 pub(crate) struct Turn {
     /// `None` where it was never told to anybody.
     of: Option<Turns>,
+    takes: usize,
     is_proved: bool,
     is_used: bool,
 }
 
 impl Turn {
-    fn new(of: &Turns, rank: Rank) -> Self {
-        Self { of: Some(of.clone()), is_proved: rank.is_proved(), is_used: false }
+    fn new(of: &Turns, rank: Rank, takes: usize) -> Self {
+        Self { of: Some(of.clone()), takes, is_proved: rank.is_proved(), is_used: false }
     }
 
     /// What it was for is done.
@@ -97,7 +107,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(turns) = self.of.take() {
-            turns.pass_on(self.is_proved, self.is_used);
+            turns.pass_on(self.takes, self.is_proved, self.is_used);
         }
     }
 }
@@ -107,15 +117,25 @@ struct Place(Turns, Rank);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let left = self.0.0.lock().waiting.remove(&self.1);
-        drop(left);
+        let mut queue = self.0.0.lock();
+        if queue.waiting.remove(&self.1).is_some() {
+            // It may be the one that the others waited for.
+            self.0.hand_out(&mut queue, false);
+        }
     }
 }
 
 impl Turns {
-    /// So many at a time.
-    pub(crate) fn of(count: usize) -> Self {
-        let queue = Queue { free: count, takes_last: [false; 2], passes_proved: false, waiting: BTreeMap::new() };
+    /// Of so much.
+    pub(crate) fn of(size: usize) -> Self {
+        let queue = Queue {
+            size,
+            free: size,
+            takes_last: [false; 2],
+            passes_proved: false,
+            chosen: None,
+            waiting: BTreeMap::new(),
+        };
         Self(Arc::new(Mutex::new(queue)))
     }
 
@@ -124,17 +144,18 @@ impl Turns {
         self.0.lock().waiting.len()
     }
 
-    /// The next turn that is this caller's. One of a rank waits at a time.
-    pub(crate) fn take(&self, rank: Rank) -> impl Future<Output = Turn> + Send + 'static {
+    /// The next turn that is this caller's, at so much; where it needs more than there is, it has all of it. One of a rank waits at a time.
+    pub(crate) fn take(&self, rank: Rank, needs: usize) -> impl Future<Output = Turn> + Send + 'static {
         let queued = {
             let mut queue = self.0.lock();
-            if queue.free == 0 {
+            let needs = needs.min(queue.size);
+            if needs > queue.free || !queue.waiting.is_empty() {
                 let (told, tells) = oneshot::channel();
-                queue.waiting.insert(rank, told);
+                queue.waiting.insert(rank, (needs, told));
                 Err((Place(self.clone(), rank), tells))
             } else {
-                queue.free -= 1;
-                Ok(Turn::new(self, rank))
+                queue.free -= needs;
+                Ok(Turn::new(self, rank, needs))
             }
         };
         async move {
@@ -149,22 +170,36 @@ impl Turns {
         }
     }
 
-    fn pass_on(&self, was_proved: bool, was_used: bool) {
+    fn pass_on(&self, took: usize, was_proved: bool, was_used: bool) {
         let mut queue = self.0.lock();
+        queue.free += took;
         queue.note_ended(was_proved, was_used);
-        loop {
-            let next = queue.next().and_then(|rank| Some((rank, queue.waiting.remove(&rank)?)));
-            let Some((rank, told)) = next else {
-                queue.free += 1;
-                (queue.takes_last, queue.passes_proved) = ([false; 2], false);
+        self.hand_out(&mut queue, true);
+    }
+
+    /// As many turns as there is room for, behind one that has ended, or not.
+    fn hand_out(&self, queue: &mut Queue, mut has_ended: bool) {
+        while let Some((rank, needs)) = queue.next() {
+            if needs > queue.free {
+                // By how that ended it is the next; who is behind it is not known before the next has ended.
+                if has_ended {
+                    queue.chosen = Some(rank);
+                }
                 return;
-            };
-            match told.send(Turn::new(self, rank)) {
-                Ok(()) => return,
+            }
+            queue.chosen = None;
+            let Some((_, told)) = queue.waiting.remove(&rank) else { return };
+            match told.send(Turn::new(self, rank, needs)) {
+                Ok(()) => {
+                    queue.free -= needs;
+                    queue.passes_proved = false;
+                    has_ended = false;
+                }
                 // It waits no more. Dropped as a turn it would be passed on from within.
                 Err(mut turn) => turn.of = None,
             }
         }
+        (queue.takes_last, queue.passes_proved) = ([false; 2], false);
     }
 }
 
@@ -186,7 +221,7 @@ mod tests {
 
     fn queued(turns: &Turns, count: usize) -> Vec<Waiting> {
         let ranks = Ranks::default();
-        (0..count).map(|_| Box::pin(turns.take(ranks.next(false))) as Waiting).collect()
+        (0..count).map(|_| Box::pin(turns.take(ranks.next(false), 1)) as Waiting).collect()
     }
 
     /// Whose turn it is.
@@ -262,11 +297,44 @@ mod tests {
     }
 
     #[test]
+    fn as_much_is_taken_at_a_time_as_there_is_and_nobody_passes_who_needs_more_than_is_free() {
+        let (turns, ranks) = (Turns::of(10), Ranks::default());
+        let mut waiting: Vec<Waiting> = Vec::new();
+        for needs in [6, 3, 100, 1, 1] {
+            waiting.push(Box::pin(turns.take(ranks.next(false), needs)));
+        }
+        let mut done = Vec::new();
+        let mut taken: Vec<_> = std::iter::from_fn(|| next(&mut waiting, &mut done)).collect();
+        assert_eq!(done, [0, 1], "one is free, and the third needs all");
+        taken[0].note_used();
+        drop(taken.remove(0));
+        taken.extend(std::iter::from_fn(|| next(&mut waiting, &mut done)));
+        assert_eq!(done, [0, 1], "it goes on waiting, though others would have room");
+        taken[0].note_used();
+        drop(taken.remove(0));
+        taken.extend(std::iter::from_fn(|| next(&mut waiting, &mut done)));
+        assert_eq!(done, [0, 1, 2]);
+        assert!(poll(&mut waiting[3]).is_none());
+        drop(taken);
+        let taken: Vec<_> = std::iter::from_fn(|| next(&mut waiting, &mut done)).collect();
+        assert_eq!(done.len(), 5);
+        drop(taken);
+        // Where the one that is waited for gives up, the others do not go on waiting.
+        let mut waiting = [6, 5, 1].map(|needs| Box::pin(turns.take(ranks.next(false), needs)) as Waiting).into_iter();
+        let (mut first, second, mut third) =
+            (waiting.next().unwrap(), waiting.next().unwrap(), waiting.next().unwrap());
+        let _first = poll(&mut first).unwrap();
+        assert!(poll(&mut third).is_none());
+        drop(second);
+        assert!(poll(&mut third).is_some());
+    }
+
+    #[test]
     fn those_that_are_proved_come_before_all_others_in_their_order() {
         let (turns, ranks) = (Turns::of(1), Ranks::default());
         let (mut waiting, mut done) = (Vec::new(), Vec::new());
         for is_proved in [false, false, true, false, true, false] {
-            waiting.push(Box::pin(turns.take(ranks.next(is_proved))) as Waiting);
+            waiting.push(Box::pin(turns.take(ranks.next(is_proved), 1)) as Waiting);
         }
         while let Some(mut turn) = next(&mut waiting, &mut done) {
             turn.note_used();
@@ -279,7 +347,7 @@ mod tests {
         let (turns, ranks) = (Turns::of(1), Ranks::default());
         let (mut waiting, mut done) = (Vec::new(), Vec::new());
         for is_proved in [true, true, true, true, true, false, false, false] {
-            waiting.push(Box::pin(turns.take(ranks.next(is_proved))) as Waiting);
+            waiting.push(Box::pin(turns.take(ranks.next(is_proved), 1)) as Waiting);
         }
         while let Some(mut turn) = next(&mut waiting, &mut done) {
             if done.last() == Some(&5) {
@@ -294,12 +362,12 @@ mod tests {
         let turns = Turns::of(1);
         let ranks = Ranks::default();
         let (first, second, third) = (ranks.next(false), ranks.next(false), ranks.next(false));
-        let wasted = poll(&mut (Box::pin(turns.take(first)) as Waiting)).unwrap();
-        let mut third: Waiting = Box::pin(turns.take(third));
+        let wasted = poll(&mut (Box::pin(turns.take(first, 1)) as Waiting)).unwrap();
+        let mut third: Waiting = Box::pin(turns.take(third, 1));
         for _ in 0..3 {
-            drop(turns.take(second));
+            drop(turns.take(second, 1));
         }
-        let mut second: Waiting = Box::pin(turns.take(second));
+        let mut second: Waiting = Box::pin(turns.take(second, 1));
         drop(wasted);
         assert!(poll(&mut second).is_none() && poll(&mut third).is_some());
     }

@@ -406,6 +406,10 @@ mod tests {
         };
         let mut buffers = [half(), half(), half(), half()];
         let _before = none_left();
+        // There is room for one of them beside it.
+        let mut large =
+            Box::pin(pool.large.lend(1 << 10, pool.large.claim((128 << 20) - 4_000_000, Gait::Slow))) as Asking;
+        let _large = leave(&mut large).unwrap();
         let mut asking = buffers.each_mut().map(|buffer| Box::pin(buffer.lend(&pool, 1 << 10, Gait::Slow)) as Asking);
         let growth = leave(&mut asking[0]).unwrap();
         assert!(matches!(growth, Growth::Whole(_)));
