@@ -177,6 +177,21 @@ async fn clients_that_never_stop_sending_are_told_to_go_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_says_anything_keeps_no_broker_from_ending() {
+    let settings = BrokerSettings::new().set("handshake_timeout_ms", "600000").set("shutdown_timeout_ms", "600000");
+    let mut broker = settings.start();
+    let mut silent = tokio::net::TcpStream::connect(broker.address()).await.unwrap();
+    let mut halfway = tokio::net::TcpStream::connect(broker.address()).await.unwrap();
+    halfway.write_all(&[0]).await.unwrap();
+    let metrics = || broker.http("/metrics").body;
+    wait_until("both connections", async || metrics().contains("tidelog_connections 2").then_some(())).await;
+    assert!(broker.terminate().success(), "{}", broker.log_text());
+    for socket in [&mut silent, &mut halfway] {
+        assert!(socket.read_u8().await.is_err(), "it is closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_runs_inside_a_program_and_starts_again_on_its_folder() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {

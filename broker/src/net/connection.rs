@@ -40,7 +40,11 @@ const PEER_FRAME_BYTES: u32 = 64 << 20;
 /// Serves one connection until it ends.
 pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> Ended {
     let patience = Duration::from_millis(node.config.handshake_timeout_ms);
-    let opening = match tokio::time::timeout(patience, opening::read(&mut socket, &node.config)).await {
+    let opening = tokio::select! {
+        opening = tokio::time::timeout(patience, opening::read(&mut socket, &node.config)) => opening,
+        () = node.draining.cancelled() => return Ended::Shutdown,
+    };
+    let opening = match opening {
         Ok(Ok(opening)) => opening,
         Ok(Err(ended)) => return ended,
         Err(_) => return Ended::Handshake(patience),
