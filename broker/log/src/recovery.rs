@@ -445,7 +445,7 @@ impl Recovery<'_> {
             let prepared = Prepared::make(self.place, u64::from(self.place.options.first_allocation_bytes))?;
             let (file, allocated) = prepared.name(self.place, end)?;
             while let Some(last) = self.segments.pop_if(|last| last.base() >= end && last.end_bytes() == 0) {
-                segment_files::remove(self.place, last.base())?;
+                segment_files::make_way(self.place, last.base(), end)?;
             }
             self.segments.push(Arc::new(Segment::born(self.place, end, file, allocated)));
             self.folder_dirty = true;

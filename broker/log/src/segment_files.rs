@@ -170,6 +170,12 @@ pub(crate) fn remove(place: &Place, base: Offset) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Unlinks an empty segment where the one that begins at `end` takes its place, in which it may have taken its name already.
+pub(crate) fn make_way(place: &Place, base: Offset, end: Offset) -> Result<(), StorageError> {
+    let extensions: &[&str] = if base == end { &[INDEX, TIME_INDEX] } else { &[LOG, INDEX, TIME_INDEX] };
+    extensions.iter().try_for_each(|extension| remove_if_there(&*place.disk, &place.path(base, extension)))
+}
+
 /// Cuts what is torn off a segment's file of `length` bytes, durably. It keeps `least` bytes, zeros behind the cut, if it had them: one that is
 /// shorter than it was made has lost its end to somebody else. The answer is how long it is now. Nobody may have mapped it.
 pub(crate) fn cut(place: &Place, base: Offset, position: u64, length: u64, least: u64) -> Result<u64, StorageError> {
