@@ -264,6 +264,20 @@ async fn a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_stops_on_a_full_disk_says_once_what_is_not_closed() {
+    if !requires("a_broker_that_stops_on_a_full_disk_says_once_what_is_not_closed", &[Need::LoopDisk]) {
+        return;
+    }
+    let disk = LoopDisk::new(DISK_BYTES);
+    let mut broker = BrokerSettings::new().data(disk.path().join("data")).start();
+    create_topic(&broker.server(), &NewTopic::named("wide").partitions(16)).await.unwrap();
+    let _ballast = disk.fill(0);
+    assert!(!broker.terminate().success(), "{}", broker.log_text());
+    let told = broker.log_lines("not closed cleanly; recovery runs at the next start");
+    assert!(told.len() == 1 && told[0]["partitions"] == 16, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn records_are_deleted_from_a_disk_without_a_block_left_and_that_makes_room() {
     if !requires("records_are_deleted_from_a_disk_without_a_block_left_and_that_makes_room", &[Need::LoopDisk]) {
         return;
