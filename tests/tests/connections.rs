@@ -6,6 +6,7 @@ use tidelog_protocol::PartitionId;
 use tidelog_protocol::messages::{Isolation, Position, SubscribeRequest};
 use tidelog_protocol::records::Compression;
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::command::CommandLine;
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::{RawConnection, batch};
 use tidelog_tests::requirements::{Need, requires};
@@ -90,6 +91,10 @@ async fn what_clients_cause_again_and_again_is_told_once_in_a_while() {
         // One at once and then one in ten seconds, however slow this is.
         assert!((1..TIMES / 3).contains(&told), "{message}: told {told} times");
     }
+    // And whoever is refused is not sent to look for a broker that is there.
+    let refused = CommandLine::of("tidelog").args(["--server", &broker.server(), "--timeout", "2s", "ping"]).run();
+    let told = refused.expect_code(4).stderr;
+    assert!(told.contains("connections_max") && !told.contains("Start one"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

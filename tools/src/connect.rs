@@ -186,6 +186,11 @@ fn left_to_ask(took: Duration, timeout: Duration) -> Duration {
 /// Nobody answered at all.
 fn nobody_there(error: ClientError) -> Failure {
     match error {
+        ClientError::Unreachable { .. } if error.is_turned_away() => {
+            Failure::new(Exit::Unavailable, error.to_string()).outside_of_a_cluster().hint(
+                "what listens there is no broker, or one that has as many connections as its connections_max allows: see its log",
+            )
+        }
         ClientError::Unreachable { .. } => Failure::new(Exit::Unavailable, error.to_string()).outside_of_a_cluster().hint(
             "is a broker running there? Start one with 'tidelog-broker', or name another with --server HOST:PORT or TIDELOG_SERVER",
         ),
