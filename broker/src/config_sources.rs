@@ -16,6 +16,14 @@ pub enum ConfigSourceError {
         /// Why.
         error: std::io::Error,
     },
+    /// The file is not text.
+    #[error("the config file {} is not UTF-8, from byte {valid} on: save it as UTF-8, or name another with --config or TIDELOG_CONFIG", path.display())]
+    Encoding {
+        /// Which.
+        path: PathBuf,
+        /// So many bytes before are.
+        valid: usize,
+    },
     /// The file is not TOML.
     #[error("the config file {} is not valid TOML: {error}", path.display())]
     Toml {
@@ -50,8 +58,11 @@ pub fn layered(
 ) -> Result<Config, ConfigSourceError> {
     let mut config = Config::default();
     if let Some(path) = file {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| ConfigSourceError::File { path: path.into(), error })?;
+        let bytes = std::fs::read(path).map_err(|error| ConfigSourceError::File { path: path.into(), error })?;
+        let text = String::from_utf8(bytes).map_err(|error| ConfigSourceError::Encoding {
+            path: path.into(),
+            valid: error.utf8_error().valid_up_to(),
+        })?;
         let table: toml::Table =
             text.parse().map_err(|error| ConfigSourceError::Toml { path: path.into(), error: Box::new(error) })?;
         for (key, value) in &table {
@@ -102,5 +113,14 @@ mod tests {
         assert!(error.starts_with("flag for listen: config key 'listen'"), "{error}");
         let error = layered(Some(Path::new("/no/such/file")), environment(&[]), &[]).unwrap_err().to_string();
         assert!(error.contains("/no/such/file") && error.contains("or leave it out"), "{error}");
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_told_from_one_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("latin1.toml");
+        std::fs::write(&file, b"# caf\xe9\n").unwrap();
+        let error = layered(Some(&file), environment(&[]), &[]).unwrap_err().to_string();
+        assert!(error.contains("latin1.toml") && error.contains("not UTF-8, from byte 5 on"), "{error}");
     }
 }

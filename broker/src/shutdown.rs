@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tidelog_coordination::counted;
 use tidelog_protocol::{ErrorCode, WireError};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clean_mark;
 use crate::housekeeping::note_watermarks;
@@ -109,15 +109,23 @@ fn close_partitions(node: &Node) -> Result<(), WireError> {
         ask();
     });
     drop(sender);
-    let mut first = Ok(());
-    let mut answers = 0;
+    let (mut first, mut answers, mut unclean) = (None, 0, 0);
     for (name, result) in receiver {
         answers += 1;
         if let Err(error) = result {
-            error!(partition = %name, %error, "not closed cleanly; recovery runs at the next start");
-            first = first.and(Err(error));
+            unclean += 1;
+            debug!(partition = %name, %error, "not closed cleanly");
+            first.get_or_insert((name, error));
         }
     }
+    // A disk that is full is so for all of them.
+    let mut first = match first {
+        None => Ok(()),
+        Some((name, error)) => {
+            error!(partitions = unclean, first = %name, %error, "not closed cleanly; recovery runs at the next start");
+            Err(error)
+        }
+    };
     let missing = partitions.len() - answers;
     if missing > 0 {
         let broken = counted(missing, "partition");

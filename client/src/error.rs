@@ -98,7 +98,17 @@ pub enum ClientError {
     Closed,
 }
 
+/// Why there is no connection, where somebody took it and closed it again.
+pub(crate) const TURNED_AWAY: &str = "it closed the connection before it said who it is";
+
 impl ClientError {
+    /// True where something took the connection and closed it before it said that it is a broker: it is none, or it has as many connections as
+    /// it may have, which its log says.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        matches!(self, Self::Unreachable { reason, .. } if reason == TURNED_AWAY)
+    }
+
     /// True where the same request may succeed later without anyone changing it.
     #[must_use]
     pub const fn is_retriable(&self) -> bool {

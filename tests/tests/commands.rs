@@ -1,11 +1,13 @@
 //! The commands as scripts see them: results on standard output, complaints on standard error, exit codes that tell cases apart.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::input::{lines, lines_file};
 use tidelog_tests::loopback;
+use tidelog_tests::patience::wait_for;
 
 /// For commands that need no broker.
 const NOBODY: &str = "127.0.0.1:1";
@@ -42,6 +44,40 @@ fn ping_names_the_broker_that_answered() {
     let broker = BrokerProcess::start();
     let answer = json(tidelog(&format!("{NOBODY},{}", broker.server()), "--output json ping"));
     assert_eq!(answer["server"], Value::from(broker.server()));
+}
+
+#[test]
+fn whoever_follows_a_topic_hears_that_its_broker_is_gone_and_that_it_is_back() {
+    let mut broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create orders").expect_code(0);
+    let started = |binary: &str, line: &str, follows: &str| {
+        let command = CommandLine::of(binary).env("TIDELOG_SERVER", &server).args(line.split_whitespace()).start();
+        wait_for("the command to follow", || command.stderr_so_far().contains(follows).then_some(()));
+        command
+    };
+    let patient = started("tidelog", "-v consume orders --from end", "waiting for new records");
+    let impatient = [
+        started("tidelog", "-v --timeout 3s consume orders --from end", "waiting for new records"),
+        started("tidelog", "-v --timeout 3s consume orders --group readers", "joined group"),
+        started(
+            "perf-consumer",
+            "-v --timeout 3s --topic orders --from end --records 1 --idle-timeout 10m",
+            "following from the end",
+        ),
+    ];
+    broker.kill();
+    for command in impatient {
+        let ended = command.finish().expect_code(4);
+        assert!(ended.stderr.contains(&format!("lost {server}: no broker answered for 3.0 s")), "{ended:?}");
+    }
+    let heard = |news: &str| wait_for("the news", || patient.stderr_so_far().contains(news).then_some(()));
+    heard(&format!("lost {server}: no broker answers"));
+    broker.restart();
+    heard(&format!("{server} answers again"));
+    patient.signal(Signal::INT);
+    let ended = patient.finish().expect_code(0);
+    assert_eq!(ended.stderr.matches("lost ").count(), 1, "{ended:?}");
 }
 
 #[test]

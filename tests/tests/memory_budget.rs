@@ -133,7 +133,9 @@ async fn frames_that_never_get_the_memory_they_wait_for_are_given_up() {
 
 /// Half frames may stay for an hour here: whoever is served beside them is served in spite of them.
 fn endless() -> BrokerSettings {
-    BrokerSettings::new().set("frame_timeout_ms", "3600000").set("write_timeout_ms", "3600000")
+    let settings = BrokerSettings::new().set("frame_timeout_ms", "3600000").set("write_timeout_ms", "3600000");
+    // Every connection that is cut off, not one in a while.
+    settings.set("log_level", "info,tidelog_broker::net::news=debug")
 }
 
 #[tokio::test(flavor = "multi_thread")]

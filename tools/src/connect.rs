@@ -13,6 +13,9 @@ use crate::exit::{Exit, Failure};
 /// How long a cluster may take to say why a command failed, at most.
 const EXPLANATION_PATIENCE: Duration = Duration::from_secs(4);
 
+/// How long a command may take that was not told.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long a broker may take to be connected to, at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -27,9 +30,11 @@ pub struct ConnectArgs {
     #[arg(default_value_t = server_of(std::env::var("TIDELOG_SERVER").ok()), value_parser = parse_server)]
     pub server: String,
 
-    /// How long the command may take, such as 500ms or 30s; of one that goes on by itself: how long to wait for an answer.
-    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = parse_timeout)]
-    pub timeout: Duration,
+    // Whether it was said makes a difference: who follows a topic is patient unless told otherwise.
+    /// How long the command may take, such as 500ms or 30s; of one that goes on by itself: how long to wait for an answer (one that follows a
+    /// topic waits for ever, unless this is given) [default: 30s]
+    #[arg(long = "timeout", global = true, value_name = "DURATION", value_parser = parse_timeout)]
+    pub asked_timeout: Option<Duration>,
 }
 
 /// Where a broker is unless a flag says it: as the environment does, where it says something.
@@ -42,6 +47,18 @@ fn parse_server(text: &str) -> Result<String, String> {
 }
 
 impl ConnectArgs {
+    /// How long the command may take, or each answer to one that goes on by itself.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.asked_timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// How long a command that reads on and on bears it that no broker answers; one that follows, for ever unless told otherwise.
+    #[must_use]
+    pub fn silence_max(&self, follows: bool) -> Option<Duration> {
+        if follows { self.asked_timeout } else { Some(self.timeout()) }
+    }
+
     /// Connects, under the name of the tool.
     ///
     /// # Errors
@@ -57,7 +74,7 @@ impl ConnectArgs {
     /// As [`failure`].
     pub async fn client_in_time(&self, tool: &str) -> Result<Client, Failure> {
         // A little less: what it was that did not answer is to be told in time, too.
-        let deadline = Instant::now() + self.timeout - (self.timeout / 20).min(Duration::from_millis(100));
+        let deadline = Instant::now() + self.timeout() - (self.timeout() / 20).min(Duration::from_millis(100));
         self.builder(tool).deadline(deadline).connect(&self.server).await.map_err(nobody_there)
     }
 
@@ -70,8 +87,8 @@ impl ConnectArgs {
     pub async fn explaining<T>(&self, command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let (began, mut command) = (Instant::now(), pin!(command));
         let mut look = pin!(async {
-            tokio::time::sleep(self.timeout * 3 / 4).await;
-            self.has_controller(self.timeout / 4).await
+            tokio::time::sleep(self.timeout() * 3 / 4).await;
+            self.has_controller(self.timeout() / 4).await
         });
         let mut seen = None;
         let ended = loop {
@@ -87,7 +104,7 @@ impl ConnectArgs {
         if !may_pass || is_said || !failure.is_within_a_cluster() {
             return Err(failure);
         }
-        let seen_now = match left_to_ask(began.elapsed(), self.timeout) {
+        let seen_now = match left_to_ask(began.elapsed(), self.timeout()) {
             Duration::ZERO => None,
             left => self.has_controller(left).await,
         };
@@ -112,8 +129,8 @@ impl ConnectArgs {
     fn builder(&self, tool: &str) -> ClientBuilder {
         // One address that does not answer leaves time for the others.
         let addresses = self.server.split(',').count().max(1) as u32;
-        let connect_timeout = (self.timeout / addresses).clamp(Duration::from_millis(1), CONNECT_TIMEOUT);
-        Client::builder().client_id(tool).connect_timeout(connect_timeout).request_timeout(self.timeout)
+        let connect_timeout = (self.timeout() / addresses).clamp(Duration::from_millis(1), CONNECT_TIMEOUT);
+        Client::builder().client_id(tool).connect_timeout(connect_timeout).request_timeout(self.timeout())
     }
 
     /// What `command` gives, where it is done within the timeout.
@@ -121,8 +138,8 @@ impl ConnectArgs {
     /// # Errors
     /// Those of the command; else that it is not.
     pub async fn in_time<T>(&self, command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        tokio::time::timeout(self.timeout, command).await.unwrap_or_else(|_| {
-            let sentence = format!("not done within {}", display_duration(self.timeout));
+        tokio::time::timeout(self.timeout(), command).await.unwrap_or_else(|_| {
+            let sentence = format!("not done within {}", display_duration(self.timeout()));
             Err(Failure::new(Exit::Unavailable, sentence).hint("a longer wait may help: --timeout 60s"))
         })
     }
@@ -169,6 +186,11 @@ fn left_to_ask(took: Duration, timeout: Duration) -> Duration {
 /// Nobody answered at all.
 fn nobody_there(error: ClientError) -> Failure {
     match error {
+        ClientError::Unreachable { .. } if error.is_turned_away() => {
+            Failure::new(Exit::Unavailable, error.to_string()).outside_of_a_cluster().hint(
+                "what listens there is no broker, or one that has as many connections as its connections_max allows: see its log",
+            )
+        }
         ClientError::Unreachable { .. } => Failure::new(Exit::Unavailable, error.to_string()).outside_of_a_cluster().hint(
             "is a broker running there? Start one with 'tidelog-broker', or name another with --server HOST:PORT or TIDELOG_SERVER",
         ),

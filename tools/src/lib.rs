@@ -6,7 +6,7 @@
 //! - [`start_position`], [`isolation`], [`duration`], [`byte_size`], [`escape`]: what stands on a command line.
 //! - [`lines`], [`record_format`], [`base64`]: bytes in and bytes out.
 //! - [`output`]: tables and JSON.
-//! - [`connect`], [`producer_args`]: the way to the broker.
+//! - [`connect`], [`producer_args`]: the way to the broker; [`contact`]: whether it still answers.
 //! - [`cli`]: the commands of `tidelog`.
 //! - [`verify`]: a workload and the judge of what came of it.
 //! - [`perf`]: the load generators.
@@ -15,6 +15,7 @@ pub mod base64;
 pub mod byte_size;
 pub mod cli;
 pub mod connect;
+pub mod contact;
 pub mod duration;
 pub mod escape;
 pub mod exit;

@@ -1,4 +1,5 @@
-//! FindCoordinator: who leads the partition that keeps the state of a key. The topic is created when somebody first asks.
+//! FindCoordinator: who leads the partition that keeps the state of a key. The topic is created when somebody first asks, where
+//! the disk has room for it.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tidelog_protocol::messages::{ConfigEntry, FindCoordinatorRequest, FindCoordi
 use tidelog_protocol::{ErrorCode, MetadataIndex, TopicId, WireError};
 
 use super::Handle;
-use super::create_topic::{MINIMUM, REPLICAS, default_replication_factor};
+use super::create_topic::{MINIMUM, REPLICAS, default_replication_factor, room_for};
 use crate::change::AtController;
 use crate::coordinators::topic;
 use crate::node::Node;
@@ -38,6 +39,10 @@ impl AtController for FindCoordinatorRequest {
             validate_only: false,
             internal: true,
         };
+        // By the same rule as any other: one that takes the last of the disk would keep everybody from writing.
+        if node.controllers.image().topic_named(&create.name).is_none() {
+            room_for(node, create.partitions, create.replication_factor)?;
+        }
         match node.controllers.submit(Command::CreateTopic(create)).await {
             Ok(_) => {}
             Err(error) if error.code == ErrorCode::TopicExists => {}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tidelog_coordination::TopicImage;
 use tidelog_protocol::messages::{Coordinated, UnreadShard};
-use tidelog_protocol::{LeaderEpoch, Offset, PartitionId, ProtocolVersion, TopicId, WireError};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, ProtocolVersion, TopicId, WireError};
 
 use super::machine::Machine;
 use super::shard::{self, Shard};
@@ -166,7 +166,8 @@ fn absent(node: &Node, topic: &TopicImage, partition: PartitionId) -> WireError 
         // Where others have replicas, one of them is about to lead.
         Err(error) => Some(error).filter(|_| topic.partition(partition).is_some_and(|state| state.replicas.len() == 1)),
     };
-    match refusal.filter(|error| !error.code.is_retriable()) {
+    // What passes by itself soon is not worth telling; a disk without room waits for somebody.
+    match refusal.filter(|error| !error.code.is_retriable() || error.code == ErrorCode::StorageFull) {
         Some(error) => {
             let message =
                 format!("what is kept in {}, partition {partition}, is not served: {}", topic.name, error.message);

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use tidelog_log::Complaint;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::connection;
 use super::ended::Ended;
+use super::news::News;
 use crate::node::Node;
 
 /// Connections that may wait to be accepted.
@@ -49,15 +49,14 @@ impl Listener {
 /// Accepts connections until the broker drains.
 pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
     let mut refused = Complaint::default();
-    // Whatever probes the wrong port does so again and again.
-    let strays = Arc::new(Mutex::new(Complaint::default()));
+    let news = Arc::new(News::default());
     loop {
         let accepted = tokio::select! {
             () = node.draining.cancelled() => return,
             accepted = listener.socket.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => accept(&node, socket, peer, &strays),
+            Ok((socket, peer)) => accept(&node, socket, peer, &news),
             Err(error) => {
                 // Out of descriptors or memory: the connections that are open go on; do not spin.
                 if let Some(untold) = refused.again(Instant::now()) {
@@ -69,11 +68,11 @@ pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
     }
 }
 
-fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, strays: &Arc<Mutex<Complaint>>) {
+fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, news: &Arc<News>) {
     let open = node.metrics.connections.get();
     if open >= i64::from(node.config.connections_max) {
         node.metrics.connections_refused.inc();
-        warn!(%peer, open, "connection refused: connections_max is reached");
+        news.refused(peer, open);
         return;
     }
     let local = match socket.set_nodelay(true).and_then(|()| socket.local_addr()) {
@@ -85,7 +84,7 @@ fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, strays: &Arc<Mu
     };
     node.metrics.connections.inc();
     node.metrics.connections_accepted.inc();
-    let (served, strays) = (node.clone(), strays.clone());
+    let (served, news) = (node.clone(), news.clone());
     node.tasks.spawn(async move {
         let ended = connection::serve(served.clone(), socket, peer, local).await;
         served.metrics.connections.dec();
@@ -93,16 +92,10 @@ fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, strays: &Arc<Mu
             Ended::ByClient | Ended::ByReset | Ended::Shutdown | Ended::Idle(_) => {
                 debug!(%peer, %ended, "connection closed")
             }
-            Ended::Socket(_) | Ended::WithinFrame => info!(%peer, %ended, "connection lost"),
-            Ended::Http(_) => {
-                served.metrics.connections_faulty.inc();
-                if let Some(untold) = strays.lock().again(Instant::now()) {
-                    warn!(%peer, %ended, untold, "connection cut off");
-                }
-            }
+            Ended::Socket(_) | Ended::WithinFrame => news.lost(peer, &ended),
             ended => {
                 served.metrics.connections_faulty.inc();
-                warn!(%peer, %ended, "connection cut off");
+                news.cut_off(peer, &ended);
             }
         }
     });

@@ -6,6 +6,7 @@ mod ended;
 mod frame_writer;
 mod framing;
 mod listener;
+mod news;
 mod opening;
 mod pace;
 mod receive_buffer;

@@ -3,12 +3,13 @@
 //! metadata that end before it are an old copy. Knows nothing of logs.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tidelog_coordination::ClusterImage;
 use tidelog_coordination::controller::INTERNAL_PREFIX;
 use tidelog_log::small_file::{self, Kind, SmallFileError, TEMP_SUFFIX};
-use tidelog_log::{DataDir, DataDirError, Identity, PartitionDir, StorageError};
+use tidelog_log::{Complaint, DataDir, DataDirError, Identity, PartitionDir, StorageError};
 use tidelog_protocol::MetadataIndex;
 use tracing::warn;
 
@@ -126,6 +127,8 @@ fn path(data: &DataDir) -> PathBuf {
 #[derive(Debug, Default)]
 pub(super) struct Note {
     noted: Mutex<MetadataIndex>,
+    /// Whoever asks for what is not there yet has it looked for again.
+    refused: Mutex<Complaint>,
 }
 
 impl Note {
@@ -140,5 +143,12 @@ impl Note {
             *noted = index;
         }
         Ok(())
+    }
+
+    /// Partitions wait for what the disk refused.
+    pub(super) fn tell_refused(&self, error: &StorageError) {
+        if let Some(untold) = self.refused.lock().again(Instant::now()) {
+            warn!(%error, untold, "how new the metadata are cannot be noted; no partition is made before it is");
+        }
     }
 }

@@ -415,7 +415,7 @@ impl Registry {
         if let Some(error) = &unnoted
             && missing.iter().any(|(topic, partition)| waits_for_note(topic, *partition).is_some())
         {
-            warn!(%error, "how new the metadata are cannot be noted; no partition is made before it is");
+            self.note.tell_refused(error);
         }
         let (next, recoveries) = (AtomicUsize::new(0), Recoveries::default());
         let slots: Vec<Mutex<Option<Slot>>> = missing.iter().map(|_| Mutex::new(None)).collect();

@@ -1,5 +1,6 @@
 //! Dial, preface, hello: from an address to a connection that can be used. Knows nothing of what follows.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use super::Connection;
 use crate::ClientError;
 use crate::address::Address;
+use crate::error::TURNED_AWAY;
 
 /// How often a connection is dialled again that breaks before the broker has said who it is.
 const REDIALS: u32 = 2;
@@ -68,10 +70,17 @@ async fn introduce(
     let lost = |error: std::io::Error| ClientError::Unreachable { address: address.clone(), reason: error.to_string() };
     let incompatible = |reason: String| ClientError::Incompatible { address: address.clone(), reason };
 
+    // Nobody ever does so who speaks the protocol and has room.
+    let turned_away = |error: std::io::Error| match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            ClientError::Unreachable { address: address.clone(), reason: TURNED_AWAY.into() }
+        }
+        _ => lost(error),
+    };
     let ours = Preface { version: ProtocolVersion::CURRENT, features: 0 };
-    stream.write_all(&ours.encode()).await.map_err(lost)?;
+    stream.write_all(&ours.encode()).await.map_err(turned_away)?;
     let mut theirs = [0; PREFACE_BYTES];
-    stream.read_exact(&mut theirs).await.map_err(lost)?;
+    stream.read_exact(&mut theirs).await.map_err(turned_away)?;
     let version = Preface::decode(theirs).map_err(|error| incompatible(error.to_string()))?.version;
     if version < ProtocolVersion::OLDEST || version > ProtocolVersion::CURRENT {
         return Err(incompatible(format!(

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use clap::Args;
-use tidelog_client::{BatchView, ClientError, ConsumeError, Start, TopicName};
+use tidelog_client::{BatchView, Client, ClientError, ConsumeError, Start, TopicName};
 use tidelog_protocol::{ErrorCode, WireError};
 
 use super::Context;
@@ -16,6 +16,7 @@ use super::offsets::chosen_partitions;
 use super::sources::{SourceError, Sources, Wanted};
 use crate::byte_size::counted;
 use crate::connect::{failure, refusal};
+use crate::contact::until_lost;
 use crate::exit::{Exit, Failure};
 use crate::isolation::IsolationArg;
 use crate::output::OutputFormat;
@@ -93,7 +94,8 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
         let membership = Membership { group, topic, start, until_end, isolation, max, format };
         return consume_group::run(membership, context).await;
     }
-    let mut sources = context.connect.in_time(open(&args, context)).await?;
+    let (client, mut sources) = context.connect.in_time(open(&args, context)).await?;
+    let mut lost = pin!(until_lost(&client, &context.connect.server, context.connect.silence_max(args.follows())));
     if args.follows() && args.start() == StartPosition::End {
         context.verbosity.say("waiting for new records; Ctrl-C ends (--from beginning shows what is there already)");
     }
@@ -121,6 +123,7 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
                 tokio::select! {
                     batch = sources.next(|batch| printer.print(&batch)) => batch,
                     _ = &mut interrupt => break Ok(if args.follows() { Exit::Done } else { Exit::Interrupted }),
+                    failure = &mut lost => break Err(failure),
                 }
             }
         };
@@ -157,13 +160,13 @@ fn chosen_format(asked: Option<RecordFormat>, output: OutputFormat) -> Result<Re
     }
 }
 
-async fn open(args: &ConsumeArgs, context: &Context) -> Result<Sources, Failure> {
+async fn open(args: &ConsumeArgs, context: &Context) -> Result<(Client, Sources), Failure> {
     // A little less: what is waited for is to be told in time, too.
-    let first_by = Instant::now() + context.connect.timeout.mul_f32(0.9);
+    let first_by = Instant::now() + context.connect.timeout().mul_f32(0.9);
     let client = context.connect.client("tidelog").await?;
     let partitions = chosen_partitions(&client, &args.topic, &args.partition).await?;
     let wanted = Wanted {
-        client,
+        client: client.clone(),
         topic: args.topic.clone(),
         partitions,
         start: client_start(args.start()),
@@ -172,7 +175,7 @@ async fn open(args: &ConsumeArgs, context: &Context) -> Result<Sources, Failure>
         wait_until: args.until_end.then_some(first_by),
         first_by,
     };
-    Sources::open(wanted).await
+    Ok((client, Sources::open(wanted).await?))
 }
 
 /// How a failed write ends the command: quietly where the reader closed the pipe.

@@ -16,6 +16,7 @@ use super::consume::{consume_failure, outcome};
 use super::offsets::chosen_partitions;
 use crate::byte_size::counted;
 use crate::connect::{failure, send_failure};
+use crate::contact::until_lost;
 use crate::exit::{Exit, Failure};
 use crate::record_format::{PrintedRecord, RecordFormat};
 
@@ -33,6 +34,13 @@ pub(super) struct Membership {
     pub(super) isolation: Isolation,
     pub(super) max: Option<u64>,
     pub(super) format: RecordFormat,
+}
+
+impl Membership {
+    /// True where only an interrupt can end it.
+    const fn follows(&self) -> bool {
+        !self.until_end && self.max.is_none()
+    }
 }
 
 /// What was the end when the command started.
@@ -58,7 +66,14 @@ pub(super) async fn run(membership: Membership, context: &Context) -> Result<Exi
     let mut consumer = context.connect.in_time(joining).await?;
     context.verbosity.say(format!("joined group '{}' as {}", membership.group, consumer.member_id()));
     let mut printing = Printing { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()), printed: 0 };
-    let ended = read(&client, &mut consumer, &membership, end.as_ref(), &mut printing).await;
+    let silence_max = context.connect.silence_max(membership.follows());
+    let ended = tokio::select! {
+        ended = read(&client, &mut consumer, &membership, end.as_ref(), &mut printing) => ended,
+        failure = until_lost(&client, &context.connect.server, silence_max) => {
+            // Nobody is there to commit to, or to take leave of.
+            return outcome(printing.out.flush()).unwrap_or(Err(failure));
+        }
+    };
     // What is printed is done, whatever ended it.
     let flushed = printing.settle(&mut consumer).await;
     let left = consumer.leave().await.map_err(group_failure);
@@ -86,8 +101,7 @@ async fn read(
         let next = tokio::select! {
             next = tokio::time::timeout(SILENCE, consumer.next()) => next,
             _ = &mut interrupt => {
-                let follows = !membership.until_end && membership.max.is_none();
-                return Ok(if follows { Exit::Done } else { Exit::Interrupted });
+                return Ok(if membership.follows() { Exit::Done } else { Exit::Interrupted });
             }
         };
         let is_silent = next.is_err();

@@ -121,7 +121,7 @@ async fn wait(
     offset: Offset,
     context: &Context,
 ) -> Result<Exit, Failure> {
-    let timeout = context.connect.timeout;
+    let timeout = context.connect.timeout();
     let began = Instant::now();
     let client = context.connect.in_time(context.connect.client("tidelog")).await?;
     let left = timeout.saturating_sub(began.elapsed());

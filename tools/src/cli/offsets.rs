@@ -85,7 +85,7 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(8);
 pub(super) async fn run(args: OffsetsArgs, context: &Context) -> Result<Exit, Failure> {
     let client = context.connect.client_in_time("tidelog").await?;
     let partitions = chosen_partitions(&client, &args.topic, &args.partition).await?;
-    let patience = (context.connect.timeout / 2).min(LEADER_PATIENCE);
+    let patience = (context.connect.timeout() / 2).min(LEADER_PATIENCE);
     let positions = match &args.time {
         None => vec![Position::EARLIEST, Position::LATEST],
         Some(Point(position)) => vec![position.clone()],

@@ -85,7 +85,7 @@ pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Fa
     }
     let opened = async {
         let client = context.connect.client("tidelog").await?;
-        let producer = args.producer.apply(client.producer()).delivery_timeout(context.connect.timeout);
+        let producer = args.producer.apply(client.producer()).delivery_timeout(context.connect.timeout());
         let producer = producer.build().map_err(failure)?;
         let topic = producer.topic(args.topic.as_str()).await.map_err(failure)?;
         Ok((producer, topic))

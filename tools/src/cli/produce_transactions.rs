@@ -26,7 +26,7 @@ pub(super) async fn run(id: String, args: ProduceArgs, input: Input, context: &C
         // Also to say at once that there is no such topic.
         let plain = client.producer().build().map_err(failure)?;
         check_partition(&args, &plain.topic(args.topic.as_str()).await.map_err(failure)?)?;
-        let timeout = context.connect.timeout;
+        let timeout = context.connect.timeout();
         let mut building = client.transactional_producer(&id).end_timeout(timeout);
         if let Some(limit) = args.transaction_timeout {
             building = building.transaction_timeout(limit);
@@ -49,7 +49,7 @@ pub(super) async fn run(id: String, args: ProduceArgs, input: Input, context: &C
     let exit = match ended {
         Ok(exit) => Ok(exit),
         Err(refused) => {
-            let asked = tokio::time::timeout(context.connect.timeout, timed_out(&client, &id)).await;
+            let asked = tokio::time::timeout(context.connect.timeout(), timed_out(&client, &id)).await;
             let refused = asked.ok().flatten().map_or(refused, |limit| {
                 let sentence =
                     format!("the transaction was open for longer than {}, and is undone", display_duration(limit));

@@ -25,6 +25,7 @@ use super::timer::Timer;
 use crate::byte_size::{counted, display_byte_size, display_count, parse_small_byte_size};
 use crate::cli::consume::{client_start, consume_failure};
 use crate::connect::failure;
+use crate::contact::until_lost;
 use crate::duration::{display_duration, parse_duration};
 use crate::exit::{EXIT_CODES_HELP, Exit, Failure};
 use crate::isolation::IsolationArg;
@@ -247,6 +248,15 @@ async fn receive_all(
         // before its first record has figures of its own.
         shared.started.get_or_init(Instant::now);
     }
+    let contact = {
+        let (client, connect, shared) = (clients[0].clone(), session.args.connect.clone(), Arc::clone(&shared));
+        tokio::spawn(async move {
+            let failure = until_lost(&client, &connect.server, connect.asked_timeout).await;
+            // Nothing will come: whoever waits for it need not.
+            let _ = shared.done.send(());
+            failure
+        })
+    };
     let following = || session.verbosity.say("following from the end; start the producer now");
     let (joined, timeline, group) = if let Some(group) = &command.group {
         let sharing = Sharing::new(session.partitions);
@@ -287,7 +297,8 @@ async fn receive_all(
         timeline,
         group,
     };
-    let mut first_failure = None;
+    contact.abort();
+    let mut first_failure = contact.await.ok();
     for received in joined {
         measured.records += received.records;
         measured.bytes += received.bytes;
