@@ -157,13 +157,14 @@ async fn the_brokers_own_topics_are_weighed_against_free_space_as_any_other() {
     let mut connection = RawConnection::introduced(broker.address()).await;
     let topic = connection.topic_id("logs").await;
     wait_until_produced(&mut connection, topic).await;
-    let client = Client::builder().request_timeout(Duration::from_secs(3)).connect(&server).await.unwrap();
+    let patience = Duration::from_secs(3);
+    let client = Client::builder().request_timeout(patience).connect(&server).await.unwrap();
 
     // Enough for what is there, and not for a topic more; then not a block.
     for left in [LOW_WATER + (600 << 10), 0] {
         let ballast = disk.fill(left);
         let group = client.group("readers").topics(["logs"]).build().await.unwrap_err();
-        let transactional = client.transactional_producer("writer").build().await.unwrap_err();
+        let transactional = client.transactional_producer("writer").end_timeout(patience).build().await.unwrap_err();
         for refusal in [group.to_string(), transactional.to_string()] {
             assert!(refusal.contains("nothing was created; free space"), "{left} bytes left: {refusal}");
         }
