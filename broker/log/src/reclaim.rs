@@ -187,6 +187,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_removed_is_free_in_the_end_but_not_before_its_last_reader_is_gone() {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, file) = named(temp.path(), "segment");
+        let ours = large_file(&path).expect("it is large");
+        // The same opening, by which what becomes of the file can be seen.
+        let seen = ours.try_clone().unwrap();
+        fs::remove_file(&path).unwrap();
+        let waiting = Waiting::start().unwrap();
+        waiting.push(ours);
+        let length = || seen.metadata().unwrap().len();
+        thread::sleep(2 * LOOK_AGAIN);
+        assert_eq!(length(), BYTES, "somebody has it open");
+        drop(file);
+        let until = Instant::now() + Duration::from_secs(60);
+        while length() > 0 {
+            assert!(Instant::now() < until, "{} bytes are still taken", length());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
     fn the_disk_rests_for_most_of_the_time() {
         for took in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(5), Duration::from_secs(1)] {
             let rest = rest_after(took);
