@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::budget::Budget;
+use crate::catch_up::CatchUp;
 use crate::compactions::Compactions;
 use crate::config::Config;
 use crate::coordinators::{self, Coordinators};
@@ -34,7 +35,6 @@ use crate::quorum::{Beginning, Controllers, Quorum, QuorumStorage};
 use crate::registering::{Registered, register, register_late, served};
 use crate::replica::Board;
 use crate::start_error::StartError;
-use crate::throttle::Throttle;
 use crate::vital::{BreakDown, Vital};
 use crate::{
     admin_http, belonging, compactor, lease_watch, process, producer_ids, replica, scrubber, shutdown, waiting,
@@ -371,7 +371,7 @@ fn assemble(
         data: parts.data,
         watermarks,
         closed_cleanly,
-        catch_up: Throttle::new(config.replica_catch_up_bytes_per_second),
+        catch_up: CatchUp::new(config.replica_catch_up_bytes_per_second),
         ready: AtomicBool::new(false),
         started,
         draining: CancellationToken::new(),

@@ -294,7 +294,7 @@ config_table! {
     write_timeout_ms: u64 = 60_000, number ["milliseconds" 100u64..=3600000u64];
     /// On shutdown, requests under way may take this long.
     shutdown_timeout_ms: u64 = 10_000, number ["milliseconds" 0u64..=600000u64];
-    /// Bytes a second that this broker sends to replicas that are not in sync, all together, besides twice what arrives here: new ones, and those that come back. 0: no limit.
+    /// Bytes a second that this broker sends to replicas that are not in sync, all together, besides twice what arrives here: new ones, and those that come back. A broker to which several send gets it from all of them together. 0: no limit.
     replica_catch_up_bytes_per_second: u64 = 64 << 20, number ["bytes" 0u64..=1099511627776u64];
     /// How often preferred replicas are given back the lead that they lost, where they are in sync again.
     preferred_leader_interval_ms: u64 = 30_000, number ["milliseconds" 100u64..=86400000u64];

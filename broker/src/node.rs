@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
+use crate::catch_up::CatchUp;
 use crate::compactions::Compactions;
 use crate::config::Config;
 use crate::coordinators::Coordinators;
@@ -21,7 +22,6 @@ use crate::partition::Registry;
 use crate::peer::Peers;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::Controllers;
-use crate::throttle::Throttle;
 use crate::vital::Vital;
 use crate::watermarks::Watermarks;
 
@@ -68,7 +68,7 @@ pub struct Node {
     /// The registration under which its last life closed all its logs.
     pub closed_cleanly: Option<BrokerEpoch>,
     /// Bounds what replicas that are not in sync get from here.
-    pub catch_up: Throttle,
+    pub catch_up: CatchUp,
     /// Set once everything that clients need is there.
     pub ready: AtomicBool,
     /// When it started.

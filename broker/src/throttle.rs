@@ -32,10 +32,16 @@ impl Throttle {
 
     /// Takes `bytes` at `now`. Says how long to wait before any more are taken.
     pub fn take(&self, bytes: usize, now: Instant) -> Duration {
+        self.take_part(bytes, 1, now)
+    }
+
+    /// The same at one of so many `parts` of the rate, with all that is allowed besides.
+    pub fn take_part(&self, bytes: usize, parts: u32, now: Instant) -> Duration {
         if self.bytes_per_second == 0 {
             return Duration::ZERO;
         }
-        let rate = self.bytes_per_second.saturating_add(self.besides.load(Ordering::Relaxed));
+        let part = (self.bytes_per_second / u64::from(parts.max(1))).max(1);
+        let rate = part.saturating_add(self.besides.load(Ordering::Relaxed));
         let cost = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let burst = Duration::from_secs_f64(BURST_SECONDS);
         let mut paid_until = self.paid_until.lock();
@@ -70,6 +76,17 @@ mod tests {
         now += Duration::from_secs(60);
         let _ = throttle.take(1_000, now);
         assert!(throttle.take(1_000, now) <= Duration::from_millis(101), "what is allowed besides counts");
+    }
+
+    #[test]
+    fn a_part_of_the_rate_takes_longer_and_what_is_allowed_besides_is_not_parted() {
+        let throttle = Throttle::new(3_000);
+        let now = Instant::now();
+        assert_eq!(throttle.take_part(1_100, 3, now), Duration::from_secs(1), "a burst of 0.1 s went before");
+        let throttle = Throttle::new(3_000);
+        throttle.allow_besides(9_000);
+        assert_eq!(throttle.take_part(11_000, 3, now), Duration::from_secs(1));
+        assert_eq!(Throttle::new(1).take_part(1, u32::MAX, now), Duration::from_millis(900), "never nothing at all");
     }
 
     #[test]

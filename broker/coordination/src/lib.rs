@@ -13,7 +13,8 @@
 //! - `election`: who leads a partition and who counts as in sync, when brokers come and go.
 //! - `changes`: one such change to many partitions.
 //! - `leadership`: elections that somebody asks for.
-//! - `reassignment`: replicas move by order, or off a broker that is being emptied; `balance` plans such moves.
+//! - `reassignment`: replicas move by order, or off a broker that is being emptied; `balance` plans such moves, [`catching_up`] says who sends to whom
+//!   meanwhile.
 //! - `placement`: which brokers hold a partition; [`internal_topics`]: the broker's own topics grow with the cluster.
 //! - [`records`]: what is written to the metadata log.
 //! - `partition`: what holds of the state of every partition.
@@ -30,6 +31,7 @@
 extern crate alloc;
 
 mod balance;
+pub mod catching_up;
 mod changes;
 pub mod command;
 mod config_values;

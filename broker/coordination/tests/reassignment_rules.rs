@@ -3,6 +3,7 @@
 mod cluster;
 
 use cluster::{Cluster, Folder, code, message};
+use tidelog_coordination::catching_up::senders;
 use tidelog_coordination::command::{Assignment, Command};
 use tidelog_coordination::{Refusal, Reply};
 use tidelog_protocol::{BrokerId, ErrorCode, LeaderEpoch, PartitionId};
@@ -324,4 +325,23 @@ fn a_wiped_partition_is_given_up_by_order_only() {
     let (topic, partition, broker_id) = ("x".into(), PartitionId(0), BrokerId(1));
     cluster.ask(&Command::ElectUnclean { topic, partition, broker_id }).unwrap();
     assert_eq!((cluster.leader("x"), cluster.in_sync("x")), (Some(1), vec![1]));
+}
+
+#[test]
+fn a_replica_that_catches_up_has_as_many_senders_as_brokers_lead_what_it_lacks() {
+    let mut cluster = Cluster::of(4);
+    for (topic, held) in [("a", [1, 2]), ("b", [2, 1]), ("c", [3, 1]), ("d", [3, 2])] {
+        cluster.topic_on(topic, held, &[]);
+    }
+    assert!(senders(cluster.controller.image()).is_empty(), "all are in sync");
+    for (topic, target) in [("a", [1, 4]), ("c", [3, 4]), ("d", [3, 4])] {
+        assert_eq!(reassign(&mut cluster, topic, &target), COPIES);
+    }
+    assert_eq!(
+        senders(cluster.controller.image()).into_iter().collect::<Vec<_>>(),
+        [(BrokerId(4), 2)],
+        "3 leads two of them"
+    );
+    cluster.alter("a", &[1, 2, 4]).unwrap();
+    assert_eq!(senders(cluster.controller.image()).get(&BrokerId(4)), Some(&1), "1 has nothing more to send");
 }

@@ -11,7 +11,7 @@ use tidelog_protocol::{ClusterId, IncarnationId, PartitionId, TopicName};
 use uuid::Uuid;
 
 use crate::disk::{DirEntry, Disk, EntryKind};
-use crate::segment_files::remove_if_there;
+use crate::segment_files::{remove_gradually_if_there, remove_if_there};
 use crate::small_file::{self, Fields, Kind, SmallFileError};
 use crate::storage_error::{Context, StorageError};
 
@@ -271,7 +271,7 @@ impl DataDir {
             match entry.kind {
                 // Nothing of ours, but it goes with what it was put into, or the broker would stumble over it at each start.
                 EntryKind::Dir => self.empty_grave(&path)?,
-                _ => remove_if_there(&*self.disk, &path)?,
+                _ => remove_gradually_if_there(&*self.disk, &path)?,
             }
         }
         self.disk.remove_dir(grave).context("remove", grave)

@@ -61,6 +61,15 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Whatever the operating system says.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a name as [`Disk::remove_file`] does. Where the file is large and was the name's alone its blocks are free only little by
+    /// little, so that the disk has time for others.
+    ///
+    /// # Errors
+    /// As [`Disk::remove_file`].
+    fn remove_file_gradually(&self, path: &Path) -> io::Result<()> {
+        self.remove_file(path)
+    }
+
     /// Creates one folder whose parent exists.
     ///
     /// # Errors

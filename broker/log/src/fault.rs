@@ -40,8 +40,10 @@ pub enum Operation {
     SyncDir,
     /// `rename`.
     Rename,
-    /// `remove_file` and `remove_dir`.
+    /// `remove_file`, also where it is gradual, and `remove_dir`.
     Remove,
+    /// `remove_file_gradually`, which is counted under this name and meets what is armed for [`Operation::Remove`].
+    RemoveGradually,
     /// `read_at` and `read_cached_at`.
     Read,
 }
@@ -247,6 +249,12 @@ impl Disk for FaultDisk {
         self.enter(Operation::Remove)?;
         OsDisk.remove_file(path)?;
         self.survivors.lock().removed(path);
+        Ok(())
+    }
+
+    fn remove_file_gradually(&self, path: &Path) -> io::Result<()> {
+        self.remove_file(path)?;
+        *self.control.lock().counts.entry(Operation::RemoveGradually).or_default() += 1;
         Ok(())
     }
 

@@ -12,7 +12,8 @@
 //!   `small_file`, [`witness`]: opening after a crash.
 //! - `producer_files`: what is known of idempotent producers, across restarts. [`undone`]: which transactions were aborted. `headers`: both from
 //!   the headers of batches, and the markers among them.
-//! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log.
+//! - [`timestamps`]: from times to offsets. [`retention`], `truncate`: moving the start and the end of a log. `reclaim`: what is deleted makes room
+//!   little by little.
 //! - [`compaction`]: the latest value of each key stays. `swap`: other files in the place of segments, under live readers.
 //! - [`scrub`]: a slow second look at what lies on the disk. [`repair`]: putting back what is damaged. [`dump`]: any file, offline.
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
@@ -43,6 +44,7 @@ mod open_error;
 pub mod os_disk;
 mod producer_files;
 pub mod reader;
+mod reclaim;
 pub mod recovery;
 mod recovery_report;
 pub mod repair;

@@ -1,13 +1,13 @@
 //! A read-only map of a file, and slices of it that keep it alive.
 //!
-//! The one module of this crate with `unsafe`: mapping, advising, and looking at mapped bytes. Knows nothing of batches. Nothing
+//! The one module of this crate with `unsafe`: mapping, advising, looking at mapped bytes, and asking who else might. Knows nothing of batches. Nothing
 //! is ever stored through a map: a store is evidence of nothing, `pwrite` reports its errors.
 #![allow(unsafe_code)] // mmap cannot be had without it; each block says why it holds.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use bytes::Bytes;
 /// A shared, read-only map. It may reach beyond the end of its file; only bytes below the published end are looked at.
 pub struct Map {
     pages: memmap2::MmapRaw,
+    /// Some file systems know of open files only, not of maps: [`is_ours_alone`] must hear of both.
+    _file: Arc<File>,
 }
 
 impl Map {
@@ -23,11 +25,10 @@ impl Map {
     ///
     /// # Errors
     /// Whatever `mmap` says; `InvalidInput` for zero bytes or more than the address space.
-    pub fn new(file: impl AsFd, bytes: u64) -> io::Result<Self> {
+    pub fn new(file: Arc<File>, bytes: u64) -> io::Result<Self> {
         let length = usize::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let descriptor = file.as_fd().as_raw_fd();
-        let pages = memmap2::MmapOptions::new().len(length).map_raw_read_only(descriptor)?;
-        Ok(Self { pages })
+        let pages = memmap2::MmapOptions::new().len(length).map_raw_read_only(file.as_raw_fd())?;
+        Ok(Self { pages, _file: file })
     }
 
     /// Length of the map.
@@ -81,6 +82,27 @@ impl Map {
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Map").field("bytes", &self.bytes()).finish()
+    }
+}
+
+/// True where nobody but the caller has this file open or mapped, in this process or another: the system gives a lease on it to nobody
+/// else. Stays true where the file has no name.
+///
+/// # Errors
+/// Where the file system knows no leases.
+pub(crate) fn is_ours_alone(file: &File) -> io::Result<bool> {
+    let lease = |kind: libc::c_int| {
+        // SAFETY: the descriptor is open as long as `file`, and a lease changes no memory.
+        match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    match lease(libc::F_WRLCK) {
+        // Given back at once: it was only a question.
+        Ok(()) => lease(libc::F_UNLCK).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

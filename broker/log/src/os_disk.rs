@@ -14,6 +14,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::disk::{DirEntry, Disk, DiskFile, EntryKind, FileId, write_all_at};
 use crate::map::Map;
+use crate::reclaim;
 
 /// The file systems of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,16 +31,16 @@ impl OsDisk {
 impl Disk for OsDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(OsFile { file }))
+        Ok(Arc::new(OsFile { file: Arc::new(file) }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(OsFile { file }))
+        Ok(Arc::new(OsFile { file: Arc::new(file) }))
     }
 
     fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OsFile { file: File::open(path)? }))
+        Ok(Arc::new(OsFile { file: Arc::new(File::open(path)?) }))
     }
 
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {
@@ -57,6 +58,10 @@ impl Disk for OsDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_file_gradually(&self, path: &Path) -> io::Result<()> {
+        reclaim::remove(path)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -112,7 +117,7 @@ fn id_of(file: &fs::Metadata) -> FileId {
 
 #[derive(Debug)]
 struct OsFile {
-    file: File,
+    file: Arc<File>,
 }
 
 impl DiskFile for OsFile {
@@ -204,7 +209,7 @@ impl DiskFile for OsFile {
     }
 
     fn map(&self, bytes: u64) -> io::Result<Map> {
-        Map::new(&self.file, bytes)
+        Map::new(Arc::clone(&self.file), bytes)
     }
 }
 

@@ -165,7 +165,7 @@ pub(crate) fn remove_below<'a>(
 /// Unlinks a segment: the log first, since index files without one are leftovers.
 pub(crate) fn remove(place: &Place, base: Offset) -> Result<(), StorageError> {
     for extension in [LOG, INDEX, TIME_INDEX] {
-        remove_if_there(&*place.disk, &place.path(base, extension))?;
+        remove_gradually_if_there(&*place.disk, &place.path(base, extension))?;
     }
     Ok(())
 }
@@ -211,7 +211,16 @@ pub(crate) fn find_again(disk: &dyn Disk, path: &Path, file: &dyn DiskFile, leas
 
 /// Unlinks a file that may not exist.
 pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
-    match disk.remove_file(path) {
+    unless_missing(disk.remove_file(path), path)
+}
+
+/// The same for one that may be large, and whose space nobody waits for.
+pub(crate) fn remove_gradually_if_there(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    unless_missing(disk.remove_file_gradually(path), path)
+}
+
+fn unless_missing(removed: io::Result<()>, path: &Path) -> Result<(), StorageError> {
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove", path),
         _ => Ok(()),
     }

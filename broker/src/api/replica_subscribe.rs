@@ -118,7 +118,8 @@ impl Push<'_> {
                         return WireError::new(ErrorCode::UnknownStream, "the stream was closed");
                     }
                     if !self.is_in_sync() {
-                        tokio::time::sleep(self.node.catch_up.take(bytes, Instant::now())).await;
+                        let (to, ..) = self.replica;
+                        tokio::time::sleep(self.node.catch_up.take(to, bytes, Instant::now())).await;
                     }
                 }
                 Err(error) => return error,

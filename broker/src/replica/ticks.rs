@@ -1,4 +1,4 @@
-//! Tells the owners of replicated partitions that time passes: leaders notice who lags, followers repeat how far they are. Knows nothing of
+//! Tells the owners of replicated partitions that time passes: leaders notice who lags, followers repeat how far they are; and keeps in mind who catches up. Knows nothing of
 //! what they do then.
 
 use std::sync::Arc;
@@ -20,9 +20,16 @@ pub(super) async fn run(node: Arc<Node>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = (Instant::now(), node.metrics.bytes_received.get());
+    let mut images = node.controllers.images();
+    images.mark_changed();
     loop {
         tokio::select! {
             () = node.connections_close.cancelled() => return,
+            Ok(()) = images.changed() => {
+                let image = images.borrow_and_update().clone();
+                node.catch_up.learn(&image);
+                continue;
+            }
             _ = tick.tick() => {}
         }
         // Whoever catches up with a busy leader must get more than arrives meanwhile, or it never does.
