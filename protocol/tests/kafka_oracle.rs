@@ -14,10 +14,11 @@ use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::kafka::codec::Reader;
 use tidelog_protocol::kafka::header::read_answer;
 use tidelog_protocol::kafka::{
-    ApiKey, Message, Request, RequestHeader, api_versions, consumer_protocol, create_topics, delete_groups,
-    delete_topics, describe_cluster, describe_groups, fetch, find_coordinator, frame_of, heartbeat, init_producer_id,
-    join_group, leave_group, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
-    offset_for_leader_epoch, produce, request_frame, sync_group,
+    ApiKey, Message, Request, RequestHeader, add_offsets_to_txn, add_partitions_to_txn, api_versions,
+    consumer_protocol, create_topics, delete_groups, delete_topics, describe_cluster, describe_groups,
+    describe_transactions, end_txn, fetch, find_coordinator, frame_of, heartbeat, init_producer_id, join_group,
+    leave_group, list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, request_frame, sync_group, txn_offset_commit,
 };
 
 /// Drawn for each message and version.
@@ -97,6 +98,17 @@ agreements! {
     describe_groups_agrees DescribeGroups describe_groups DescribeGroupsRequest DescribeGroupsResponse later [];
     list_groups_agrees ListGroups list_groups ListGroupsRequest ListGroupsResponse later [];
     delete_groups_agrees DeleteGroups delete_groups DeleteGroupsRequest DeleteGroupsResponse later [];
+    add_partitions_to_txn_agrees AddPartitionsToTxn add_partitions_to_txn AddPartitionsToTxnRequest
+        AddPartitionsToTxnResponse later ["transactions", "error_code", "results_by_transaction"];
+    add_offsets_to_txn_agrees AddOffsetsToTxn add_offsets_to_txn AddOffsetsToTxnRequest AddOffsetsToTxnResponse
+        later [];
+    end_txn_agrees EndTxn end_txn EndTxnRequest EndTxnResponse later ["producer_id", "producer_epoch"];
+    txn_offset_commit_agrees TxnOffsetCommit txn_offset_commit TxnOffsetCommitRequest TxnOffsetCommitResponse
+        later [];
+    list_transactions_agrees ListTransactions list_transactions ListTransactionsRequest ListTransactionsResponse
+        later ["transactional_id_pattern"];
+    describe_transactions_agrees DescribeTransactions describe_transactions DescribeTransactionsRequest
+        DescribeTransactionsResponse later [];
     offset_delete_agrees OffsetDelete offset_delete OffsetDeleteRequest OffsetDeleteResponse later [];
 }
 

@@ -75,7 +75,7 @@ impl Transactional {
     fn end(&mut self, identity: ProducerIdentity, commit: bool) -> usize {
         let before = self.paper.log.len();
         let identity = producer(identity.producer_id.0, identity.epoch.0 + 1);
-        let command = GroupCommand::EndTransaction { group: GROUP.into(), identity, commit };
+        let command = GroupCommand::EndTransaction { group: GROUP.into(), identity, commit, own_epoch: false };
         assert_eq!(self.paper.ask(&command), Ok(GroupReply::Ended));
         self.paper.log.len() - before
     }

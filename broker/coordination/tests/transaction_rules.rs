@@ -42,6 +42,7 @@ fn a_transaction_begins_ends_and_the_next_has_another_epoch() {
         commit: true,
         partitions: paper.partitions("orders", &[0, 2]),
         groups: vec!["readers".into()],
+        own_epoch: false,
     };
     assert_eq!(paper.markers(), Some(markers));
     assert_eq!(paper.describe().state, TransactionState::Committing);

@@ -40,7 +40,8 @@ impl LogReader {
     /// # Errors
     /// [`ReadError::Corrupt`] where a damaged range may hold a marker that counts, and nothing behind it tells; [`ReadError::Storage`].
     pub fn aborted_found(&self, range: Range<Offset>, count_max: usize) -> Result<Undone, ReadError> {
-        let mut search = Search { range: range.clone(), count_max, open: HashMap::new(), aborted: Vec::new() };
+        let mut search =
+            Search { range: range.clone(), count_max, open: HashMap::new(), aborted: Vec::new(), untold: None };
         let end = self.written_end();
         let mut next = range.start.max(self.log_start());
         for segment in self.state.segments().iter() {
@@ -103,6 +104,8 @@ struct Open {
     epoch: ProducerEpoch,
     /// Offsets behind it that cannot be read: its marker may have been there.
     doubt: Option<(Offset, Offset)>,
+    /// The same where the epoch wrote on behind them: the marker was there only if its producer keeps its epoch.
+    doubt_if_kept: Option<(Offset, Offset)>,
 }
 
 /// A search under way.
@@ -112,11 +115,13 @@ struct Search {
     /// First batch in the range of those whose marker was not seen yet, and the epoch.
     open: HashMap<ProducerId, Open>,
     aborted: Vec<AbortedTransaction>,
+    /// Offsets that cannot be read, where nothing behind them can tell what was there.
+    untold: Option<(Offset, Offset)>,
 }
 
 impl Search {
     fn is_over(&self, offset: Offset) -> bool {
-        self.is_full() || (offset >= self.range.end && self.open.is_empty())
+        self.is_full() || self.untold.is_some() || (offset >= self.range.end && self.open.is_empty())
     }
 
     fn is_full(&self) -> bool {
@@ -135,9 +140,12 @@ impl Search {
         let (producer, base, epoch) = (header.producer_id, header.base_offset, header.producer_epoch);
         let open = self.open.get(&producer).copied();
         if header.attributes.is_control() {
-            let Some(Open { first, epoch: known, .. }) = open.filter(|open| open.epoch < epoch) else {
-                return Ok(true);
-            };
+            let Some(open) = open.filter(|open| open.epoch <= epoch) else { return Ok(true) };
+            let Open { first, epoch: known, .. } = open;
+            if known == epoch {
+                // It may be that of a later transaction, which has the same epoch.
+                self.untold = open.doubt.or(open.doubt_if_kept);
+            }
             match marker()? {
                 Marker::Unknown => return Ok(true),
                 Marker::Damaged => return Ok(false),
@@ -155,7 +163,7 @@ impl Search {
             if known >= epoch {
                 // It was open still, whatever lies in between.
                 if let Some(open) = self.open.get_mut(&producer).filter(|_| known == epoch) {
-                    open.doubt = None;
+                    open.doubt_if_kept = open.doubt_if_kept.or(open.doubt.take());
                 }
                 return Ok(true);
             }
@@ -164,7 +172,7 @@ impl Search {
             self.aborted(producer, first, Offset(base.0.saturating_sub(1)));
         }
         if base < self.range.end {
-            self.open.insert(producer, Open { first: base, epoch, doubt: None });
+            self.open.insert(producer, Open { first: base, epoch, doubt: None, doubt_if_kept: None });
         }
         Ok(true)
     }
@@ -177,7 +185,7 @@ impl Search {
         // Those that are open at the end of the log are not undone, unless they ended where nothing can be read.
         let undecided = self.open.values().map(|open| open.first).min().filter(|_| self.is_full());
         let doubtful = self.open.values().filter_map(|open| open.doubt).min();
-        if let Some((from, to)) = doubtful.filter(|_| !self.is_full()) {
+        if let Some((from, to)) = self.untold.or(doubtful.filter(|_| !self.is_full())) {
             return Err(ReadError::Corrupt { from, to });
         }
         let complete_to = if self.is_full() { undecided.unwrap_or(next).min(next) } else { self.range.end };

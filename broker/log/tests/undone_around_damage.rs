@@ -17,7 +17,7 @@ const P: ProducerId = ProducerId(7);
 enum Step {
     /// A record of a transaction under this epoch, with this sequence.
     Record(i16, i32),
-    /// Its end, under the epoch after.
+    /// Its end, under the epoch after; or under its own.
     Ends { epoch: i16, commit: bool },
 }
 use Step::{Ends, Record};
@@ -103,6 +103,36 @@ fn a_transaction_that_goes_on_behind_the_damage_did_not_end_there() {
     assert_eq!(undone(&more), Some(vec![]), "it is open");
     assert_eq!(undone(&[&more[..], &[Ends { epoch: 1, commit: true }]].concat()), Some(vec![]));
     assert_eq!(undone(&[&more[..], &[Ends { epoch: 1, commit: false }]].concat()), Some(vec![0]));
+}
+
+#[test]
+fn where_a_producer_keeps_its_epoch_a_marker_behind_the_damage_may_be_of_a_later_transaction() {
+    let lost = [Record(0, 0), Ends { epoch: 0, commit: false }];
+    let next = [Record(0, 1), Ends { epoch: 0, commit: true }];
+    assert_eq!(undone(&[&lost[..], &next[..]].concat()), None);
+    assert_eq!(undone(&[&lost[..], &next[1..]].concat()), None);
+    assert_eq!(undone(&[&lost[..], &[Record(0, 1), Ends { epoch: 1, commit: false }]].concat()), Some(vec![0]));
+}
+
+#[test]
+fn each_transaction_of_one_epoch_ends_with_its_own_marker() {
+    let temp = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(options(&temp.path().join("t-0"), OsDisk::shared())).unwrap();
+    for turn in 0..6 {
+        append(&mut log, Record(0, turn));
+        append(&mut log, Ends { epoch: 0, commit: turn % 2 == 0 });
+    }
+    let found = log.reader().aborted_found(Offset(0)..log.end(), usize::MAX).unwrap().aborted;
+    assert_eq!(log.reader().aborted_known(Offset(0)..log.end()), Some(found.clone()));
+    let places: Vec<_> = found.iter().map(|aborted| (aborted.first_offset.0, aborted.marker_offset.0)).collect();
+    assert_eq!(places, [(2, 3), (6, 7), (10, 11)]);
+    append(&mut log, Record(0, 6));
+    assert_eq!(log.reader().open_transactions().count, 1);
+    log.flush().unwrap();
+    drop(log);
+    let (log, _) = Log::open(options(&temp.path().join("t-0"), OsDisk::shared())).unwrap();
+    assert_eq!(log.reader().open_transactions().count, 1, "after a crash");
+    assert_eq!(log.reader().aborted_known(Offset(0)..log.end()), Some(found));
 }
 
 #[test]

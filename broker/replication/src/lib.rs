@@ -51,6 +51,6 @@ pub use pending_acks::PendingAcks;
 pub use producers::{OpenTransactions, Producers, Standing};
 pub use refusal::Refusal;
 pub use replica_set::{ReplicaEnds, ReplicaSet};
-pub use sequencing::{Admission, MarkerAdmission, SequenceFault, Word};
+pub use sequencing::{Admission, MarkerAdmission, MarkerEpoch, SequenceFault, Word};
 pub use tidelog_protocol::Durability;
 pub use transactions::Outcome;

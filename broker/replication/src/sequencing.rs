@@ -46,6 +46,16 @@ pub struct Word {
     pub epoch: ProducerEpoch,
 }
 
+/// Which epoch a marker carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MarkerEpoch {
+    /// The one after the transaction's (KIP-890): what an earlier one has open ends, and the transaction's own is fenced.
+    Next,
+    /// The transaction's own, under which its producer writes the next one too (KIP-98). Whoever sends such a marker makes sure that none comes
+    /// late: it could not be told from that of the next.
+    Own,
+}
+
 /// What becomes of a marker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
@@ -228,9 +238,17 @@ impl Sequencing<'_> {
         }
     }
 
-    /// What becomes of a marker of this epoch. One of an epoch that is known stood before, whatever is open by now belongs to a later transaction.
-    pub(crate) fn marker(&self, producer: ProducerId, epoch: ProducerEpoch) -> Result<MarkerAdmission, SequenceFault> {
+    /// What becomes of a marker of this epoch. One of an epoch that is known stood before, and whatever is open by now belongs to a later
+    /// transaction; unless it is the one that the transaction itself has.
+    pub(crate) fn marker(
+        &self,
+        Word { producer, epoch }: Word,
+        carries: MarkerEpoch,
+    ) -> Result<MarkerAdmission, SequenceFault> {
         match self.standing(producer) {
+            Some(known) if carries == MarkerEpoch::Own && epoch == known.epoch && known.open().is_some() => {
+                Ok(MarkerAdmission::Append)
+            }
             Some(known) if epoch <= known.epoch && !self.flaws.has(Flaw::MarkerEndsLaterTransaction) => {
                 Ok(MarkerAdmission::Stands { next_offset: known.heard_at().plus(1) })
             }

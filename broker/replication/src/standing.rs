@@ -51,7 +51,7 @@ impl Span {
 pub(crate) enum Step {
     /// Records.
     Batch { epoch: ProducerEpoch, span: Span, transactional: bool },
-    /// A marker: what an earlier epoch has open ends, and those before its own are fenced.
+    /// A marker: what an earlier epoch has open ends, or its own, and those before its own are fenced.
     Marker { epoch: ProducerEpoch, offset: Offset },
 }
 
@@ -142,7 +142,8 @@ impl Standing {
     }
 
     /// Does it write within transactions? Only such a producer has one open, or was told of by a marker and has written nothing since. No leader
-    /// takes anything else of it from then on; where one of an earlier release did, that is what is known of it.
+    /// takes anything else of it from then on; where one of an earlier release did, that is what is known of it. Of one that keeps its epoch from
+    /// one transaction to the next it is not known between two.
     #[must_use]
     pub const fn is_transactional(&self) -> bool {
         self.open.is_some() || self.count == 0
@@ -175,11 +176,17 @@ impl Standing {
             *self = Self::begun(step, now_ms);
             return;
         }
-        // A marker of an epoch that is known stood already.
-        if let Step::Batch { span, transactional, .. } = step
-            && (self.count == 0 || span.base_offset > self.heard_at)
-        {
-            self.push(span, transactional, now_ms);
+        match step {
+            Step::Batch { span, transactional, .. } if self.count == 0 || span.base_offset > self.heard_at => {
+                self.push(span, transactional, now_ms);
+            }
+            // Its producer goes on under the same epoch, with the numbers that come next. Where nothing is open it stood already.
+            Step::Marker { offset, .. } if self.open.is_some() && offset > self.heard_at => {
+                self.open = None;
+                self.heard_at = offset;
+                self.seen_at_ms = now_ms;
+            }
+            Step::Batch { .. } | Step::Marker { .. } => {}
         }
     }
 

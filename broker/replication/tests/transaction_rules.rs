@@ -11,8 +11,8 @@ use tidelog_replication::producers::{PRODUCERS_MAX, SILENCE_MS_MIN};
 use tidelog_replication::transactions::ABORTED_MAX;
 use tidelog_replication::{
     AckFailure, Admission, AppendedRange, Durability, Effects, EpochHistory, Flaws, Leader, Leadership,
-    MarkerAdmission, Membership, OpenTransactions, Outcome, PartitionOffsets, ProduceTerms, Producers, Refusal,
-    SequenceFault, Word,
+    MarkerAdmission, MarkerEpoch, Membership, OpenTransactions, Outcome, PartitionOffsets, ProduceTerms, Producers,
+    Refusal, SequenceFault, Word,
 };
 
 const ME: BrokerId = BrokerId(1);
@@ -142,7 +142,9 @@ impl Partition {
     }
 
     fn marker(&self, epoch: i16) -> MarkerAdmission {
-        self.leader.admit_marker(word(epoch), &self.log.0).unwrap_or_else(|refusal| panic!("{refusal}"))
+        self.leader
+            .admit_marker(word(epoch), MarkerEpoch::Next, &self.log.0)
+            .unwrap_or_else(|refusal| panic!("{refusal}"))
     }
 
     /// Gives offsets.
@@ -284,8 +286,8 @@ fn a_marker_ends_what_an_earlier_epoch_has_open_and_stands_where_its_epoch_is_kn
     assert_eq!(partition.marker(5), MarkerAdmission::Stands { next_offset: Offset(4) });
     assert_eq!(partition.marker(4), MarkerAdmission::Stands { next_offset: Offset(4) });
     assert_eq!(partition.judge(&[batch(5, 2, 1)]), Ok(Admission::Append), "it is open still");
-    // In the log, too, it would do nothing.
-    partition.log.marker(marker(5), Outcome::Aborted);
+    // In the log, too, one of before would do nothing.
+    partition.log.marker(marker(4), Outcome::Aborted);
     assert_eq!((partition.log.stable(9), partition.log.aborted(0, 9)), (Some(3), Some(vec![])));
 }
 
@@ -301,7 +303,7 @@ fn markers_go_on_where_new_producers_wait_and_are_bounded_too() {
     for id in 0..PRODUCERS_MAX as i64 {
         partition.log.marker(of(1 << 40 | id, marker(1)), Outcome::Aborted);
     }
-    let refused = partition.leader.admit_marker(word(1), &partition.log.0);
+    let refused = partition.leader.admit_marker(word(1), MarkerEpoch::Next, &partition.log.0);
     assert_eq!(refused.map_err(|refusal| refusal.code()), Err(ErrorCode::Overloaded));
 }
 

@@ -42,7 +42,8 @@ impl Handle for OffsetCommitRequest {
                 let Some(transaction) = self.transaction.clone() else { return Err(unexpected()) };
                 let CommitTransaction { transactional_id, identity } = transaction;
                 let groups = vec![self.group.clone()];
-                let membership = AddToTransactionRequest { transactional_id, identity, partitions: Vec::new(), groups };
+                let (partitions, only_asks) = (Vec::new(), false);
+                let membership = AddToTransactionRequest { transactional_id, identity, partitions, groups, only_asks };
                 take_in(node, membership).await?;
                 // The same shard: one that was opened meanwhile may have missed the end, and one that leads no more appends nothing.
                 match shard.ask(node, &GroupCommand::CommitTakenIn(self)).await? {

@@ -11,6 +11,7 @@ use tidelog_protocol::{ErrorCode, WireError};
 use super::{Input, decode, gone, in_time};
 use crate::budget::Lent;
 use crate::clock;
+use crate::coordinators::Asking;
 use crate::node::Node;
 use crate::operations::produce::{Checked, Unchecked, check_aside, check_at_once, prepare};
 use crate::partition::Acked;
@@ -65,7 +66,7 @@ fn finish(node: &Arc<Node>, produce: Produce, checked: Result<Checked, WireError
     let Produce { request, lent, reply, payload: _ } = produce;
     let silent = request.acks == Acks::None;
     let prepared = match checked {
-        Ok(checked) => prepare(node, &request, checked, lent),
+        Ok(checked) => prepare(node, &request, (checked, Asking::ToTakeIn), lent),
         Err(error) => Err(error),
     };
     match prepared {

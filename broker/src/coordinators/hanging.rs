@@ -14,6 +14,7 @@ use tidelog_protocol::messages::{
     ProducerIdentity, TransactionFate, TransactionFatesRequest, TransactionFatesResponse,
 };
 use tidelog_protocol::{BrokerId, LeaderEpoch, ProducerEpoch, ProducerId};
+use tidelog_replication::MarkerEpoch;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
@@ -178,10 +179,11 @@ async fn write_again(node: &Node, place: &Place, (producer_id, epoch): Transacti
         Place::Partition(partition) => {
             // Which leadership decided is not known any more, and nobody asks a marker for it.
             let coordinator_epoch = LeaderEpoch(0);
-            partition.write_marker(Marker { identity, commit, coordinator_epoch }).await
+            partition.write_marker(Marker { identity, carries: MarkerEpoch::Next, commit, coordinator_epoch }).await
         }
         Place::Group(group, shard) => {
-            let command = GroupCommand::EndTransaction { group: group.clone(), identity, commit };
+            let own_epoch = false;
+            let command = GroupCommand::EndTransaction { group: group.clone(), identity, commit, own_epoch };
             shard.ask(node, &command).await.map(drop)
         }
     };

@@ -19,22 +19,31 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before the coordinator is looked for again, unless the metadata change sooner.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What a coordinator is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asking {
+    /// To take in what is about to be touched.
+    ToTakeIn,
+    /// Whether its producer has asked for that itself, as Kafka's do.
+    WhetherTakenIn,
+}
+
 /// Takes a partition into the open transaction of `identity`. The answer is about the time when it was asked: a later epoch that was seen
 /// meanwhile is looked for afterwards.
 ///
 /// # Errors
 /// What the coordinator says: TransactionFenced, InvalidTransactionState, ConcurrentTransactions, …; CoordinatorLoading, retriable, where
-/// none could be asked.
+/// none could be asked; UnknownTransaction where its producer should have taken it in, and has not.
 pub(crate) async fn ask_membership(
     node: &Arc<Node>,
-    transactional_id: &str,
+    (transactional_id, asking): (String, Asking),
     identity: ProducerIdentity,
-    topic_id: TopicId,
-    partition: PartitionId,
+    (topic_id, partition): (TopicId, PartitionId),
 ) -> Result<(), WireError> {
     let partitions = vec![TopicPartitions { topic_id, partitions: vec![partition] }];
-    let transactional_id = transactional_id.to_owned();
-    take_in(node, AddToTransactionRequest { transactional_id, identity, partitions, groups: Vec::new() }).await
+    let only_asks = asking == Asking::WhetherTakenIn;
+    let request = AddToTransactionRequest { transactional_id, identity, partitions, groups: Vec::new(), only_asks };
+    take_in(node, request).await
 }
 
 /// As [`ask_membership`], of anything.

@@ -38,7 +38,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::partition::Handle;
 pub(crate) use markers::write as write_markers;
-pub(crate) use membership::{ask_membership, take_in};
+pub(crate) use membership::{Asking, ask_membership, take_in};
 use shards::Shards;
 
 /// How often what is due is looked for.
@@ -50,6 +50,8 @@ pub struct Coordinators {
     pub(crate) groups: Shards<Groups>,
     /// Transactional producers.
     pub(crate) transactions: Shards<Transactions>,
+    /// Which requests with markers count.
+    pub(crate) marker_order: markers::Order,
 }
 
 impl fmt::Debug for Coordinators {
@@ -60,7 +62,11 @@ impl fmt::Debug for Coordinators {
 
 impl Default for Coordinators {
     fn default() -> Self {
-        Self { groups: Shards::new(Coordinated::Group), transactions: Shards::new(Coordinated::Transaction) }
+        Self {
+            groups: Shards::new(Coordinated::Group),
+            transactions: Shards::new(Coordinated::Transaction),
+            marker_order: markers::Order::default(),
+        }
     }
 }
 

@@ -58,7 +58,7 @@ async fn find(node: &Arc<Node>, asker: &Asker, key_type: i8, key: String) -> Coo
         TRANSACTION => Coordinated::Transaction,
         _ => return refused(key, KafkaError::InvalidRequest, "groups and transactions are coordinated here".into()),
     };
-    match find_coordinator(node, Native { kind, key: key.clone(), classic: kind == Coordinated::Group }).await {
+    match find_coordinator(node, Native { kind, key: key.clone(), classic: true }).await {
         Err(error) => refused(key, coordinator_code(&error), error.message),
         Ok(found) => {
             let image = node.controllers.image();

@@ -8,20 +8,25 @@ use tidelog_protocol::messages::{InitProducerIdRequest as Native, ProducerIdenti
 use tidelog_protocol::{ProducerEpoch, ProducerId};
 
 use super::topics::code;
+use super::transactions::{FENCED, OVER, transaction_code};
 use super::{Asker, Handle};
 use crate::node::Node;
 use crate::operations::identity::next_identity;
 
+/// From this version on producers know what it is to be fenced.
+const KNOWS_FENCES: i16 = 4;
+
 impl Handle for InitProducerIdRequest {
-    async fn handle(self, node: &Arc<Node>, _: &Asker) -> InitProducerIdResponse {
+    async fn handle(self, node: &Arc<Node>, asker: &Asker) -> InitProducerIdResponse {
         let refused = |error: KafkaError| InitProducerIdResponse {
             error_code: error.code(),
             producer_epoch: -1,
             ..Default::default()
         };
         // Without a transactional id nobody looks at the timeout, and clients send -1.
-        let timeout = u32::try_from(self.transaction_timeout_ms);
-        if self.transactional_id.is_some() && timeout.is_err() {
+        let timeout = u32::try_from(self.transaction_timeout_ms).ok().filter(|timeout| *timeout > 0);
+        let is_transactional = self.transactional_id.is_some();
+        if is_transactional && timeout.is_none() {
             return refused(KafkaError::InvalidTransactionTimeout);
         }
         let (producer_id, epoch) = (ProducerId(self.producer_id), ProducerEpoch(self.producer_epoch));
@@ -37,6 +42,9 @@ impl Handle for InitProducerIdRequest {
                 producer_epoch: identity.epoch.0,
                 ..Default::default()
             },
+            Err(error) if is_transactional => {
+                refused(transaction_code(&error, if asker.version < KNOWS_FENCES { OVER } else { FENCED }))
+            }
             Err(error) => refused(code(&error)),
         }
     }

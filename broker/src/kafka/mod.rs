@@ -1,10 +1,12 @@
 //! The Kafka protocol, for the same port: each API is a translation to what the native one does, too. In the order a request meets them:
 //! - [`client`]: one client, and its requests that are worked on one after the other; [`answers`]: answers leave in the order of the requests;
 //!   [`reply`]: the duty to answer one.
-//! - one file per API; [`topics`] and [`groups`]: names, identities and errors that several share; [`reading`]: what fetch reads of one partition.
+//! - one file per API; [`topics`], [`groups`] and [`transactions`]: names, identities and errors that several share; [`reading`]: what fetch reads of one partition.
 //!
 //! Knows nothing of sockets, and decides nothing that `operations`, `change` and `partition` decide.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod answers;
 mod api_versions;
 mod client;
@@ -13,6 +15,8 @@ mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_groups;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod groups;
@@ -22,6 +26,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -32,11 +37,15 @@ mod reading;
 mod reply;
 mod sync_group;
 mod topics;
+mod transactions;
+mod txn_offset_commit;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tidelog_protocol::kafka::add_offsets_to_txn::AddOffsetsToTxnRequest;
+use tidelog_protocol::kafka::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use tidelog_protocol::kafka::api_versions::ApiVersionsRequest;
 use tidelog_protocol::kafka::codec::Reader;
 use tidelog_protocol::kafka::create_topics::CreateTopicsRequest;
@@ -44,6 +53,8 @@ use tidelog_protocol::kafka::delete_groups::DeleteGroupsRequest;
 use tidelog_protocol::kafka::delete_topics::DeleteTopicsRequest;
 use tidelog_protocol::kafka::describe_cluster::DescribeClusterRequest;
 use tidelog_protocol::kafka::describe_groups::DescribeGroupsRequest;
+use tidelog_protocol::kafka::describe_transactions::DescribeTransactionsRequest;
+use tidelog_protocol::kafka::end_txn::EndTxnRequest;
 use tidelog_protocol::kafka::fetch::FetchRequest;
 use tidelog_protocol::kafka::find_coordinator::FindCoordinatorRequest;
 use tidelog_protocol::kafka::heartbeat::HeartbeatRequest;
@@ -52,12 +63,14 @@ use tidelog_protocol::kafka::join_group::JoinGroupRequest;
 use tidelog_protocol::kafka::leave_group::LeaveGroupRequest;
 use tidelog_protocol::kafka::list_groups::ListGroupsRequest;
 use tidelog_protocol::kafka::list_offsets::ListOffsetsRequest;
+use tidelog_protocol::kafka::list_transactions::ListTransactionsRequest;
 use tidelog_protocol::kafka::metadata::MetadataRequest;
 use tidelog_protocol::kafka::offset_commit::OffsetCommitRequest;
 use tidelog_protocol::kafka::offset_delete::OffsetDeleteRequest;
 use tidelog_protocol::kafka::offset_fetch::OffsetFetchRequest;
 use tidelog_protocol::kafka::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use tidelog_protocol::kafka::sync_group::SyncGroupRequest;
+use tidelog_protocol::kafka::txn_offset_commit::TxnOffsetCommitRequest;
 use tidelog_protocol::kafka::{ApiKey, Request, RequestHeader};
 
 pub(crate) use client::Client;
@@ -141,9 +154,15 @@ pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> 
         ApiKey::DeleteTopics => run::<DeleteTopicsRequest>(asked),
         ApiKey::InitProducerId => run::<InitProducerIdRequest>(asked),
         ApiKey::OffsetForLeaderEpoch => run::<OffsetForLeaderEpochRequest>(asked),
+        ApiKey::AddPartitionsToTxn => run::<AddPartitionsToTxnRequest>(asked),
+        ApiKey::AddOffsetsToTxn => run::<AddOffsetsToTxnRequest>(asked),
+        ApiKey::EndTxn => run::<EndTxnRequest>(asked),
+        ApiKey::TxnOffsetCommit => run::<TxnOffsetCommitRequest>(asked),
         ApiKey::DeleteGroups => run::<DeleteGroupsRequest>(asked),
         ApiKey::OffsetDelete => run::<OffsetDeleteRequest>(asked),
         ApiKey::DescribeCluster => run::<DescribeClusterRequest>(asked),
+        ApiKey::DescribeTransactions => run::<DescribeTransactionsRequest>(asked),
+        ApiKey::ListTransactions => run::<ListTransactionsRequest>(asked),
     }
 }
 

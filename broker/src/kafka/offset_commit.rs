@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use tidelog_coordination::TopicImage;
+use tidelog_coordination::ClusterImage;
 use tidelog_coordination::groups::GroupLimits;
 use tidelog_coordination::groups::classic::{ClassicCaller, ClassicCommand};
 use tidelog_protocol::kafka::KafkaError;
 use tidelog_protocol::kafka::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse, OffsetCommitResponsePartition,
-    OffsetCommitResponseTopic,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use tidelog_protocol::messages::CommittedOffset;
 use tidelog_protocol::{LeaderEpoch, Offset};
@@ -21,15 +20,22 @@ use crate::node::Node;
 impl Handle for OffsetCommitRequest {
     async fn handle(self, node: &Arc<Node>, _: &Asker) -> OffsetCommitResponse {
         let image = node.controllers.image();
-        let metadata_max = GroupLimits::default().metadata_bytes_max;
         let mut offsets = Vec::new();
         let mut topics = Vec::with_capacity(self.topics.len());
         for asked in self.topics {
-            let topic = find(&image, NO_ID, &asked.name);
             let mut partitions = Vec::with_capacity(asked.partitions.len());
-            for asked in asked.partitions {
-                let partition_index = asked.partition_index;
-                let noted = topic.as_ref().map_err(|error| *error).and_then(|topic| note(topic, asked, metadata_max));
+            for partition in asked.partitions {
+                let partition_index = partition.partition_index;
+                let noted = noted(
+                    &image,
+                    &asked.name,
+                    Noted {
+                        partition_index,
+                        offset: partition.committed_offset,
+                        leader_epoch: partition.committed_leader_epoch,
+                        metadata: partition.committed_metadata,
+                    },
+                );
                 let error = noted.map_or_else(
                     |error| error,
                     |offset| {
@@ -62,18 +68,24 @@ impl Handle for OffsetCommitRequest {
     }
 }
 
-fn note(
-    topic: &TopicImage,
-    asked: OffsetCommitRequestPartition,
-    metadata_max: usize,
-) -> Result<CommittedOffset, KafkaError> {
+/// How far a group has come in a partition, as it was asked for.
+pub(super) struct Noted {
+    pub(super) partition_index: i32,
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+    pub(super) metadata: Option<String>,
+}
+
+/// The same in words that groups know.
+pub(super) fn noted(image: &ClusterImage, topic: &str, asked: Noted) -> Result<CommittedOffset, KafkaError> {
+    let topic = find(image, NO_ID, topic)?;
     let partition = partition_id(asked.partition_index)?;
     topic.partition(partition).ok_or(KafkaError::UnknownTopicOrPartition)?;
-    let metadata = asked.committed_metadata.unwrap_or_default();
-    if metadata.len() > metadata_max {
+    let metadata = asked.metadata.unwrap_or_default();
+    if metadata.len() > GroupLimits::default().metadata_bytes_max {
         return Err(KafkaError::OffsetMetadataTooLarge);
     }
-    let offset = u64::try_from(asked.committed_offset).map_err(|_| KafkaError::InvalidRequest)?;
-    let leader_epoch = LeaderEpoch::from_signed(asked.committed_leader_epoch);
+    let offset = u64::try_from(asked.offset).map_err(|_| KafkaError::InvalidRequest)?;
+    let leader_epoch = LeaderEpoch::from_signed(asked.leader_epoch);
     Ok(CommittedOffset { topic_id: topic.id, partition, offset: Offset(offset), leader_epoch, metadata })
 }

@@ -15,8 +15,10 @@ use tidelog_protocol::{ErrorCode, WireError};
 
 use super::reply::Reply;
 use super::topics::{NO_ID, code, find, node_id, partition_id};
+use super::transactions::written_code;
 use super::{Asked, decode};
 use crate::budget::Lent;
+use crate::coordinators::Asking;
 use crate::node::Node;
 use crate::operations::produce::{Checked, Unchecked, check_aside, check_at_once, prepare};
 use crate::partition::Acked;
@@ -65,7 +67,14 @@ struct Refused {
 
 impl From<WireError> for Refused {
     fn from(error: WireError) -> Self {
-        Self { error: code(&error), message: error.message }
+        let error_code = match error.code {
+            // Clients know these of a coordinator alone, and try again after this one.
+            ErrorCode::ConcurrentTransactions | ErrorCode::CoordinatorLoading | ErrorCode::NotCoordinator => {
+                KafkaError::NotEnoughReplicas
+            }
+            _ => written_code(&error).unwrap_or_else(|| code(&error)),
+        };
+        Self { error: error_code, message: error.message }
     }
 }
 
@@ -178,7 +187,7 @@ fn finish(node: &Arc<Node>, produce: Produce, checked: Vec<Looked>) {
         let at = part.at;
         let prepared = part.asked.and_then(|(request, _)| {
             let lent = lent.take();
-            let (partition, append) = prepare(node, &request, checked?, lent)?;
+            let (partition, append) = prepare(node, &request, (checked?, Asking::WhetherTakenIn), lent)?;
             Ok((partition, append, request))
         });
         match prepared {

@@ -14,7 +14,7 @@ use tidelog_protocol::{ErrorCode, ProducerId, WireError};
 use tidelog_replication::{ProduceTerms, Word};
 
 use crate::budget::Lent;
-use crate::coordinators::ask_membership;
+use crate::coordinators::{Asking, ask_membership};
 use crate::node::Node;
 use crate::partition::{Append, Command, Handle};
 
@@ -133,11 +133,11 @@ fn check(
 pub(crate) fn prepare(
     node: &Arc<Node>,
     request: &ProduceRequest,
-    Checked { partition, batches }: Checked,
+    (Checked { partition, batches }, asking): (Checked, Asking),
     lent: Option<Lent>,
 ) -> Result<(Handle, Append), WireError> {
     let is_transactional = batches.headers().iter().any(|header| header.attributes.is_transactional());
-    let ask = if is_transactional { Some(transaction(node, request, &batches, &partition)?) } else { None };
+    let ask = if is_transactional { Some(transaction(node, (request, asking), &batches, &partition)?) } else { None };
     let terms = ProduceTerms::from(request);
     if let Some(lent) = &lent {
         lent.note_worth();
@@ -151,7 +151,7 @@ type Ask = Box<dyn FnOnce(Word) + Send>;
 /// Checks what is part of a transaction, and gives the way to its coordinator.
 fn transaction(
     node: &Arc<Node>,
-    request: &ProduceRequest,
+    (request, asking): (&ProduceRequest, Asking),
     batches: &ValidBatches,
     partition: &Handle,
 ) -> Result<Ask, WireError> {
@@ -181,8 +181,8 @@ fn transaction(
         let tasks = node.tasks.clone();
         let asked = async move {
             let identity = ProducerIdentity { producer_id: word.producer, epoch: word.epoch };
-            let (topic_id, index) = (partition.topic_id(), partition.partition());
-            let result = ask_membership(&node, &id, identity, topic_id, index).await;
+            let place = (partition.topic_id(), partition.partition());
+            let result = ask_membership(&node, (id, asking), identity, place).await;
             partition.submit(Command::Word { word, result });
         };
         tasks.spawn_on(asked, &runtime);

@@ -3,15 +3,17 @@
 use tidelog_protocol::LeaderEpoch;
 use tidelog_protocol::messages::ProducerIdentity;
 use tidelog_protocol::records::{ControlRecord, ValidBatches};
-use tidelog_replication::Word;
+use tidelog_replication::{MarkerEpoch, Word};
 
 use crate::clock;
 
 /// How a transaction ended, for one partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Marker {
-    /// The producer, under the epoch after the transaction's: what an earlier one has open ends.
+    /// The producer: what an earlier epoch has open ends.
     pub identity: ProducerIdentity,
+    /// Whether that of the identity does, too.
+    pub carries: MarkerEpoch,
     /// Commit; otherwise abort.
     pub commit: bool,
     /// Leadership under which the coordinator decided.

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use super::codec::{DecodeError, Entropy, Reader};
 use super::message::Message;
 use super::{
-    api_versions, create_topics, delete_groups, delete_topics, describe_cluster, describe_groups, fetch,
-    find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata,
-    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
+    add_offsets_to_txn, add_partitions_to_txn, api_versions, create_topics, delete_groups, delete_topics,
+    describe_cluster, describe_groups, describe_transactions, end_txn, fetch, find_coordinator, heartbeat,
+    init_producer_id, join_group, leave_group, list_groups, list_offsets, list_transactions, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
 };
 
 /// A request and what answers it.
@@ -141,6 +142,17 @@ api_table! {
     /// Where a leadership ended.
     23 OffsetForLeaderEpoch 2..=4, flexible 4,
         offset_for_leader_epoch::OffsetForLeaderEpochRequest => offset_for_leader_epoch::OffsetForLeaderEpochResponse;
+    /// Which partitions a transaction is about to write to. From version 4 on only brokers ask each other.
+    24 AddPartitionsToTxn 0..=3, flexible 3,
+        add_partitions_to_txn::AddPartitionsToTxnRequest => add_partitions_to_txn::AddPartitionsToTxnResponse;
+    /// A transaction is about to commit offsets of a group.
+    25 AddOffsetsToTxn 0..=4, flexible 3,
+        add_offsets_to_txn::AddOffsetsToTxnRequest => add_offsets_to_txn::AddOffsetsToTxnResponse;
+    /// A transaction is committed or aborted.
+    26 EndTxn 0..=4, flexible 3, end_txn::EndTxnRequest => end_txn::EndTxnResponse;
+    /// How far a group has come, once a transaction is committed.
+    28 TxnOffsetCommit 0..=4, flexible 3,
+        txn_offset_commit::TxnOffsetCommitRequest => txn_offset_commit::TxnOffsetCommitResponse;
     /// Groups are forgotten.
     42 DeleteGroups 0..=2, flexible 2, delete_groups::DeleteGroupsRequest => delete_groups::DeleteGroupsResponse;
     /// Single offsets of a group are forgotten.
@@ -148,6 +160,12 @@ api_table! {
     /// Which brokers there are.
     60 DescribeCluster 0..=2, flexible 0,
         describe_cluster::DescribeClusterRequest => describe_cluster::DescribeClusterResponse;
+    /// How transactional ids are.
+    65 DescribeTransactions 0..=0, flexible 0,
+        describe_transactions::DescribeTransactionsRequest => describe_transactions::DescribeTransactionsResponse;
+    /// Which transactional ids there are.
+    66 ListTransactions 0..=1, flexible 0,
+        list_transactions::ListTransactionsRequest => list_transactions::ListTransactionsResponse;
 }
 
 impl ApiKey {

@@ -98,6 +98,8 @@ codes! {
     50 InvalidTransactionTimeout;
     /// The transaction before is still being ended.
     51 ConcurrentTransactions;
+    /// Something else that was asked for with it went wrong, so this was not tried.
+    55 OperationNotAttempted;
     /// The disk failed, or is full.
     56 KafkaStorageError;
     /// Nothing is known of the producer.
@@ -132,6 +134,8 @@ codes! {
     90 ProducerFenced;
     /// No topic of this id.
     100 UnknownTopicId;
+    /// Nothing is known of the transactional id.
+    105 TransactionalIdNotFound;
     /// The member's epoch is not the one it has: it is to join again.
     110 FencedMemberEpoch;
     /// Another member still has this instance id.

@@ -11,6 +11,8 @@
 //!
 //! Record batches pass through as bytes: their format is the one of [`crate::records`].
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod api;
 pub mod api_versions;
 pub mod codec;
@@ -20,6 +22,8 @@ pub mod delete_groups;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_groups;
+pub mod describe_transactions;
+pub mod end_txn;
 pub mod error;
 pub mod fetch;
 pub mod find_coordinator;
@@ -30,6 +34,7 @@ pub mod join_group;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_transactions;
 pub mod message;
 pub mod metadata;
 pub mod offset_commit;
@@ -38,6 +43,7 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
+pub mod txn_offset_commit;
 
 pub use api::{ApiKey, Request};
 pub use error::KafkaError;

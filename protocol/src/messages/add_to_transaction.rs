@@ -16,6 +16,9 @@ message! {
         1 partitions: Vec<TopicPartitions>,
         /// Groups whose offsets are committed.
         1 groups: Vec<String>,
+        /// Nothing is taken in: are they part of it already? Asked where the producer itself takes in what it is about to touch, as Kafka's
+        /// clients do.
+        7 only_asks: bool,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::group_heartbeat::TopicPartitions;
 use super::init_producer_id::ProducerIdentity;
-use crate::ids::LeaderEpoch;
+use crate::ids::{LeaderEpoch, PartitionId};
 use crate::message;
 
 message! {
@@ -18,6 +18,8 @@ message! {
         1 partitions: Vec<TopicPartitions>,
         /// Groups that it coordinates.
         1 groups: Vec<String>,
+        /// The epoch is the transaction's own, and its producer goes on under it, as Kafka's clients do: what this very epoch has open ends.
+        7 own_epoch: bool,
     }
 }
 
@@ -28,6 +30,13 @@ message! {
         1 coordinator_epoch: LeaderEpoch,
         /// At most one for a producer.
         1 markers: Vec<TransactionMarkers>,
+        /// The partition in which the coordinator keeps its state.
+        7 shard: PartitionId,
+        /// Number of the request, which rises.
+        7 number: u64,
+        /// Requests of lower numbers are answered, or given up and sent again under others: where one of them comes late, its markers with an
+        /// epoch of their own are not written.
+        7 given_up_below: u64,
     }
 }
 

@@ -182,7 +182,13 @@ impl TransactionalProducer {
         let Some(topic) = world.control().image().topics().next() else { return false };
         let partitions = vec![TopicPartitions { topic_id: topic.id, partitions: vec![PartitionId(0)] }];
         let identity = ProducerIdentity { producer_id: word.producer, epoch: word.epoch };
-        let request = AddToTransactionRequest { transactional_id: ID.into(), identity, partitions, groups: Vec::new() };
+        let request = AddToTransactionRequest {
+            transactional_id: ID.into(),
+            identity,
+            partitions,
+            groups: Vec::new(),
+            only_asks: false,
+        };
         self.ask(world, &TransactionCommand::Add(request)).is_some()
     }
 

@@ -25,10 +25,12 @@ pub enum GroupCommand {
     EndTransaction {
         /// The group.
         group: String,
-        /// The producer, under the epoch after the transaction's.
+        /// The producer, under the epoch after the transaction's, or under its own.
         identity: ProducerIdentity,
         /// It holds; otherwise it is undone.
         commit: bool,
+        /// The epoch is the transaction's own: its producer goes on under it.
+        own_epoch: bool,
     },
     /// Where did it stop?
     Fetch(OffsetFetchRequest),

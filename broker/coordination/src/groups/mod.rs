@@ -136,9 +136,10 @@ impl Groups {
             GroupCommand::Classic(command) => return self.classic(command, (image, now, wall)),
             GroupCommand::Commit(request) => self.commit(request, false, image, wall)?,
             GroupCommand::CommitTakenIn(request) => self.commit(request, true, image, wall)?,
-            GroupCommand::EndTransaction { group, identity, commit } => {
+            GroupCommand::EndTransaction { group, identity, commit, own_epoch } => {
                 let (known, flaws) = (self.groups.get(group), self.flaws);
-                let end = End { group, known, identity, commit: *commit, image, flaws };
+                let (commit, own_epoch) = (*commit, *own_epoch);
+                let end = End { group, known, identity, commit, own_epoch, image, flaws };
                 (end.decide(&self.fences)?, GroupReply::Ended)
             }
             GroupCommand::Fetch(request) => {

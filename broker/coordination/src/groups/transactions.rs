@@ -111,9 +111,11 @@ pub(super) fn unstable(group: &str, (topic_id, partition): &TopicPartition) -> R
 pub(super) struct End<'a> {
     pub group: &'a str,
     pub known: Option<&'a Group>,
-    /// Under the epoch after the transaction's.
+    /// Under the epoch of its marker.
     pub identity: &'a ProducerIdentity,
     pub commit: bool,
+    /// That is the transaction's own.
+    pub own_epoch: bool,
     pub image: &'a ClusterImage,
     pub flaws: GroupFlaws,
 }
@@ -124,11 +126,13 @@ impl End<'_> {
         check_group(self.group)?;
         let ProducerIdentity { producer_id, epoch } = *self.identity;
         let unfenced = self.flaws.has(GroupFlaw::EndUnfenced);
-        if fences.epoch(self.group, producer_id).is_some_and(|fence| fence >= epoch) && !unfenced {
+        let is_over = |fence| if self.own_epoch { fence > epoch } else { fence >= epoch };
+        if fences.epoch(self.group, producer_id).is_some_and(is_over) && !unfenced {
             return Ok(Vec::new());
         }
         let noted = self.known.into_iter().flat_map(|known| known.pending.of(producer_id));
-        let ended = noted.filter(|(_, value)| value.epoch < epoch || unfenced);
+        let is_its = |noted| noted < epoch || (self.own_epoch && noted == epoch);
+        let ended = noted.filter(|(_, value)| is_its(value.epoch) || unfenced);
         let mut records = Vec::new();
         for ((topic_id, partition), value) in ended {
             let group = String::from(self.group);
@@ -140,6 +144,7 @@ impl End<'_> {
             let key = PendingOffsetKey { group, producer_id, topic_id: *topic_id, partition: *partition };
             records.push(GroupRecord::PendingOffset(key, None));
         }
+        // One of the same epoch, too: it counts how many have ended, see `Fences::ends`.
         let key = FenceKey { group: self.group.to_owned(), producer_id };
         records.push(GroupRecord::Fence(key, Some(FenceValue { epoch })));
         Ok(records)

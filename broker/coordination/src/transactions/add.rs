@@ -32,6 +32,11 @@ pub(super) fn add(
     if added.is_empty() {
         return Ok(TransactionDecision::nothing(TransactionReply::Added));
     }
+    if request.only_asks {
+        let sentence =
+            format!("the transaction that is open under '{id}', if any, was not told of what is written here");
+        return Err(Refusal::new(ErrorCode::UnknownTransaction, sentence));
+    }
     check_partitions(&added.partitions, image)?;
     added.groups.iter().try_for_each(|group| check_group(group))?;
     let mut touched = known.touched.clone();

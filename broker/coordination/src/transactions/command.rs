@@ -28,6 +28,8 @@ pub enum TransactionCommand {
         /// An id that nobody had before; asked for by [`TransactionReply::FreshIdNeeded`].
         fresh_id: Option<ProducerId>,
     },
+    /// A producer ends its transaction and goes on under the same epoch, as Kafka's clients do.
+    EndInEpoch(EndTransactionRequest),
     /// Markers stand where they belong.
     MarkersWritten {
         /// Whose.
@@ -123,6 +125,8 @@ pub struct Ending<'a> {
     pub identity: ProducerIdentity,
     /// It holds; otherwise it is undone.
     pub commit: bool,
+    /// Its own epoch is the one that its markers carry.
+    pub own_epoch: bool,
 }
 
 impl Ending<'_> {
@@ -134,6 +138,7 @@ impl Ending<'_> {
                 commit: self.commit,
                 partitions: touched.partitions.to_wire(),
                 groups: touched.groups_to_wire(),
+                own_epoch: self.own_epoch,
             },
         }
     }

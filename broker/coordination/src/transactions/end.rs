@@ -46,6 +46,28 @@ pub(super) fn end(
     Ok(TransactionDecision::of(ended.to_record(id), TransactionReply::Identity(ended.identity.to_wire())))
 }
 
+/// By its producer, which goes on under the same epoch.
+pub(super) fn end_in_epoch(
+    known: &Transaction,
+    request: &EndTransactionRequest,
+    wall: Timestamp,
+) -> Result<TransactionDecision, Refusal> {
+    let (id, asks) = (&request.transactional_id, Identity::from(&request.identity));
+    check_present(id, known, asks)?;
+    let told = TransactionReply::Identity(asks.to_wire());
+    match known.state {
+        TransactionState::Ongoing => {
+            Ok(TransactionDecision::of(known.ending_in_epoch(request.commit, wall).to_record(id), told))
+        }
+        // It touched nothing, or is asked again.
+        TransactionState::Empty => Ok(TransactionDecision::nothing(told)),
+        TransactionState::Committing | TransactionState::Aborting => {
+            let was_it = known.keeps_epoch() && known.was_committed(asks) == request.commit;
+            if was_it { Ok(TransactionDecision::nothing(told)) } else { Err(being_ended(id, known)) }
+        }
+    }
+}
+
 /// By an operator.
 pub(super) fn abort(id: &str, known: &Transaction, wall: Timestamp) -> Result<TransactionDecision, Refusal> {
     let was_it = known.ended.is_some_and(|ended| ended.by == TransactionEnder::Operator);

@@ -18,7 +18,9 @@ pub(super) fn of(known: &Transaction, asked: Identity, flaws: TransactionFlaws) 
     if flaws.has(TransactionFlaw::FatesUntold) {
         return TransactionFate::Ongoing;
     }
-    if let Some(ended) = known.ended.filter(|ended| ended.identity.producer_id == asked.producer_id) {
+    // One that has left its epoch to the next tells nothing of what is open under it. Its markers are sent until all of them stand.
+    let ended = known.ended.filter(|_| !(known.keeps_epoch() && known.identity == asked));
+    if let Some(ended) = ended.filter(|ended| ended.identity.producer_id == asked.producer_id) {
         if ended.identity.epoch == asked.epoch {
             return if ended.committed { TransactionFate::Committed } else { TransactionFate::Aborted };
         }

@@ -32,6 +32,11 @@
 //! - A marker of an epoch ends what an *earlier* epoch has open there, if anything, and fences all before its own, also where nothing is open.
 //!   Where its epoch or a later one is known it stands already, and nothing is done: it is confirmed.
 //! - Both are in its log, and outlast whoever leads it.
+//!
+//! Kafka's clients keep their epoch from one transaction to the next (KIP-98): [`TransactionCommand::EndInEpoch`]. Then the marker carries the epoch
+//! of its transaction, and ends what that very epoch has open. So whatever drives this makes sure that no copy of a marker comes once the next
+//! transaction may have begun; what a batch is asked for is only whether its partition was taken in; and what was answered before a marker is
+//! not believed after it.
 
 mod add;
 pub mod command;
@@ -143,6 +148,10 @@ impl Transactions {
                 let known = self.known(&request.transactional_id)?.present();
                 end::end(&known, request, *fresh_id, wall, self.flaws)
             }
+            TransactionCommand::EndInEpoch(request) => {
+                let known = self.known(&request.transactional_id)?.present();
+                end::end_in_epoch(&known, request, wall)
+            }
             TransactionCommand::MarkersWritten { transactional_id, written } => {
                 self.confirm(transactional_id, written);
                 Ok(TransactionDecision::nothing(TransactionReply::Noted))
@@ -230,12 +239,12 @@ impl Transactions {
     pub fn visit_pending<'a>(&'a self, mut visit: impl FnMut(&Ending<'a>, Place<'a>)) {
         for id in &self.ending {
             let Some(entry) = self.entries.get(id) else { continue };
-            let Some(TransactionMarkers { identity, commit, .. }) =
+            let Some(TransactionMarkers { identity, commit, own_epoch, .. }) =
                 entry.transaction.markers(&Touched::default(), self.flaws)
             else {
                 continue;
             };
-            let ending = Ending { transactional_id: id, identity, commit };
+            let ending = Ending { transactional_id: id, identity, commit, own_epoch };
             let Touched { partitions, groups } = &entry.transaction.touched;
             let missing = partitions.iter().filter(|partition| !entry.confirmed.partitions.contains(partition));
             missing.for_each(|(topic_id, partition)| visit(&ending, Place::Partition(*topic_id, *partition)));

@@ -1,7 +1,8 @@
 //! One transactional id: who its producer is, and its transaction. Knows nothing of clocks, nor of other ids.
 //!
 //! Each transaction has an epoch of its own (KIP-890): the record that decides on its end moves the id on to the next, which the markers
-//! carry. Whatever the ended one still sends is older than that.
+//! carry. Whatever the ended one still sends is older than that. Only producers that know nothing of that keep theirs from one to the next (KIP-98),
+//! and so do their markers.
 
 use alloc::string::String;
 
@@ -92,6 +93,21 @@ impl Transaction {
         }
     }
 
+    /// The same with its end decided on by its producer, which goes on under the same epoch (KIP-98).
+    pub fn ending_in_epoch(&self, committed: bool, wall: Timestamp) -> Self {
+        Self {
+            state: if committed { TransactionState::Committing } else { TransactionState::Aborting },
+            changed_at: wall,
+            ended: Some(Ended { identity: self.identity, committed, by: TransactionEnder::Producer }),
+            ..self.clone()
+        }
+    }
+
+    /// Has the one that ended last left its epoch to the next?
+    pub fn keeps_epoch(&self) -> bool {
+        self.ended.is_some_and(|ended| ended.identity == self.identity)
+    }
+
     /// The same with its markers written.
     pub fn done(&self, wall: Timestamp) -> Self {
         Self {
@@ -106,12 +122,14 @@ impl Transaction {
     /// The markers of the transaction that is being ended, for `touched` of it.
     pub fn markers(&self, touched: &Touched, flaws: TransactionFlaws) -> Option<TransactionMarkers> {
         let ended = self.ended.filter(|_| self.is_ending())?;
-        let unbumped = flaws.has(TransactionFlaw::MarkersUnbumped);
+        let own_epoch = self.keeps_epoch();
+        let unbumped = own_epoch || flaws.has(TransactionFlaw::MarkersUnbumped);
         Some(TransactionMarkers {
             identity: if unbumped { ended.identity } else { ended.identity.bumped() }.to_wire(),
             commit: ended.committed,
             partitions: touched.partitions.to_wire(),
             groups: touched.groups_to_wire(),
+            own_epoch,
         })
     }
 

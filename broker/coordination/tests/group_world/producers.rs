@@ -74,7 +74,7 @@ impl Producers {
         let marker = |client: usize| match self.all[client].state {
             State::Ending { commit } => {
                 let (group, identity) = (GROUP.into(), self.identity(client));
-                Some((client, GroupCommand::EndTransaction { group, identity, commit }))
+                Some((client, GroupCommand::EndTransaction { group, identity, commit, own_epoch: false }))
             }
             State::Open { .. } => None,
         };

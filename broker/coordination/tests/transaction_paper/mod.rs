@@ -154,8 +154,13 @@ impl Paper {
         groups: &[&str],
     ) -> Result<TransactionReply, Refusal> {
         let groups = groups.iter().map(|group| (*group).into()).collect();
-        let request =
-            AddToTransactionRequest { transactional_id: ID.into(), identity: identity.clone(), partitions, groups };
+        let request = AddToTransactionRequest {
+            transactional_id: ID.into(),
+            identity: identity.clone(),
+            partitions,
+            groups,
+            only_asks: false,
+        };
         self.ask(TransactionCommand::Add(request))
     }
 

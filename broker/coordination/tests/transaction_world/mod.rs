@@ -49,7 +49,13 @@ pub fn add_request(id: &str, by: TransactionId, place: &Name) -> AddToTransactio
         }
         Name::Group(group) => groups.push(group.clone()),
     }
-    AddToTransactionRequest { transactional_id: id.into(), identity: Place::wire_identity(by), partitions, groups }
+    AddToTransactionRequest {
+        transactional_id: id.into(),
+        identity: Place::wire_identity(by),
+        partitions,
+        groups,
+        only_asks: false,
+    }
 }
 
 /// What the coordinator says.
@@ -371,7 +377,13 @@ impl World {
             return;
         }
         let marked = marker_of(&Place::wire_identity(by));
-        let marker = TransactionMarkers { identity: marked, commit, partitions: Vec::new(), groups: Vec::new() };
+        let marker = TransactionMarkers {
+            identity: marked,
+            commit,
+            partitions: Vec::new(),
+            groups: Vec::new(),
+            own_epoch: false,
+        };
         let Some(ended) = place.mark(&marker) else { return };
         self.scene.tally.markers_restored += 1;
         match fate {

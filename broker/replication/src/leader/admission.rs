@@ -6,7 +6,7 @@ use tidelog_protocol::records::BatchHeader;
 use super::{Leader, ProduceTerms};
 use crate::producers::Producers;
 use crate::refusal::Refusal;
-use crate::sequencing::{Admission, MarkerAdmission, SequenceFault, Sequencing, Word};
+use crate::sequencing::{Admission, MarkerAdmission, MarkerEpoch, SequenceFault, Sequencing, Word};
 
 impl<T> Leader<T> {
     /// May a producer append on these terms? Changes nothing.
@@ -52,14 +52,18 @@ impl<T> Leader<T> {
         Ok(admission)
     }
 
-    /// Is a marker to be written that ends what epochs of this producer before `epoch` have open? Changes nothing.
+    /// Is a marker to be written that ends what epochs of this producer before its epoch have open, or that one itself? Changes nothing.
     ///
     /// # Errors
     /// [`Refusal::Poisoned`], [`Refusal::LeaseEnded`], [`Refusal::NotEnoughReplicas`]; [`Refusal::Sequence`] where too many producers are known.
-    pub fn admit_marker(&self, word: Word, producers: &Producers) -> Result<MarkerAdmission, Refusal> {
+    pub fn admit_marker(
+        &self,
+        word: Word,
+        carries: MarkerEpoch,
+        producers: &Producers,
+    ) -> Result<MarkerAdmission, Refusal> {
         self.check_terms(&ProduceTerms { leader_epoch: None, acks: Acks::All, expected_log_end: None })?;
-        let Word { producer, epoch } = word;
-        self.sequencing(producers, None).marker(producer, epoch).map_err(|fault| self.sequence_refusal(fault))
+        self.sequencing(producers, None).marker(word, carries).map_err(|fault| self.sequence_refusal(fault))
     }
 
     const fn sequencing<'a>(&'a self, producers: &'a Producers, word: Option<Word>) -> Sequencing<'a> {

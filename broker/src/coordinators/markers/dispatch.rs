@@ -111,28 +111,31 @@ pub(super) struct Dispatch {
 /// The places of a batch that is being filled.
 #[derive(Default)]
 struct Filling {
-    markers: Vec<(String, ProducerIdentity, bool, PartitionSet, Vec<String>)>,
+    markers: Vec<(String, TransactionMarkers, PartitionSet)>,
     places: usize,
 }
 
 impl Filling {
     fn add(&mut self, ending: &Ending<'_>, place: Place<'_>) {
         if self.markers.last().is_none_or(|(id, ..)| id != ending.transactional_id) {
-            let Ending { transactional_id, identity, commit } = ending.clone();
-            self.markers.push((transactional_id.to_owned(), identity, commit, PartitionSet::EMPTY, Vec::new()));
+            let Ending { transactional_id, identity, commit, own_epoch } = ending.clone();
+            let (partitions, groups) = (Vec::new(), Vec::new());
+            let markers = TransactionMarkers { identity, commit, partitions, groups, own_epoch };
+            self.markers.push((transactional_id.to_owned(), markers, PartitionSet::EMPTY));
         }
         self.places += 1;
-        let Some((.., partitions, groups)) = self.markers.last_mut() else { return };
+        let Some((_, markers, partitions)) = self.markers.last_mut() else { return };
         match place {
             Place::Partition(topic_id, partition) => partitions.insert((topic_id, partition)),
-            Place::Group(group) => groups.push(group.to_owned()),
+            Place::Group(group) => markers.groups.push(group.to_owned()),
         }
     }
 
     fn into_batch(self, broker: BrokerId) -> Batch {
-        let markers = self.markers.into_iter().map(|(id, identity, commit, partitions, groups)| {
-            (id, TransactionMarkers { identity, commit, partitions: partitions.to_wire(), groups })
-        });
+        let markers = self
+            .markers
+            .into_iter()
+            .map(|(id, markers, partitions)| (id, TransactionMarkers { partitions: partitions.to_wire(), ..markers }));
         Batch { broker, markers: markers.collect() }
     }
 }
@@ -246,7 +249,7 @@ mod tests {
 
     fn ending(id: &str, producer: i64) -> Ending<'_> {
         let identity = ProducerIdentity { producer_id: ProducerId(producer), epoch: ProducerEpoch(1) };
-        Ending { transactional_id: id, identity, commit: true }
+        Ending { transactional_id: id, identity, commit: true, own_epoch: false }
     }
 
     fn at(partition: u32) -> Place<'static> {

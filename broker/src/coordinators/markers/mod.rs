@@ -2,11 +2,12 @@
 //! of the internal topic that this broker leads. It is woken by what changes, not by a clock; what was replayed is stored before anything of it
 //! leaves. In flow order:
 //! - [`dispatch`]: which markers leave next, and for whom.
-//! - [`sending`]: they leave. [`writing`]: they are written, on the broker that they are for.
+//! - [`sending`]: they leave. [`writing`]: they are written, on the broker that they are for; [`order`]: unless they come when it is too late.
 //!
 //! Knows nothing of when transactions end.
 
 mod dispatch;
+mod order;
 mod sending;
 mod writing;
 
@@ -24,6 +25,8 @@ use super::topic;
 use crate::change::change;
 use crate::node::Node;
 use dispatch::{Dispatch, Plan, Whose};
+use order::Numbers;
+pub(crate) use order::Order;
 pub(crate) use writing::write;
 
 /// Where nothing is due there is nothing to wake up for.
@@ -39,7 +42,7 @@ pub(super) async fn run(shard: Arc<Shard<Transactions>>, node: Arc<Node>) {
 
 async fn tell(shard: &Arc<Shard<Transactions>>, node: &Arc<Node>) {
     let (mut changes, mut images) = (shard.changes(), node.controllers.images());
-    let mut dispatch = Dispatch::default();
+    let (mut dispatch, mut numbers) = (Dispatch::default(), Numbers::default());
     let mut sending = JoinSet::new();
     let mut creating = JoinSet::new();
     while !shard.is_lost() {
@@ -54,7 +57,9 @@ async fn tell(shard: &Arc<Shard<Transactions>>, node: &Arc<Node>) {
             let Plan { batches, due_at, groups_homeless } = plan;
             wake_at = due_at.unwrap_or(wake_at);
             for batch in batches {
-                sending.spawn(sending::send(node.clone(), shard.clone(), batch, end));
+                let number = numbers.next(node.coordinators.marker_order.draw());
+                let sent = sending::send(node.clone(), shard.clone(), batch, (end, number));
+                sending.spawn(async move { (number, sent.await) });
             }
             if let Some(group) = groups_homeless.filter(|_| creating.is_empty()) {
                 creating.spawn(create_home(node.clone(), group));
@@ -65,7 +70,7 @@ async fn tell(shard: &Arc<Shard<Transactions>>, node: &Arc<Node>) {
             changed = images.changed() => if changed.is_err() { return },
             Some(_) = creating.join_next() => {}
             Some(sent) = sending.join_next() => {
-                let (batch, outcome) = match sent {
+                let (number, (batch, outcome)) = match sent {
                     Ok(sent) => sent,
                     // What was under way with it would never leave again.
                     Err(error) => match error.try_into_panic() {
@@ -73,6 +78,7 @@ async fn tell(shard: &Arc<Shard<Transactions>>, node: &Arc<Node>) {
                         Err(_) => return,
                     },
                 };
+                numbers.done(number);
                 for (transactional_id, written) in dispatch.done(batch, outcome, Instant::now()) {
                     shard.tell(node, &TransactionCommand::MarkersWritten { transactional_id, written });
                 }

@@ -9,6 +9,7 @@ use tidelog_protocol::messages::WriteMarkersRequest;
 use tracing::debug;
 
 use super::dispatch::{Batch, Outcome};
+use super::order::Number;
 use super::writing::write;
 use crate::coordinators::membership::dialled;
 use crate::coordinators::shard::Shard;
@@ -23,13 +24,15 @@ pub(super) async fn send(
     node: Arc<Node>,
     shard: Arc<Shard<Transactions>>,
     batch: Batch,
-    end: Offset,
+    (end, number): (Offset, Number),
 ) -> (Batch, Outcome) {
     if shard.settled(end).await.is_err() {
         return (batch, Outcome::Failed);
     }
     let markers = batch.markers.iter().map(|(_, markers)| markers.clone()).collect();
-    let request = WriteMarkersRequest { coordinator_epoch: shard.epoch(), markers };
+    let Number { number, given_up_below } = number;
+    let (coordinator_epoch, place) = (shard.epoch(), shard.place());
+    let request = WriteMarkersRequest { coordinator_epoch, markers, shard: place, number, given_up_below };
     if batch.broker == node.broker_id {
         return (batch, Outcome::Answered(write(&node, &request).await.outcomes));
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tidelog_coordination::groups::GroupCommand;
 use tidelog_protocol::messages::{
-    Fault, MarkerOutcome, ProducerIdentity, TopicPartitions, TransactionMarkers, WriteMarkersRequest,
-    WriteMarkersResponse,
+    Fault, MarkerOutcome, TopicPartitions, TransactionMarkers, WriteMarkersRequest, WriteMarkersResponse,
 };
-use tidelog_protocol::{LeaderEpoch, PartitionId, TopicId, WireError};
+use tidelog_protocol::{ErrorCode, PartitionId, TopicId, WireError};
+use tidelog_replication::MarkerEpoch;
 use tokio::task::JoinSet;
 
 use crate::node::Node;
@@ -26,13 +26,14 @@ enum Place {
 
 /// Writes them all at once, and says after a while how far that has come. What has not ended by then goes on, or is done again.
 pub(crate) async fn write(node: &Arc<Node>, request: &WriteMarkersRequest) -> WriteMarkersResponse {
+    let is_current = node.coordinators.marker_order.hear(request);
     let mut writing = JoinSet::new();
     for (index, markers) in request.markers.iter().enumerate() {
         for place in places(markers) {
-            let (node, identity, commit) = (node.clone(), markers.identity.clone(), markers.commit);
-            let coordinator_epoch = request.coordinator_epoch;
+            let (node, marker) = (node.clone(), marker(request, markers));
+            let is_late = markers.own_epoch && !is_current;
             writing.spawn(async move {
-                let written = write_one(&node, &place, identity, commit, coordinator_epoch).await;
+                let written = if is_late { Err(given_up()) } else { write_one(&node, &place, marker).await };
                 (index, place, written)
             });
         }
@@ -63,21 +64,33 @@ fn places(markers: &TransactionMarkers) -> impl Iterator<Item = Place> {
     partitions.chain(markers.groups.iter().cloned().map(Place::Group))
 }
 
-async fn write_one(
-    node: &Arc<Node>,
-    place: &Place,
-    identity: ProducerIdentity,
-    commit: bool,
-    coordinator_epoch: LeaderEpoch,
-) -> Result<(), WireError> {
+fn marker(request: &WriteMarkersRequest, markers: &TransactionMarkers) -> Marker {
+    Marker {
+        identity: markers.identity.clone(),
+        carries: if markers.own_epoch { MarkerEpoch::Own } else { MarkerEpoch::Next },
+        commit: markers.commit,
+        coordinator_epoch: request.coordinator_epoch,
+    }
+}
+
+fn given_up() -> WireError {
+    WireError::new(
+        ErrorCode::NotCoordinator,
+        "whoever sent these markers has sent them again since, or coordinates no more",
+    )
+}
+
+async fn write_one(node: &Arc<Node>, place: &Place, marker: Marker) -> Result<(), WireError> {
     match place {
         Place::Partition(topic_id, partition) => {
             let (handle, _) = node.registry.find(*topic_id, *partition)?;
-            handle.write_marker(Marker { identity, commit, coordinator_epoch }).await
+            handle.write_marker(marker).await
         }
         Place::Group(group) => {
             let shard = node.coordinators.groups.of(node, group)?;
-            let command = GroupCommand::EndTransaction { group: group.clone(), identity, commit };
+            let Marker { identity, carries, commit, .. } = marker;
+            let own_epoch = carries == MarkerEpoch::Own;
+            let command = GroupCommand::EndTransaction { group: group.clone(), identity, commit, own_epoch };
             shard.ask(node, &command).await.map(drop)
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tidelog_protocol::messages::Acks;
 use tidelog_protocol::{ErrorCode, ProducerId, WireError};
-use tidelog_replication::{AppendedRange, MarkerAdmission, Refusal, SequenceFault, Word};
+use tidelog_replication::{AppendedRange, MarkerAdmission, MarkerEpoch, Refusal, SequenceFault, Word};
 
 use super::leading::Waiter;
 use super::{Owner, Role};
@@ -150,6 +150,18 @@ impl Owner {
         }
     }
 
+    /// The transaction that was asked about has ended, and the next one has the same epoch: what comes back would be taken for its word.
+    fn void_word(&mut self, ended: Word) {
+        if self.words.waiting.get(&ended.producer).is_none_or(|waiting| waiting.word != ended) {
+            return;
+        }
+        for append in self.words.take(ended.producer).into_iter().flat_map(|waiting| waiting.appends) {
+            let sentence =
+                "the transaction ended while its coordinator was asked for this partition; nothing was written";
+            self.refuse(append, WireError::new(ErrorCode::UnknownTransaction, sentence));
+        }
+    }
+
     /// Nobody waits for a word beyond a deadline.
     pub(super) fn expire_words(&mut self, now: Instant) {
         for append in self.words.expired(now) {
@@ -173,6 +185,9 @@ impl Owner {
             Ok(admission) => admission,
             Err(refusal) => return ticket(Err(refusal)),
         };
+        if marker.carries == MarkerEpoch::Own {
+            self.void_word(marker.word());
+        }
         let Role::Leads(leader) = &mut self.role else { return ticket(Err(refusals::not_leader())) };
         let deadline = now + MARKER_WAIT_MAX;
         self.appends.wakes_at(deadline);
@@ -204,10 +219,10 @@ impl Owner {
         if !self.space.has_room() {
             return Err(refusals::storage_full("free space is below disk_free_min_bytes"));
         }
-        let admission = log.with_producers(|producers| match leader.admit_marker(word, producers) {
+        let admission = log.with_producers(|producers| match leader.admit_marker(word, marker.carries, producers) {
             Err(Refusal::Sequence { fault: SequenceFault::TooMany, .. }) => {
                 producers.forget(0, leader.offsets().high_watermark());
-                leader.admit_marker(word, producers)
+                leader.admit_marker(word, marker.carries, producers)
             }
             admission => admission,
         });

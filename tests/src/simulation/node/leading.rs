@@ -6,7 +6,7 @@ use tidelog_protocol::messages::Acks;
 use tidelog_protocol::{LeaderEpoch, MetadataIndex, Offset, PartitionEpoch, Sequence};
 use tidelog_replication::{
     Admission, AppendedRange, Effects, FollowOutcome, FollowTerms, InSyncProposal, Leader, Leadership, MarkerAdmission,
-    Membership, Offer, Outcome, ProduceTerms, ReplicaProgress, Word,
+    MarkerEpoch, Membership, Offer, Outcome, ProduceTerms, ReplicaProgress, Word,
 };
 
 use super::{Context, Leads, Message, Out, Place, Process, Role, Ticket, taken};
@@ -92,7 +92,7 @@ impl Process {
         if self.poisoned {
             return;
         }
-        match leader.admit_marker(word, &disk.producers) {
+        match leader.admit_marker(word, MarkerEpoch::Next, &disk.producers) {
             Err(_) => cx.checks.events.failed += 1,
             Ok(MarkerAdmission::Append) => {
                 let signature = Signature { id: word.producer, epoch: word.epoch, first: Sequence::NONE };

@@ -3,15 +3,17 @@
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidelog_protocol::kafka::consumer_protocol::CONSUMER;
 use tidelog_protocol::messages::{CommittedOffset, GroupState, OffsetCommitRequest};
-use tidelog_protocol::{Monotonic, Timestamp};
+use tidelog_protocol::{ErrorCode, Monotonic, Timestamp};
 
 use super::command::{
     ClassicCaller, ClassicCommand, ClassicError, ClassicJoined, ClassicListing, ClassicPart, ClassicReply,
+    ClassicTransactionCommit,
 };
 use super::turn::{Turn, check_caller};
 use super::{join, sync, view};
@@ -44,6 +46,7 @@ impl Groups {
                 let (records, _) = self.commit_by(committer, &request, false, image, wall)?;
                 Ok((records, ClassicReply::Committed))
             }
+            ClassicCommand::CommitInTransaction(commit) => return self.commit_in_transaction(commit, image, wall),
             ClassicCommand::List => Ok((Vec::new(), ClassicReply::Listed(self.listings()))),
             ClassicCommand::Describe { group } => self.describe_classic(group),
             ClassicCommand::Join(ask) => self.turn(&ask.group, now, |turn| turn.join(ask)),
@@ -143,6 +146,34 @@ impl Groups {
         Ok((records, decided?))
     }
 
+    /// What is answered by `AskFirst` counts only as long as no transaction of that producer has ended here since: the next may have its epoch.
+    fn commit_in_transaction(
+        &self,
+        commit: &ClassicTransactionCommit,
+        image: &ClusterImage,
+        wall: Timestamp,
+    ) -> Result<GroupDecision, Refusal> {
+        let ClassicTransactionCommit { caller, offsets, transaction, asked } = commit;
+        let committer = match self.committer(caller) {
+            // Earlier versions do not say who commits: its epoch tells.
+            Err(_) if caller.is_nobody() => Committer::Classic,
+            Err(error) => return Ok(decision(Err(error))),
+            Ok(Committer::Nobody) if self.groups.contains_key(&caller.group) => Committer::Classic,
+            Ok(committer) => committer,
+        };
+        let transaction_of = Some(transaction.clone());
+        let request = OffsetCommitRequest { transaction: transaction_of, ..commit_request(caller, offsets, committer) };
+        let ends = self.fences.ends(&caller.group, transaction.identity.producer_id);
+        if asked.is_some_and(|asked| asked != ends) {
+            let sentence = format!("the transaction has ended in group '{}': nothing was noted", caller.group);
+            return Err(Refusal::new(ErrorCode::InvalidTransactionState, sentence));
+        }
+        match self.commit_by(committer, &request, asked.is_some(), image, wall)? {
+            (records, GroupReply::TakeInFirst) => Ok(decision(Ok((records, ClassicReply::AskFirst(ends))))),
+            (records, _) => Ok(decision(Ok((records, ClassicReply::Committed)))),
+        }
+    }
+
     /// Who commits, if it may.
     fn committer(&self, caller: &ClassicCaller) -> Result<Committer, ClassicError> {
         let group = self.groups.get(&caller.group);
@@ -150,7 +181,7 @@ impl Groups {
             return Ok(if caller.member_id.is_empty() { Committer::Nobody } else { Committer::Member });
         }
         let state = group.map(|group| &group.classic).filter(|state| !state.is_empty());
-        let is_nobody = caller.generation < 0 && caller.member_id.is_empty() && caller.instance_id.is_none();
+        let is_nobody = caller.is_nobody();
         match state {
             None if is_nobody => Ok(Committer::Nobody),
             // Its generation is over.

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tidelog_protocol::codec::Bytes;
-use tidelog_protocol::messages::CommittedOffset;
+use tidelog_protocol::messages::{CommitTransaction, CommittedOffset};
 
 use crate::groups::records::{ClassicPhase, ClassicProtocol};
 
@@ -31,6 +31,8 @@ pub enum ClassicCommand {
         /// How far.
         offsets: Vec<CommittedOffset>,
     },
+    /// The same as part of a transaction, which counts once that is committed.
+    CommitInTransaction(ClassicTransactionCommit),
     /// Which groups are there, of either kind?
     List,
     /// How is one?
@@ -38,6 +40,19 @@ pub enum ClassicCommand {
         /// The group.
         group: String,
     },
+}
+
+/// A commit that is part of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClassicTransactionCommit {
+    /// Who commits.
+    pub caller: ClassicCaller,
+    /// How far.
+    pub offsets: Vec<CommittedOffset>,
+    /// Whose transaction.
+    pub transaction: CommitTransaction,
+    /// Its coordinator has said that it knows of the group, and was asked when [`ClassicReply::AskFirst`] said so.
+    pub asked: Option<u64>,
 }
 
 /// A member that takes part.
@@ -104,6 +119,14 @@ pub struct ClassicCaller {
     pub instance_id: Option<String>,
 }
 
+impl ClassicCaller {
+    /// It does not say that it is a member.
+    #[must_use]
+    pub const fn is_nobody(&self) -> bool {
+        self.generation < 0 && self.member_id.is_empty() && self.instance_id.is_none()
+    }
+}
+
 /// A member that goes: by its id, by the name that outlives its process, or by both.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClassicIdentity {
@@ -135,6 +158,9 @@ pub enum ClassicReply {
     Left(Vec<Result<(), ClassicError>>),
     /// The offsets are noted.
     Committed,
+    /// The transaction's coordinator is to be asked first whether it knows of the group: the same commit then, with this number. Nothing was
+    /// decided.
+    AskFirst(u64),
     /// The groups, by name.
     Listed(Vec<ClassicListing>),
     /// How the group is.

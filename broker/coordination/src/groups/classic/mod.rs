@@ -36,7 +36,7 @@ pub const FEATURE_LEVEL: u16 = 7;
 pub use command::{
     ClassicCaller, ClassicCommand, ClassicDescription, ClassicError, ClassicIdentity, ClassicJoin, ClassicJoined,
     ClassicJoinedMember, ClassicListing, ClassicMemberDescription, ClassicPart, ClassicReply, ClassicSpeech,
-    ClassicSync,
+    ClassicSync, ClassicTransactionCommit,
 };
 pub(super) use gathering::Gathering;
 pub(super) use state::ClassicState;
