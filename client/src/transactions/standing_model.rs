@@ -236,6 +236,7 @@ impl World {
             identity: identity.clone(),
             partitions: Vec::new(),
             groups: vec!["readers".into()],
+            only_asks: false,
         };
         for _ in 0..20 {
             self.coordinator.pass(1, true);
