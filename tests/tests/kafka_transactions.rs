@@ -60,7 +60,6 @@ impl Producer {
             key: self.name.clone(),
             key_type: TRANSACTION,
             coordinator_keys: vec![self.name.clone()],
-            ..Default::default()
         };
         // Version 0 knows groups alone.
         let version = self.version.max(1);
