@@ -67,6 +67,8 @@ pub struct Place {
     pub lost: BTreeSet<TransactionId>,
     /// Those of them that are undone since nobody knows any more how they ended.
     pub given_up: BTreeSet<TransactionId>,
+    /// The latest epoch of each producer of which a marker was lost: what came before it is fenced no more.
+    unfenced: BTreeMap<ProducerId, ProducerEpoch>,
     standings: BTreeMap<ProducerId, Standing>,
 }
 
@@ -80,6 +82,7 @@ impl Place {
             waiting: BTreeMap::new(),
             lost: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            unfenced: BTreeMap::new(),
             standings: BTreeMap::new(),
         }
     }
@@ -107,13 +110,18 @@ impl Place {
         if let Some(before) = before.filter(|before| before.open.is_some() && before.epoch < batch.by.1) {
             self.given_up.insert((batch.by.0, before.epoch));
         }
+        // An answer that came late, behind a marker that stood and is lost: so is what would have ended this.
+        if self.unfenced.get(&batch.by.0).is_some_and(|lost| *lost > batch.by.1) {
+            self.lost.insert(batch.by);
+        }
         self.append(batch);
         Taken::Stands
     }
 
     /// The last of the log is lost, where it is the marker of a transaction that had something open.
     pub fn lose_marker(&mut self) -> bool {
-        let Some(Entry::Marker { identity: (producer, _), .. }) = self.log.last() else { return false };
+        let Some(Entry::Marker { identity: (producer, epoch), .. }) = self.log.last() else { return false };
+        let marked = *epoch;
         let last = self.log.iter().rev().skip(1).find_map(|entry| match entry {
             Entry::Batch(batch) if batch.by.0 == *producer => Some(Some(batch.clone())),
             Entry::Marker { identity, .. } if identity.0 == *producer => Some(None),
@@ -121,6 +129,8 @@ impl Place {
         });
         let Some(Some(batch)) = last else { return false };
         self.log.pop();
+        let latest = self.unfenced.entry(batch.by.0).or_insert(marked);
+        *latest = marked.max(*latest);
         self.standings.insert(batch.by.0, Standing { epoch: batch.by.1, open: Some(batch.id) });
         self.lost.insert(batch.by);
         true
