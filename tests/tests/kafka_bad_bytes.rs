@@ -4,7 +4,7 @@
 use tidelog_protocol::kafka::api_versions::ApiVersionsRequest;
 use tidelog_protocol::kafka::header::read_answer;
 use tidelog_protocol::kafka::{ApiKey, KafkaError};
-use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::RawConnection;
 use tidelog_tests::raw_kafka::RawKafka;
@@ -24,7 +24,9 @@ async fn serves(broker: &BrokerProcess) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lies_close_the_connection_and_cost_nothing() {
-    let mut broker = BrokerProcess::start();
+    // Each of them, also where another of its kind was told just before.
+    let settings = BrokerSettings::new().set("log_level", "info,tidelog_broker::net::news=debug");
+    let mut broker = settings.start();
     serves(&broker).await;
     let before = broker.figures().resident_bytes;
     let lies: &[(&str, Vec<u8>)] = &[
@@ -112,7 +114,7 @@ async fn a_request_that_comes_in_drops_is_answered_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_request_holds_no_connection_for_ever() {
-    let broker = tidelog_tests::broker_process::BrokerSettings::new().set("frame_timeout_ms", "300").start();
+    let broker = BrokerSettings::new().set("frame_timeout_ms", "300").start();
     let mut kafka = RawKafka::open(broker.address()).await;
     kafka.send(&request(0, 3, &[0; 5_000])[..1_000]).await;
     kafka.expect_closed().await;
