@@ -86,18 +86,21 @@ impl fmt::Debug for Map {
 }
 
 /// True where nobody but the caller has this file open or mapped, in this process or another: the system gives a lease on it to nobody
-/// else. Stays true where the file has no name.
+/// else. Stays true where the file has no name. Whoever opens it in between is told of in a signal, which is one that ends nothing.
 ///
 /// # Errors
 /// Where the file system knows no leases.
 pub(crate) fn is_ours_alone(file: &File) -> io::Result<bool> {
-    let lease = |kind: libc::c_int| {
-        // SAFETY: the descriptor is open as long as `file`, and a lease changes no memory.
-        match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) } {
+    let control = |operation: libc::c_int, value: libc::c_int| {
+        // SAFETY: the descriptor is open as long as `file`, and neither a lease nor its signal changes memory.
+        match unsafe { libc::fcntl(file.as_raw_fd(), operation, value) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
     };
+    // By default it would be SIGIO, which ends the process.
+    control(F_SETSIG, libc::SIGURG)?;
+    let lease = |kind| control(libc::F_SETLEASE, kind);
     match lease(libc::F_WRLCK) {
         // Given back at once: it was only a question.
         Ok(()) => lease(libc::F_UNLCK).map(|()| true),
@@ -105,6 +108,9 @@ pub(crate) fn is_ours_alone(file: &File) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+/// Which signal tells that somebody wants a lease back (`fcntl.h` of Linux).
+const F_SETSIG: libc::c_int = 10;
 
 struct Slice {
     map: Arc<Map>,

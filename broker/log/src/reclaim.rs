@@ -96,6 +96,10 @@ impl Waiting {
                 files.pop_front()
             };
             let Some(file) = file else { continue };
+            // One that has another name stays as it is, and whoever opens it by that is not to hear of us.
+            if has_name(&file) {
+                continue;
+            }
             match map::is_ours_alone(&file) {
                 Ok(true) => {
                     held = 0;
@@ -111,6 +115,10 @@ impl Waiting {
             }
         }
     }
+}
+
+fn has_name(file: &File) -> bool {
+    file.metadata().map_or(true, |found| found.nlink() > 0)
 }
 
 /// Cuts a file that nobody else has down to nothing, and calls `rest` between the steps. One that has a name is left as it is.
@@ -159,6 +167,33 @@ mod tests {
         cut_down(&file, |_| lengths.push(file.metadata().unwrap().len())).unwrap();
         assert!(lengths.is_sorted_by(|before, after| before > after && before - after <= STEP_BYTES), "{lengths:?}");
         assert_eq!(lengths.last(), Some(&0));
+    }
+
+    #[test]
+    fn whoever_opens_a_file_while_we_ask_for_it_ends_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, file) = named(temp.path(), "segment");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let is_stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
+        let broken = thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_stopped() {
+                        // Not to wait for the lease.
+                        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+                        drop(rustix::fs::open(&path, flags, rustix::fs::Mode::empty()));
+                    }
+                });
+            }
+            let mut broken = 0;
+            let began = Instant::now();
+            while broken < 1_000 && began.elapsed() < Duration::from_secs(60) {
+                broken += u32::from(!map::is_ours_alone(&file).unwrap_or(false));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            broken
+        });
+        assert!(broken > 0, "nobody opened it meanwhile");
     }
 
     #[test]
