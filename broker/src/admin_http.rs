@@ -21,7 +21,7 @@ use crate::{process, readiness};
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
     let stop = node.connections_close.clone();
     let timeout = Duration::from_millis(node.config.admin_timeout_ms);
-    let port = AdminPort::new(listener, node.config.admin_connections_max, timeout);
+    let port = AdminPort::new(listener, node.config.admin_connections_max, timeout, stop.clone());
     let routes = Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))

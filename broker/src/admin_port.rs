@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use tidelog_log::Complaint;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tracing::{debug, warn};
 
 /// Most bytes of a request, line and headers and all.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
+
+/// What the broker's end leaves to requests that have begun, and to their answers.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// The listening socket.
 #[derive(Debug)]
@@ -25,18 +28,20 @@ pub(crate) struct AdminPort {
     socket: TcpListener,
     connections_max: usize,
     timeout: Duration,
+    stop: CancellationToken,
     /// Oldest first; cancelled ones are gone.
     open: VecDeque<CancellationToken>,
     refused: Complaint,
 }
 
 impl AdminPort {
-    /// Over a bound socket. From accepting to the end of its answer a connection has `timeout`.
-    pub(crate) fn new(socket: TcpListener, connections_max: u32, timeout: Duration) -> Self {
+    /// Over a bound socket. From accepting to the end of its answer a connection has `timeout`, and a moment once `stop` is cancelled.
+    pub(crate) fn new(socket: TcpListener, connections_max: u32, timeout: Duration, stop: CancellationToken) -> Self {
         Self {
             socket,
             connections_max: connections_max as usize,
             timeout,
+            stop,
             open: VecDeque::new(),
             refused: Complaint::default(),
         }
@@ -50,9 +55,14 @@ impl AdminPort {
         }
         let token = CancellationToken::new();
         self.open.push_back(token.clone());
+        let stop = self.stop.clone();
         Visit {
             socket,
-            too_late: Box::pin(tokio::time::sleep(self.timeout)),
+            too_late: Box::pin(sleep(self.timeout)),
+            stopped: Box::pin(async move {
+                stop.cancelled().await;
+                sleep(LAST_WORDS).await;
+            }),
             displaced: Box::pin(token.clone().cancelled_owned()),
             read_bytes: 0,
             stage: Stage::Asking,
@@ -74,7 +84,7 @@ impl axum::serve::Listener for AdminPort {
                     if let Some(untold) = self.refused.again(Instant::now()) {
                         warn!(%error, untold, "cannot accept a connection to the admin port");
                     }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    sleep(Duration::from_millis(50)).await;
                 }
             }
         }
@@ -95,10 +105,11 @@ enum Stage {
 }
 
 /// One connection.
-#[derive(Debug)]
 pub(crate) struct Visit {
     socket: TcpStream,
     too_late: Pin<Box<Sleep>>,
+    /// The broker's end, and a moment more.
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     displaced: Pin<Box<WaitForCancellationFutureOwned>>,
     read_bytes: usize,
     stage: Stage,
@@ -111,6 +122,10 @@ impl Visit {
         if self.too_late.as_mut().poll(context).is_ready() {
             self.refuse("408 Request Timeout", "the request and its answer took longer than admin_timeout_ms");
             return Err(io::ErrorKind::TimedOut.into());
+        }
+        if self.stopped.as_mut().poll(context).is_ready() {
+            self.refuse("503 Service Unavailable", "the broker stops");
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if self.displaced.as_mut().poll(context).is_ready() {
             self.refuse(
