@@ -20,30 +20,20 @@ use crate::node::Node;
 impl Handle for OffsetCommitRequest {
     async fn handle(self, node: &Arc<Node>, _: &Asker) -> OffsetCommitResponse {
         let image = node.controllers.image();
-        let mut offsets = Vec::new();
+        let mut notes = Notes::new(&image);
         let mut topics = Vec::with_capacity(self.topics.len());
         for asked in self.topics {
             let mut partitions = Vec::with_capacity(asked.partitions.len());
             for partition in asked.partitions {
                 let partition_index = partition.partition_index;
-                let noted = noted(
-                    &image,
-                    &asked.name,
-                    Noted {
-                        partition_index,
-                        offset: partition.committed_offset,
-                        leader_epoch: partition.committed_leader_epoch,
-                        metadata: partition.committed_metadata,
-                    },
-                );
-                let error = noted.map_or_else(
-                    |error| error,
-                    |offset| {
-                        offsets.push(offset);
-                        KafkaError::None
-                    },
-                );
-                partitions.push(OffsetCommitResponsePartition { partition_index, error_code: error.code() });
+                let asked_for = Noted {
+                    partition_index,
+                    offset: partition.committed_offset,
+                    leader_epoch: partition.committed_leader_epoch,
+                    metadata: partition.committed_metadata,
+                };
+                let error_code = notes.take(&asked.name, asked_for);
+                partitions.push(OffsetCommitResponsePartition { partition_index, error_code });
             }
             topics.push(OffsetCommitResponseTopic { name: asked.name, partitions });
         }
@@ -53,7 +43,8 @@ impl Handle for OffsetCommitRequest {
             member_id: self.member_id,
             instance_id: self.group_instance_id,
         };
-        let committed = ask_classic(node, &self.group_id, ClassicCommand::Commit { caller, offsets }).await;
+        let committed =
+            ask_classic(node, &self.group_id, ClassicCommand::Commit { caller, offsets: notes.offsets }).await;
         if let Err(refused) = committed {
             let error = match refused.error() {
                 // Only members commit while there are any.
@@ -76,8 +67,32 @@ pub(super) struct Noted {
     pub(super) metadata: Option<String>,
 }
 
+/// What a request asks to be noted, as far as it can be.
+pub(super) struct Notes<'a> {
+    image: &'a ClusterImage,
+    pub(super) offsets: Vec<CommittedOffset>,
+}
+
+impl<'a> Notes<'a> {
+    /// None yet.
+    pub(super) fn new(image: &'a ClusterImage) -> Self {
+        Self { image, offsets: Vec::new() }
+    }
+
+    /// Takes one more, or gives the error code that says why not.
+    pub(super) fn take(&mut self, topic: &str, asked: Noted) -> i16 {
+        match noted(self.image, topic, asked) {
+            Ok(offset) => {
+                self.offsets.push(offset);
+                0
+            }
+            Err(error) => error.code(),
+        }
+    }
+}
+
 /// The same in words that groups know.
-pub(super) fn noted(image: &ClusterImage, topic: &str, asked: Noted) -> Result<CommittedOffset, KafkaError> {
+fn noted(image: &ClusterImage, topic: &str, asked: Noted) -> Result<CommittedOffset, KafkaError> {
     let topic = find(image, NO_ID, topic)?;
     let partition = partition_id(asked.partition_index)?;
     topic.partition(partition).ok_or(KafkaError::UnknownTopicOrPartition)?;

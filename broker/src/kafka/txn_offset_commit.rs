@@ -13,7 +13,7 @@ use tidelog_protocol::messages::{AddToTransactionRequest, CommitTransaction};
 use tidelog_protocol::{ErrorCode, WireError};
 
 use super::groups::{Refused, UNEXPECTED, coordinator_code};
-use super::offset_commit::{Noted, noted};
+use super::offset_commit::{Noted, Notes};
 use super::transactions::{identity, written_code};
 use super::{Asker, Handle};
 use crate::coordinators::take_in;
@@ -22,25 +22,18 @@ use crate::node::Node;
 impl Handle for TxnOffsetCommitRequest {
     async fn handle(self, node: &Arc<Node>, _: &Asker) -> TxnOffsetCommitResponse {
         let image = node.controllers.image();
-        let (mut offsets, mut topics) = (Vec::new(), Vec::with_capacity(self.topics.len()));
+        let (mut notes, mut topics) = (Notes::new(&image), Vec::with_capacity(self.topics.len()));
         for asked in self.topics {
             let mut partitions = Vec::with_capacity(asked.partitions.len());
             for partition in asked.partitions {
                 let partition_index = partition.partition_index;
-                let noted = noted(
-                    &image,
-                    &asked.name,
-                    Noted {
-                        partition_index,
-                        offset: partition.committed_offset,
-                        leader_epoch: partition.committed_leader_epoch,
-                        metadata: partition.committed_metadata,
-                    },
-                );
-                let error_code = noted.map_or_else(KafkaError::code, |offset| {
-                    offsets.push(offset);
-                    0
-                });
+                let asked_for = Noted {
+                    partition_index,
+                    offset: partition.committed_offset,
+                    leader_epoch: partition.committed_leader_epoch,
+                    metadata: partition.committed_metadata,
+                };
+                let error_code = notes.take(&asked.name, asked_for);
                 partitions.push(TxnOffsetCommitResponsePartition { partition_index, error_code });
             }
             topics.push(TxnOffsetCommitResponseTopic { name: asked.name, partitions });
@@ -52,7 +45,7 @@ impl Handle for TxnOffsetCommitRequest {
                 member_id: self.member_id,
                 instance_id: self.group_instance_id,
             },
-            offsets,
+            offsets: notes.offsets,
             transaction: CommitTransaction {
                 transactional_id: self.transactional_id,
                 identity: identity(self.producer_id, self.producer_epoch),
