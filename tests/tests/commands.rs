@@ -40,6 +40,13 @@ fn ping_waits_for_a_broker_that_starts_later() {
 }
 
 #[test]
+fn ping_waits_no_longer_for_a_broker_that_says_nothing() {
+    let silent = std::net::TcpListener::bind(loopback::fresh()).unwrap();
+    let said = tidelog(&silent.local_addr().unwrap().to_string(), "ping --wait 300ms").expect_code(4);
+    assert!(said.stderr.contains("not done within 300 ms"), "{}", said.stderr);
+}
+
+#[test]
 fn ping_names_the_broker_that_answered() {
     let broker = BrokerProcess::start();
     let answer = json(tidelog(&format!("{NOBODY},{}", broker.server()), "--output json ping"));

@@ -37,6 +37,9 @@ pub struct ConnectArgs {
     pub asked_timeout: Option<Duration>,
 }
 
+/// How much longer than its limit a command is waited for at most.
+const LAST_WORD: Duration = Duration::from_millis(500);
+
 /// Where a broker is unless a flag says it: as the environment does, where it says something.
 fn server_of(variable: Option<String>) -> String {
     variable.filter(|value| !value.trim().is_empty()).unwrap_or_else(|| "127.0.0.1:9092".into())
@@ -138,8 +141,18 @@ impl ConnectArgs {
     /// # Errors
     /// Those of the command; else that it is not.
     pub async fn in_time<T>(&self, command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        tokio::time::timeout(self.timeout(), command).await.unwrap_or_else(|_| {
-            let sentence = format!("not done within {}", display_duration(self.timeout()));
+        Self::within(self.timeout(), command).await
+    }
+
+    /// The same within `limit`.
+    ///
+    /// # Errors
+    /// As [`ConnectArgs::in_time`].
+    pub async fn within<T>(limit: Duration, command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        // A client's own limit began a moment later, once it was connected, and tells what it was that did not answer.
+        let last_word = (limit / 10).min(LAST_WORD);
+        tokio::time::timeout(limit + last_word, command).await.unwrap_or_else(|_| {
+            let sentence = format!("not done within {}", display_duration(limit));
             Err(Failure::new(Exit::Unavailable, sentence).hint("a longer wait may help: --timeout 60s"))
         })
     }

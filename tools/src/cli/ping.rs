@@ -7,7 +7,7 @@ use serde_json::json;
 use tidelog_client::{Address, Client, Timestamp};
 
 use super::{Context, topics::print};
-use crate::connect::failure;
+use crate::connect::{ConnectArgs, failure};
 use crate::duration::{display_duration, parse_duration};
 use crate::exit::{Exit, Failure};
 
@@ -37,14 +37,18 @@ struct Answer {
 
 pub(super) async fn run(args: PingArgs, context: &Context) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.wait;
+    let mut left = args.wait;
     let answer = loop {
-        match context.connect.in_time(ask(context)).await {
+        // A broker that takes a connection and says nothing has no longer than one that is not there.
+        let limit = if args.wait.is_zero() { context.connect.timeout() } else { left.min(context.connect.timeout()) };
+        match ConnectArgs::within(limit, ask(context)).await {
             Ok(answer) => break answer,
             Err(refused) if refused.exit() != Exit::Unavailable || Instant::now() + RETRY_AFTER > deadline => {
                 return Err(refused);
             }
             Err(_) => tokio::time::sleep(RETRY_AFTER).await,
         }
+        left = deadline.saturating_duration_since(Instant::now());
     };
     let millis = answer.round_trip.as_secs_f64() * 1e3;
     let server = answer.address.to_string();
