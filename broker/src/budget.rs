@@ -283,16 +283,16 @@ impl Share {
         self.parts.try_lend(bytes)
     }
 
-    /// How many frames that come quickly wait to be completed in the memory of such.
+    /// How many times all the memory in which frames that come quickly are completed those take that wait for it.
     #[must_use]
-    pub fn quick_ones_waiting(&self) -> usize {
-        self.quick.turns.waiting()
+    pub fn quick_rounds_waiting(&self) -> usize {
+        self.quick.turns.rounds_waiting()
     }
 
-    /// How many frames wait to be one of those that are completed.
+    /// The same of the memory in which any frames are completed.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.completions.waiting()
+    pub fn rounds_waiting(&self) -> usize {
+        self.completions.rounds_waiting()
     }
 
     /// The claim of a frame of this size that begins to ask for memory.
@@ -465,10 +465,10 @@ mod tests {
                 assert!(matches!(&leave, Growth::Whole(leave) if leave.is_quick()));
                 quick.push(leave);
             }
-            assert_eq!(share.quick_ones_waiting(), 0);
+            assert_eq!(share.quick_rounds_waiting(), 0);
             let second = lend(Gait::ProvedQuick);
             let too_large = share.lend(1 << 20, share.claim((8 << 20) + 1, Gait::Quick));
-            assert_eq!(share.quick_ones_waiting(), 1, "the other is too large");
+            assert_eq!(share.quick_rounds_waiting(), 1, "the other is too large");
             drop(quick.pop());
             assert!(matches!(second.await, Some(Growth::Whole(leave)) if leave.is_quick()));
             let mut too_large = Box::pin(too_large);

@@ -2,7 +2,8 @@
 //! came first is next, as long as turns are used; behind
 //! one that came to nothing it is now who came last, now who came first, so that many who waste their turns keep nobody else waiting
 //! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Before them
-//! are those that have proved to use what they get; behind one of those that wasted its turn all the same, one of the others is next.
+//! are those that have proved to use what they get; behind one of those that wasted its turn all the same, and behind a row of those that used
+//! theirs, one of the others is next. A turn that was told to somebody who no longer wants it is passed on, and says nothing of anybody.
 //! Whoever is next and needs more than is free waits for that, and nobody passes it. Knows nothing of frames.
 
 use std::collections::BTreeMap;
@@ -12,6 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+/// So many of the proved have turns one behind the other before one of the others has one.
+const PROVED_IN_A_ROW: u8 = 8;
+
 /// Hands out turns, which together take no more than there is.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns(Arc<Mutex<Queue>>);
@@ -20,10 +24,14 @@ pub(crate) struct Turns(Arc<Mutex<Queue>>);
 struct Queue {
     size: usize,
     free: usize,
+    /// What all that wait need.
+    wanted: usize,
     /// Of those that are proved, and of the others.
     takes_last: [bool; 2],
     /// The last turn was wasted by one of the proved.
     passes_proved: bool,
+    /// So many turns of the proved one behind the other, while others waited.
+    proved_in_a_row: u8,
     /// Who is next, and needs more than is free.
     chosen: Option<Rank>,
     /// In the order in which they came, the proved first; with what each needs.
@@ -51,8 +59,30 @@ impl Queue {
         let takes_last = |is_proved: bool| self.takes_last[usize::from(is_proved)];
         let proved = if takes_last(true) { proved.next_back() } else { proved.next() };
         let other = if takes_last(false) { others.next_back() } else { others.next() };
-        let next = if self.passes_proved { other.or(proved) } else { proved.or(other) };
+        let next = if self.passes_proved || self.proved_in_a_row >= PROVED_IN_A_ROW {
+            other.or(proved)
+        } else {
+            proved.or(other)
+        };
         next.map(|(rank, (needs, _))| (*rank, *needs))
+    }
+
+    fn enqueue(&mut self, rank: Rank, needs: usize, told: oneshot::Sender<Turn>) {
+        self.wanted += needs;
+        self.waiting.insert(rank, (needs, told));
+    }
+
+    fn dequeue(&mut self, rank: Rank) -> Option<oneshot::Sender<Turn>> {
+        let (needs, told) = self.waiting.remove(&rank)?;
+        self.wanted -= needs;
+        Some(told)
+    }
+
+    /// Notes that this one has a turn.
+    fn note_begun(&mut self, rank: Rank) {
+        self.passes_proved = false;
+        let others_wait = self.waiting.range(Rank::FIRST_UNPROVED..).next().is_some();
+        self.proved_in_a_row = if rank.is_proved() && others_wait { self.proved_in_a_row.saturating_add(1) } else { 0 };
     }
 }
 
@@ -90,12 +120,19 @@ pub(crate) struct Turn {
     of: Option<Turns>,
     takes: usize,
     is_proved: bool,
+    /// Whoever it was told to has it.
+    is_begun: bool,
     is_used: bool,
 }
 
 impl Turn {
     fn new(of: &Turns, rank: Rank, takes: usize) -> Self {
-        Self { of: Some(of.clone()), takes, is_proved: rank.is_proved(), is_used: false }
+        Self { of: Some(of.clone()), takes, is_proved: rank.is_proved(), is_begun: false, is_used: false }
+    }
+
+    fn begin(mut self) -> Self {
+        self.is_begun = true;
+        self
     }
 
     /// What it was for is done.
@@ -107,7 +144,8 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(turns) = self.of.take() {
-            turns.pass_on(self.takes, self.is_proved, self.is_used);
+            let ended = self.is_begun.then_some((self.is_proved, self.is_used));
+            turns.pass_on(self.takes, ended);
         }
     }
 }
@@ -118,7 +156,7 @@ struct Place(Turns, Rank);
 impl Drop for Place {
     fn drop(&mut self) {
         let mut queue = self.0.0.lock();
-        if queue.waiting.remove(&self.1).is_some() {
+        if queue.dequeue(self.1).is_some() {
             // It may be the one that the others waited for.
             self.0.hand_out(&mut queue, false);
         }
@@ -131,17 +169,20 @@ impl Turns {
         let queue = Queue {
             size,
             free: size,
+            wanted: 0,
             takes_last: [false; 2],
             passes_proved: false,
+            proved_in_a_row: 0,
             chosen: None,
             waiting: BTreeMap::new(),
         };
         Self(Arc::new(Mutex::new(queue)))
     }
 
-    /// How many wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.0.lock().waiting.len()
+    /// How many times all that there is those take together who wait, the last time counted as whole.
+    pub(crate) fn rounds_waiting(&self) -> usize {
+        let queue = self.0.lock();
+        queue.wanted.div_ceil(queue.size.max(1))
     }
 
     /// The next turn that is this caller's, at so much; where it needs more than there is, it has all of it. One of a rank waits at a time.
@@ -151,7 +192,7 @@ impl Turns {
             let needs = needs.min(queue.size);
             if needs > queue.free || !queue.waiting.is_empty() {
                 let (told, tells) = oneshot::channel();
-                queue.waiting.insert(rank, (needs, told));
+                queue.enqueue(rank, needs, told);
                 Err((Place(self.clone(), rank), tells))
             } else {
                 queue.free -= needs;
@@ -160,9 +201,9 @@ impl Turns {
         };
         async move {
             match queued {
-                Ok(turn) => turn,
+                Ok(turn) => turn.begin(),
                 Err((_place, tells)) => match tells.await {
-                    Ok(turn) => turn,
+                    Ok(turn) => turn.begin(),
                     // Nobody drops what tells of a turn but the place itself.
                     Err(_) => std::future::pending().await,
                 },
@@ -170,11 +211,14 @@ impl Turns {
         }
     }
 
-    fn pass_on(&self, took: usize, was_proved: bool, was_used: bool) {
+    /// `ended` tells, where it had begun, whether it was of one of the proved, and used.
+    fn pass_on(&self, took: usize, ended: Option<(bool, bool)>) {
         let mut queue = self.0.lock();
         queue.free += took;
-        queue.note_ended(was_proved, was_used);
-        self.hand_out(&mut queue, true);
+        if let Some((was_proved, was_used)) = ended {
+            queue.note_ended(was_proved, was_used);
+        }
+        self.hand_out(&mut queue, ended.is_some());
     }
 
     /// As many turns as there is room for, behind one that has ended, or not.
@@ -188,18 +232,18 @@ impl Turns {
                 return;
             }
             queue.chosen = None;
-            let Some((_, told)) = queue.waiting.remove(&rank) else { return };
+            let Some(told) = queue.dequeue(rank) else { return };
             match told.send(Turn::new(self, rank, needs)) {
                 Ok(()) => {
                     queue.free -= needs;
-                    queue.passes_proved = false;
+                    queue.note_begun(rank);
                     has_ended = false;
                 }
                 // It waits no more. Dropped as a turn it would be passed on from within.
                 Err(mut turn) => turn.of = None,
             }
         }
-        (queue.takes_last, queue.passes_proved) = ([false; 2], false);
+        (queue.takes_last, queue.passes_proved, queue.proved_in_a_row) = ([false; 2], false, 0);
     }
 }
 
@@ -355,6 +399,62 @@ mod tests {
             }
         }
         assert_eq!(done, [0, 5, 4, 6, 1, 7, 3, 2], "neither of the others nor, among the proved, who came last");
+    }
+
+    #[test]
+    fn those_that_are_proved_and_use_their_turns_do_not_keep_the_others_waiting_for_ever() {
+        let (turns, ranks) = (Turns::of(1), Ranks::default());
+        let other = ranks.next(false);
+        let mut turn = poll(&mut (Box::pin(turns.take(ranks.next(false), 1)) as Waiting)).unwrap();
+        let mut other: Waiting = Box::pin(turns.take(other, 1));
+        let mut passed = 0;
+        loop {
+            // Another of the proved is there whenever a turn ends.
+            let mut proved: Waiting = Box::pin(turns.take(ranks.next(true), 1));
+            turn.note_used();
+            drop(turn);
+            if poll(&mut other).is_some() {
+                break;
+            }
+            turn = poll(&mut proved).unwrap();
+            passed += 1;
+        }
+        assert_eq!(passed, PROVED_IN_A_ROW);
+    }
+
+    #[test]
+    fn a_turn_that_was_told_and_not_wanted_says_nothing_of_anybody() {
+        let (turns, ranks) = (Turns::of(1), Ranks::default());
+        let mut first = poll(&mut (Box::pin(turns.take(ranks.next(false), 1)) as Waiting)).unwrap();
+        let mut waiting: Vec<Waiting> = (0..3).map(|_| Box::pin(turns.take(ranks.next(false), 1)) as Waiting).collect();
+        first.note_used();
+        drop(first);
+        // The first of them was told, and took something else.
+        drop(waiting.remove(0));
+        assert!(poll(&mut waiting[1]).is_none(), "no turn was wasted");
+        assert!(poll(&mut waiting[0]).is_some());
+        // Nor is one that nobody waited for.
+        let idle = Turns::of(1);
+        let held = poll(&mut (Box::pin(idle.take(ranks.next(false), 1)) as Waiting));
+        let mut waiting: Vec<Waiting> = (0..2).map(|_| Box::pin(idle.take(ranks.next(false), 1)) as Waiting).collect();
+        drop(held);
+        assert!(poll(&mut waiting[0]).is_none() && poll(&mut waiting[1]).is_some(), "but one that was had is");
+    }
+
+    #[test]
+    fn what_waits_is_counted_in_how_many_times_it_takes_all_that_there_is() {
+        let (turns, ranks) = (Turns::of(10), Ranks::default());
+        let mut take = |needs| Box::pin(turns.take(ranks.next(false), needs)) as Waiting;
+        let mut first = take(10);
+        assert_eq!(turns.rounds_waiting(), 0);
+        let mut waiting: Vec<Waiting> = [4, 4, 2, 100, 1].map(&mut take).into_iter().collect();
+        assert_eq!(turns.rounds_waiting(), 3);
+        drop(waiting.pop());
+        assert_eq!(turns.rounds_waiting(), 2);
+        drop(poll(&mut first));
+        assert_eq!(turns.rounds_waiting(), 1);
+        drop(waiting);
+        assert_eq!(turns.rounds_waiting(), 0);
     }
 
     #[test]

@@ -12,9 +12,9 @@ use crate::budget::{Gait, Worth};
 pub(super) enum Standing {
     /// One of those that hold what they have.
     OneOfMany,
-    /// The one that is completed, while so many wait for the same.
+    /// One that is completed, while others wait that need all the memory for that so many times.
     Completed(usize),
-    /// The one that is completed beside it since it came quickly, likewise.
+    /// One that is completed beside those since it came quickly, likewise.
     CompletedQuickly(usize),
 }
 
@@ -23,8 +23,8 @@ impl Standing {
     pub(super) fn window(self) -> Duration {
         match self {
             Self::OneOfMany => WINDOW,
-            Self::Completed(waiting) => pace::completion_window(waiting),
-            Self::CompletedQuickly(waiting) => pace::quick_window(waiting),
+            Self::Completed(rounds) => pace::completion_window(rounds),
+            Self::CompletedQuickly(rounds) => pace::quick_window(rounds),
         }
     }
 }

@@ -337,8 +337,8 @@ impl Connection {
         let share = self.buffer.share(&self.node.budget.arriving);
         match self.buffer.completion() {
             None => Standing::OneOfMany,
-            Some(leave) if leave.is_quick() => Standing::CompletedQuickly(share.quick_ones_waiting()),
-            Some(_) => Standing::Completed(share.waiting()),
+            Some(leave) if leave.is_quick() => Standing::CompletedQuickly(share.quick_rounds_waiting()),
+            Some(_) => Standing::Completed(share.rounds_waiting()),
         }
     }
 

@@ -29,26 +29,26 @@ const QUICK_TIME: Duration = Duration::from_millis(250);
 const EVIDENCE_BYTES: u64 = 64 << 10;
 /// A frame that came quickly proves that of one so many times as large, and of no larger one: to show it must cost something.
 const PROOF_TIMES: u64 = 4;
-/// All that wait for a turn of frames that come quickly, and for the one that is completed, should not wait longer than this even where each
-/// wastes its turn: the more there are, the sooner each is judged,
+/// All that wait for a turn of frames that come quickly, and of those that are completed, should not wait longer than this even where each
+/// wastes its turn: the more of them wait one behind the other, the sooner each is judged,
 const TURNS_TIME: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_secs(6));
-/// but not sooner than this, in which a client that is there, on a machine that does other things as well, sends something.
-const LEAST_WINDOW: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
+/// but not sooner than this, in which a client that is there, on a machine that does other things as well, sends more than once.
+const LEAST_WINDOW: Duration = Duration::from_millis(100);
 /// The time that a whole frame may take once others begin to wait. As long as they have waited is taken from it, down to a second.
 const FRAME_TIME: Duration = Duration::from_secs(5);
 
-/// The window of a frame that is completed since it came quickly, while so many wait for the same.
-pub(super) fn quick_window(waiting: usize) -> Duration {
-    window(TURNS_TIME.0, waiting, LEAST_WINDOW.0, QUICK_WINDOW)
+/// The window of a frame that is completed since it came quickly, while so many rounds wait for the same.
+pub(super) fn quick_window(rounds: usize) -> Duration {
+    window(TURNS_TIME.0, rounds, QUICK_WINDOW)
 }
 
-/// The window of a frame that is completed, while so many wait for the same.
-pub(super) fn completion_window(waiting: usize) -> Duration {
-    window(TURNS_TIME.1, waiting, LEAST_WINDOW.1, COMPLETION_WINDOW)
+/// The window of a frame that is completed, while so many rounds wait for the same.
+pub(super) fn completion_window(rounds: usize) -> Duration {
+    window(TURNS_TIME.1, rounds, COMPLETION_WINDOW)
 }
 
-fn window(for_all: Duration, waiting: usize, least: Duration, most: Duration) -> Duration {
-    (for_all / u32::try_from(waiting.max(1)).unwrap_or(u32::MAX)).clamp(least, most)
+fn window(for_all: Duration, rounds: usize, most: Duration) -> Duration {
+    (for_all / u32::try_from(rounds.max(1)).unwrap_or(u32::MAX)).clamp(LEAST_WINDOW, most)
 }
 
 /// The least pace of a frame, in bytes per second.
@@ -72,9 +72,10 @@ impl LeastRate {
         Self(rate.clamp(LEAST_RATE, enough))
     }
 
-    /// Of a frame that was let go first since it came quickly, while others that do wait: half of what it promised.
+    /// Of a frame that was let go first since it came quickly, while others that do wait: a third of what it promised, since what it promised by
+    /// may have been a burst, and a window may begin just behind one.
     pub(super) fn quick(frame_bytes: usize) -> Self {
-        Self((frame_bytes as u64).saturating_mul(1_000) / (2 * QUICK_TIME.as_millis() as u64))
+        Self((frame_bytes as u64).saturating_mul(1_000) / (3 * QUICK_TIME.as_millis() as u64))
     }
 
     /// Less than so many bytes in `time` are too few.
@@ -351,7 +352,7 @@ mod tests {
             Gait::Slow,
             "a little frame tells nothing, the last large one does"
         );
-        assert_eq!(LeastRate::quick(1 << 20).bytes_in(QUICK_WINDOW), 1 << 19);
+        assert_eq!(LeastRate::quick(3 << 20).bytes_in(QUICK_WINDOW), 1 << 20);
     }
 
     #[test]
@@ -369,10 +370,10 @@ mod tests {
 
     #[test]
     fn the_more_wait_the_sooner_whoever_holds_them_up_is_judged() {
-        let millis = |waiting| (quick_window(waiting).as_millis(), completion_window(waiting).as_millis());
+        let millis = |rounds| (quick_window(rounds).as_millis(), completion_window(rounds).as_millis());
         assert_eq!((millis(0), millis(6)), ((250, 500), (250, 500)));
-        assert_eq!((millis(30), millis(60)), ((50, 200), (25, 100)));
-        assert_eq!(millis(10_000), (20, 100), "a client that is there sends something meanwhile");
+        assert_eq!((millis(10), millis(30)), ((150, 500), (100, 200)));
+        assert_eq!(millis(10_000), (100, 100), "a client that is there sends something meanwhile");
     }
 
     #[test]
