@@ -408,7 +408,7 @@ mod tests {
         let mut turn = poll(&mut (Box::pin(turns.take(ranks.next(false), 1)) as Waiting)).unwrap();
         let mut other: Waiting = Box::pin(turns.take(other, 1));
         let mut passed = 0;
-        loop {
+        while passed < 10 * PROVED_IN_A_ROW {
             // Another of the proved is there whenever a turn ends.
             let mut proved: Waiting = Box::pin(turns.take(ranks.next(true), 1));
             turn.note_used();
