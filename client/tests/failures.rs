@@ -78,6 +78,19 @@ async fn nothing_new_overtakes_a_batch_that_was_refused_for_the_moment() {
 }
 
 #[tokio::test]
+async fn who_asks_only_the_flush_hears_of_what_had_failed_before() {
+    let peer = Peer::start(|n| if n == 0 { Reaction::Refuse(ErrorCode::InvalidBatch) } else { Reaction::Ack }).await;
+    let client = Client::connect(&peer.address.to_string()).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    let topic = producer.topic("t").await.unwrap();
+    let failed = topic.send(None, b"refused").await.unwrap().await.unwrap_err();
+    topic.send(None, b"taken").await.unwrap().await.unwrap();
+    assert_eq!(producer.flush().await, Err(failed), "long before the call");
+    assert_eq!(producer.flush().await, Ok(()), "it was told");
+    assert_eq!(producer.close().await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_broker_that_refuses_what_was_sent_behind_a_refused_batch_keeps_the_order() {
     let refused = Mutex::new(None::<String>);
     let mut peer = Peer::judging(move |arrival| {
@@ -171,7 +184,7 @@ async fn memory_stays_within_its_bound_and_senders_wait() {
     let waiting = topic.send(None, &[b'1'; 1_000]).await.unwrap();
     assert!(producer.memory_in_use() <= limit);
     waiting.await.unwrap_err();
-    producer.flush().await.unwrap();
+    producer.flush().await.unwrap_err();
     assert_eq!(producer.memory_in_use(), 0);
 }
 

@@ -280,7 +280,7 @@ async fn a_record_taken_under_a_higher_limit_fails_with_its_size_and_the_limit()
     let error = topic.send(None, &[1; 20_000]).await.unwrap().await.unwrap_err();
     assert!(matches!(error, SendError::TooLarge { bytes: 20_000.., limit: 5_000 }), "{error}");
     topic.send(None, b"small").await.unwrap().await.unwrap();
-    producer.flush().await.unwrap();
+    assert_eq!(producer.flush().await, Err(error));
     assert_eq!(producer.memory_in_use(), 0);
 }
 

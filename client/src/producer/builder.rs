@@ -117,8 +117,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long a record is tried from `send` to its answer; then its delivery fails, with [`SendError::Expired`] where it
-    /// never left and [`SendError::Unknown`] where it did. Default: 120 s.
+    /// How long a record is tried from `send` to its answer; then its delivery fails, with [`SendError::Expired`] where it is known not to be
+    /// written and [`SendError::Unknown`] where it may be. Default: 120 s.
     ///
     /// [`SendError::Expired`]: super::SendError::Expired
     /// [`SendError::Unknown`]: super::SendError::Unknown

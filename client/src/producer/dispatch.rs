@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use foldhash::{HashMap, HashMapExt};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tidelog_protocol::records::BatchBuilder;
 use tidelog_protocol::{PartitionId, Timestamp};
 
@@ -128,8 +128,9 @@ impl Dispatch {
 
     fn of(cluster: Arc<Cluster>, supplies: Supplies, transaction: Option<Scope>) -> Self {
         let Supplies { settings, memory, buffers } = supplies;
-        let (identity, closed) = (Identity::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { cluster, settings, memory, buffers, identity, transaction, closed });
+        let (identity, closed, first_failure) = (Identity::default(), AtomicBool::new(false), Mutex::default());
+        let shared = Shared { cluster, settings, memory, buffers, identity, transaction, closed, first_failure };
+        let shared = Arc::new(shared);
         Self { shared, topics: RwLock::new(HashMap::new()) }
     }
 
@@ -350,7 +351,7 @@ impl Dispatch {
         self.topics.read().values().flat_map(|lanes| lanes.partitions.iter().cloned()).collect()
     }
 
-    /// Sends what was taken so far and waits for its fate; the first failure, if any.
+    /// Sends what was taken so far and waits for its fate; the first failure since the last call, if any.
     pub(super) async fn flush(&self) -> Result<(), SendError> {
         let mut unsettled = Vec::new();
         for partition in self.all_partitions() {
@@ -362,7 +363,8 @@ impl Dispatch {
             let outcome = completion.settled().await;
             result = result.and(outcome.map(|_| ()));
         }
-        result
+        // What failed before this call counts as well: whoever asks only here must hear of it.
+        self.shared.first_failure.lock().take().map_or(result, Err)
     }
 
     /// Takes no more records.

@@ -28,8 +28,8 @@ pub enum SendError {
     /// The broker refused it. It was not written.
     #[error("refused: {0}")]
     Rejected(WireError),
-    /// The delivery timeout passed before it was ever sent. It was not written.
-    #[error("not sent within the delivery timeout of {after:?}; the last failure was: {cause}")]
+    /// The delivery timeout passed, and it was not written: it never left, or whenever it did, the broker said so.
+    #[error("not written within the delivery timeout of {after:?}; the last failure was: {cause}")]
     Expired {
         /// The delivery timeout.
         after: Duration,

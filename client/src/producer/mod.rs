@@ -113,7 +113,8 @@ impl Producer {
     /// Sends everything that was taken before the call, whatever `linger` says, and waits until its fate is known.
     ///
     /// # Errors
-    /// The first failure among those records, if any failed; each delivery tells its own.
+    /// The first failure since the last flush, if any record failed: one of those that it waited for, or one that failed before. Each delivery tells
+    /// its own.
     pub async fn flush(&self) -> Result<(), SendError> {
         self.dispatch.flush().await
     }

@@ -15,7 +15,7 @@ use super::identity::Identity;
 use super::lane::{Belonging, Content, Lane, LinkTerms, Rules, Settled, Step};
 use super::memory::{Buffers, Memory};
 use super::scope::Scope;
-use super::{Receipt, Settings};
+use super::{Receipt, SendError, Settings};
 use crate::ClientError;
 use crate::cluster::Cluster;
 use crate::net::{Connection, Reply, Ticket};
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) transaction: Option<Scope>,
     /// No more records are taken.
     pub(super) closed: AtomicBool,
+    /// The first failure since a flush told the one before.
+    pub(super) first_failure: Mutex<Option<SendError>>,
 }
 
 /// The leader of a partition, as it was found.
@@ -195,9 +197,12 @@ impl Partition {
 
     /// Tells the outcome; the buffer and the memory are free again.
     pub(super) fn tell(&self, settled: Settled) {
-        if let (Some(transaction), Some(failure)) = (&self.shared.transaction, settled.failure()) {
-            transaction.fail(failure);
-            self.shared.closed.store(true, Ordering::Release);
+        if let Some(failure) = settled.failure() {
+            self.shared.first_failure.lock().get_or_insert_with(|| failure.clone());
+            if let Some(transaction) = &self.shared.transaction {
+                transaction.fail(failure);
+                self.shared.closed.store(true, Ordering::Release);
+            }
         }
         if let Some(bytes) = settled.tell() {
             self.shared.buffers.give_back(bytes);
