@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use tidelog_log::data_dir::DataDirError;
 use tidelog_log::small_file::{self, Kind, SmallFileError};
 use tidelog_log::{DataDir, StorageError};
 use tidelog_protocol::BrokerId;
@@ -35,6 +36,9 @@ pub enum BrokerMarkError {
         /// What is wrong with it.
         error: SmallFileError,
     },
+    /// A newer release wrote it.
+    #[error(transparent)]
+    Newer(DataDirError),
     /// The disk refuses.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -80,6 +84,9 @@ fn noted(data: &DataDir) -> Result<Option<BrokerId>, BrokerMarkError> {
     match small_file::read(&*data.disk(), &path, KIND) {
         Ok((_, body)) => Ok(body.first_chunk().map(|bytes| BrokerId(u32::from_be_bytes(*bytes)))),
         Err(SmallFileError::Missing) => Ok(None),
+        Err(SmallFileError::Newer { found, newest }) => {
+            Err(BrokerMarkError::Newer(DataDirError::Newer { path, found, newest }))
+        }
         Err(error) => Err(BrokerMarkError::Unreadable { path, error }),
     }
 }

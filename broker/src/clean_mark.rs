@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use tidelog_log::data_dir::DataDirError;
 use tidelog_log::small_file::{self, Kind, SmallFileError};
 use tidelog_log::{DataDir, StorageError};
 use tidelog_protocol::BrokerEpoch;
@@ -20,15 +21,18 @@ pub(crate) fn set(data: &DataDir, epoch: BrokerEpoch) -> Result<(), StorageError
     small_file::replace(&*data.disk(), &path(data), KIND, &epoch.0.to_be_bytes())
 }
 
-/// Takes the mark away, durably, before anything is written that it would not cover. A mark that cannot be read is none. Blocks.
+/// Takes the mark away, durably, before anything is written that it would not cover. A mark that is damaged is none. Blocks.
 ///
 /// # Errors
-/// Where the disk refuses: the mark may stand still, and nothing must be written.
-pub(crate) fn take(data: &DataDir) -> Result<Option<BrokerEpoch>, StorageError> {
+/// Where a newer release set it, or the disk refuses: the mark may stand still, and nothing must be written.
+pub(crate) fn take(data: &DataDir) -> Result<Option<BrokerEpoch>, DataDirError> {
     let disk = data.disk();
     let epoch = match small_file::read(&*disk, &path(data), KIND) {
         Ok((_, body)) => body.first_chunk().map(|bytes| BrokerEpoch(u64::from_be_bytes(*bytes))),
         Err(SmallFileError::Missing) => return Ok(None),
+        Err(SmallFileError::Newer { found, newest }) => {
+            return Err(DataDirError::Newer { path: path(data), found, newest });
+        }
         Err(error) => {
             warn!(%error, "the mark of a clean end cannot be read; this start counts as one after a crash");
             None

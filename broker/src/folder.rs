@@ -68,14 +68,15 @@ pub(crate) async fn open_storage(
         let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?.with_reserve());
         broker_mark::check(&data, BrokerId(config.broker_id))?;
-        let closed_cleanly = clean_mark::take(&data)?;
         // Noted before a broker is noted as the owner.
         let folder = if broker_mark::is_noted(&data)? { Folder::LivedIn } else { Folder::New };
-        let notes = Notes { watermarks: Arc::new(Watermarks::read(&data, folder)?), closed_cleanly };
+        let watermarks = Arc::new(Watermarks::read(&data, folder)?);
+        // Last of all: a start that is refused leaves the mark to the next one.
+        let notes = |data: &DataDir| clean_mark::take(data).map(|closed_cleanly| Notes { watermarks, closed_cleanly });
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
         let flusher = Flusher::start(options).map_err(StartError::Thread)?;
         if elsewhere {
-            return Ok(Storage { data, flusher, space, notes, quorum: None });
+            return Ok(Storage { notes: notes(&data)?, data, flusher, space, quorum: None });
         }
         let quorum = QuorumStorage::open(StorageOptions {
             data: data.clone(),
@@ -92,7 +93,7 @@ pub(crate) async fn open_storage(
             return Err(StartError::MetadataGone { data: config.data.0 });
         }
         check_age(&data, quorum.end())?;
-        Ok(Storage { data, flusher, space, notes, quorum: Some(quorum) })
+        Ok(Storage { notes: notes(&data)?, data, flusher, space, quorum: Some(quorum) })
     };
     match tokio::task::spawn_blocking(open).await {
         Ok(storage) => storage,

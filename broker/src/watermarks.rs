@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
+use tidelog_log::data_dir::DataDirError;
 use tidelog_log::small_file::{self, Kind, SmallFileError};
 use tidelog_log::{DataDir, StorageError};
 use tidelog_protocol::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -66,8 +67,8 @@ impl Watermarks {
     /// As the last life of this broker left them; in a new folder the file is made. Blocks.
     ///
     /// # Errors
-    /// Where the disk refuses to make it, though it is not full.
-    pub fn read(data: &DataDir, folder: Folder) -> Result<Self, StorageError> {
+    /// Where a newer release wrote it, or the disk refuses to make it, though it is not full.
+    pub fn read(data: &DataDir, folder: Folder) -> Result<Self, DataDirError> {
         let noted = match (small_file::read(&*data.disk(), &path(data), KIND), folder) {
             (Ok((version, body)), _) => {
                 let offsets = body.chunks_exact(ENTRY_BYTES).filter_map(entry).collect();
@@ -84,6 +85,9 @@ impl Watermarks {
             (Err(SmallFileError::Missing), Folder::LivedIn) => {
                 warn!(file = %path(data).display(), "the note of how far partitions were settled is gone, or was not made yet by an earlier release");
                 Noted { gaps: Gaps::All, ..Noted::default() }
+            }
+            (Err(SmallFileError::Newer { found, newest }), _) => {
+                return Err(DataDirError::Newer { path: path(data), found, newest });
             }
             (Err(error), _) => {
                 // Leaders learn it again from their followers, and followers from their leaders.

@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidelog_log::data_dir::DataDirError;
 use tidelog_log::small_file::{self, Kind, SmallFileError};
 use tidelog_log::{Disk, DiskFile, StorageError};
 use tidelog_protocol::Message;
@@ -28,6 +29,9 @@ pub enum MarkError {
     /// The disk refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A newer release wrote it.
+    #[error(transparent)]
+    Newer(DataDirError),
     /// A vote that is lost could be given twice; a purged range that is unknown could be taken for a loss.
     #[error(
         "{} cannot be trusted ({reason}): {ANEW}",
@@ -116,6 +120,9 @@ impl Marks {
             Ok((_, body)) => M::from_body(&body, ON_DISK).map(Some).map_err(|error| damaged(error.to_string())),
             Err(SmallFileError::Missing) => Ok(None),
             Err(SmallFileError::Storage(error)) => Err(error.into()),
+            Err(SmallFileError::Newer { found, newest }) => {
+                Err(MarkError::Newer(DataDirError::Newer { path, found, newest }))
+            }
             Err(error) => Err(damaged(error.to_string())),
         }
     }

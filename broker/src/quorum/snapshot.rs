@@ -6,6 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use openraft::SnapshotMeta;
 use tidelog_coordination::ClusterImage;
+use tidelog_log::data_dir::DataDirError;
 use tidelog_log::small_file::{self, Kind, SmallFileError};
 use tidelog_log::{Disk, StorageError};
 use tidelog_protocol::codec::DecodeError;
@@ -113,6 +114,9 @@ pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Bytes>, Snapsho
         Ok((_, body)) => Ok(Some(body.into())),
         Err(SmallFileError::Missing) => Ok(None),
         Err(SmallFileError::Storage(error)) => Err(MarkError::from(error).into()),
+        Err(SmallFileError::Newer { found, newest }) => {
+            Err(MarkError::Newer(DataDirError::Newer { path: dir.join(NAME), found, newest }).into())
+        }
         Err(error) => Err(damaged(dir, error.to_string())),
     }
 }
