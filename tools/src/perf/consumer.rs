@@ -99,7 +99,7 @@ async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
     let workers = usize::from(command.consumers);
     let block = command.batch_size as usize;
     let unless_told = (CreateTopic::Never, workers as u32);
-    let session = Session::open(command.run.clone(), "perf-consumer", block, unless_told).await?;
+    let session = Session::open(command.run.clone(), "perf-consumer", block, unless_told, |_| Ok(())).await?;
     if command.group.is_none() && workers > session.partitions as usize {
         let (topic, partitions) = (&session.args.topic, session.partitions);
         return Err(Failure::new(

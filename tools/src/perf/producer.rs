@@ -129,8 +129,9 @@ pub fn main() -> ExitCode {
 async fn run(command: ProducerCommand) -> Result<Exit, Failure> {
     let workers = usize::from(command.producers);
     let block = command.producer.batch_size as usize;
-    let session =
-        Session::open(command.run.clone(), "perf-producer", block, (CreateTopic::Missing, workers as u32)).await?;
+    let unless_told = (CreateTopic::Missing, workers as u32);
+    let check = |client: &Client| command.describe(client.producer()).build().map(drop).map_err(failure);
+    let session = Session::open(command.run.clone(), "perf-producer", block, unless_told, check).await?;
     let mut senders = Vec::with_capacity(workers);
     for worker in 0..workers {
         let client = session.worker_client().await?;

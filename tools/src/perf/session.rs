@@ -72,8 +72,8 @@ impl Stop {
 }
 
 impl Session {
-    /// Measures the limits, connects, and looks for the topic; `unless_told` says whether it is created where it is missing, and
-    /// with how many partitions, where the command line does not.
+    /// Connects, measures the limits, and looks for the topic; `unless_told` says whether it is created where it is missing, and
+    /// with how many partitions, where the command line does not. What `check` refuses is refused before anything is created.
     ///
     /// # Errors
     /// Where the broker or the topic cannot be reached, or the limits cannot be measured.
@@ -82,14 +82,16 @@ impl Session {
         tool: &'static str,
         block_bytes: usize,
         unless_told: (CreateTopic, u32),
+        check: impl FnOnce(&Client) -> Result<(), Failure>,
     ) -> Result<Self, Failure> {
         let verbosity = Verbosity::chosen(args.verbose);
         if let Some(path) = &args.report {
             // A report that cannot be written is better known before the run than after it.
             let opened = File::options().create(true).append(true).open(path);
-            opened.map_err(|error| Failure::file(path.display(), &error))?;
+            opened.map_err(|error| Failure::file(format!("--report {}", path.display()), &error))?;
         }
         let client = args.connect.client(tool).await?;
+        check(&client)?;
         let limits = match args.limits {
             false => None,
             true => {
