@@ -112,6 +112,9 @@ impl Broker {
         let started = Instant::now();
         // The ports first: a second broker started by mistake must not even look at the data folder.
         let listener = bind("listen", config.listen)?;
+        if config.admin_listen == listener.address {
+            return Err(StartError::OnePort(config.admin_listen));
+        }
         let admin = bind("admin_listen", config.admin_listen)?;
         let (address, admin_address) = (listener.address, admin.address);
         let own = advertised(&config, address);

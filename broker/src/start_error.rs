@@ -25,6 +25,9 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
+    /// Both ports are to be one.
+    #[error("listen and admin_listen are both {0}: set admin_listen to another port")]
+    OnePort(SocketAddr),
     /// The data folder cannot be used.
     #[error(transparent)]
     Data(#[from] DataDirError),

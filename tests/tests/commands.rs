@@ -47,6 +47,17 @@ fn ping_waits_no_longer_for_a_broker_that_says_nothing() {
 }
 
 #[test]
+fn perf_producer_makes_no_topic_for_a_command_line_that_is_wrong() {
+    let broker = BrokerProcess::start();
+    for wrong in ["--batch-size 1", "--acks none --idempotent true"] {
+        let line = format!("--server {} --topic ghost --records 1 {wrong}", broker.server());
+        let said = CommandLine::of("perf-producer").args(line.split_whitespace()).run().expect_code(2);
+        assert!(!said.stderr.contains("created"), "{wrong}: {}", said.stderr);
+    }
+    assert_eq!(json(tidelog(&broker.server(), "--output json topics list")), json!([]));
+}
+
+#[test]
 fn ping_names_the_broker_that_answered() {
     let broker = BrokerProcess::start();
     let answer = json(tidelog(&format!("{NOBODY},{}", broker.server()), "--output json ping"));

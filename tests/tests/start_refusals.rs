@@ -46,15 +46,25 @@ fn a_data_folder_of_a_newer_release_is_not_touched() {
     let data = folder.path().join("data");
     let mut broker = BrokerSettings::new().data(&data).start();
     assert!(broker.terminate().success());
-    let path = data.join("format");
-    let mut format = std::fs::read(&path).unwrap();
-    // Magic, version, length, checksum of all but the magic: a whole file, only from the future.
-    format[4..6].copy_from_slice(&99u16.to_be_bytes());
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&format[4..10]), &format[14..]);
-    format[10..14].copy_from_slice(&checksum.to_be_bytes());
-    std::fs::write(&path, &format).unwrap();
-    assert_says(&refused(BrokerSettings::new().data(&data)), 1, &["newer release", "99"]);
-    assert_eq!(std::fs::read(&path).unwrap(), format);
+    let of_cluster = ["vote", "checkpoint", "identity"].map(|name| format!("__cluster_metadata-0/{name}"));
+    let of_broker = ["format", "broker-id", "high-watermarks", "closed-cleanly"].map(String::from);
+    for name in of_broker.into_iter().chain(of_cluster) {
+        let path = data.join(&name);
+        let kept = std::fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut later = kept.clone();
+        // Magic, version, length, checksum of all but the magic: a whole file, only from the future.
+        later[4..6].copy_from_slice(&99u16.to_be_bytes());
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&later[4..10]), &later[14..]);
+        later[10..14].copy_from_slice(&checksum.to_be_bytes());
+        std::fs::write(&path, &later).unwrap();
+        assert_says(&refused(BrokerSettings::new().data(&data)), 1, &["newer release", "99", &name]);
+        assert_eq!(std::fs::read(&path).unwrap(), later, "{name}");
+        assert!(data.join("closed-cleanly").exists(), "{name}: nothing is lost for the release that can read it");
+        std::fs::write(&path, &kept).unwrap();
+    }
+    let mut broker = BrokerSettings::new().data(&data).start();
+    assert_eq!(broker.log_lines("crash").len(), 0, "{}", broker.log_text());
+    assert!(broker.terminate().success());
 }
 
 #[test]
@@ -89,6 +99,9 @@ fn a_taken_port_is_named_and_the_data_folder_is_not_even_created() {
     assert_says(&refusal, 1, &["listen", &address.to_string()]);
     let refusal = refused(BrokerSettings::new().data(&data).admin_listen(address));
     assert_says(&refusal, 1, &["admin_listen", &address.to_string()]);
+    drop(taken);
+    let refusal = refused(BrokerSettings::new().data(&data).listen(address).admin_listen(address));
+    assert_says(&refusal, 1, &["listen and admin_listen are both", &address.to_string()]);
     assert!(!data.exists());
 }
 
