@@ -24,6 +24,8 @@ pub struct Assignment {
     pub counts: bool,
     /// True where it may have another replica lead, which is complete as far as it knows.
     pub has_heirs: bool,
+    /// True where no other broker holds a replica.
+    pub is_sole: bool,
 }
 
 /// Lead, follow or wait.
@@ -73,7 +75,8 @@ impl Assignment {
         let mut complete = state.in_sync.iter().chain(&state.eligible);
         let counts = complete.clone().any(|complete| *complete == broker);
         let has_heirs = complete.any(|complete| *complete != broker);
-        Some(Self { config: topic.config, part, counts, has_heirs })
+        let is_sole = state.replicas.len() == 1;
+        Some(Self { config: topic.config, part, counts, has_heirs, is_sole })
     }
 
     /// The leadership.
@@ -85,9 +88,9 @@ impl Assignment {
         }
     }
 
-    /// True where no other broker holds a replica.
+    /// True where it leads what no other broker holds a replica of.
     #[must_use]
-    pub fn is_alone(&self) -> bool {
-        matches!(&self.part, Part::Lead { membership, .. } if membership.replicas.len() == 1)
+    pub const fn is_alone(&self) -> bool {
+        self.is_sole && matches!(self.part, Part::Lead { .. })
     }
 }

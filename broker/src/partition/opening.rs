@@ -181,8 +181,8 @@ impl Opening {
         let noted = self.watermarks.of(replica).unwrap_or(Offset::ZERO);
         let flushed = topic.config.durability == Durability::Flushed;
         // Where there are others, what a replica lacks is put back from them, at the same offsets. Where there are none it is lost, and what is
-        // appended comes behind it.
-        let witness = if assignment.is_alone() && flushed { Witness::Note(noted) } else { Witness::Nobody };
+        // appended comes behind it. So it is whoever leads: a broker that starts leads nothing before its cluster has heard of it.
+        let witness = if assignment.is_sole && flushed { Witness::Note(noted) } else { Witness::Nobody };
         let (log, report) =
             if assignment.counts { Log::open_with(options, witness)? } else { self.open_uncounted(topic, options)? };
         recoveries.note(&name, &report);
