@@ -226,7 +226,7 @@ pub enum FrameError {
         newest: u16,
     },
     /// Larger than the receiver accepts.
-    #[error("a frame of {bytes} bytes is over the limit of {limit}")]
+    #[error("a frame of {bytes} bytes is over the limit of {limit}; send less in one")]
     FrameTooLarge {
         /// The stated length.
         bytes: u32,

@@ -50,7 +50,9 @@ pub enum BatchError {
         code: u8,
     },
     /// The bytes are not those that were checksummed.
-    #[error("the batch is damaged: its checksum field says {stored:#010x}, its bytes give {computed:#010x}")]
+    #[error(
+        "the batch is damaged: its checksum field says {stored:#010x}, its bytes give {computed:#010x}; where it was built right, it changed on the way: send it again"
+    )]
     Crc {
         /// The checksum field.
         stored: u32,
