@@ -124,8 +124,38 @@ fn scaled(text: &str, unit: &str) -> Option<u64> {
     number.checked_mul(scale)
 }
 
-fn quoted_in_sample(kind: &str) -> bool {
-    kind == "text"
+/// A key and its value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigRow {
+    /// The key.
+    pub key: &'static str,
+    /// What it means, in lines that begin with a space.
+    pub doc: &'static [&'static str],
+    /// Which values are possible, with their unit.
+    pub expected: String,
+    /// The value that holds.
+    pub value: String,
+    /// The value where none is set.
+    pub default: String,
+    /// Whether its values are numbers.
+    pub is_number: bool,
+}
+
+impl Config {
+    /// The configuration as an annotated file that can be read back.
+    #[must_use]
+    pub fn to_annotated_toml(&self) -> String {
+        let mut out = String::from("# Configuration of tidelog-broker. Every key, with its unit and range.\n");
+        for ConfigRow { key, doc, expected, value, is_number, .. } in self.rows() {
+            out.push('\n');
+            for line in doc {
+                out.push_str(&format!("#{line}\n"));
+            }
+            let value = if is_number { value } else { toml::Value::String(value).to_string() };
+            out.push_str(&format!("# Expects {expected}.\n{key} = {value}\n"));
+        }
+        out
+    }
 }
 
 macro_rules! config_table {
@@ -169,25 +199,18 @@ macro_rules! config_table {
                 }
             }
 
-            /// The configuration as an annotated file that can be read back.
+            /// Every key with its value, in the order of the table.
             #[must_use]
-            pub fn to_annotated_toml(&self) -> String {
-                let mut out = String::from("# Configuration of tidelog-broker. Every key, with its unit and range.\n");
-                $(
-                    out.push('\n');
-                    for line in [$($doc,)*] {
-                        out.push_str(&format!("#{line}\n"));
-                    }
-                    let expected: String = config_table!(@expected $kind $([$unit $low ..= $high])? $(($expected))?);
-                    out.push_str(&format!("# Expects {expected}.\n"));
-                    if quoted_in_sample(stringify!($kind)) {
-                        let text = toml::Value::String(self.$key.to_string()).to_string();
-                        out.push_str(&format!("{} = {text}\n", stringify!($key)));
-                    } else {
-                        out.push_str(&format!("{} = {}\n", stringify!($key), self.$key));
-                    }
-                )*
-                out
+            pub fn rows(&self) -> Vec<ConfigRow> {
+                let default = Self::default();
+                vec![$(ConfigRow {
+                    key: stringify!($key),
+                    doc: &[$($doc,)*],
+                    expected: config_table!(@expected $kind $([$unit $low ..= $high])? $(($expected))?),
+                    value: self.$key.to_string(),
+                    default: default.$key.to_string(),
+                    is_number: stringify!($kind) == "number",
+                },)*]
             }
         }
     };

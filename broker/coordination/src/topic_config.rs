@@ -98,10 +98,27 @@ impl Default for TopicConfig {
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
+/// What the values of a key are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ValueKind {
+    /// A word.
+    Word,
+    /// Words between commas.
+    Words,
+    /// A whole number of at most 32 bits.
+    Integer,
+    /// A whole number of at most 64 bits.
+    Long,
+    /// A part of one.
+    Fraction,
+}
+
 /// One row of the table.
 pub struct TopicKey {
     /// The key.
     pub name: &'static str,
+    /// What its values are.
+    pub kind: ValueKind,
     /// Which values are possible, with their unit.
     pub range: &'static str,
     /// What it does.
@@ -117,6 +134,12 @@ impl TopicKey {
         (self.show)(&TopicConfig::default())
     }
 
+    /// What it does, with the values that are possible and the default.
+    #[must_use]
+    pub fn documentation(&self) -> String {
+        format!("{} Values: {}. Default: {}.", self.doc, self.range, self.default_value())
+    }
+
     /// The value that `config` holds, as text.
     #[must_use]
     pub fn value_in(&self, config: &TopicConfig) -> String {
@@ -128,6 +151,7 @@ impl TopicKey {
 pub static TOPIC_KEYS: [TopicKey; 11] = [
     TopicKey {
         name: "cleanup.policy",
+        kind: ValueKind::Words,
         range: "delete, compact or compact,delete",
         doc: "What becomes of old records: 'delete' removes whole segments when retention says so; 'compact' keeps the latest record \
               of each key, a record without value deletes its key, and records without key are refused.",
@@ -136,6 +160,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "delete.retention.ms",
+        kind: ValueKind::Long,
         range: "0 to 9223372036854775807 milliseconds",
         doc: "How long compaction keeps a record without value, once every older record of its key is gone: who reads the topic from \
               its start has that long to see that the key was deleted.",
@@ -144,6 +169,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "durability",
+        kind: ValueKind::Word,
         range: "flushed or written",
         doc: "When a record counts as stored: 'flushed' on the disk of every in-sync replica, so that an acknowledged record \
               survives power loss; 'written' in their page cache, as Kafka does.",
@@ -152,6 +178,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "max.message.bytes",
+        kind: ValueKind::Integer,
         range: "1024 to 67108864 bytes",
         doc: "The largest record batch that is accepted, as it stands on the wire; at most segment.bytes.",
         show: |config| config.batch_bytes_max.to_string(),
@@ -159,6 +186,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "min.cleanable.dirty.ratio",
+        kind: ValueKind::Fraction,
         range: "0 to 1, with at most six decimals",
         doc: "What part of a log must have been written since it was last compacted for it to be compacted again. Less keeps fewer old \
               records and rewrites more often.",
@@ -167,6 +195,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "min.compaction.lag.ms",
+        kind: ValueKind::Long,
         range: "0 to 9223372036854775807 milliseconds",
         doc: "How long compaction leaves a segment alone after the time of its youngest record.",
         show: |config| config.min_compaction_lag_ms.to_string(),
@@ -174,6 +203,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "min.insync.replicas",
+        kind: ValueKind::Integer,
         range: "1 to 32767 replicas",
         doc: "How many replicas must be in sync for acks=all to be accepted and for records to become readable; at most the \
               replication factor.",
@@ -182,6 +212,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "retention.bytes",
+        kind: ValueKind::Long,
         range: "0 to 9223372036854775807 bytes, or -1 for unlimited",
         doc: "How large the log of a partition may grow before its oldest segments are deleted. The newest segment stays.",
         show: |config| limit_text(config.retention_bytes),
@@ -189,6 +220,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "retention.ms",
+        kind: ValueKind::Long,
         range: "0 to 9223372036854775807 milliseconds, or -1 for unlimited",
         doc: "How long records are kept at least. A segment is deleted when its youngest record is older. The newest segment stays.",
         show: |config| limit_text(config.retention_ms),
@@ -196,6 +228,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "segment.bytes",
+        kind: ValueKind::Integer,
         range: "65536 to 1073741824 bytes",
         doc: "How large a segment of a partition's log becomes; retention deletes whole segments. A change holds from the next \
               segment on.",
@@ -204,6 +237,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
     },
     TopicKey {
         name: "segment.ms",
+        kind: ValueKind::Long,
         range: "1 to 9223372036854775807 milliseconds",
         doc: "After which time a segment that holds records is closed and a new one begun, though it is not full.",
         show: |config| config.segment_ms.to_string(),
@@ -289,7 +323,7 @@ impl TopicConfig {
             key: key.name.into(),
             value: (key.show)(&config),
             is_default: !overrides.contains_key(key.name),
-            doc: format!("{} Values: {}. Default: {}.", key.doc, key.range, key.default_value()),
+            doc: key.documentation(),
         };
         TOPIC_KEYS.iter().map(row).collect()
     }
