@@ -14,11 +14,12 @@ use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::kafka::codec::Reader;
 use tidelog_protocol::kafka::header::read_answer;
 use tidelog_protocol::kafka::{
-    ApiKey, Message, Request, RequestHeader, add_offsets_to_txn, add_partitions_to_txn, api_versions,
-    consumer_protocol, create_topics, delete_groups, delete_topics, describe_cluster, describe_groups,
-    describe_transactions, end_txn, fetch, find_coordinator, frame_of, heartbeat, init_producer_id, join_group,
-    leave_group, list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
-    offset_for_leader_epoch, produce, request_frame, sync_group, txn_offset_commit,
+    ApiKey, Message, Request, RequestHeader, add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions,
+    consumer_protocol, create_topics, delete_groups, delete_topics, describe_cluster, describe_configs,
+    describe_groups, describe_transactions, end_txn, fetch, find_coordinator, frame_of, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups, list_offsets, list_transactions,
+    metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, request_frame, sync_group,
+    txn_offset_commit,
 };
 
 /// Drawn for each message and version.
@@ -109,6 +110,10 @@ agreements! {
         later ["transactional_id_pattern"];
     describe_transactions_agrees DescribeTransactions describe_transactions DescribeTransactionsRequest
         DescribeTransactionsResponse later [];
+    describe_configs_agrees DescribeConfigs describe_configs DescribeConfigsRequest DescribeConfigsResponse later [];
+    alter_configs_agrees AlterConfigs alter_configs AlterConfigsRequest AlterConfigsResponse later [];
+    incremental_alter_configs_agrees IncrementalAlterConfigs incremental_alter_configs IncrementalAlterConfigsRequest
+        IncrementalAlterConfigsResponse later [];
     offset_delete_agrees OffsetDelete offset_delete OffsetDeleteRequest OffsetDeleteResponse later [];
 }
 

@@ -4,21 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_coordination::{TopicConfig, TopicImage};
+use tidelog_coordination::TopicImage;
 use tidelog_protocol::kafka::KafkaError;
 use tidelog_protocol::kafka::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
 use tidelog_protocol::messages::{ConfigEntry, CreateTopicRequest};
 
+use super::configs::{of_topic, settable};
 use super::topics::code;
 use super::{Asker, Handle};
 use crate::change::change;
 use crate::node::Node;
-
-/// Where a configuration value comes from, as Kafka numbers it.
-const OF_TOPIC: i8 = 1;
-const OF_DEFAULTS: i8 = 5;
 
 impl Handle for CreateTopicsRequest {
     async fn handle(self, node: &Arc<Node>, asker: &Asker) -> CreateTopicsResponse {
@@ -64,11 +61,15 @@ async fn create(node: &Arc<Node>, topic: CreatableTopic, validate_only: bool, de
     }
     let configs =
         topic.configs.into_iter().filter_map(|entry| Some(ConfigEntry { key: entry.name, value: entry.value? }));
+    let configs = match settable(configs.collect()) {
+        Ok(configs) => configs,
+        Err(sentence) => return refused(KafkaError::InvalidConfig, &sentence),
+    };
     let request = CreateTopicRequest {
         name: topic.name,
         partitions: u32::try_from(topic.num_partitions).ok(),
         replication_factor: u16::try_from(topic.replication_factor).ok(),
-        configs: configs.collect(),
+        configs,
         validate_only,
     };
     match change(node, request, Some(deadline)).await {
@@ -84,11 +85,11 @@ async fn create(node: &Arc<Node>, topic: CreatableTopic, validate_only: bool, de
 }
 
 fn describe(topic: &TopicImage) -> CreatableTopicResult {
-    let configs = TopicConfig::describe(&topic.overrides).into_iter().map(|config| CreatableTopicConfigs {
-        name: config.key,
-        value: Some(config.value),
-        read_only: false,
-        config_source: if config.is_default { OF_DEFAULTS } else { OF_TOPIC },
+    let configs = of_topic(topic).into_iter().map(|setting| CreatableTopicConfigs {
+        name: setting.name.into(),
+        value: Some(setting.value),
+        read_only: setting.read_only,
+        config_source: setting.source,
         is_sensitive: false,
     });
     CreatableTopicResult {

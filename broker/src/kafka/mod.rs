@@ -1,19 +1,24 @@
 //! The Kafka protocol, for the same port: each API is a translation to what the native one does, too. In the order a request meets them:
 //! - [`client`]: one client, and its requests that are worked on one after the other; [`answers`]: answers leave in the order of the requests;
 //!   [`reply`]: the duty to answer one.
-//! - one file per API; [`topics`], [`groups`] and [`transactions`]: names, identities and errors that several share; [`reading`]: what fetch reads of one partition.
+//! - one file per API; [`topics`], [`groups`] and [`transactions`]: names, identities and errors that several share; [`configs`] and
+//!   [`alterations`]: configuration as Kafka has it, and how it is changed; [`reading`]: what fetch reads of one partition.
 //!
 //! Knows nothing of sockets, and decides nothing that `operations`, `change` and `partition` decide.
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_configs;
+mod alterations;
 mod answers;
 mod api_versions;
 mod client;
+mod configs;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
 mod describe_transactions;
 mod end_txn;
@@ -21,6 +26,7 @@ mod fetch;
 mod find_coordinator;
 mod groups;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -46,18 +52,21 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidelog_protocol::kafka::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use tidelog_protocol::kafka::add_partitions_to_txn::AddPartitionsToTxnRequest;
+use tidelog_protocol::kafka::alter_configs::AlterConfigsRequest;
 use tidelog_protocol::kafka::api_versions::ApiVersionsRequest;
 use tidelog_protocol::kafka::codec::Reader;
 use tidelog_protocol::kafka::create_topics::CreateTopicsRequest;
 use tidelog_protocol::kafka::delete_groups::DeleteGroupsRequest;
 use tidelog_protocol::kafka::delete_topics::DeleteTopicsRequest;
 use tidelog_protocol::kafka::describe_cluster::DescribeClusterRequest;
+use tidelog_protocol::kafka::describe_configs::DescribeConfigsRequest;
 use tidelog_protocol::kafka::describe_groups::DescribeGroupsRequest;
 use tidelog_protocol::kafka::describe_transactions::DescribeTransactionsRequest;
 use tidelog_protocol::kafka::end_txn::EndTxnRequest;
 use tidelog_protocol::kafka::fetch::FetchRequest;
 use tidelog_protocol::kafka::find_coordinator::FindCoordinatorRequest;
 use tidelog_protocol::kafka::heartbeat::HeartbeatRequest;
+use tidelog_protocol::kafka::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use tidelog_protocol::kafka::init_producer_id::InitProducerIdRequest;
 use tidelog_protocol::kafka::join_group::JoinGroupRequest;
 use tidelog_protocol::kafka::leave_group::LeaveGroupRequest;
@@ -158,7 +167,10 @@ pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> 
         ApiKey::AddOffsetsToTxn => run::<AddOffsetsToTxnRequest>(asked),
         ApiKey::EndTxn => run::<EndTxnRequest>(asked),
         ApiKey::TxnOffsetCommit => run::<TxnOffsetCommitRequest>(asked),
+        ApiKey::DescribeConfigs => run::<DescribeConfigsRequest>(asked),
+        ApiKey::AlterConfigs => run::<AlterConfigsRequest>(asked),
         ApiKey::DeleteGroups => run::<DeleteGroupsRequest>(asked),
+        ApiKey::IncrementalAlterConfigs => run::<IncrementalAlterConfigsRequest>(asked),
         ApiKey::OffsetDelete => run::<OffsetDeleteRequest>(asked),
         ApiKey::DescribeCluster => run::<DescribeClusterRequest>(asked),
         ApiKey::DescribeTransactions => run::<DescribeTransactionsRequest>(asked),

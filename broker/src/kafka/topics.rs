@@ -6,7 +6,7 @@ use tidelog_coordination::{ClusterImage, TopicConfig, TopicImage};
 use tidelog_protocol::kafka::KafkaError;
 use tidelog_protocol::kafka::codec::Uuid;
 use tidelog_protocol::messages::Isolation;
-use tidelog_protocol::{BrokerId, LeaderEpoch, PartitionId, TopicId, WireError};
+use tidelog_protocol::{BrokerId, LeaderEpoch, PartitionId, TopicId, TopicName, WireError};
 
 use crate::node::Node;
 use crate::partition::Handle;
@@ -20,6 +20,39 @@ pub(super) fn find(image: &ClusterImage, id: Uuid, name: &str) -> Result<Arc<Top
         image.topic_named(name).cloned().ok_or(KafkaError::UnknownTopicOrPartition)
     } else {
         image.topic(TopicId(id)).cloned().ok_or(KafkaError::UnknownTopicId)
+    }
+}
+
+/// Why nothing was done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refused {
+    pub(super) error: KafkaError,
+    /// The same, for people.
+    pub(super) sentence: Option<String>,
+}
+
+impl Refused {
+    pub(super) fn new(error: KafkaError, sentence: impl Into<String>) -> Self {
+        Self { error, sentence: Some(sentence.into()) }
+    }
+
+    /// Both, as answers have them.
+    pub(super) fn told(self) -> (KafkaError, Option<String>) {
+        (self.error, self.sentence)
+    }
+}
+
+impl From<WireError> for Refused {
+    fn from(error: WireError) -> Self {
+        Self { error: code(&error), sentence: Some(error.message) }
+    }
+}
+
+/// Why there is no topic of this name.
+pub(super) fn missing(name: &str) -> Refused {
+    match TopicName::new(name) {
+        Ok(name) => Refused::new(KafkaError::UnknownTopicOrPartition, format!("there is no topic '{name}'")),
+        Err(invalid) => Refused::new(KafkaError::InvalidTopic, invalid.to_string()),
     }
 }
 

@@ -4,11 +4,13 @@
 //! - [`identity`]: who a producer is.
 //! - [`coordinator`]: who coordinates a group or a transactional producer.
 //! - [`addresses`]: where the brokers are.
+//! - [`foresight`]: what would come of a change.
 //!
 //! What changes metadata lies in `change`, reading in `partition`. Knows nothing of frames.
 
 pub(crate) mod addresses;
 pub(crate) mod coordinator;
+pub(crate) mod foresight;
 pub(crate) mod identity;
 pub(crate) mod leaderships;
 pub(crate) mod look_up;

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use super::codec::{DecodeError, Entropy, Reader};
 use super::message::Message;
 use super::{
-    add_offsets_to_txn, add_partitions_to_txn, api_versions, create_topics, delete_groups, delete_topics,
-    describe_cluster, describe_groups, describe_transactions, end_txn, fetch, find_coordinator, heartbeat,
-    init_producer_id, join_group, leave_group, list_groups, list_offsets, list_transactions, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
+    add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions, create_topics, delete_groups,
+    delete_topics, describe_cluster, describe_configs, describe_groups, describe_transactions, end_txn, fetch,
+    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups,
+    list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
+    produce, sync_group, txn_offset_commit,
 };
 
 /// A request and what answers it.
@@ -153,8 +154,17 @@ api_table! {
     /// How far a group has come, once a transaction is committed.
     28 TxnOffsetCommit 0..=4, flexible 3,
         txn_offset_commit::TxnOffsetCommitRequest => txn_offset_commit::TxnOffsetCommitResponse;
+    /// Which configuration holds.
+    32 DescribeConfigs 1..=4, flexible 4,
+        describe_configs::DescribeConfigsRequest => describe_configs::DescribeConfigsResponse;
+    /// Another configuration takes the place of the one that was.
+    33 AlterConfigs 0..=2, flexible 2, alter_configs::AlterConfigsRequest => alter_configs::AlterConfigsResponse;
     /// Groups are forgotten.
     42 DeleteGroups 0..=2, flexible 2, delete_groups::DeleteGroupsRequest => delete_groups::DeleteGroupsResponse;
+    /// Single configuration values change.
+    44 IncrementalAlterConfigs 0..=1, flexible 1,
+        incremental_alter_configs::IncrementalAlterConfigsRequest =>
+        incremental_alter_configs::IncrementalAlterConfigsResponse;
     /// Single offsets of a group are forgotten.
     47 OffsetDelete 0..=0, flexible 1, offset_delete::OffsetDeleteRequest => offset_delete::OffsetDeleteResponse;
     /// Which brokers there are.

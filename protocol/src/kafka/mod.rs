@@ -13,6 +13,7 @@
 
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
+pub mod alter_configs;
 pub mod api;
 pub mod api_versions;
 pub mod codec;
@@ -21,6 +22,7 @@ pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_topics;
 pub mod describe_cluster;
+pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_transactions;
 pub mod end_txn;
@@ -29,6 +31,7 @@ pub mod fetch;
 pub mod find_coordinator;
 pub mod header;
 pub mod heartbeat;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
