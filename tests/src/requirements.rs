@@ -22,6 +22,8 @@ pub enum Need {
     Kcat,
     /// A Python with the clients of Kafka.
     KafkaPython,
+    /// A Python with `aiokafka`.
+    Aiokafka,
     /// The server programs of PostgreSQL, and who may run them.
     Postgres,
 }
@@ -46,7 +48,8 @@ impl Need {
             Self::Compiler if !has_program("cc") => Some("needs a C compiler (package gcc)"),
             Self::Kcat if !has_program("kcat") => Some("needs kcat"),
             Self::Kcat if !has_program("timeout") => Some("needs timeout (package coreutils)"),
-            Self::KafkaPython if !has_kafka_python() => {
+            Self::Aiokafka if !has_modules("aiokafka") => Some("needs Python with aiokafka"),
+            Self::KafkaPython if !has_modules("kafka, confluent_kafka, snappy, lz4, zstandard") => {
                 Some("needs Python with kafka-python, confluent-kafka, python-snappy, lz4 and zstandard")
             }
             Self::Postgres if crate::postgres_process::programs().is_none() => {
@@ -56,7 +59,7 @@ impl Need {
                 Some("needs setpriv (package util-linux): PostgreSQL does not run as root")
             }
             Self::LoopDisk | Self::Strace | Self::Prlimit | Self::Namespaces => None,
-            Self::Compiler | Self::Kcat | Self::KafkaPython | Self::Postgres => None,
+            Self::Compiler | Self::Kcat | Self::KafkaPython | Self::Aiokafka | Self::Postgres => None,
         }
     }
 }
@@ -69,7 +72,7 @@ impl Need {
 pub fn requires(test: &str, needs: &[Need]) -> bool {
     let Some(missing) = needs.iter().find_map(|need| need.missing()) else { return true };
     // Whoever runs all of CI has tried to install these, and says that they were not to be had.
-    let excused = needs.contains(&Need::KafkaPython) && python() == "none";
+    let excused = [Need::KafkaPython, Need::Aiokafka].iter().any(|need| needs.contains(need)) && python() == "none";
     assert!(
         excused || !std::env::var("CI").is_ok_and(|ci| ci == "true"),
         "CI must run every fault test: {test} {missing}"
@@ -89,9 +92,8 @@ fn python() -> String {
     std::env::var("TEST_PYTHON").unwrap_or_else(|_| "python3".into())
 }
 
-fn has_kafka_python() -> bool {
-    let modules = "import kafka, confluent_kafka, snappy, lz4, zstandard";
-    let tried = Command::new(python()).args(["-c", modules]).stderr(Stdio::null()).status();
+fn has_modules(modules: &str) -> bool {
+    let tried = Command::new(python()).args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
     tried.is_ok_and(|status| status.success())
 }
 
