@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use tidelog_log::disk::{DirEntry, Disk, DiskFile, FileId};
+use tidelog_log::disk::{Capacity, DirEntry, Disk, DiskFile, FileId};
 use tidelog_log::map::Map;
 use tidelog_log::os_disk::OsDisk;
 
@@ -171,8 +171,8 @@ impl Disk for StallingDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         OsDisk.list(dir)
     }
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        OsDisk.free_bytes(dir)
+    fn capacity(&self, dir: &Path) -> io::Result<Capacity> {
+        OsDisk.capacity(dir)
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         OsDisk.lock(path)

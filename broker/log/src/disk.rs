@@ -94,11 +94,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Whatever the operating system says.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Bytes a process without privileges may still allocate on the file system of `dir`.
+    /// How large the file system of `dir` is, and how much of it is free.
     ///
     /// # Errors
     /// Whatever the operating system says.
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+    fn capacity(&self, dir: &Path) -> io::Result<Capacity>;
 
     /// Takes the exclusive lock on a file, creating it if need be; `WouldBlock` if another process holds it. Held until
     /// the answer is dropped, or the process dies.
@@ -106,6 +106,15 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// Whatever the operating system says.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// How large a file system is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capacity {
+    /// All of it, in bytes.
+    pub total_bytes: u64,
+    /// What a process without privileges may still allocate, in bytes.
+    pub free_bytes: u64,
 }
 
 /// One name in a folder.

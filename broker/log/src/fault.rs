@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::disk::{DirEntry, Disk, DiskFile, FileId};
+use crate::disk::{Capacity, DirEntry, Disk, DiskFile, FileId};
 use crate::map::Map;
 use crate::os_disk::OsDisk;
 
@@ -279,9 +279,9 @@ impl Disk for FaultDisk {
         OsDisk.list(dir)
     }
 
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+    fn capacity(&self, dir: &Path) -> io::Result<Capacity> {
         self.life()?;
-        OsDisk.free_bytes(dir)
+        OsDisk.capacity(dir)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::disk::{DirEntry, Disk, DiskFile, EntryKind, FileId, write_all_at};
+use crate::disk::{Capacity, DirEntry, Disk, DiskFile, EntryKind, FileId, write_all_at};
 use crate::map::Map;
 use crate::reclaim;
 
@@ -88,9 +88,10 @@ impl Disk for OsDisk {
         Ok(entries)
     }
 
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+    fn capacity(&self, dir: &Path) -> io::Result<Capacity> {
         let stat = rustix::fs::statvfs(dir)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Capacity { total_bytes: bytes(stat.f_blocks), free_bytes: bytes(stat.f_bavail) })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {

@@ -39,6 +39,7 @@ pub struct SpaceGuard {
     dir: PathBuf,
     low_water_bytes: u64,
     free_bytes: AtomicU64,
+    total_bytes: AtomicU64,
     reserve: Mutex<Reserve>,
 }
 
@@ -48,9 +49,9 @@ impl SpaceGuard {
     /// # Errors
     /// [`StorageError`] if the file system cannot be asked.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, low_water_bytes: u64) -> Result<Self, StorageError> {
-        let free_bytes = AtomicU64::new(u64::MAX);
+        let (free_bytes, total_bytes) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
         let reserve = Mutex::new(Reserve::Unwanted);
-        let guard = Self { disk, dir: dir.to_owned(), low_water_bytes, free_bytes, reserve };
+        let guard = Self { disk, dir: dir.to_owned(), low_water_bytes, free_bytes, total_bytes, reserve };
         guard.refresh()?;
         Ok(guard)
     }
@@ -97,8 +98,9 @@ impl SpaceGuard {
     /// # Errors
     /// [`StorageError`] if the file system cannot be asked; then the last answer stands.
     pub fn refresh(&self) -> Result<(), StorageError> {
-        let free = self.disk.free_bytes(&self.dir).context("measure free space of", &self.dir)?;
-        self.free_bytes.store(free, Ordering::Release);
+        let capacity = self.disk.capacity(&self.dir).context("measure free space of", &self.dir)?;
+        self.free_bytes.store(capacity.free_bytes, Ordering::Release);
+        self.total_bytes.store(capacity.total_bytes, Ordering::Release);
         self.make_reserve();
         Ok(())
     }
@@ -107,6 +109,12 @@ impl SpaceGuard {
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
         self.free_bytes.load(Ordering::Acquire)
+    }
+
+    /// How large the file system was at the last look, in bytes.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes.load(Ordering::Acquire)
     }
 
     /// What may be taken before the watermark is reached, in bytes: what was free at the last look, less what logs took since.
