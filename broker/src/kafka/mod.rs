@@ -14,8 +14,10 @@ mod answers;
 mod api_versions;
 mod client;
 mod configs;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
@@ -55,8 +57,10 @@ use tidelog_protocol::kafka::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use tidelog_protocol::kafka::alter_configs::AlterConfigsRequest;
 use tidelog_protocol::kafka::api_versions::ApiVersionsRequest;
 use tidelog_protocol::kafka::codec::Reader;
+use tidelog_protocol::kafka::create_partitions::CreatePartitionsRequest;
 use tidelog_protocol::kafka::create_topics::CreateTopicsRequest;
 use tidelog_protocol::kafka::delete_groups::DeleteGroupsRequest;
+use tidelog_protocol::kafka::delete_records::DeleteRecordsRequest;
 use tidelog_protocol::kafka::delete_topics::DeleteTopicsRequest;
 use tidelog_protocol::kafka::describe_cluster::DescribeClusterRequest;
 use tidelog_protocol::kafka::describe_configs::DescribeConfigsRequest;
@@ -161,6 +165,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> 
         ApiKey::ApiVersions => run::<ApiVersionsRequest>(asked),
         ApiKey::CreateTopics => run::<CreateTopicsRequest>(asked),
         ApiKey::DeleteTopics => run::<DeleteTopicsRequest>(asked),
+        ApiKey::DeleteRecords => run::<DeleteRecordsRequest>(asked),
         ApiKey::InitProducerId => run::<InitProducerIdRequest>(asked),
         ApiKey::OffsetForLeaderEpoch => run::<OffsetForLeaderEpochRequest>(asked),
         ApiKey::AddPartitionsToTxn => run::<AddPartitionsToTxnRequest>(asked),
@@ -169,6 +174,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> 
         ApiKey::TxnOffsetCommit => run::<TxnOffsetCommitRequest>(asked),
         ApiKey::DescribeConfigs => run::<DescribeConfigsRequest>(asked),
         ApiKey::AlterConfigs => run::<AlterConfigsRequest>(asked),
+        ApiKey::CreatePartitions => run::<CreatePartitionsRequest>(asked),
         ApiKey::DeleteGroups => run::<DeleteGroupsRequest>(asked),
         ApiKey::IncrementalAlterConfigs => run::<IncrementalAlterConfigsRequest>(asked),
         ApiKey::OffsetDelete => run::<OffsetDeleteRequest>(asked),

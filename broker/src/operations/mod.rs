@@ -1,5 +1,6 @@
 //! What can be done, whichever protocol asks for it: the rules that the handlers of both have in common. One file per operation:
 //! - [`produce`]: batches are checked and handed to their partition.
+//! - [`delete_records`]: the log start of a partition moves up.
 //! - [`look_up`]: offsets by position and time. [`leaderships`]: what a client knows of them.
 //! - [`identity`]: who a producer is.
 //! - [`coordinator`]: who coordinates a group or a transactional producer.
@@ -10,6 +11,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod coordinator;
+pub(crate) mod delete_records;
 pub(crate) mod foresight;
 pub(crate) mod identity;
 pub(crate) mod leaderships;

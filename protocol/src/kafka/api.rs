@@ -8,11 +8,11 @@ use bytes::Bytes;
 use super::codec::{DecodeError, Entropy, Reader};
 use super::message::Message;
 use super::{
-    add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions, create_topics, delete_groups,
-    delete_topics, describe_cluster, describe_configs, describe_groups, describe_transactions, end_txn, fetch,
-    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups,
-    list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
-    produce, sync_group, txn_offset_commit,
+    add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions, create_partitions, create_topics,
+    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
+    describe_transactions, end_txn, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
+    join_group, leave_group, list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete,
+    offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
 };
 
 /// A request and what answers it.
@@ -138,6 +138,9 @@ api_table! {
     19 CreateTopics 2..=7, flexible 5, create_topics::CreateTopicsRequest => create_topics::CreateTopicsResponse;
     /// Removes topics.
     20 DeleteTopics 1..=6, flexible 4, delete_topics::DeleteTopicsRequest => delete_topics::DeleteTopicsResponse;
+    /// Deletes the records below an offset.
+    21 DeleteRecords 0..=2, flexible 2,
+        delete_records::DeleteRecordsRequest => delete_records::DeleteRecordsResponse;
     /// Who a producer is.
     22 InitProducerId 0..=5, flexible 2, init_producer_id::InitProducerIdRequest => init_producer_id::InitProducerIdResponse;
     /// Where a leadership ended.
@@ -159,6 +162,9 @@ api_table! {
         describe_configs::DescribeConfigsRequest => describe_configs::DescribeConfigsResponse;
     /// Another configuration takes the place of the one that was.
     33 AlterConfigs 0..=2, flexible 2, alter_configs::AlterConfigsRequest => alter_configs::AlterConfigsResponse;
+    /// Adds partitions to topics.
+    37 CreatePartitions 0..=3, flexible 2,
+        create_partitions::CreatePartitionsRequest => create_partitions::CreatePartitionsResponse;
     /// Groups are forgotten.
     42 DeleteGroups 0..=2, flexible 2, delete_groups::DeleteGroupsRequest => delete_groups::DeleteGroupsResponse;
     /// Single configuration values change.
