@@ -14,12 +14,13 @@ use tidelog_protocol::codec::Entropy;
 use tidelog_protocol::kafka::codec::Reader;
 use tidelog_protocol::kafka::header::read_answer;
 use tidelog_protocol::kafka::{
-    ApiKey, Message, Request, RequestHeader, add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions,
-    consumer_protocol, create_partitions, create_topics, delete_groups, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_transactions, end_txn, fetch, find_coordinator,
-    frame_of, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups,
-    list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
-    produce, request_frame, sync_group, txn_offset_commit,
+    ApiKey, Message, Request, RequestHeader, add_offsets_to_txn, add_partitions_to_txn, alter_configs,
+    alter_partition_reassignments, api_versions, consumer_protocol, create_partitions, create_topics, delete_groups,
+    delete_records, delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
+    describe_transactions, elect_leaders, end_txn, fetch, find_coordinator, frame_of, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups, list_offsets,
+    list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, request_frame, sync_group, txn_offset_commit,
 };
 
 /// Drawn for each message and version.
@@ -116,6 +117,10 @@ agreements! {
         IncrementalAlterConfigsResponse later [];
     delete_records_agrees DeleteRecords delete_records DeleteRecordsRequest DeleteRecordsResponse later [];
     create_partitions_agrees CreatePartitions create_partitions CreatePartitionsRequest CreatePartitionsResponse later [];
+    describe_log_dirs_agrees DescribeLogDirs describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse later [];
+    elect_leaders_agrees ElectLeaders elect_leaders ElectLeadersRequest ElectLeadersResponse later [];
+    alter_partition_reassignments_agrees AlterPartitionReassignments alter_partition_reassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse later [];
+    list_partition_reassignments_agrees ListPartitionReassignments list_partition_reassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse later [];
     offset_delete_agrees OffsetDelete offset_delete OffsetDeleteRequest OffsetDeleteResponse later [];
 }
 

@@ -9,6 +9,7 @@
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod alter_configs;
+mod alter_partition_reassignments;
 mod alterations;
 mod answers;
 mod api_versions;
@@ -22,7 +23,9 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_transactions;
+mod elect_leaders;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
@@ -34,6 +37,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod list_transactions;
 mod metadata;
 mod offset_commit;
@@ -55,6 +59,7 @@ use bytes::Bytes;
 use tidelog_protocol::kafka::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use tidelog_protocol::kafka::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use tidelog_protocol::kafka::alter_configs::AlterConfigsRequest;
+use tidelog_protocol::kafka::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
 use tidelog_protocol::kafka::api_versions::ApiVersionsRequest;
 use tidelog_protocol::kafka::codec::Reader;
 use tidelog_protocol::kafka::create_partitions::CreatePartitionsRequest;
@@ -65,7 +70,9 @@ use tidelog_protocol::kafka::delete_topics::DeleteTopicsRequest;
 use tidelog_protocol::kafka::describe_cluster::DescribeClusterRequest;
 use tidelog_protocol::kafka::describe_configs::DescribeConfigsRequest;
 use tidelog_protocol::kafka::describe_groups::DescribeGroupsRequest;
+use tidelog_protocol::kafka::describe_log_dirs::DescribeLogDirsRequest;
 use tidelog_protocol::kafka::describe_transactions::DescribeTransactionsRequest;
+use tidelog_protocol::kafka::elect_leaders::ElectLeadersRequest;
 use tidelog_protocol::kafka::end_txn::EndTxnRequest;
 use tidelog_protocol::kafka::fetch::FetchRequest;
 use tidelog_protocol::kafka::find_coordinator::FindCoordinatorRequest;
@@ -76,6 +83,7 @@ use tidelog_protocol::kafka::join_group::JoinGroupRequest;
 use tidelog_protocol::kafka::leave_group::LeaveGroupRequest;
 use tidelog_protocol::kafka::list_groups::ListGroupsRequest;
 use tidelog_protocol::kafka::list_offsets::ListOffsetsRequest;
+use tidelog_protocol::kafka::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use tidelog_protocol::kafka::list_transactions::ListTransactionsRequest;
 use tidelog_protocol::kafka::metadata::MetadataRequest;
 use tidelog_protocol::kafka::offset_commit::OffsetCommitRequest;
@@ -174,9 +182,13 @@ pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> 
         ApiKey::TxnOffsetCommit => run::<TxnOffsetCommitRequest>(asked),
         ApiKey::DescribeConfigs => run::<DescribeConfigsRequest>(asked),
         ApiKey::AlterConfigs => run::<AlterConfigsRequest>(asked),
+        ApiKey::DescribeLogDirs => run::<DescribeLogDirsRequest>(asked),
         ApiKey::CreatePartitions => run::<CreatePartitionsRequest>(asked),
         ApiKey::DeleteGroups => run::<DeleteGroupsRequest>(asked),
+        ApiKey::ElectLeaders => run::<ElectLeadersRequest>(asked),
         ApiKey::IncrementalAlterConfigs => run::<IncrementalAlterConfigsRequest>(asked),
+        ApiKey::AlterPartitionReassignments => run::<AlterPartitionReassignmentsRequest>(asked),
+        ApiKey::ListPartitionReassignments => run::<ListPartitionReassignmentsRequest>(asked),
         ApiKey::OffsetDelete => run::<OffsetDeleteRequest>(asked),
         ApiKey::DescribeCluster => run::<DescribeClusterRequest>(asked),
         ApiKey::DescribeTransactions => run::<DescribeTransactionsRequest>(asked),

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use super::codec::{DecodeError, Entropy, Reader};
 use super::message::Message;
 use super::{
-    add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions, create_partitions, create_topics,
-    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
-    describe_transactions, end_txn, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
-    join_group, leave_group, list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete,
-    offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
+    add_offsets_to_txn, add_partitions_to_txn, alter_configs, alter_partition_reassignments, api_versions,
+    create_partitions, create_topics, delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
+    describe_groups, describe_log_dirs, describe_transactions, elect_leaders, end_txn, fetch, find_coordinator,
+    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups, list_offsets,
+    list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
 };
 
 /// A request and what answers it.
@@ -162,15 +163,27 @@ api_table! {
         describe_configs::DescribeConfigsRequest => describe_configs::DescribeConfigsResponse;
     /// Another configuration takes the place of the one that was.
     33 AlterConfigs 0..=2, flexible 2, alter_configs::AlterConfigsRequest => alter_configs::AlterConfigsResponse;
+    /// What lies on the disk of a broker.
+    35 DescribeLogDirs 1..=4, flexible 2,
+        describe_log_dirs::DescribeLogDirsRequest => describe_log_dirs::DescribeLogDirsResponse;
     /// Adds partitions to topics.
     37 CreatePartitions 0..=3, flexible 2,
         create_partitions::CreatePartitionsRequest => create_partitions::CreatePartitionsResponse;
     /// Groups are forgotten.
     42 DeleteGroups 0..=2, flexible 2, delete_groups::DeleteGroupsRequest => delete_groups::DeleteGroupsResponse;
+    /// An operator asks for elections.
+    43 ElectLeaders 0..=2, flexible 2,
+        elect_leaders::ElectLeadersRequest => elect_leaders::ElectLeadersResponse;
     /// Single configuration values change.
     44 IncrementalAlterConfigs 0..=1, flexible 1,
         incremental_alter_configs::IncrementalAlterConfigsRequest =>
         incremental_alter_configs::IncrementalAlterConfigsResponse;
+    /// An operator moves partitions.
+    45 AlterPartitionReassignments 0..=1, flexible 0,
+        alter_partition_reassignments::AlterPartitionReassignmentsRequest => alter_partition_reassignments::AlterPartitionReassignmentsResponse;
+    /// Which partitions move.
+    46 ListPartitionReassignments 0..=0, flexible 0,
+        list_partition_reassignments::ListPartitionReassignmentsRequest => list_partition_reassignments::ListPartitionReassignmentsResponse;
     /// Single offsets of a group are forgotten.
     47 OffsetDelete 0..=0, flexible 1, offset_delete::OffsetDeleteRequest => offset_delete::OffsetDeleteResponse;
     /// Which brokers there are.

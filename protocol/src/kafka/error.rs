@@ -120,10 +120,18 @@ codes! {
     78 OffsetNotAvailable;
     /// The member is to join with the id that it is given.
     79 MemberIdRequired;
+    /// The preferred replica cannot lead.
+    80 PreferredLeaderNotAvailable;
     /// A limit on members or groups is reached.
     81 GroupMaxSizeReached;
     /// Another member has this instance id.
     82 FencedInstanceId;
+    /// No replica can lead.
+    83 EligibleLeadersNotAvailable;
+    /// The one that was asked for leads already.
+    84 ElectionNotNeeded;
+    /// The partition is not being moved.
+    85 NoReassignmentInProgress;
     /// The group reads the topic.
     86 GroupSubscribedToTopic;
     /// A batch breaks a rule.
