@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
 mod ci;
+mod compatibility;
 mod imports;
 mod manifests;
 mod maps;
