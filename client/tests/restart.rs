@@ -50,3 +50,23 @@ async fn a_client_is_told_where_nobody_answers() {
     broker.restart().await;
     client.admin().ping().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_of_another_cluster_where_one_was_gets_nothing_and_is_named() {
+    let mut broker = TestBroker::start().await;
+    let client = broker.client_with_topic("t", 1).await;
+    let patient = client.producer().build().unwrap().topic("t").await.unwrap();
+    let hasty = client.producer().delivery_timeout(std::time::Duration::from_millis(500)).build().unwrap();
+    let hasty = hasty.topic("t").await.unwrap();
+    patient.send(None, b"before").await.unwrap().await.unwrap();
+    broker.stop().await;
+    let mut stranger = TestBroker::start_at(broker.address).await;
+    let kept = patient.send(None, b"meanwhile").await.unwrap();
+    let error = hasty.send(None, b"too late").await.unwrap().await.unwrap_err();
+    assert!(matches!(&error, SendError::Expired { cause, .. } if cause.to_string().contains("and not to")), "{error}");
+    let asked = client.admin().describe_all_topics().await.unwrap_err();
+    assert!(asked.to_string().contains("belongs to cluster"), "{asked}");
+    stranger.stop().await;
+    broker.restart().await;
+    assert_eq!(kept.await.unwrap().offset, Some(Offset(1)));
+}

@@ -18,8 +18,8 @@ pub(crate) use image::{Leader, TopicImage};
 pub(crate) use patience::Patience;
 pub(crate) use pool::Purpose;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
@@ -86,6 +86,7 @@ impl Cluster {
             request_timeout: options.request_timeout,
             deadline: options.deadline,
             keepalive: options.keepalive,
+            cluster: OnceLock::new(),
         };
         let cluster = Arc::new(Self {
             options,
@@ -314,11 +315,15 @@ impl Cluster {
     fn learn(&self, response: &MetadataResponse) {
         let now = Instant::now();
         let mut known = self.known.write();
-        let is_same_cluster = known.cluster_id == Some(response.cluster_id);
-        if is_same_cluster && response.as_of <= known.as_of {
+        // Of another cluster may be whoever was dialled before it was known which this is.
+        if *self.pool.cluster(response.cluster_id) != response.cluster_id {
+            return;
+        }
+        let is_known = known.cluster_id.is_some();
+        if is_known && response.as_of <= known.as_of {
             self.set_back();
         }
-        if is_same_cluster && response.as_of < known.as_of {
+        if is_known && response.as_of < known.as_of {
             return;
         }
         known.cluster_id = Some(response.cluster_id);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt};
 use parking_lot::Mutex;
+use tidelog_protocol::ClusterId;
 
 use super::dial::Dial;
 use crate::ClientError;
@@ -82,6 +83,11 @@ impl Drop for Over<'_> {
 impl Pool {
     pub(super) fn new(greeting: Greeting) -> Self {
         Self { greeting, places: Mutex::new(HashMap::new()), shunned: Mutex::new(HashMap::new()) }
+    }
+
+    /// The cluster that is talked to: this one, where none was before.
+    pub(super) fn cluster(&self, heard: ClusterId) -> &ClusterId {
+        self.greeting.cluster.get_or_init(|| heard)
     }
 
     fn place(&self, address: &Address, purpose: Purpose) -> Arc<Place> {

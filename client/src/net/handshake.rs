@@ -1,13 +1,14 @@
 //! Dial, preface, hello: from an address to a connection that can be used. Knows nothing of what follows.
 
 use std::io::ErrorKind;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tidelog_protocol::api::{Api, Request};
 use tidelog_protocol::frame::{FrameKind, FrameLimits, HEADER_BYTES, Header, PREFACE_BYTES, Preface, verify};
 use tidelog_protocol::messages::{Fault, HelloRequest, HelloResponse};
-use tidelog_protocol::{CorrelationId, Message, ProtocolVersion, WireError};
+use tidelog_protocol::{ClusterId, CorrelationId, Message, ProtocolVersion, WireError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -28,6 +29,8 @@ pub(crate) struct Greeting {
     /// When all of it ends.
     pub(crate) deadline: Option<Instant>,
     pub(crate) keepalive: Duration,
+    /// Which cluster it is for, once that is known.
+    pub(crate) cluster: OnceLock<ClusterId>,
 }
 
 /// What is left of a timeout that a deadline may cut short; never nothing, which would mean no limit.
@@ -59,6 +62,12 @@ pub(crate) async fn connect(address: &Address, greeting: &Greeting) -> Result<Co
         Ok(result) => result?,
         Err(_) => return Err(unreachable(format!("no answer within {} ms", patience.as_millis()))),
     };
+    // A broker that lost its folder may have founded another cluster where it was: that one knows nothing of what is asked here, and must
+    // take none of it.
+    if let Some(ours) = greeting.cluster.get().filter(|ours| **ours != hello.cluster_id) {
+        let theirs = hello.cluster_id;
+        return Err(unreachable(format!("the broker there belongs to cluster {theirs}, and not to {ours}")));
+    }
     Ok(Connection::start(address.clone(), stream, version, hello, greeting))
 }
 

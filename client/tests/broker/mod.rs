@@ -18,8 +18,13 @@ pub struct TestBroker {
 impl TestBroker {
     /// Starts one on a free port.
     pub async fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Starts one at this address.
+    pub async fn start_at(address: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let running = launch(&folder, SocketAddr::from(([127, 0, 0, 1], 0))).await;
+        let running = launch(&folder, address).await;
         Self { address: running.address(), folder, running: Some(running) }
     }
 
