@@ -11,6 +11,9 @@ use tokio::time::Instant;
 use super::events::{Event, HistoryWriter};
 use super::workload::{Counts, Run, Workload};
 
+/// What is read is waited for at least so long.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// Before a partition is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,7 +53,7 @@ pub async fn read(
         let end = settled_end(client, &work.topic, number, acked_end, deadline).await.map_err(unreadable)?;
         let mut next = *begin;
         while next.0 < end {
-            let why = match read_on(client, work, number, &mut next, history).await? {
+            let why = match read_on(client, work, (number, &mut next), deadline, history).await? {
                 Ok(()) => "it ends before the end that its leader told".to_string(),
                 Err(error) => error,
             };
@@ -92,12 +95,12 @@ async fn settled_end(
     }
 }
 
-/// Reads as far as it goes; the inner error says why it stopped before the end.
+/// Reads as far as it goes, and where nothing more comes no longer than to the deadline; the inner error says why it stopped before the end.
 async fn read_on(
     client: &Client,
     work: &Workload,
-    partition: u32,
-    next: &mut Offset,
+    (partition, next): (u32, &mut Offset),
+    deadline: Instant,
     history: &HistoryWriter,
 ) -> io::Result<Result<(), String>> {
     let from = client.consumer().partition_from(&work.topic, PartitionId(partition), Start::Offset(*next)).until_end();
@@ -107,10 +110,13 @@ async fn read_on(
     };
     let mut run = Run::new(partition);
     let stopped = loop {
-        let batch = match consumer.next_batch().await {
-            Ok(Some(batch)) => batch,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error.to_string()),
+        // What is damaged on every replica is tried again without an end. As long as something comes, there is no hurry.
+        let silent = deadline.max(Instant::now() + SILENCE_MAX);
+        let batch = match tokio::time::timeout_at(silent, consumer.next_batch()).await {
+            Ok(Ok(Some(batch))) => batch,
+            Ok(Ok(None)) => break Ok(()),
+            Ok(Err(error)) => break Err(error.to_string()),
+            Err(_) => break Err(format!("nothing comes from offset {next} on")),
         };
         let mut broken: Option<ConsumeError> = None;
         for record in batch.records() {
