@@ -1,4 +1,4 @@
-//! Runs a binary of the workspace to its end, with a limit. Knows nothing of what it does.
+//! Runs a binary of the workspace, or a program of the system, to its end, with a limit. Knows nothing of what it does.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -51,7 +51,7 @@ impl Finished {
     }
 }
 
-/// A command line of a binary of the workspace. Standard output and error go to files, so no pipe can fill up.
+/// A command line. Standard output and error go to files, so no pipe can fill up.
 #[derive(Debug)]
 pub struct CommandLine {
     program: PathBuf,
@@ -65,6 +65,12 @@ impl CommandLine {
     #[must_use]
     pub fn of(name: &str) -> Self {
         Self { program: binary(name), arguments: Vec::new(), environment: Vec::new(), stdin: None }
+    }
+
+    /// A program of the system, without arguments.
+    #[must_use]
+    pub fn system(program: &str) -> Self {
+        Self { program: program.into(), arguments: Vec::new(), environment: Vec::new(), stdin: None }
     }
 
     /// With more arguments.
@@ -130,6 +136,24 @@ impl Started {
     #[must_use]
     pub fn stderr_so_far(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.folder.path().join("stderr")).unwrap()).into_owned()
+    }
+
+    /// What it has written to standard output by now.
+    ///
+    /// # Panics
+    /// Where that cannot be read.
+    #[must_use]
+    pub fn stdout_so_far(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.path().join("stdout")).unwrap()).into_owned()
+    }
+
+    /// False once it has ended.
+    ///
+    /// # Panics
+    /// Where the system does not tell.
+    #[must_use]
+    pub fn is_alive(&mut self) -> bool {
+        self.child.0.try_wait().unwrap().is_none()
     }
 
     /// Sends it a signal.

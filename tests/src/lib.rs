@@ -14,13 +14,13 @@
 //!   [`raw_reader`]: what of them is read. [`transacting`]: what tests of transactions by the client begin with.
 //! - [`workload`]: producers that write a [`history`]; [`contents`] reads back what is there; [`checkers`] compare the two.
 //! - [`group_work`]: members of a group that note down what they do, and the judgement of it.
-//! - [`input`]: lines to send. [`pipeline`]: members that read, process and write within transactions, and what must come of it.
+//! - [`kafka_java`]: Kafka's own programs. [`input`]: lines to send. [`pipeline`]: members that read, process and write within transactions, and what must come of it.
 //! - [`outbox`]: a shop with an outbox, relays that can be killed, and the judgement of what came out. [`postgres_process`]: a PostgreSQL of its own.
 //! - [`simulation`]: the rules of replication on a simulated network and simulated disks, many thousand lives a minute.
 //!
 //! Set in the environment: `TEST_ROUNDS=20 cargo test -p tidelog-tests` goes twenty times as many rounds of kills and power losses, `TEST_SEED=N`
-//! repeats a run that printed it, `TEST_BINARIES=DIR` tests the binaries in that folder, `CI=true` turns a skipped test into a failed
-//! one.
+//! repeats a run that printed it, `TEST_BINARIES=DIR` tests the binaries in that folder, `TEST_JAVA=DIR` runs Kafka's programs
+//! that lie there, `CI=true` turns a skipped test into a failed one.
 //!
 //! The fault tests of a cluster take turns within a program and a few seconds each; `TEST_ROUNDS=20 cargo test -p tidelog-tests --test 'cluster_*'`
 //! is their longer round, `TEST_SECONDS=300` instead lets each of them go on with its faults for so long. Histories and checkers do not care how many brokers there were.
@@ -41,6 +41,7 @@ pub mod history;
 pub mod http;
 pub mod input;
 pub mod joined_cluster;
+pub mod kafka_java;
 pub mod local_cluster;
 pub mod loop_disk;
 pub mod loopback;

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::kafka_java;
+
 /// Something that not every machine has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Need {
@@ -24,6 +26,10 @@ pub enum Need {
     KafkaPython,
     /// A Python with `aiokafka`.
     Aiokafka,
+    /// A Java that runs Kafka's programs.
+    KafkaJava,
+    /// A Java compiler, and what `KafkaJava` is.
+    JavaCompiler,
     /// The server programs of PostgreSQL, and who may run them.
     Postgres,
 }
@@ -52,6 +58,13 @@ impl Need {
             Self::KafkaPython if !has_modules("kafka, confluent_kafka, snappy, lz4, zstandard") => {
                 Some("needs Python with kafka-python, confluent-kafka, python-snappy, lz4 and zstandard")
             }
+            Self::JavaCompiler if !has_program("javac") => Some("needs javac (package default-jdk-headless)"),
+            Self::KafkaJava | Self::JavaCompiler if !has_program("java") => {
+                Some("needs java (package default-jre-headless)")
+            }
+            Self::KafkaJava | Self::JavaCompiler if !kafka_java::installed() => Some(
+                "needs Kafka's programs for Java (mvn -q -f tests/tests/kafka_java/pom.xml dependency:copy-dependencies)",
+            ),
             Self::Postgres if crate::postgres_process::programs().is_none() => {
                 Some("needs the server of PostgreSQL (package postgresql)")
             }
@@ -59,7 +72,8 @@ impl Need {
                 Some("needs setpriv (package util-linux): PostgreSQL does not run as root")
             }
             Self::LoopDisk | Self::Strace | Self::Prlimit | Self::Namespaces => None,
-            Self::Compiler | Self::Kcat | Self::KafkaPython | Self::Aiokafka | Self::Postgres => None,
+            Self::Compiler | Self::Kcat | Self::KafkaPython | Self::Aiokafka => None,
+            Self::KafkaJava | Self::JavaCompiler | Self::Postgres => None,
         }
     }
 }
@@ -72,7 +86,11 @@ impl Need {
 pub fn requires(test: &str, needs: &[Need]) -> bool {
     let Some(missing) = needs.iter().find_map(|need| need.missing()) else { return true };
     // Whoever runs all of CI has tried to install these, and says that they were not to be had.
-    let excused = [Need::KafkaPython, Need::Aiokafka].iter().any(|need| needs.contains(need)) && python() == "none";
+    let excused = needs.iter().any(|need| match need {
+        Need::KafkaPython | Need::Aiokafka => python() == "none",
+        Need::KafkaJava | Need::JavaCompiler => kafka_java::folder() == Path::new("none"),
+        _ => false,
+    });
     assert!(
         excused || !std::env::var("CI").is_ok_and(|ci| ci == "true"),
         "CI must run every fault test: {test} {missing}"
