@@ -8,6 +8,7 @@ mod measuring;
 mod segments;
 mod topics;
 mod transactions;
+mod word_count;
 
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::command::CommandLine;
