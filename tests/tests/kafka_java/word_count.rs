@@ -60,7 +60,7 @@ fn a_word_count_of_kafka_streams_counts_each_word_once_whoever_is_killed() {
         let _ = native(&broker, &["topics", "create", topic, "--partitions", "2"]);
     }
     let text = String::from_utf8(lines()).unwrap();
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let lines: Vec<&str> = text.split_inclusive('\n').take(900).collect();
     let mut parts = lines.chunks(lines.len().div_ceil(3)).map(<[&str]>::concat);
     let mut produce_part = |broker: &BrokerProcess| {
         let input = folder.path().join("input");
@@ -80,16 +80,12 @@ fn a_word_count_of_kafka_streams_counts_each_word_once_whoever_is_killed() {
     broker.restart();
     produce_part(&broker);
 
-    let expected = counted(&text);
+    let expected = counted(&lines.concat());
     let all: u64 = expected.values().sum();
     wait_for("all to be counted", || {
         assert!(second.is_alive(), "{}", second.stderr_so_far());
         (total(&broker) >= all).then_some(())
     });
-    let told = told_counts(&broker);
-    for (word, counts) in &told {
-        assert!(counts.is_sorted_by(|one, next| one < next), "{word}: {counts:?}");
-    }
-    let last: BTreeMap<String, u64> = told.into_iter().map(|(word, counts)| (word, *counts.last().unwrap())).collect();
-    assert_eq!(last, expected);
+    let each_once = expected.into_iter().map(|(word, count)| (word, (1..=count).collect()));
+    assert!(told_counts(&broker) == each_once.collect(), "each count is told once: {:?}", told_counts(&broker));
 }
