@@ -299,39 +299,3 @@ fn a_leader_whose_disk_failed_gives_way_though_the_in_sync_set_changes_meanwhile
         wait_for("the other one to lead", leads);
     }
 }
-
-/// Zeros from the first byte of a batch on to the end of its block look like a block that no flush ever wrote.
-/// Gives the first offset that is lost.
-fn forget_to_the_end_of_a_block(log: &Path) -> u64 {
-    let mut bytes = std::fs::read(log).unwrap();
-    let mut at = 0;
-    while at % 512 == 0 || at % 512 > 400 {
-        // Base offset, then how long the rest is.
-        let rest = u32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap());
-        at += 12 + rest as usize;
-    }
-    let offset = u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
-    let end = at.next_multiple_of(4096);
-    bytes[at..end].fill(0);
-    std::fs::write(log, &bytes).unwrap();
-    offset
-}
-
-#[test]
-fn what_only_one_broker_holds_and_had_noted_is_not_taken_for_unfinished_though_nobody_leads_it_yet() {
-    let mut cluster = LocalCluster::start(1);
-    let topic_id = cluster.create_topic(TOPIC, &[]);
-    for number in 0..150 {
-        assert_eq!(produce(&cluster, topic_id), Offset(number));
-    }
-    wait_until_noted(&cluster, 1, topic_id, 150);
-    cluster.kill(1);
-    let first_lost = forget_to_the_end_of_a_block(&folder(&cluster, 1).join("00000000000000000000.log"));
-    assert!((1..100).contains(&first_lost), "there is a batch before the gap, and many behind its block: {first_lost}");
-    cluster.start_broker(1);
-    assert_eq!(
-        produce(&cluster, topic_id),
-        Offset(150),
-        "no offset is given out again, and what stands behind is kept"
-    );
-}
