@@ -1,7 +1,7 @@
 //! The Tidelog client. Knows nothing of how a broker works; it speaks the protocol and keeps its promises.
 //!
 //! In the order a program meets them:
-//! - [`Client`]: a cheap handle on a cluster; it connects, reconnects and knows where partitions live.
+//! - [`Client`]: a cheap handle on a cluster; it connects, reconnects and knows where partitions live. It keeps to the cluster that answered first.
 //! - [`Admin`]: topics, offsets, state; brokers, replicas and who votes on metadata.
 //! - [`Producer`]: records become batches, batches become deliveries.
 //! - [`Consumer`]: a stream of records, or of borrowed batches.
