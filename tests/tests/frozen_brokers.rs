@@ -125,7 +125,7 @@ fn a_record_that_a_frozen_leader_never_got_is_told_from_one_that_it_may_have_got
         let unsent = within_limit("the fate of what was not", unsent).await.unwrap_err();
         for (error, parts) in [
             (&sent, ["whether it was written is unknown", "no answer to Produce"]),
-            (&unsent, ["not sent", "did not answer in time"]),
+            (&unsent, ["not written", "did not answer in time"]),
         ] {
             let text = error.to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
