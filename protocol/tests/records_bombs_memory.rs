@@ -2,6 +2,7 @@
 #![cfg(feature = "compression")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
+#[path = "formats/records_crafted/mod.rs"]
 mod records_crafted;
 
 use std::io::Write;

@@ -48,5 +48,5 @@ fn started_fast(class_path: &str, class: &str) -> CommandLine {
 /// Where classes are looked for. Beside the programs lies what keeps them from logging all that they do.
 #[must_use]
 pub fn class_path() -> String {
-    format!("{}:{}", folder().join("*").display(), workspace().join("tests/tests/kafka_java").display())
+    format!("{}:{}", folder().join("*").display(), workspace().join("tests/tests/kafka/java").display())
 }

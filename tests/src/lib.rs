@@ -22,7 +22,7 @@
 //! repeats a run that printed it, `TEST_BINARIES=DIR` tests the binaries in that folder, `TEST_JAVA=DIR` runs Kafka's programs
 //! that lie there, `CI=true` turns a skipped test into a failed one.
 //!
-//! The fault tests of a cluster take turns within a program and a few seconds each; `TEST_ROUNDS=20 cargo test -p tidelog-tests --test 'cluster_*'`
+//! The fault tests of a cluster take turns within a program and a few seconds each; `TEST_ROUNDS=20 cargo test -p tidelog-tests --test cluster_faults`
 //! is their longer round, `TEST_SECONDS=300` instead lets each of them go on with its faults for so long. Histories and checkers do not care how many brokers there were.
 #![allow(clippy::unwrap_used, clippy::panic)] // A test bed fails a test by panicking at the line that called it.
 

@@ -63,7 +63,7 @@ impl Need {
                 Some("needs java (package default-jre-headless)")
             }
             Self::KafkaJava | Self::JavaCompiler if !kafka_java::installed() => Some(
-                "needs Kafka's programs for Java (mvn -q -f tests/tests/kafka_java/pom.xml dependency:copy-dependencies)",
+                "needs Kafka's programs for Java (mvn -q -f tests/tests/kafka/java/pom.xml dependency:copy-dependencies)",
             ),
             Self::Postgres if crate::postgres_process::programs().is_none() => {
                 Some("needs the server of PostgreSQL (package postgresql)")

@@ -1,6 +1,7 @@
 //! A process at its limit of open files, the real one. Alone in its file: the limit holds for the whole process.
 #![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
 
+#[path = "log/support/mod.rs"]
 mod support;
 
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! A member of the pipeline of `tests/pipeline.rs`, as a process that can be killed: reads as a member of a group, makes two records of each, and
+//! A member of the pipeline of `tests/transactions/pipeline.rs`, as a process that can be killed: reads as a member of a group, makes two records of each, and
 //! commits both and its offsets in one transaction; notes when it asks for that. Ends only by a signal, or with what it cannot go on after.
 //!
 //! `pipeline-member SERVERS GROUP TRANSACTIONAL_ID INPUT OUTPUT PARTITIONS NOTES`

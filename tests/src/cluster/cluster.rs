@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tidelog_protocol::BrokerId;
 use tidelog_protocol::messages::{ChangeVotersRequest, VoterChange};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::private_network::PrivateNetwork;
 use super::settings::{ClusterSettings, Disks, Wiring};
@@ -26,8 +26,8 @@ use crate::question::ask;
 const PORT: u16 = 9092;
 const ADMIN_PORT: u16 = 9640;
 
-/// Two clusters at once on two cores are only noise, so the tests of one program take turns.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// So many clusters at once: a loaded cluster waits more than it computes, but four of them on two cores are only noise.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// A running cluster; it goes with its value, brokers first.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Cluster {
     members: Vec<Member>,
     network: Option<PrivateNetwork>,
     _folder: TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Cluster {
     /// # Panics
     /// Where they do not become a cluster.
     pub async fn start(settings: ClusterSettings) -> Self {
-        let turn = TURN.lock().await;
+        let turn = TURNS.acquire().await.expect("it is never closed");
         leftovers::remove();
         let folder = tempfile::Builder::new().prefix("tidelog-cluster-").tempdir().unwrap();
         let network = (settings.wiring == Wiring::Namespaces).then(|| PrivateNetwork::new(settings.brokers));

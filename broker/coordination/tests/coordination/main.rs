@@ -1,0 +1,39 @@
+//! The rules of coordination, one by one and in seeded simulations.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+mod classic_groups;
+mod classic_paper;
+mod classic_simulation;
+mod classic_world;
+mod cluster;
+mod controller_properties;
+mod controller_rules;
+mod description_rules;
+mod failover;
+mod failover_properties;
+mod group_assignors;
+mod group_kept_epochs;
+mod group_membership;
+mod group_offsets;
+mod group_paper;
+mod group_records;
+mod group_simulation;
+mod group_transactions;
+mod group_world;
+mod holding_rules;
+mod in_sync_set;
+mod internal_topic_rules;
+mod kept_epochs;
+mod lease_handover;
+mod lease_rules;
+mod placement_rules;
+mod reassignment_rules;
+mod record_bytes;
+mod salvage_rules;
+mod seeds;
+mod transaction_fates;
+mod transaction_paper;
+mod transaction_records;
+mod transaction_rules;
+mod transaction_simulation;
+mod transaction_world;

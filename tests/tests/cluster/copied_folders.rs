@@ -1,0 +1,113 @@
+//! Data folders that are there twice, or come back from before: a copy of a living broker's folder is refused, whichever of the two is
+//! taken for the other ends, and a voter restored from an old copy does not count.
+
+use std::fs;
+use std::path::Path;
+
+use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
+use tidelog_tests::command::CommandLine;
+use tidelog_tests::patience::wait_for;
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.as_ref().unwrap(), to.join(entry.as_ref().unwrap().file_name()));
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), &to).unwrap()),
+        }
+    }
+}
+
+fn broker(id: u32, of: Option<&BrokerProcess>) -> BrokerSettings {
+    let settings = BrokerSettings::new().set("broker_id", &id.to_string());
+    match of {
+        Some(of) => settings.arg("--join").arg(of.server()),
+        None => settings,
+    }
+}
+
+fn tidelog(at: &BrokerProcess, line: &str) -> Option<i32> {
+    CommandLine::of("tidelog").args(["--server", &at.server()]).args(line.split(' ')).run().code
+}
+
+/// Three voters, led by the first.
+fn three() -> [BrokerProcess; 3] {
+    let first = broker(1, None).start();
+    let (second, third) = (broker(2, Some(&first)).start(), broker(3, Some(&first)).start());
+    for promoted in ["cluster promote 2", "cluster promote 3"] {
+        wait_for("a vote", || (tidelog(&first, promoted) == Some(0)).then_some(()));
+    }
+    [first, second, third]
+}
+
+/// How a start ended that may have served what it has for a moment.
+fn end_of(started: Result<BrokerProcess, tidelog_tests::broker_process::StartRefusal>) -> (Option<i32>, String) {
+    match started {
+        Ok(mut broker) => (broker.wait_for_end().code(), broker.log_text()),
+        Err(refusal) => (refusal.code, refusal.stderr),
+    }
+}
+
+#[test]
+fn a_copy_of_a_living_brokers_folder_is_refused_and_the_living_one_serves_on() {
+    let [first, second, _third] = three();
+    let home = tempfile::tempdir().unwrap();
+    let twin = home.path().join("twin");
+    copy(second.data(), &twin);
+    let before = second.log_lines("this broker has a lease").len();
+    let (code, text) = end_of(broker(2, Some(&first)).data(&twin).try_start());
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("another process with the identity of this data folder serves at"), "{text}");
+    assert_eq!(second.http("/readyz").status, 200);
+    assert_eq!(second.log_lines("this broker has a lease").len(), before, "it never lost it");
+}
+
+#[test]
+fn whoever_is_overtaken_by_a_copy_of_its_folder_ends_and_comes_back_once_the_copy_is_gone() {
+    let [first, mut second, mut third] = three();
+    let home = tempfile::tempdir().unwrap();
+    let (twin, old) = (home.path().join("twin"), second.address());
+    copy(second.data(), &twin);
+    // It is thought dead for long enough.
+    second.pause();
+    let mut copied = broker(2, Some(&first)).data(&twin).start();
+    assert_ne!(copied.address(), old);
+    second.resume();
+    assert_eq!(second.wait_for_end().code(), Some(1));
+    let text = second.log_text();
+    assert!(text.contains("another process with the identity of this data folder serves at"), "{text}");
+    // The copy is the broker now. It moves to where the original was, and is needed there: without it there is no majority.
+    copied.kill();
+    third.kill();
+    let moved = broker(2, Some(&first)).data(&twin).listen(old).start();
+    wait_for("a change", || (tidelog(&first, "topics create made-after") == Some(0)).then_some(()));
+    assert_eq!(moved.http("/readyz").status, 200);
+}
+
+#[test]
+fn a_voter_restored_from_an_old_copy_does_not_count_and_is_told_what_to_do() {
+    let [first, mut second, _third] = three();
+    second.terminate();
+    let home = tempfile::tempdir().unwrap();
+    let saved = home.path().join("saved");
+    copy(second.data(), &saved);
+    second.restart();
+    for number in 0..5 {
+        assert_eq!(tidelog(&first, &format!("topics create confirmed-{number}")), Some(0));
+    }
+    second.terminate();
+    let folder = second.data().to_owned();
+    fs::remove_dir_all(&folder).unwrap();
+    copy(&saved, &folder);
+    let text = match second.try_restart() {
+        Ok(()) => {
+            assert_eq!(second.wait_for_end().code(), Some(1));
+            second.log_text()
+        }
+        Err(refusal) => refusal.stderr,
+    };
+    assert!(text.contains("is an old copy") && text.contains("promote 2"), "{text}");
+    assert!(!first.log_lines("a broker lacks metadata that it had confirmed").is_empty());
+    assert_eq!(tidelog(&first, "topics create goes-on"), Some(0));
+}

@@ -1,0 +1,65 @@
+//! The demos, as whoever starts them sees them: good where they are whole, bad where what they are there for was taken away.
+
+use std::process::Command;
+
+use tidelog_tests::binaries::demo;
+use tidelog_tests::command::without_settings;
+
+/// A demo, with everybody being killed: its exit code and what it drew. It bounds itself.
+fn play(name: &str, seed: &str, more: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(demo(name));
+    let line = ["--chaos", "--seed", seed, "--duration", "8s"];
+    let ended = without_settings(&mut command).args(line).args(more).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains(" kills.") && !said.contains("\n0 kills."), "nobody was killed: {said}");
+    (ended.status.code(), said)
+}
+
+#[test]
+fn orders_and_their_events_never_part_whoever_is_killed() {
+    let (code, said) = play("outbox", "7", &[]);
+    assert!(code == Some(0) && said.contains("Verdict: good."), "{code:?} {said}");
+}
+
+#[test]
+fn events_that_are_staged_outside_of_the_transaction_part_from_their_orders() {
+    let (code, said) = play("outbox", "7", &["--stage-outside"]);
+    assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
+    assert!(!said.contains(" 0 with more than one"), "what is bad is not what was taken away: {said}");
+}
+
+#[test]
+fn money_is_conserved_whoever_is_killed() {
+    // With this seed a broker is killed, a teller, the view, and the clearing three times.
+    let (code, said) = play("bank", "1853", &[]);
+    assert!(code == Some(0) && said.contains("Verdict: good. Money is conserved"), "{code:?} {said}");
+}
+
+#[test]
+fn tellers_that_do_not_say_on_which_version_they_decided_send_more_than_there_is() {
+    let (code, said) = play("bank", "7", &["--without-version"]);
+    assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
+    assert!(said.contains("more was sent than was there"), "what is bad is not what was taken away: {said}");
+}
+
+#[test]
+fn a_clearing_that_does_not_name_its_commands_brings_money_twice() {
+    // With this seed the clearing is killed three times.
+    let (code, said) = play("bank", "36", &["--without-command-ids"]);
+    assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
+    assert!(said.contains("was received twice"), "what is bad is not what was taken away: {said}");
+}
+
+#[test]
+fn every_order_is_shipped_or_undone_in_all_databases_whoever_is_killed() {
+    // With this seed the clerk, both workers, two of the services and a broker are killed.
+    let (code, said) = play("orders", "65", &[]);
+    assert!(code == Some(0) && said.contains("Verdict: good. Every order is shipped or undone"), "{code:?} {said}");
+}
+
+#[test]
+fn services_that_do_not_recognise_what_is_asked_again_do_it_again() {
+    let (code, said) = play("orders", "7", &["--without-keys"]);
+    assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
+    assert!(said.contains("was done 2 times by"), "what is bad is not what was taken away: {said}");
+}

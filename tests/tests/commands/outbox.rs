@@ -1,0 +1,83 @@
+//! `tidelog outbox` as scripts see it, over a real database and a real broker.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::Sqlite;
+use tidelog_client::outbox::{Event, stage};
+use tidelog_client::sql::{Dialect, open_sqlite};
+use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::command::{CommandLine, Finished};
+use tidelog_tests::outbox::shop::{End, transact};
+use tidelog_tests::patience::wait_for;
+
+fn command(server: &str, database: &str, line: &str) -> CommandLine {
+    let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", server).env("TIDELOG_DATABASE", database);
+    command.args(line.split_whitespace())
+}
+
+fn run(server: &str, database: &str, line: &str) -> Finished {
+    command(server, database, line).run()
+}
+
+#[track_caller]
+fn json(server: &str, database: &str, line: &str) -> Value {
+    let out = run(server, database, &format!("--output json outbox {line}")).success();
+    serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_is_published_looked_at_and_mended_from_the_command_line() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("shop.db").display());
+
+    let missing = run(&server, &database, "outbox status").expect_code(3);
+    assert!(missing.stderr.contains("tidelog outbox migrate"), "{}", missing.stderr);
+    let refused = run(&server, "mysql://x", "outbox status").expect_code(2);
+    assert!(refused.stderr.contains("postgres://"), "{}", refused.stderr);
+    let _ = run(&server, &database, "outbox relay --until-empty").expect_code(3);
+    assert_eq!(json(&server, &database, "migrate"), json!({"migrated": true}));
+
+    let pool = open_sqlite(&database).await.unwrap();
+    sqlx::query("CREATE TABLE aggregate (key TEXT PRIMARY KEY, events BIGINT NOT NULL)").execute(&pool).await.unwrap();
+    for key in ["a", "b", "a"] {
+        transact::<Sqlite>(&pool, &[key], Duration::ZERO, End::Commit).await.unwrap();
+    }
+    let status = json(&server, &database, "status");
+    assert_eq!((&status["waiting"], &status["dead"]), (&json!(3), &json!(0)), "{status}");
+    let text = run(&server, &database, "outbox status").expect_code(0).text();
+    assert!(text.contains("3 events to be published, the oldest for"), "{text}");
+    // Events whose topic does not exist are waited for, with a word on standard error.
+    for line in ["outbox relay", "outbox relay --until-empty"] {
+        let waiting = command(&server, &database, line).start();
+        wait_for("the relay to say what it waits for", || waiting.stderr_so_far().contains("create it").then_some(()));
+        drop(waiting);
+    }
+    let relayed = json(&server, &database, "relay --until-empty --create-topics 2");
+    assert_eq!(relayed, json!({"published": 3}));
+    let consumed = run(&server, &database, "consume outbox.event.order --until-end").expect_code(0).text();
+    let mut lines: Vec<_> = consumed.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["a 1", "a 2", "b 1"]);
+
+    let mut transaction = Sqlite::begin(&pool).await.unwrap();
+    stage(&mut transaction, Event::of("no topic", "c", "Odd").payload("xyz")).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(json(&server, &database, "relay --until-empty"), json!({"published": 0}));
+    let dead = json(&server, &database, "dead-letters");
+    let letter = &dead["dead_letters"][0];
+    assert_eq!((&letter["aggregate_id"], &letter["payload_bytes"]), (&json!("c"), &json!(3)), "{dead}");
+    assert!(letter["cause"].as_str().unwrap().contains("no topic"), "{dead}");
+    let table = run(&server, &database, "outbox dead-letters").expect_code(0).text();
+    assert!(table.contains("CAUSE") && table.contains("no topic c"), "{table}");
+    let _ = run(&server, &database, "outbox revive 99").expect_code(3);
+    assert_eq!(json(&server, &database, "revive"), json!({"revived": 1}));
+    assert_eq!(json(&server, &database, "status")["waiting"], json!(1));
+
+    let wrong = run(&server, &database, "outbox relay --shards 2").expect_code(1);
+    assert!(wrong.stderr.contains("1 shards") && wrong.stderr.contains("reshard"), "{}", wrong.stderr);
+    assert_eq!(json(&server, &database, "reshard 2"), json!({"shards": 2}));
+    assert_eq!(json(&server, &database, "relay --shards 2 --until-empty"), json!({"published": 0}));
+}

@@ -1,0 +1,308 @@
+//! An outbox in trouble: tables or topics that are missing, events that cannot be sent, settings that do not fit, a database that goes away or is put back from a
+//! copy. Each is said clearly, and nothing staged is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::{Pool, Postgres, Sqlite, SqlitePool};
+use tidelog_client::outbox::{
+    Column, Event, Outbox, Relay, RelayError, Schema, Settling, SqliteStore, Step, Store, stage,
+};
+use tidelog_client::sql::{DatabaseError, Dialect, Name, open_sqlite};
+use tidelog_client::{Client, NewTopic};
+use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::outbox::claims::violations;
+use tidelog_tests::outbox::database::{Home, ShopDatabase};
+use tidelog_tests::outbox::reading::read_all;
+use tidelog_tests::outbox::shop::{End, committed, prepare, transact};
+use tidelog_tests::patience::{wait_until, within_limit};
+use tidelog_tests::postgres_process::PostgresProcess;
+use tidelog_tests::requirements::{Need, requires};
+
+const TOPIC: &str = "outbox.event.order";
+
+struct Shop {
+    broker: BrokerProcess,
+    _home: Home,
+    pool: SqlitePool,
+    outbox: Outbox<SqliteStore>,
+    client: Client,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let broker = BrokerProcess::start();
+        let home = Home::sqlite();
+        let pool = open_sqlite(&home.url()).await.unwrap();
+        prepare(&pool).await;
+        let client = Client::connect(&broker.server()).await.unwrap();
+        let outbox = Outbox::sqlite(pool.clone());
+        Self { broker, _home: home, pool, outbox, client }
+    }
+
+    fn relay(&self) -> Relay<SqliteStore> {
+        self.outbox.relay(self.client.clone()).create_topics(1)
+    }
+
+    async fn stage(&self, events: impl IntoIterator<Item = Event>) {
+        let mut transaction = Sqlite::begin(&self.pool).await.unwrap();
+        for event in events {
+            stage(&mut transaction, event).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+    }
+
+    async fn sell(&self, key: &str) {
+        transact(&self.pool, &[key], Duration::ZERO, End::Commit).await.unwrap();
+    }
+
+    async fn assert_published(&self) {
+        assert_eq!(violations(&committed(&self.pool).await, &read_all(&self.client, TOPIC).await), []);
+    }
+}
+
+/// Why a relay ends by itself.
+async fn refusal<S: Store>(relay: Relay<S>) -> RelayError {
+    within_limit("the relay to end by itself", relay.run(std::future::pending())).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_are_missing_are_said_to_be_and_can_be_made() {
+    let broker = BrokerProcess::start();
+    let client = Client::connect(&broker.server()).await.unwrap();
+    let home = Home::sqlite();
+    let pool = open_sqlite(&home.url()).await.unwrap();
+    let outbox = Outbox::sqlite(pool.clone());
+    let mut transaction = Sqlite::begin(&pool).await.unwrap();
+    let missing = stage(&mut transaction, Event::of("order", "a", "OrderPlaced")).await.unwrap_err();
+    drop(transaction);
+    assert!(matches!(missing, DatabaseError::Missing(_)) && missing.to_string().contains("migrat"), "{missing}");
+    let missing = refusal(outbox.relay(client.clone())).await;
+    assert!(missing.to_string().contains("--migrate"), "{missing}");
+    // Twice is as good as once.
+    outbox.migrate().await.unwrap();
+    outbox.migrate().await.unwrap();
+    assert_eq!(outbox.relay(client.clone()).drain().await.unwrap(), 0);
+    // Tables of a later release are left alone.
+    Sqlite::execute(&pool, "UPDATE outboxevent_meta SET value = '99' WHERE name = 'version'").await;
+    let later = outbox.migrate().await.unwrap_err();
+    assert!(matches!(later, DatabaseError::TooNew { found: 99, .. }), "{later}");
+    let later = refusal(outbox.relay(client)).await;
+    assert!(matches!(later, RelayError::Database(DatabaseError::TooNew { found: 99, .. })), "{later}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_sent_is_set_aside_with_the_cause_and_stops_no_other() {
+    let shop = Shop::open().await;
+    let topic = NewTopic::named(TOPIC).config("max.message.bytes", "20000");
+    shop.client.admin().create_topic(&topic).await.unwrap();
+    shop.sell("a").await;
+    shop.stage([
+        Event::of("order", "a", "OrderPlaced").payload(vec![b'x'; 50_000]),
+        Event::of("no topic", "a", "OrderPlaced").payload("a 9"),
+    ])
+    .await;
+    shop.sell("a").await;
+    shop.sell("b").await;
+    let relay = shop.relay();
+    assert_eq!(relay.drain().await.unwrap(), 3);
+    shop.assert_published().await;
+    assert_eq!(relay.figures().now().dead, 2);
+    let dead = shop.outbox.dead_events(10).await.unwrap();
+    let causes: Vec<_> = dead.iter().map(|event| (event.payload_bytes, event.cause.as_str())).collect();
+    assert_eq!((causes.len(), causes[0].0), (2, 50_000), "{causes:?}");
+    assert!(causes[0].1.contains("20000") && causes[1].1.contains("no topic"), "{causes:?}");
+    assert_eq!(shop.outbox.backlog().await.unwrap().dead, 2);
+
+    // Once the topic takes it, it can be sent after all: under its id, and once.
+    shop.client.admin().alter_topic(TOPIC, &[("max.message.bytes", "100000")], &[]).await.unwrap();
+    assert_eq!(shop.outbox.revive(Some(dead[0].seq)).await.unwrap(), 1);
+    let again = Client::connect(&shop.broker.server()).await.unwrap();
+    assert_eq!(shop.outbox.relay(again).drain().await.unwrap(), 1);
+    let left = shop.outbox.dead_events(10).await.unwrap();
+    assert_eq!(left.iter().map(|event| event.seq).collect::<Vec<_>>(), [dead[1].seq]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_topic_that_does_not_exist_wait_until_it_does() {
+    let shop = Shop::open().await;
+    shop.sell("a").await;
+    let relay = shop.outbox.relay(shop.client.clone());
+    let figures = relay.figures();
+    let running = tokio::spawn(relay.run(std::future::pending()));
+    let trouble = wait_until("the relay to say what it waits for", async || figures.now().trouble).await;
+    assert!(trouble.contains(TOPIC) && trouble.contains("create it"), "{trouble}");
+    assert_eq!(shop.outbox.backlog().await.unwrap().rows, 1);
+    shop.client.admin().create_topic(&NewTopic::named(TOPIC)).await.unwrap();
+    wait_until("the event to be published", async || (figures.now().published == 1).then_some(())).await;
+    shop.assert_published().await;
+    assert_eq!(figures.now().trouble, None);
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_disagree_on_shards_or_share_a_name_with_another_outbox_are_refused() {
+    let shop = Shop::open().await;
+    shop.sell("a").await;
+    assert_eq!(shop.relay().shards(2).drain().await.unwrap(), 1);
+    let wrong = refusal(shop.relay().shards(3)).await;
+    assert!(
+        matches!(wrong, RelayError::WrongShards { asked: 3, found: 2 }) && wrong.to_string().contains("reshard"),
+        "{wrong}"
+    );
+    for shards in [0, 257] {
+        assert!(matches!(refusal(shop.relay().shards(shards)).await, RelayError::Argument(_)));
+    }
+    shop.sell("b").await;
+    shop.relay().reshard(3).await.unwrap();
+    assert_eq!(shop.relay().shards(3).drain().await.unwrap(), 1);
+    shop.assert_published().await;
+
+    let other = Home::sqlite();
+    let pool = open_sqlite(&other.url()).await.unwrap();
+    prepare(&pool).await;
+    transact(&pool, &["c"], Duration::ZERO, End::Commit).await.unwrap();
+    let outbox = Outbox::sqlite(pool.clone());
+    let taken = refusal(outbox.relay(shop.client.clone()).shards(3).create_topics(1)).await;
+    assert!(
+        matches!(taken, RelayError::OtherDatabase { .. }) && taken.to_string().contains("name of its own"),
+        "{taken}"
+    );
+    assert_eq!(outbox.backlog().await.unwrap().rows, 1, "nothing of it was published");
+    assert_eq!(outbox.relay(shop.client.clone()).shards(3).name("other").create_topics(1).drain().await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_positions_that_could_lose_them_is_refused() {
+    let shop = Shop::open().await;
+    shop.client.admin().create_topic(&NewTopic::named("outbox.positions")).await.unwrap();
+    let refused = refusal(shop.relay()).await;
+    assert!(matches!(refused, RelayError::Positions { .. }) && refused.to_string().contains("compact"), "{refused}");
+    let narrow = NewTopic::named("narrow.positions").config("cleanup.policy", "compact");
+    shop.client.admin().create_topic(&narrow).await.unwrap();
+    let home = Home::sqlite();
+    let pool = open_sqlite(&home.url()).await.unwrap();
+    let outbox = Outbox::sqlite(pool);
+    outbox.migrate().await.unwrap();
+    let refused = refusal(outbox.relay(shop.client.clone()).name("narrow").shards(2)).await;
+    assert!(refused.to_string().contains("1 partitions"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_events_of_a_database_that_was_put_back_are_published_though_their_numbers_were_before() {
+    let shop = Shop::open().await;
+    let copy = tempfile::tempdir().unwrap();
+    let kept = copy.path().join("kept.db");
+    let keep = format!("VACUUM INTO '{}'", kept.display());
+    sqlx::query(sqlx::AssertSqlSafe(keep)).execute(&shop.pool).await.unwrap();
+    shop.sell("a").await;
+    shop.sell("a").await;
+    assert_eq!(shop.relay().drain().await.unwrap(), 2);
+    // The copy knows nothing of `a`: its next events get the numbers that those had.
+    let pool = open_sqlite(&format!("sqlite:{}", kept.display())).await.unwrap();
+    transact(&pool, &["b"], Duration::ZERO, End::Commit).await.unwrap();
+    transact(&pool, &["b"], Duration::ZERO, End::Commit).await.unwrap();
+    assert_eq!(Outbox::sqlite(pool).relay(shop.client.clone()).drain().await.unwrap(), 2);
+    let read = read_all(&shop.client, TOPIC).await;
+    assert_eq!(read.iter().filter(|event| event.key == "b").map(|event| event.number).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_can_be_chosen_and_published_rows_can_stay() {
+    let shop = Shop::open().await;
+    let name = |text| Name::new(text).unwrap();
+    let schema =
+        Schema::default().table(name("events")).column(Column::Id, name("event_id")).column(Column::Type, name("kind"));
+    let outbox = Outbox::sqlite_with(shop.pool.clone(), schema);
+    outbox.migrate().await.unwrap();
+    let mut transaction = Sqlite::begin(&shop.pool).await.unwrap();
+    outbox.stage(&mut transaction, Event::of("parcel", "a", "Sent").payload("a 1")).await.unwrap();
+    transaction.commit().await.unwrap();
+    let relay =
+        || outbox.relay(shop.client.clone()).name("parcels").topic_prefix("").create_topics(1).settling(Settling::Mark);
+    assert_eq!(relay().drain().await.unwrap(), 1);
+    assert_eq!(relay().drain().await.unwrap(), 0, "a row that stays is not published again");
+    let kept =
+        "SELECT count(*) FROM events WHERE published_ms >= staged_ms AND kind = 'Sent' AND length(event_id) = 36";
+    let kept: i64 = sqlx::query_scalar(kept).fetch_one(&shop.pool).await.unwrap();
+    assert_eq!(kept, 1);
+    assert_eq!(read_all(&shop.client, "parcel").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_was_stopped_lets_another_have_its_shards_at_once() {
+    let shop = Shop::open().await;
+    let stop = Arc::new(tokio::sync::Notify::new());
+    // With a lease far longer than the test waits: only a shard that was let go of can be had.
+    let lease = Duration::from_secs(3_000);
+    let first = shop.relay().lease(lease);
+    let figures = first.figures();
+    let stopped = Arc::clone(&stop);
+    let running = tokio::spawn(first.run(async move { stopped.notified().await }));
+    wait_until("the first relay to lead", async || (!figures.now().leads.is_empty()).then_some(())).await;
+    let claimed = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&claimed);
+    let second =
+        shop.relay().observer(move |_, step| seen.store(step >= Step::Claimed, Ordering::Relaxed)).lease(lease);
+    let draining = tokio::spawn(async move { second.drain().await });
+    shop.sell("a").await;
+    wait_until("the first relay to publish", async || (figures.now().published == 1).then_some(())).await;
+    assert!(!claimed.load(Ordering::Relaxed), "two relays have one shard");
+    // The second one asks again a third of a lease later at most, or as soon as what is left of the lease.
+    stop.notify_one();
+    running.await.unwrap().unwrap();
+    draining.abort();
+    shop.sell("a").await;
+    assert_eq!(within_limit("the shard to be free", shop.relay().drain()).await.unwrap(), 1);
+    shop.assert_published().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_in_the_middle_is_waited_for_and_nothing_is_lost_or_doubled() {
+    let name = "a_database_that_goes_away_in_the_middle_is_waited_for_and_nothing_is_lost_or_doubled";
+    if !requires(name, &[Need::Postgres]) {
+        return;
+    }
+    let broker = BrokerProcess::start();
+    let client = Client::connect(&broker.server()).await.unwrap();
+    let mut process = PostgresProcess::start();
+    let pool = Postgres::open(&process.url()).await;
+    prepare(&pool).await;
+    let outbox = Outbox::postgres(pool.clone());
+    let relay = outbox.relay(client.clone()).create_topics(1).batch_rows(3).lease(Duration::from_millis(500));
+    let figures = relay.figures();
+    let running = tokio::spawn(relay.run(std::future::pending()));
+    for round in 0..3_u64 {
+        let sold = figures.now().published;
+        for n in 0..10 {
+            sell_until_sold(&pool, &format!("customer-{n}")).await;
+        }
+        wait_until("some of it to be published", async || (figures.now().published > sold).then_some(())).await;
+        process.crash();
+        wait_until("the relay to notice", async || {
+            // Where all was published before, it notices as it renews its lease or hears nothing any more.
+            (figures.now().trouble.is_some() || figures.now().published == 10 * (round + 1)).then_some(())
+        })
+        .await;
+        process.restart();
+    }
+    wait_until("all to be published", async || {
+        outbox.backlog().await.is_ok_and(|backlog| backlog.rows == 0).then_some(())
+    })
+    .await;
+    assert!(!running.is_finished(), "the relay ended");
+    assert_eq!(violations(&committed(&pool).await, &read_all(&client, TOPIC).await), []);
+    running.abort();
+}
+
+async fn sell_until_sold(pool: &Pool<Postgres>, key: &str) {
+    wait_until("a transaction to be committed", async || {
+        match transact(pool, &[key], Duration::ZERO, End::Commit).await {
+            Ok(()) => Some(()),
+            Err(error) if error.is_retriable() => None,
+            Err(error) => panic!("{error}"),
+        }
+    })
+    .await;
+}

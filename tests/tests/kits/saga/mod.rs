@@ -1,0 +1,8 @@
+//! Sagas against a real broker: their courses, their workers, what operators do, and what is refused.
+
+mod courses;
+mod guide;
+mod operators;
+mod refusals;
+mod running;
+mod workers;

@@ -1,0 +1,338 @@
+//! Exactly once into a database: the sink and the inbox, with real databases, through rebalances, zombies, failures and a database that is put back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sqlx::{Pool, Postgres, Sqlite, Transaction};
+use tidelog_client::inbox::{self, Inbox, InboxDatabase, InboxError, Once};
+use tidelog_client::sink::{SinkDatabase, SinkError, SqlSink};
+use tidelog_client::{Client, GroupConsumerBuilder, NewTopic, PartitionId, Record, Start};
+use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::chance::seeded;
+use tidelog_tests::outbox::database::{Home, ShopDatabase};
+use tidelog_tests::patience::wait_until;
+use tidelog_tests::requirements::{Need, requires};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+const PARTITIONS: u32 = 4;
+
+/// A database with a table of effects: one row for each.
+trait Effects: ShopDatabase + SinkDatabase + InboxDatabase {
+    async fn effect(transaction: &mut Transaction<'_, Self>, value: String) -> Result<(), sqlx::Error>;
+    async fn effects(pool: &Pool<Self>) -> BTreeMap<String, i64>;
+}
+
+macro_rules! effects_in {
+    ($database:ty) => {
+        impl Effects for $database {
+            async fn effect(transaction: &mut Transaction<'_, Self>, value: String) -> Result<(), sqlx::Error> {
+                let insert = sqlx::query("INSERT INTO effect (value) VALUES ($1)").bind(value);
+                insert.execute(&mut **transaction).await.map(drop)
+            }
+
+            async fn effects(pool: &Pool<Self>) -> BTreeMap<String, i64> {
+                let count = "SELECT value, count(*) FROM effect GROUP BY value";
+                let counted: Vec<(String, i64)> = sqlx::query_as(count).fetch_all(pool).await.unwrap();
+                counted.into_iter().collect()
+            }
+        }
+    };
+}
+
+effects_in!(Sqlite);
+effects_in!(Postgres);
+
+async fn prepare<DB: Effects>(pool: &Pool<DB>) {
+    DB::execute(pool, "CREATE TABLE effect (value TEXT NOT NULL)").await;
+    SqlSink::new(pool.clone(), "effects").migrate().await.unwrap();
+    Inbox::default().migrate(pool).await.unwrap();
+}
+
+async fn open_topic(broker: &BrokerProcess) -> Client {
+    let client = Client::connect(&broker.server()).await.unwrap();
+    client.admin().create_topic(&NewTopic::named("in").partitions(PARTITIONS)).await.unwrap();
+    client
+}
+
+async fn send(client: &Client, numbers: std::ops::Range<u32>) {
+    let producer = client.producer().build().unwrap();
+    for number in numbers {
+        let record = Record::to("in").partition(PartitionId(number % PARTITIONS)).value(format!("v{number}"));
+        drop(producer.send(record).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+}
+
+fn group(client: &Client) -> GroupConsumerBuilder {
+    client.group("effects").topics(["in"]).start(Start::Beginning).session_timeout(Duration::from_secs(3))
+}
+
+fn text(bytes: Option<&[u8]>) -> String {
+    String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap()
+}
+
+/// A member that runs until it is told to stop.
+struct Member {
+    stop: Arc<Notify>,
+    running: JoinHandle<Result<(), SinkError<sqlx::Error>>>,
+}
+
+impl Member {
+    /// Each record takes `pause` within its transaction.
+    fn start<DB: Effects>(pool: &Pool<DB>, group: GroupConsumerBuilder, pause: Duration) -> Self {
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let sink = SqlSink::new(pool.clone(), "effects").batch_records(20);
+        // A member has a thread of its own: what it does within a transaction need not move between threads.
+        let runtime = tokio::runtime::Handle::current();
+        let running = tokio::task::spawn_blocking(move || {
+            runtime.block_on(sink.run(group, async move { stopped.notified().await }, async |transaction, record| {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                DB::effect(transaction, text(record.value.as_deref())).await
+            }))
+        });
+        Self { stop, running }
+    }
+
+    async fn end(self) {
+        self.stop.notify_one();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+async fn wait_for_all<DB: Effects>(pool: &Pool<DB>, records: usize) {
+    wait_until("every record to have an effect", async || (DB::effects(pool).await.len() == records).then_some(()))
+        .await;
+}
+
+async fn assert_once<DB: Effects>(pool: &Pool<DB>, records: u32) {
+    let effects = DB::effects(pool).await;
+    let doubled: Vec<_> = effects.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(doubled.is_empty(), "had more than one effect: {doubled:?}");
+    let missing: Vec<_> = (0..records).map(|n| format!("v{n}")).filter(|value| !effects.contains_key(value)).collect();
+    assert!(missing.is_empty(), "had no effect: {missing:?}");
+    assert_eq!(effects.len(), records as usize);
+}
+
+/// Members come and go while records are sent; each record has one effect.
+async fn rebalances<DB: Effects>(test: &str, home: Home) {
+    let mut rng = seeded(test);
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let pool = DB::open(&home.url()).await;
+    prepare(&pool).await;
+    let mut members = vec![Member::start(&pool, group(&client), Duration::from_millis(1))];
+    for round in 0..8 {
+        send(&client, round * 100..(round + 1) * 100).await;
+        if members.len() > 1 && rng.bool() {
+            members.remove(rng.usize(..members.len())).end().await;
+        } else {
+            members.push(Member::start(&pool, group(&client), Duration::from_millis(1)));
+        }
+    }
+    wait_for_all(&pool, 800).await;
+    for member in members {
+        member.end().await;
+    }
+    assert_once(&pool, 800).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_come_and_go_bring_each_record_into_sqlite_once() {
+    rebalances::<Sqlite>("rebalances_sqlite", Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_come_and_go_bring_each_record_into_postgres_once() {
+    let name = "members_that_come_and_go_bring_each_record_into_postgres_once";
+    if requires(name, &[Need::Postgres]) {
+        rebalances::<Postgres>(name, Home::postgres()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_says_where_to_go_on_whatever_the_group_says() {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let home = Home::sqlite();
+    let pool = Sqlite::open(&home.url()).await;
+    prepare(&pool).await;
+    send(&client, 0..100).await;
+    let member = Member::start(&pool, group(&client), Duration::ZERO);
+    wait_for_all(&pool, 100).await;
+    member.end().await;
+    // The group has forgotten all of it.
+    client.admin().delete_group("effects").await.unwrap();
+    send(&client, 100..200).await;
+    let member = Member::start(&pool, group(&client), Duration::ZERO);
+    wait_for_all(&pool, 200).await;
+    member.end().await;
+    assert_once(&pool, 200).await;
+    // And now the group is ahead of the database, as that was put back.
+    for undone in ["DELETE FROM effect", "UPDATE sink_offset SET next_offset = 0"] {
+        Sqlite::execute(&pool, undone).await;
+    }
+    let member = Member::start(&pool, group(&client), Duration::ZERO);
+    wait_for_all(&pool, 200).await;
+    member.end().await;
+    assert_once(&pool, 200).await;
+}
+
+/// A member is caught within its transaction, while another claims its partitions.
+async fn zombie<DB: Effects>(home: Home) {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let pool = DB::open(&home.url()).await;
+    prepare(&pool).await;
+    send(&client, 0..40).await;
+    let member = Member::start(&pool, group(&client), Duration::ZERO);
+    wait_for_all(&pool, 40).await;
+    // As another would that has the partitions by now: the member does not know.
+    let claimed = DB::execute(&pool, "UPDATE sink_offset SET epoch = epoch + 1").await;
+    assert_eq!(claimed, u64::from(PARTITIONS));
+    let epochs_before = epochs(&pool).await;
+    send(&client, 40..80).await;
+    // It is refused, and being the owner all the same it claims them again.
+    wait_for_all(&pool, 80).await;
+    member.end().await;
+    assert_once(&pool, 80).await;
+    assert!(epochs(&pool).await > epochs_before, "it wrote under a number that was not its own any more");
+}
+
+async fn epochs<DB: Effects>(pool: &Pool<DB>) -> u64 {
+    // Counts rows whose number is above three: first claim, the other's, the second claim.
+    DB::execute(pool, "UPDATE sink_offset SET epoch = epoch WHERE epoch >= 3").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_partitions_another_has_claimed_writes_nothing() {
+    zombie::<Sqlite>(Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_partitions_another_has_claimed_writes_nothing_in_postgres() {
+    let name = "a_member_whose_partitions_another_has_claimed_writes_nothing_in_postgres";
+    if requires(name, &[Need::Postgres]) {
+        zombie::<Postgres>(Home::postgres()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_that_fails_takes_its_transaction_with_it_and_comes_again() {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let home = Home::sqlite();
+    let pool = Sqlite::open(&home.url()).await;
+    prepare(&pool).await;
+    send(&client, 0..40).await;
+    let fails = AtomicU32::new(0);
+    let sink = SqlSink::new(pool.clone(), "effects");
+    let run = sink.run(group(&client), std::future::pending(), async |transaction, record| {
+        let value = text(record.value.as_deref());
+        if value == "v21" {
+            fails.fetch_add(1, Ordering::Relaxed);
+            return Err("v21 cannot be had".to_owned());
+        }
+        Sqlite::effect(transaction, value).await.map_err(|error| error.to_string())
+    });
+    let failed = tidelog_tests::patience::within_limit("the sink to end", run).await.unwrap_err();
+    let SinkError::Effect { partition, cause, .. } = &failed else { panic!("{failed}") };
+    assert_eq!((*partition, cause.as_str(), fails.into_inner()), (PartitionId(1), "v21 cannot be had", 1));
+    assert!(!Sqlite::effects(&pool).await.contains_key("v21"));
+    let member = Member::start(&pool, group(&client), Duration::ZERO);
+    wait_for_all(&pool, 40).await;
+    member.end().await;
+    assert_once(&pool, 40).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_without_its_table_says_so() {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let home = Home::sqlite();
+    let pool = Sqlite::open(&home.url()).await;
+    let run =
+        SqlSink::new(pool, "effects").run(group(&client), std::future::pending(), async |_, _| Ok::<(), String>(()));
+    let failed = tidelog_tests::patience::within_limit("the sink to end", run).await.unwrap_err();
+    assert!(failed.to_string().contains("migrat"), "{failed}");
+}
+
+/// Each record comes three times; effects are noted with their ids.
+async fn three_times<DB: Effects>(home: Home) {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let pool = DB::open(&home.url()).await;
+    prepare(&pool).await;
+    let producer = client.producer().build().unwrap();
+    for n in 0..20_u32 {
+        let record = Record::to("in").partition(PartitionId(0)).value(format!("v{n}"));
+        // Sent twice under one id; those without a header are known by where they stand.
+        let record = if n.is_multiple_of(2) { record.header("id", format!("id-{n}")) } else { record };
+        let times = if n.is_multiple_of(2) { 2 } else { 1 };
+        for _ in 0..times {
+            drop(producer.send(record.clone()).await.unwrap());
+        }
+    }
+    producer.flush().await.unwrap();
+    let mut effects = 0;
+    for time in 0..3 {
+        let mut consumer = client.consumer().topic("in").start(Start::Beginning).until_end().build().await.unwrap();
+        while let Some(record) = consumer.next().await {
+            let record = record.unwrap();
+            let value = text(record.value.as_deref());
+            let mut transaction = DB::begin(&pool).await.unwrap();
+            // The first time it is undone after its effect, as by a crash before the commit.
+            let undo = time == 0 && value == "v3";
+            let once = inbox::once(&mut transaction, &record, async |transaction| DB::effect(transaction, value).await);
+            let once = once.await.unwrap();
+            if undo {
+                transaction.rollback().await.unwrap();
+                continue;
+            }
+            transaction.commit().await.unwrap();
+            effects += u32::from(matches!(once, Once::Now(())));
+        }
+    }
+    assert_eq!(effects, 20);
+    assert_once(&pool, 20).await;
+
+    // An effect that fails leaves no note, even where the rest is committed.
+    let inbox = Inbox::of("others");
+    let mut transaction = DB::begin(&pool).await.unwrap();
+    let failed = inbox
+        .once_by_id(&mut transaction, "x", async |transaction| {
+            DB::effect(transaction, "half".into()).await.unwrap();
+            Err::<(), _>("no")
+        })
+        .await;
+    assert!(matches!(failed, Err(InboxError::Effect("no"))));
+    transaction.commit().await.unwrap();
+    for (expected, inbox) in [(true, &inbox), (false, &inbox), (true, &Inbox::of("yet another"))] {
+        let mut transaction = DB::begin(&pool).await.unwrap();
+        let once = inbox.once_by_id(&mut transaction, "x", async |_| Ok::<_, String>(())).await.unwrap();
+        assert_eq!(once == Once::Now(()), expected);
+        transaction.commit().await.unwrap();
+    }
+    assert!(!DB::effects(&pool).await.contains_key("half"));
+    assert_eq!(inbox.forget(&pool, Duration::from_secs(3_600)).await.unwrap(), 0);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(inbox.forget(&pool, Duration::ZERO).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_again_has_no_second_effect_in_sqlite() {
+    three_times::<Sqlite>(Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_again_has_no_second_effect_in_postgres() {
+    let name = "what_comes_again_has_no_second_effect_in_postgres";
+    if requires(name, &[Need::Postgres]) {
+        three_times::<Postgres>(Home::postgres()).await;
+    }
+}
