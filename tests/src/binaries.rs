@@ -53,7 +53,8 @@ fn folder() -> PathBuf {
     // target/PROFILE/deps/NAME-HASH
     let profile_folder =
         executable.ancestors().nth(2).expect("a test executable lies in target/PROFILE/deps").to_owned();
-    build(&profile_folder, &["--bins"]);
+    // An example beside them: only then does cargo choose the features that it chooses for tests, and builds nothing a second time.
+    build(&profile_folder, &["--bins", "--example", "throughput"]);
     profile_folder
 }
 

@@ -114,7 +114,7 @@ fn check(
     };
     let batches = match validate(payload.clone(), limits) {
         Err(BatchError::Decompress(DecompressError::TooLarge { .. })) if is_part => return Err(Unchecked::Larger),
-        validated => validated.map_err(|error| WireError::new(error.code(), error.to_string()))?,
+        validated => validated.map_err(|error| refusal(&error))?,
     };
     if config.cleanup_policy.compacts() && batches.has_keyless_records() {
         let sentence = format!(
@@ -124,6 +124,15 @@ fn check(
         return Err(WireError::new(ErrorCode::KeyMissing, sentence).into());
     }
     Ok(Checked { partition, batches })
+}
+
+/// What is wrong with the batches, and what to do about it.
+fn refusal(error: &BatchError) -> WireError {
+    let sentence = match error.remedy() {
+        Some(remedy) => format!("{error}; {remedy}: nothing was written"),
+        None => error.to_string(),
+    };
+    WireError::new(error.code(), sentence)
 }
 
 /// What the partition is given, without a deadline and with nobody who waits.

@@ -215,4 +215,14 @@ impl BatchError {
             _ => ErrorCode::InvalidBatch,
         }
     }
+    /// What its sender can do about it, where the sentence does not say so itself. Of bytes that were read back it means nothing.
+    #[must_use]
+    pub const fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Crc { .. } | Self::TooLarge { .. } | Self::TimestampRange { .. } => None,
+            Self::Decompress(DecompressError::TooLarge { .. }) => Some("send fewer records in a batch"),
+            Self::Decompress(DecompressError::Unavailable { .. }) => Some("choose another compression"),
+            _ => Some("the client that built the batch does not keep to its format: update or mend that client"),
+        }
+    }
 }

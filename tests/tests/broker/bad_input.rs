@@ -320,7 +320,8 @@ async fn batches_that_lie_are_refused_whole_and_leave_nothing_behind() {
         let error = connection.produce(subject.topic, &payload).await.expect_err(lie);
         let fits = [ErrorCode::InvalidBatch, ErrorCode::Corrupt, ErrorCode::Malformed, ErrorCode::TooLarge];
         assert!(fits.contains(&error.code), "{lie}: {error}");
-        assert!(!error.message.is_empty(), "{lie}");
+        let names_a_remedy = ["send it again", "mend that client"].iter().any(|remedy| error.message.contains(remedy));
+        assert!(names_a_remedy, "{lie}: {error}");
     }
     let nobodys = seal(with(21, &0x10u16.to_be_bytes()));
     let error = connection.produce(subject.topic, &nobodys).await.expect_err("a transaction without its id");
