@@ -4,7 +4,7 @@
 //! have and wait for more; half of the half is kept for those that are next to be completed, which wait for nobody but their clients.
 //! Beside them, frames of up to some megabytes that come quickly are completed in turn in memory of their own, so that they wait
 //! for none that comes slowly. While anyone waits, a client that holds memory and falls silent or is slow is given up (`net/pace.rs`),
-//! and however many there are of those, a frame whose client goes on waits for few of them (`turns.rs`). So nothing is held for ever,
+//! and however many there are of those, a frame whose client goes on waits for few of them (`turns/`). So nothing is held for ever,
 //! nor for long. Knows nothing of connections.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::turns::{Rank, Ranks, Turn, Turns};
+use crate::turns::{Rank, Ranks, Source, Turn, Turns};
 
 /// Granularity of the budget, in bytes.
 const UNIT_BYTES: usize = 1 << 10;
@@ -202,7 +202,7 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// The frame is whole. Where a leave ends without, others are let go first for a while (`turns.rs`).
+    /// The frame is whole. Where a leave ends without, others are let go first for a while (`turns/`).
     pub fn note_whole(&mut self) {
         self.turn.note_used();
     }
@@ -295,11 +295,11 @@ impl Share {
         self.completions.rounds_waiting()
     }
 
-    /// The claim of a frame of this size that begins to ask for memory.
+    /// The claim of a frame of this size, from there, that begins to ask for memory.
     #[must_use]
-    pub fn claim(&self, frame_bytes: usize, gait: Gait) -> Claim {
+    pub fn claim(&self, frame_bytes: usize, gait: Gait, source: Source) -> Claim {
         let fits_quick = frame_bytes <= self.quick.frame_bytes;
-        let rank = self.ranks.next(gait == Gait::ProvedQuick);
+        let rank = self.ranks.next(gait == Gait::ProvedQuick).from(source);
         Claim { rank, frame_bytes, is_quick: fits_quick && gait != Gait::Slow, fits_quick }
     }
 
@@ -431,7 +431,7 @@ mod tests {
         let arriving = Budget::new(1 << 20).arriving.large;
         let held: Vec<_> = std::iter::from_fn(|| arriving.try_lend(16 << 10)).collect();
         assert_eq!(held.len() as u64 * (16 << 10), arriving.parts().lent_bytes());
-        let slow = || arriving.claim(1 << 20, Gait::Slow);
+        let slow = || arriving.claim(1 << 20, Gait::Slow, Source::default());
         let Some(Growth::Whole(first)) = arriving.lend(16 << 10, slow()).await else {
             panic!("there are no parts left")
         };
@@ -451,7 +451,7 @@ mod tests {
             [(&budget.small, 1 << 20, 8, 1), (&budget.large, 8 << 20, 1, 8)]
         {
             let _held: Vec<_> = std::iter::from_fn(|| share.try_lend(1 << 20)).collect();
-            let lend = |gait| share.lend(1 << 20, share.claim(frame_bytes, gait));
+            let lend = |gait| share.lend(1 << 20, share.claim(frame_bytes, gait, Source::default()));
             let mut slow = Vec::new();
             for _ in 0..slow_ones {
                 let leave = lend(Gait::Slow).await.unwrap();
@@ -467,7 +467,7 @@ mod tests {
             }
             assert_eq!(share.quick_rounds_waiting(), 0);
             let second = lend(Gait::ProvedQuick);
-            let too_large = share.lend(1 << 20, share.claim((8 << 20) + 1, Gait::Quick));
+            let too_large = share.lend(1 << 20, share.claim((8 << 20) + 1, Gait::Quick, Source::default()));
             assert_eq!(share.quick_rounds_waiting(), 1, "the other is too large");
             drop(quick.pop());
             assert!(matches!(second.await, Some(Growth::Whole(leave)) if leave.is_quick()));
@@ -487,7 +487,7 @@ mod tests {
     async fn small_frames_do_not_wait_for_large_ones() {
         let arriving = Budget::new(256 << 20).arriving;
         let large = arriving.share_of(60 << 20);
-        let claim = || large.claim(60 << 20, Gait::Slow);
+        let claim = || large.claim(60 << 20, Gait::Slow, Source::default());
         let held = [large.lend(1 << 30, claim()).await, large.lend(1 << 30, claim()).await];
         let waiting = large.lend(1, claim());
         assert!(large.parts().longest_wait().is_some());

@@ -97,7 +97,7 @@ impl Arrival {
         standing: Standing,
         frame_bytes: usize,
         others_waited: Duration,
-        unread: impl FnOnce() -> u64,
+        unread: impl Fn() -> u64,
     ) -> Option<TooSlow> {
         let rate = match standing {
             Standing::OneOfMany => LeastRate::of(frame_bytes, others_waited),
@@ -105,10 +105,23 @@ impl Arrival {
             Standing::CompletedQuickly(_) => LeastRate::quick(frame_bytes),
         };
         if self.unread_since.is_some() {
-            self.pace.too_slow_so_far(rate)
-        } else {
-            self.pace.too_slow(Instant::now(), standing.window(), rate, unread)
+            return self.pace.too_slow_so_far(rate);
         }
+        let (now, window) = (Instant::now(), standing.window());
+        match standing {
+            Standing::OneOfMany => self.pace.too_slow(now, window, rate, unread),
+            Standing::Completed(_) | Standing::CompletedQuickly(_) => {
+                self.pace.too_slow_alone(now, window, rate, unread)
+            }
+        }
+    }
+
+    /// How long it may be until it is judged again: just until a window has passed in which nothing came, where that is short.
+    pub(super) fn look_every(&self, standing: Standing) -> Duration {
+        let window = standing.window();
+        let silent = if self.unread_since.is_some() { Duration::ZERO } else { self.pace.silent_for(Instant::now()) };
+        let rest = if silent < window { window.saturating_sub(silent) } else { window };
+        pace::LOOK_EVERY.min(rest + Duration::from_millis(1))
     }
 }
 

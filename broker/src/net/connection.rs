@@ -159,7 +159,7 @@ impl Connection {
                         return ended;
                     }
                     self.check_claim();
-                    self.next_look = Instant::now() + self.look_every();
+                    self.next_look = Instant::now() + self.arrival.look_every(self.standing());
                 }
                 ready = self.socket.readable(), if reading && room == Room::Ready => {
                     let read = ready.and_then(|()| self.socket.try_read_buf(&mut self.buffer.space()));
@@ -204,7 +204,7 @@ impl Connection {
     fn wait_for_room(&mut self, bytes: usize) {
         let unread = unread(&self.socket);
         let gait = self.arrival.gait(self.buffer.frame_bytes(), self.buffer.missing(), unread);
-        let lent = self.buffer.lend(&self.node.budget.arriving, bytes, gait);
+        let lent = self.buffer.lend(&self.node.budget.arriving, bytes, gait, self.session.peer.ip().into());
         self.waiting =
             Some(Waiting::new(Some(bytes), async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
     }
@@ -303,7 +303,7 @@ impl Connection {
             }
             Some(Grant::Room(growth, bytes)) => {
                 self.buffer.grow(growth, bytes);
-                self.next_look = Instant::now() + self.look_every();
+                self.next_look = Instant::now() + self.arrival.look_every(self.standing());
             }
             None => {}
         }
@@ -340,11 +340,6 @@ impl Connection {
             Some(leave) if leave.is_quick() => Standing::CompletedQuickly(share.quick_rounds_waiting()),
             Some(_) => Standing::Completed(share.rounds_waiting()),
         }
-    }
-
-    /// How long it may be until it is judged again: just over the window of its pace where that is short.
-    fn look_every(&self) -> Duration {
-        pace::LOOK_EVERY.min(self.standing().window() + Duration::from_millis(1))
     }
 
     fn note_read(&mut self, read: io::Result<usize>) -> Result<(), Ended> {

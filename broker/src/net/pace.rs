@@ -245,6 +245,26 @@ impl Pace {
         self.slow
     }
 
+    /// What was too slow of one that all others wait for: as above, or nothing came for as long as the window, wherever that begins. A client that
+    /// fell silent behind a burst keeps nobody waiting for the rest of one window and for all of the next.
+    pub(super) fn too_slow_alone(
+        &mut self,
+        now: Instant,
+        window: Duration,
+        rate: LeastRate,
+        unread: impl Fn() -> u64,
+    ) -> Option<TooSlow> {
+        if self.silent_for(now) >= window && unread() == 0 {
+            return Some(TooSlow { came: 0, least: rate.bytes_in(window), within: window });
+        }
+        self.too_slow(now, window, rate, unread)
+    }
+
+    /// How long nothing was read, though the broker read.
+    pub(super) fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.telling_since)
+    }
+
     /// What was too slow over the whole frame so far, once it has taken a window to read. For one that is not read now.
     pub(super) fn too_slow_so_far(&self, rate: LeastRate) -> Option<TooSlow> {
         let least = rate.bytes_in(self.frame_time);
@@ -292,6 +312,25 @@ mod tests {
         assert_eq!(pace.too_slow(start + COMPLETION_WINDOW, COMPLETION_WINDOW, LEAST, || 0), None);
         pace.note((32 << 10) - 1, start, || 0);
         assert!(pace.too_slow(start + COMPLETION_WINDOW * 2, COMPLETION_WINDOW, LEAST, || 0).is_some());
+    }
+
+    #[test]
+    fn who_falls_silent_behind_a_burst_is_judged_a_window_later_and_who_goes_on_is_not() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let (window, rate) = (Duration::from_millis(100), LeastRate(1 << 20));
+        let mut pace = Pace::new(start);
+        pace.note(1 << 20, after(40), || 0);
+        assert_eq!(pace.too_slow_alone(after(139), window, rate, || 0), None, "it may still go on");
+        assert_eq!(pace.too_slow_alone(after(140), window, rate, || 1), None, "it did, and the broker did not read it");
+        let slow = TooSlow { came: 0, least: rate.bytes_in(window), within: window };
+        assert_eq!(pace.too_slow_alone(after(140), window, rate, || 0), Some(slow));
+        // While the broker does not read nobody is silent.
+        pace.pause(after(141), 0);
+        pace.resume(after(900), 0);
+        assert_eq!(pace.too_slow_alone(after(999), window, rate, || 0), None);
+        pace.note(1 << 20, after(999), || 0);
+        assert_eq!(pace.too_slow_alone(after(1_098), window, rate, || 0), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tidelog_protocol::frame::{self, FrameLimits, HEADER_BYTES, Header};
 use super::ended::Ended;
 use super::framing::{self, Framing};
 use crate::budget::{Arriving, Claim, Completion, Gait, Growth, Lent, Share, Worth};
+use crate::turns::Source;
 
 /// What a quiet connection holds, in bytes.
 const START_BYTES: usize = 8 << 10;
@@ -199,11 +200,12 @@ impl ReceiveBuffer {
         arriving: &Arriving,
         bytes: usize,
         gait: Gait,
+        source: Source,
     ) -> impl Future<Output = Option<Growth>> + Send + 'static {
         let (share, frame_bytes) = (self.share(arriving), self.frame_bytes());
         let claim = match self.claim {
             Some(claim) if !claim.is_less_than(gait) => claim,
-            _ => share.claim(frame_bytes, gait),
+            _ => share.claim(frame_bytes, gait, source),
         };
         let lent = share.lend(bytes, claim);
         self.claim = Some(claim);
@@ -374,7 +376,7 @@ mod tests {
         feed(&mut buffer, &pool, &bytes[..1_000_000], 70_001);
         assert!(lent_bytes(&pool) > BUSY_BYTES as u64);
         let taken: Vec<_> = std::iter::from_fn(|| pool.large.try_lend(1 << 10)).collect();
-        let leave = pool.large.lend(1 << 10, pool.large.claim(3_000_000, Gait::Slow)).await.unwrap();
+        let leave = pool.large.lend(1 << 10, pool.large.claim(3_000_000, Gait::Slow, Source::default())).await.unwrap();
         assert!(matches!(leave, Growth::Whole(_)));
         buffer.grow(leave, 1);
         drop(taken);
@@ -407,17 +409,20 @@ mod tests {
         let mut buffers = [half(), half(), half(), half()];
         let _before = none_left();
         // There is room for one of them beside it.
-        let mut large =
-            Box::pin(pool.large.lend(1 << 10, pool.large.claim((128 << 20) - 4_000_000, Gait::Slow))) as Asking;
+        let mut large = Box::pin(
+            pool.large.lend(1 << 10, pool.large.claim((128 << 20) - 4_000_000, Gait::Slow, Source::default())),
+        ) as Asking;
         let _large = leave(&mut large).unwrap();
-        let mut asking = buffers.each_mut().map(|buffer| Box::pin(buffer.lend(&pool, 1 << 10, Gait::Slow)) as Asking);
+        let mut asking = buffers
+            .each_mut()
+            .map(|buffer| Box::pin(buffer.lend(&pool, 1 << 10, Gait::Slow, Source::default())) as Asking);
         let growth = leave(&mut asking[0]).unwrap();
         assert!(matches!(growth, Growth::Whole(_)));
         buffers[0].grow(growth, 1);
         let _of_the_first = none_left();
         // To ask again is not to ask later.
         asking[1] = Box::pin(std::future::pending());
-        asking[1] = Box::pin(buffers[1].lend(&pool, 1 << 10, Gait::Slow));
+        asking[1] = Box::pin(buffers[1].lend(&pool, 1 << 10, Gait::Slow, Source::default()));
         assert!(asking[1..].iter_mut().all(|asking| leave(asking).is_none()));
         // Nor does a frame that became whole make those who came last the next.
         drop(feed(&mut buffers[0], &pool, &bytes[1_000_000..], 70_001));

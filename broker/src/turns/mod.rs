@@ -1,20 +1,27 @@
 //! Turns at something that only so much of is there: memory, in which frames are completed, few large ones at a time or many small ones. Who
 //! came first is next, as long as turns are used; behind
-//! one that came to nothing it is now who came last, now who came first, so that many who waste their turns keep nobody else waiting
+//! one that came to nothing it is now one of those whose kind wasted least (`waste.rs`), of them who came last, now who came first, so that many
+//! who waste their turns keep nobody else waiting
 //! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Before them
 //! are those that have proved to use what they get; behind one of those that wasted its turn all the same, and behind a row of those that used
-//! theirs, one of the others is next. A turn that was told to somebody who no longer wants it is passed on, and says nothing of anybody.
+//! theirs, one of the others is next (`order.rs`). A turn that was told to somebody who no longer wants it is passed on, and says nothing of anybody.
 //! Whoever is next and needs more than is free waits for that, and nobody passes it. Knows nothing of frames.
+
+mod order;
+mod rank;
+#[cfg(test)]
+mod simulation;
+mod waste;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// So many of the proved have turns one behind the other before one of the others has one.
-const PROVED_IN_A_ROW: u8 = 8;
+use order::Order;
+pub(crate) use rank::Ranks;
+pub use rank::{Rank, Source};
 
 /// Hands out turns, which together take no more than there is.
 #[derive(Clone, Debug)]
@@ -24,92 +31,20 @@ pub(crate) struct Turns(Arc<Mutex<Queue>>);
 struct Queue {
     size: usize,
     free: usize,
-    /// What all that wait need.
-    wanted: usize,
-    /// Of those that are proved, and of the others.
-    takes_last: [bool; 2],
-    /// The last turn was wasted by one of the proved.
-    passes_proved: bool,
-    /// So many turns of the proved one behind the other, while others waited.
-    proved_in_a_row: u8,
-    /// Who is next, and needs more than is free.
-    chosen: Option<Rank>,
-    /// In the order in which they came, the proved first; with what each needs.
-    waiting: BTreeMap<Rank, (usize, oneshot::Sender<Turn>)>,
+    order: Order,
+    /// Those who wait.
+    told: BTreeMap<Rank, oneshot::Sender<Turn>>,
 }
 
 impl Queue {
-    /// Notes how a turn ended.
-    fn note_ended(&mut self, was_proved: bool, was_used: bool) {
-        if !was_used {
-            self.takes_last[usize::from(was_proved)] ^= true;
-        }
-        self.passes_proved = was_proved && !was_used;
-    }
-
-    /// Who is next, with what it needs.
-    fn next(&self) -> Option<(Rank, usize)> {
-        if let Some(chosen) = self.chosen
-            && let Some((needs, _)) = self.waiting.get(&chosen)
-        {
-            return Some((chosen, *needs));
-        }
-        let (mut proved, mut others) =
-            (self.waiting.range(..Rank::FIRST_UNPROVED), self.waiting.range(Rank::FIRST_UNPROVED..));
-        let takes_last = |is_proved: bool| self.takes_last[usize::from(is_proved)];
-        let proved = if takes_last(true) { proved.next_back() } else { proved.next() };
-        let other = if takes_last(false) { others.next_back() } else { others.next() };
-        let next = if self.passes_proved || self.proved_in_a_row >= PROVED_IN_A_ROW {
-            other.or(proved)
-        } else {
-            proved.or(other)
-        };
-        next.map(|(rank, (needs, _))| (*rank, *needs))
-    }
-
     fn enqueue(&mut self, rank: Rank, needs: usize, told: oneshot::Sender<Turn>) {
-        self.wanted += needs;
-        self.waiting.insert(rank, (needs, told));
+        self.order.enqueue(rank, needs);
+        self.told.insert(rank, told);
     }
 
     fn dequeue(&mut self, rank: Rank) -> Option<oneshot::Sender<Turn>> {
-        let (needs, told) = self.waiting.remove(&rank)?;
-        self.wanted -= needs;
-        Some(told)
-    }
-
-    /// Notes that this one has a turn.
-    fn note_begun(&mut self, rank: Rank) {
-        self.passes_proved = false;
-        let others_wait = self.waiting.range(Rank::FIRST_UNPROVED..).next().is_some();
-        self.proved_in_a_row = if rank.is_proved() && others_wait { self.proved_in_a_row.saturating_add(1) } else { 0 };
-    }
-}
-
-/// When somebody came, before whom and behind whom. Kept by who asks more than once: to ask again is not to come again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Rank {
-    is_unproved: bool,
-    order: u64,
-}
-
-impl Rank {
-    const FIRST_UNPROVED: Self = Self { is_unproved: true, order: 0 };
-
-    /// True before all that have not proved to use what they get.
-    pub(crate) const fn is_proved(self) -> bool {
-        !self.is_unproved
-    }
-}
-
-/// Where ranks come from: one for all turns at which the same may wait.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ranks(Arc<AtomicU64>);
-
-impl Ranks {
-    /// Of who comes now.
-    pub(crate) fn next(&self, is_proved: bool) -> Rank {
-        Rank { is_unproved: !is_proved, order: self.0.fetch_add(1, Ordering::Relaxed) }
+        self.order.dequeue(rank);
+        self.told.remove(&rank)
     }
 }
 
@@ -118,8 +53,8 @@ impl Ranks {
 pub(crate) struct Turn {
     /// `None` where it was never told to anybody.
     of: Option<Turns>,
+    rank: Rank,
     takes: usize,
-    is_proved: bool,
     /// Whoever it was told to has it.
     is_begun: bool,
     is_used: bool,
@@ -127,7 +62,7 @@ pub(crate) struct Turn {
 
 impl Turn {
     fn new(of: &Turns, rank: Rank, takes: usize) -> Self {
-        Self { of: Some(of.clone()), takes, is_proved: rank.is_proved(), is_begun: false, is_used: false }
+        Self { of: Some(of.clone()), rank, takes, is_begun: false, is_used: false }
     }
 
     fn begin(mut self) -> Self {
@@ -144,7 +79,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(turns) = self.of.take() {
-            let ended = self.is_begun.then_some((self.is_proved, self.is_used));
+            let ended = self.is_begun.then_some((self.rank, self.is_used));
             turns.pass_on(self.takes, ended);
         }
     }
@@ -166,23 +101,14 @@ impl Drop for Place {
 impl Turns {
     /// Of so much.
     pub(crate) fn of(size: usize) -> Self {
-        let queue = Queue {
-            size,
-            free: size,
-            wanted: 0,
-            takes_last: [false; 2],
-            passes_proved: false,
-            proved_in_a_row: 0,
-            chosen: None,
-            waiting: BTreeMap::new(),
-        };
+        let queue = Queue { size, free: size, order: Order::default(), told: BTreeMap::new() };
         Self(Arc::new(Mutex::new(queue)))
     }
 
     /// How many times all that there is those take together who wait, the last time counted as whole.
     pub(crate) fn rounds_waiting(&self) -> usize {
         let queue = self.0.lock();
-        queue.wanted.div_ceil(queue.size.max(1))
+        queue.order.wanted().div_ceil(queue.size.max(1))
     }
 
     /// The next turn that is this caller's, at so much; where it needs more than there is, it has all of it. One of a rank waits at a time.
@@ -190,7 +116,7 @@ impl Turns {
         let queued = {
             let mut queue = self.0.lock();
             let needs = needs.min(queue.size);
-            if needs > queue.free || !queue.waiting.is_empty() {
+            if needs > queue.free || !queue.order.is_empty() {
                 let (told, tells) = oneshot::channel();
                 queue.enqueue(rank, needs, told);
                 Err((Place(self.clone(), rank), tells))
@@ -211,39 +137,39 @@ impl Turns {
         }
     }
 
-    /// `ended` tells, where it had begun, whether it was of one of the proved, and used.
-    fn pass_on(&self, took: usize, ended: Option<(bool, bool)>) {
+    /// `ended` tells, where it had begun, whose it was, and whether it was used.
+    fn pass_on(&self, took: usize, ended: Option<(Rank, bool)>) {
         let mut queue = self.0.lock();
         queue.free += took;
-        if let Some((was_proved, was_used)) = ended {
-            queue.note_ended(was_proved, was_used);
+        if let Some((rank, was_used)) = ended {
+            queue.order.note_ended(rank, took, was_used);
         }
         self.hand_out(&mut queue, ended.is_some());
     }
 
     /// As many turns as there is room for, behind one that has ended, or not.
     fn hand_out(&self, queue: &mut Queue, mut has_ended: bool) {
-        while let Some((rank, needs)) = queue.next() {
+        while let Some((rank, needs)) = queue.order.next() {
             if needs > queue.free {
                 // By how that ended it is the next; who is behind it is not known before the next has ended.
                 if has_ended {
-                    queue.chosen = Some(rank);
+                    queue.order.choose(Some(rank));
                 }
                 return;
             }
-            queue.chosen = None;
+            queue.order.choose(None);
             let Some(told) = queue.dequeue(rank) else { return };
             match told.send(Turn::new(self, rank, needs)) {
                 Ok(()) => {
                     queue.free -= needs;
-                    queue.note_begun(rank);
+                    queue.order.note_begun(rank);
                     has_ended = false;
                 }
                 // It waits no more. Dropped as a turn it would be passed on from within.
                 Err(mut turn) => turn.of = None,
             }
         }
-        (queue.takes_last, queue.passes_proved, queue.proved_in_a_row) = ([false; 2], false, 0);
+        queue.order.forget();
     }
 }
 
@@ -252,6 +178,7 @@ impl Turns {
 mod tests {
     use std::task::{Context, Poll, Waker};
 
+    use super::order::PROVED_IN_A_ROW;
     use super::*;
 
     type Waiting = std::pin::Pin<Box<dyn Future<Output = Turn>>>;
@@ -316,7 +243,7 @@ mod tests {
         let (mut waiting, mut done) = (queued(&turns, 4), Vec::new());
         let first = next(&mut waiting, &mut done).unwrap();
         drop(waiting.remove(1));
-        assert_eq!(turns.0.lock().waiting.len(), 2, "nothing is kept of it");
+        assert_eq!(turns.0.lock().told.len(), 2, "nothing is kept of it");
         assert!(poll(&mut waiting[1]).is_none());
         drop(first);
         // The last was told, and goes before it hears of it.
