@@ -9,12 +9,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::gait::{Gait, Worth};
 use crate::turns::{Rank, Ranks, Source, Turn, Turns};
 
 /// Granularity of the budget, in bytes.
@@ -48,23 +49,6 @@ impl Drop for Waits {
     fn drop(&mut self) {
         self.0.since.lock().remove(&self.1);
         self.0.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Whether what memory was lent for was worth it: not known until it is noted.
-#[derive(Clone, Debug, Default)]
-pub struct Worth(Arc<AtomicBool>);
-
-impl Worth {
-    /// It was.
-    pub fn note(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// True once it was noted.
-    #[must_use]
-    pub fn is_noted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -214,17 +198,6 @@ impl Completion {
     }
 }
 
-/// How a frame comes, as far as is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Gait {
-    /// Not quickly, or not known.
-    Slow,
-    /// Quickly so far.
-    Quick,
-    /// As quickly as the frame before it, which came whole and was a good request; or all of it is here.
-    ProvedQuick,
-}
-
 /// What the place of a frame among those that wait rests on, from when it first asks for memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
@@ -241,7 +214,8 @@ impl Claim {
         match gait {
             Gait::Slow => false,
             Gait::Quick => self.fits_quick && !self.is_quick,
-            Gait::ProvedQuick => !self.rank.is_proved(),
+            Gait::Proved => !self.rank.is_proved() && !self.is_quick,
+            Gait::ProvedQuick => !self.rank.is_proved() || self.fits_quick && !self.is_quick,
         }
     }
 }
@@ -299,8 +273,8 @@ impl Share {
     #[must_use]
     pub fn claim(&self, frame_bytes: usize, gait: Gait, source: Source) -> Claim {
         let fits_quick = frame_bytes <= self.quick.frame_bytes;
-        let rank = self.ranks.next(gait == Gait::ProvedQuick).from(source);
-        Claim { rank, frame_bytes, is_quick: fits_quick && gait != Gait::Slow, fits_quick }
+        let rank = self.ranks.next(gait.is_proved()).from(source);
+        Claim { rank, frame_bytes, is_quick: fits_quick && gait.is_quick(), fits_quick }
     }
 
     /// Memory as soon as there is some, or the leave to complete a frame, by its claim.

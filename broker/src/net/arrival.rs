@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::least_rate::LeastRate;
 use super::pace;
-use super::pace::{LeastRate, Pace, TooSlow, WINDOW};
-use crate::budget::{Gait, Worth};
+use super::pace::{Completed, Pace, TooSlow, WINDOW};
+use crate::gait::{Gait, Worth};
 
 /// What a frame is to those who wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,10 +45,9 @@ impl Arrival {
         Self { began_at: None, unread_since: None, pace: Pace::new(now) }
     }
 
-    /// A frame is whole. Where it was let go first since it came quickly, so large was it, in bytes. Gives what is to be noted once it is known
-    /// to be a good request.
-    pub(super) fn note_whole(&mut self, let_go_first: Option<usize>) -> Option<Worth> {
-        self.began_at.take().and_then(|_| self.pace.end_frame(Instant::now(), let_go_first))
+    /// A frame is whole, by leave or without. Gives what is to be noted once it is known to be a good request.
+    pub(super) fn note_whole(&mut self, completed: Option<Completed>) -> Option<Worth> {
+        self.began_at.take().and_then(|_| self.pace.end_frame(Instant::now(), completed))
     }
 
     /// So much of a frame is here that is not whole.

@@ -22,7 +22,8 @@ use super::pace;
 use super::receive_buffer::{Content, InFrame, ReceiveBuffer, Room};
 use super::waiting::{Grant, Waiting, granted};
 use crate::api;
-use crate::budget::{Gait, Lent};
+use crate::budget::Lent;
+use crate::gait::Gait;
 use crate::kafka;
 use crate::node::Node;
 use crate::outbox::Outbox;
@@ -246,7 +247,7 @@ impl Connection {
     }
 
     fn admit(&mut self, mut frame: InFrame) -> Result<(), Ended> {
-        frame.worth = self.arrival.note_whole(frame.let_go_first());
+        frame.worth = self.arrival.note_whole(frame.completed());
         if let Some(worth) = frame.worth.as_ref().filter(|_| self.session.member().is_ok()) {
             worth.note();
         }

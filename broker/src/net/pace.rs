@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::budget::{Gait, Worth};
+use super::least_rate::{LEAST_RATE, LeastRate};
+use crate::gait::{Gait, Worth};
 
 /// A pace is taken over this time, so that a short pause of a client is none.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
@@ -17,25 +18,17 @@ const QUICK_WINDOW: Duration = Duration::from_millis(250);
 /// How often it is looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(125);
 
-/// Less than this is too little for any frame, in bytes per second.
-const LEAST_RATE: u64 = 64 << 10;
-/// More than this is asked of none of many, in bytes per second: a busy machine reads no faster from all of them.
-const ENOUGH_RATE: u64 = 4 << 20;
-/// More than this is not asked of the one that is completed either: half of what a usual network brings.
-const ENOUGH_RATE_ALONE: u64 = 64 << 20;
 /// A frame that would be whole within this time comes quickly.
-const QUICK_TIME: Duration = Duration::from_millis(250);
+pub(super) const QUICK_TIME: Duration = Duration::from_millis(250);
 /// From so many bytes on it is known how quickly a frame comes: what is less may be what a client sends at once before it falls silent.
 const EVIDENCE_BYTES: u64 = 64 << 10;
 /// A frame that came quickly proves that of one so many times as large, and of no larger one: to show it must cost something.
 const PROOF_TIMES: u64 = 4;
 /// All that wait for a turn of frames that come quickly, and of those that are completed, should not wait longer than this even where each
 /// wastes its turn: the more of them wait one behind the other, the sooner each is judged,
-const TURNS_TIME: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_secs(6));
+const TURNS_TIME: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_secs(2));
 /// but not sooner than this, in which a client that is there, on a machine that does other things as well, sends more than once.
 const LEAST_WINDOW: Duration = Duration::from_millis(100);
-/// The time that a whole frame may take once others begin to wait. As long as they have waited is taken from it, down to a second.
-const FRAME_TIME: Duration = Duration::from_secs(5);
 
 /// The window of a frame that is completed since it came quickly, while so many rounds wait for the same.
 pub(super) fn quick_window(rounds: usize) -> Duration {
@@ -49,39 +42,6 @@ pub(super) fn completion_window(rounds: usize) -> Duration {
 
 fn window(for_all: Duration, rounds: usize, most: Duration) -> Duration {
     (for_all / u32::try_from(rounds.max(1)).unwrap_or(u32::MAX)).clamp(LEAST_WINDOW, most)
-}
-
-/// The least pace of a frame, in bytes per second.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct LeastRate(u64);
-
-impl LeastRate {
-    /// Of a frame of so many bytes, while the first of the others has waited for so long.
-    pub(super) fn of(frame_bytes: usize, others_waited: Duration) -> Self {
-        Self::in_time(frame_bytes, others_waited, ENOUGH_RATE)
-    }
-
-    /// The same of the one that is completed, from which alone large frames are read to the end.
-    pub(super) fn alone(frame_bytes: usize, others_waited: Duration) -> Self {
-        Self::in_time(frame_bytes, others_waited, ENOUGH_RATE_ALONE)
-    }
-
-    fn in_time(frame_bytes: usize, others_waited: Duration, enough: u64) -> Self {
-        let time = FRAME_TIME.saturating_sub(others_waited).max(Duration::from_secs(1));
-        let rate = (frame_bytes as u64).saturating_mul(1_000) / time.as_millis() as u64;
-        Self(rate.clamp(LEAST_RATE, enough))
-    }
-
-    /// Of a frame that was let go first since it came quickly, while others that do wait: a third of what it promised, since what it promised by
-    /// may have been a burst, and a window may begin just behind one.
-    pub(super) fn quick(frame_bytes: usize) -> Self {
-        Self((frame_bytes as u64).saturating_mul(1_000) / (3 * QUICK_TIME.as_millis() as u64))
-    }
-
-    /// Less than so many bytes in `time` are too few.
-    pub(super) fn bytes_in(self, time: Duration) -> u64 {
-        self.0.saturating_mul(time.as_millis() as u64) / 1_000
-    }
 }
 
 /// The pace of what arrives on one connection.
@@ -111,8 +71,19 @@ pub(super) struct Pace {
 struct Came {
     bytes: u64,
     time: Duration,
+    /// So large was it, where it used the turn that it had.
+    used: u64,
     /// It counts once the frame was a good request: whoever sends anything at all may send it quickly.
     worth: Worth,
+}
+
+/// A frame that was completed by leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completed {
+    /// All of it.
+    pub(super) bytes: usize,
+    /// It was let go first since it came quickly.
+    pub(super) was_quick: bool,
 }
 
 /// What was too little.
@@ -143,15 +114,20 @@ impl Pace {
         }
     }
 
-    /// The frame, of so many bytes, is whole. Where it was let go first and used that, it came quickly, however little was read of it as it came.
-    /// How it came counts once its worth is noted, if it tells anything.
-    pub(super) fn end_frame(&mut self, now: Instant, let_go_first: Option<usize>) -> Option<Worth> {
-        let shown = let_go_first.map(|bytes| (bytes as u64, QUICK_TIME));
+    /// The frame is whole. Where it was let go first and used that, it came quickly, however little was read of it as it came; where it was
+    /// completed by leave and took no longer to read than a window, it used its turn, however it came. This counts once its worth is noted, if it
+    /// tells anything.
+    pub(super) fn end_frame(&mut self, now: Instant, completed: Option<Completed>) -> Option<Worth> {
+        let shown = completed.filter(|frame| frame.was_quick).map(|frame| (frame.bytes as u64, QUICK_TIME));
         let came = shown.or_else(|| self.evidence(0, now));
         self.begin_window(now);
-        let (bytes, time) = came?;
+        let used = completed.filter(|_| self.frame_time <= WINDOW).map_or(0, |frame| frame.bytes as u64);
+        if came.is_none() && used == 0 {
+            return None;
+        }
+        let (bytes, time) = came.unwrap_or_default();
         let worth = Worth::default();
-        self.last = Some(Came { bytes, time, worth: worth.clone() });
+        self.last = Some(Came { bytes, time, used, worth: worth.clone() });
         Some(worth)
     }
 
@@ -168,12 +144,15 @@ impl Pace {
         let is_quick = |(bytes, time): (u64, Duration)| {
             time.as_micros().saturating_mul(frame_bytes as u128) <= QUICK_TIME.as_micros().saturating_mul(bytes.into())
         };
-        let proves =
-            |last: &&Came| last.worth.is_noted() && last.bytes.saturating_mul(PROOF_TIMES) >= frame_bytes as u64;
-        let last = self.last.as_ref().filter(proves);
-        match (self.evidence(unread, now).map(is_quick), last.map(|last| is_quick((last.bytes, last.time)))) {
+        let proves = |bytes: u64| bytes > 0 && bytes.saturating_mul(PROOF_TIMES) >= frame_bytes as u64;
+        let last = self.last.as_ref().filter(|last| last.worth.is_noted());
+        let is_proved = last.is_some_and(|last| proves(last.used));
+        let was_quick = last.filter(|last| proves(last.bytes)).map(|last| is_quick((last.bytes, last.time)));
+        match (self.evidence(unread, now).map(is_quick), was_quick) {
+            (Some(false), _) | (None, Some(false) | None) if is_proved => Gait::Proved,
             (Some(false), _) | (None, Some(false) | None) => Gait::Slow,
             (_, Some(true)) => Gait::ProvedQuick,
+            (Some(true), _) if is_proved => Gait::ProvedQuick,
             (Some(true), _) => Gait::Quick,
         }
     }
@@ -334,17 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_frame_must_come_faster_and_faster_still_the_longer_others_wait() {
-        let at = |bytes, waited| LeastRate::of(bytes, Duration::from_millis(waited)).0;
-        assert_eq!(at(1 << 10, 0), LEAST_RATE);
-        assert_eq!(at(1 << 20, 0), (1 << 20) / 5);
-        assert_eq!(at(1 << 20, 3_000), (1 << 20) / 2);
-        assert_eq!(at(1 << 20, 60_000), 1 << 20);
-        assert_eq!(at(60 << 20, 0), ENOUGH_RATE);
-        assert_eq!(at(usize::MAX, 0), ENOUGH_RATE);
-        assert_eq!(LeastRate::alone(60 << 20, Duration::ZERO), LeastRate(12 << 20), "it is read alone");
-        assert_eq!(LeastRate::alone(60 << 20, Duration::from_secs(9)), LeastRate(60 << 20));
-        assert_eq!(LeastRate::alone(usize::MAX, Duration::ZERO), LeastRate(ENOUGH_RATE_ALONE));
+    fn a_socket_that_is_full_is_the_brokers_fault() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         pace.note(100_000, start, || 0);
@@ -408,10 +377,35 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_used_its_turn_proves_that_the_next_one_will_however_it_comes() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let gait = |read_in: u64, was_good: bool, next_bytes| {
+            let mut pace = Pace::new(start);
+            pace.begin_frame(start, 8 << 10);
+            // Most of it piled up while it waited for its turn.
+            pace.pause(after(1), 56 << 10);
+            pace.resume(after(9_000), 4 << 20);
+            pace.note(8 << 20, after(9_000 + read_in), || 0);
+            let whole = Completed { bytes: 8 << 20, was_quick: false };
+            let worth = pace.end_frame(after(9_000 + read_in), Some(whole)).unwrap();
+            if was_good {
+                worth.note();
+            }
+            pace.begin_frame(after(20_000), 0);
+            pace.gait(next_bytes, 0, after(20_000))
+        };
+        assert_eq!(gait(900, true, 32 << 20), Gait::Proved);
+        assert_eq!(gait(900, false, 32 << 20), Gait::Slow, "it was no good request");
+        assert_eq!(gait(900, true, (32 << 20) + 1), Gait::Slow, "it was a small one");
+        assert_eq!(gait(1_100, true, 32 << 20), Gait::Slow, "it took long for it");
+    }
+
+    #[test]
     fn the_more_wait_the_sooner_whoever_holds_them_up_is_judged() {
         let millis = |rounds| (quick_window(rounds).as_millis(), completion_window(rounds).as_millis());
-        assert_eq!((millis(0), millis(6)), ((250, 500), (250, 500)));
-        assert_eq!((millis(10), millis(30)), ((150, 500), (100, 200)));
+        assert_eq!((millis(0), millis(4)), ((250, 500), (250, 500)));
+        assert_eq!((millis(8), millis(10)), ((187, 250), (150, 200)));
         assert_eq!(millis(10_000), (100, 100), "a client that is there sends something meanwhile");
     }
 
@@ -444,7 +438,7 @@ mod tests {
         let now = after(9_400);
         assert_eq!(quick.gait(4 << 20, 1 << 20, now), Gait::Quick, "nor does the time tell that reading it takes");
         quick.note(3 << 20, after(9_800), || 0);
-        quick.end_frame(after(9_800), Some(4 << 20)).unwrap().note();
+        quick.end_frame(after(9_800), Some(Completed { bytes: 4 << 20, was_quick: true })).unwrap().note();
         quick.begin_frame(after(9_800), 0);
         assert_eq!(quick.gait(4 << 20, 0, after(9_800)), Gait::ProvedQuick, "it used what it was let go first for");
     }

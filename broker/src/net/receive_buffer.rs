@@ -7,7 +7,9 @@ use tidelog_protocol::frame::{self, FrameLimits, HEADER_BYTES, Header};
 
 use super::ended::Ended;
 use super::framing::{self, Framing};
-use crate::budget::{Arriving, Claim, Completion, Gait, Growth, Lent, Share, Worth};
+use super::pace::Completed;
+use crate::budget::{Arriving, Claim, Completion, Growth, Lent, Share};
+use crate::gait::{Gait, Worth};
 use crate::turns::Source;
 
 /// What a quiet connection holds, in bytes.
@@ -56,10 +58,10 @@ pub(super) struct InFrame {
 }
 
 impl InFrame {
-    /// Its size in bytes, where it was let go first since it came quickly.
-    pub(super) fn let_go_first(&self) -> Option<usize> {
-        let completion = self.completion.as_ref().filter(|completion| completion.is_quick());
-        completion.map(|_| self.content.frame_bytes())
+    /// What it was, where it was completed by leave.
+    pub(super) fn completed(&self) -> Option<Completed> {
+        let completion = self.completion.as_ref()?;
+        Some(Completed { bytes: self.content.frame_bytes(), was_quick: completion.is_quick() })
     }
 }
 
