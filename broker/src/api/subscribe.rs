@@ -42,7 +42,7 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
         let stream = reply.correlation();
-        match super::in_time(reply.deadline, open(&node, &request)).await {
+        match super::in_time(reply.deadline, open(&node, &session, &request)).await {
             Ok((partition, cursor)) => {
                 let tail = cursor.tail();
                 reply.send(&SubscribeResponse {
@@ -85,9 +85,13 @@ async fn adrift(lease: &Lease, partition: &Handle) -> WireError {
     }
 }
 
-async fn open(node: &Node, request: &SubscribeRequest) -> Result<(Handle, Cursor), WireError> {
+async fn open(node: &Node, session: &Session, request: &SubscribeRequest) -> Result<(Handle, Cursor), WireError> {
     let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
-    let serves = if request.nearby { Serves::Nearby } else { Serves::Leader };
+    let serves = match (session.member().is_ok(), request.nearby) {
+        (true, true) => Serves::Peer,
+        (false, true) => Serves::Nearby,
+        (_, false) => Serves::Leader,
+    };
     let tail = partition.tail().borrow().clone();
     check_epoch(request.leader_epoch, tail.leader_epoch)?;
     let position = request.position.clone();

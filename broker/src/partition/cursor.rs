@@ -44,6 +44,8 @@ pub enum Serves {
     Leader,
     /// Any that keeps up.
     Nearby,
+    /// Any that keeps up, to a broker that fetches what is damaged at its own: what is damaged here, too, is not to be waited for.
+    Peer,
 }
 
 impl Serves {
@@ -135,7 +137,25 @@ impl Cursor {
         if self.next_offset >= upper {
             return Ok(None);
         }
-        self.read(upper, bytes_max, &tail).await.map_err(|error| repairable(error, &tail))
+        let read = self.read(upper, bytes_max, &tail).await;
+        let Err(error) = &read else { return read };
+        if error.code != ErrorCode::CorruptLog || !tail.has_peers || self.serves == Serves::Peer {
+            return read;
+        }
+        let Some(damaged) = error.range else { return read };
+        if let Some(absent) = self.partition.repair_attempts().beyond_repair(damaged) {
+            return Err(refusals::beyond_repair(damaged, absent));
+        }
+        if self.is_noted(damaged) {
+            return Err(refusals::being_repaired(damaged));
+        }
+        // It was mended a moment ago, or is damage that no range of bytes is to blame for, so that nobody mends it.
+        self.read(upper, bytes_max, &tail).await
+    }
+
+    /// Does the log know of this damage, so that it is fetched from another replica?
+    fn is_noted(&self, (from, to): (Offset, Offset)) -> bool {
+        self.partition.reader().holes().iter().any(|hole| hole.from < to && from < hole.to)
     }
 
     async fn read(&mut self, upper: Offset, bytes_max: usize, tail: &Tail) -> Result<Option<Fetched>, WireError> {
@@ -164,13 +184,4 @@ impl Cursor {
             }
         }
     }
-}
-
-/// Damage that a replica elsewhere can mend passes.
-fn repairable(error: WireError, tail: &Tail) -> WireError {
-    if error.code != ErrorCode::CorruptLog || !tail.has_peers {
-        return error;
-    }
-    let message = format!("{}; it is being fetched from another replica", error.message);
-    WireError { retry_after_ms: 500, ..WireError::new(ErrorCode::Overloaded, message) }
 }

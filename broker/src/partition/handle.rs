@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tidelog_coordination::TopicConfig;
 use tidelog_log::retention::{DeleteError, Deleted, Retention, RetentionLimits};
 use tidelog_log::{Compaction, LogReader};
@@ -23,6 +23,7 @@ use super::command::{Append, Command};
 use super::marker::Marker;
 use super::owner::Owner;
 use super::refusals;
+use super::repair_attempts::RepairAttempts;
 use super::replica_cursor::Followers;
 use super::tail::Tail;
 use crate::metrics::TopicMetrics;
@@ -85,6 +86,7 @@ struct Shared {
     followers: Followers,
     /// The one stream that each follower has.
     streams: Mutex<HashMap<BrokerId, CancellationToken>>,
+    repair_attempts: Mutex<RepairAttempts>,
     metrics: TopicMetrics,
     queue_bytes_max: u64,
     runtime: runtime::Handle,
@@ -151,6 +153,7 @@ impl Handle {
             tail,
             followers,
             streams: Mutex::default(),
+            repair_attempts: Mutex::default(),
             metrics,
             queue_bytes_max,
             runtime,
@@ -207,6 +210,12 @@ impl Handle {
         if let Some(earlier) = self.shared.streams.lock().insert(follower, ends) {
             earlier.cancel();
         }
+    }
+
+    /// What came of the attempts to repair what is damaged here. To be locked for a look or a note, and not while one is under way.
+    #[must_use]
+    pub fn repair_attempts(&self) -> MutexGuard<'_, RepairAttempts> {
+        self.shared.repair_attempts.lock()
     }
 
     /// The topic's counters.

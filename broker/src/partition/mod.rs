@@ -6,6 +6,7 @@
 //! - [`tail`]: the offsets that an owner publishes, and readers wait on.
 //! - [`cursor`]: reading forward, never ahead of what is published, never blocking a network thread; [`replica_cursor`]: the same for
 //!   followers, up to what is written. [`undone`]: what readers of what is committed leave out.
+//! - [`repair_attempts`]: which damaged ranges no other replica has whole either.
 //! - [`continuation`]: what a leader pushed, fitted to where the log here ends.
 //! - [`upstream`]: the way to a leader elsewhere; [`proposal`]: in-sync sets that the controller is asked for.
 //! - [`opening`]: from a folder on disk to a running owner, and back to nothing; `recoveries`: what many of them had to find out again.
@@ -27,6 +28,7 @@ mod proposal;
 mod recoveries;
 pub(crate) mod refusals;
 mod registry;
+mod repair_attempts;
 mod replica_cursor;
 mod tail;
 mod undone;
@@ -41,6 +43,7 @@ pub use marker::Marker;
 pub use opening::Opening;
 pub use proposal::{Proposals, Proposed};
 pub use registry::{Registry, RegistryOptions};
+pub use repair_attempts::{Failed, RepairAttempts};
 pub use replica_cursor::{Pushed, ReplicaCursor};
 pub use tail::Tail;
 pub use upstream::{Attempt, Question, Replica, Upstream};

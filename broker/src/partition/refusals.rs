@@ -3,7 +3,7 @@
 use tidelog_coordination::{TopicImage, counted};
 use tidelog_log::ReadError;
 use tidelog_log::retention::DeleteError;
-use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionId, TopicId, WireError};
+use tidelog_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionId, TopicId, WireError};
 use tidelog_replication::AckFailure;
 
 /// Why a ticket was not honoured; `detail` is what the storage said.
@@ -119,6 +119,33 @@ pub(crate) fn of_read(error: &ReadError) -> WireError {
         }
         ReadError::Storage(_) => WireError::new(ErrorCode::StorageFailed, error.to_string()),
     }
+}
+
+/// What is damaged here, and is being fetched from a replica that may have it.
+pub(super) fn being_repaired((from, to): (Offset, Offset)) -> WireError {
+    let sentence = format!(
+        "offsets {from} to {to} (exclusive) are damaged on this replica's disk and are being fetched from another replica"
+    );
+    WireError { retry_after_ms: 500, range: Some((from, to)), ..WireError::new(ErrorCode::Overloaded, sentence) }
+}
+
+/// What is damaged here, and no replica in sync has whole; those that are `absent` may.
+pub(super) fn beyond_repair((from, to): (Offset, Offset), absent: &[BrokerId]) -> WireError {
+    let remedy = match absent {
+        [] => String::new(),
+        [one] => format!(": broker {one} may have them, and is not in sync; start it, or see why it lags"),
+        [others @ .., last] => {
+            let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+            format!(
+                ": brokers {} and {last} may have them, and are not in sync; start them, or see why they lag",
+                others.join(", ")
+            )
+        }
+    };
+    let sentence = format!(
+        "offsets {from} to {to} (exclusive) are damaged on this replica's disk, and no other replica in sync has them whole{remedy}; reading can go on at {to}"
+    );
+    WireError { range: Some((from, to)), ..WireError::new(ErrorCode::CorruptLog, sentence) }
 }
 
 /// A deletion that was not done.

@@ -1,0 +1,181 @@
+//! A range that is damaged on every replica: brokers do not send each other, nor their readers, round in circles for it. Whoever reads is told
+//! what is damaged and what to do, and a replica that comes back with the range whole mends the others.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+use std::path::PathBuf;
+
+use tidelog_protocol::frame::Flags;
+use tidelog_protocol::messages::{Fault, Isolation, Position, SubscribeRequest};
+use tidelog_protocol::records::{Batches, Compression};
+use tidelog_protocol::{ErrorCode, Message, Offset, PartitionId, ProtocolVersion, TopicId, WireError};
+use tidelog_tests::local_cluster::LocalCluster;
+use tidelog_tests::patience::{wait_until, within_limit};
+use tidelog_tests::raw_connection::{RawConnection, batch};
+
+const TOPIC: &str = "ledger";
+const RECORDS: u64 = 40;
+/// The record that is damaged.
+const ROTTEN: u64 = 20;
+
+fn on_its_own<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn value(number: u64) -> Vec<u8> {
+    format!("value-{number:06}").into_bytes()
+}
+
+/// Three brokers with a topic of one partition, in which each record is a batch.
+struct Ledger {
+    cluster: LocalCluster,
+    topic_id: TopicId,
+}
+
+impl Ledger {
+    fn written() -> Self {
+        let cluster = LocalCluster::start(3);
+        let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "3")]);
+        let ledger = Self { cluster, topic_id };
+        on_its_own(async {
+            let mut connection = RawConnection::introduced(ledger.cluster.address(ledger.leader())).await;
+            for number in 0..RECORDS {
+                let batch = batch(&[&value(number)], Compression::None);
+                wait_until("a record to be taken", async || connection.produce(topic_id, &batch).await.ok()).await;
+            }
+        });
+        ledger
+    }
+
+    fn leader(&self) -> u32 {
+        self.cluster.leader(TOPIC).0
+    }
+
+    fn followers(&self) -> [u32; 2] {
+        let leader = self.leader();
+        [leader % 3 + 1, (leader + 1) % 3 + 1]
+    }
+
+    fn segment(&self, id: u32) -> PathBuf {
+        self.cluster.data(id).join(format!("{TOPIC}-0/{:020}.log", 0))
+    }
+
+    /// Flips a bit of a record in a log that nobody has open, or flips it back.
+    fn flip(&self, id: u32) {
+        let mut bytes = std::fs::read(self.segment(id)).unwrap();
+        let batches = Batches::new(&bytes).map_while(Result::ok);
+        let ends: Vec<usize> = batches
+            .scan(0, |end, batch| {
+                *end += batch.bytes().len();
+                Some(*end)
+            })
+            .collect();
+        assert_eq!(ends.len() as u64, RECORDS, "each is a batch, whose header is sound");
+        bytes[ends[ROTTEN as usize] - 1] ^= 1;
+        std::fs::write(self.segment(id), bytes).unwrap();
+    }
+
+    /// Restarts these brokers, each with its record damaged.
+    fn damage(&mut self, ids: &[u32]) {
+        ids.iter().for_each(|id| self.cluster.kill(*id));
+        ids.iter().for_each(|id| self.flip(*id));
+        ids.iter().for_each(|id| self.cluster.start_broker(*id));
+    }
+
+    /// What a broker tells a consumer that reads from this offset: that all that follows is whole, or why not.
+    async fn read(&self, broker: u32, from: u64) -> Result<(), WireError> {
+        let mut connection = RawConnection::introduced(self.cluster.address(broker)).await;
+        let subscribe = SubscribeRequest {
+            topic_id: self.topic_id,
+            partition: PartitionId(0),
+            position: Position::offset(Offset(from)),
+            leader_epoch: None,
+            isolation: Isolation::ReadUncommitted,
+            credit_bytes: 1 << 20,
+            item_bytes_max: 1 << 20,
+            last_epoch: None,
+            nearby: true,
+        };
+        let stream = connection.ask(&subscribe, &[]).await;
+        let mut bytes = Vec::new();
+        within_limit("all records, or a refusal", async {
+            loop {
+                let frame = connection.next_frame().await.expect("the connection stands");
+                assert_eq!(frame.header.correlation, stream);
+                if frame.header.flags.contains(Flags::FAULT) {
+                    return Err(Fault::from_body(&frame.body, ProtocolVersion::CURRENT).unwrap().into());
+                }
+                bytes.extend_from_slice(&frame.payload);
+                let whole = Batches::compacted(&bytes).flatten().inspect(|batch| batch.verify_crc().unwrap());
+                if whole.last().is_some_and(|last| last.header().next_offset() == Offset(RECORDS)) {
+                    return Ok(());
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits until a broker tells its readers that the record is lost.
+    async fn wait_lost(&self, broker: u32) {
+        wait_until("readers to be told that the range is nowhere", async || {
+            let refusal = self.read(broker, 0).await.expect_err("what is damaged is never served");
+            let waits = refusal.code == ErrorCode::Overloaded && refusal.message.contains("another replica");
+            assert!(
+                waits || refusal.code == ErrorCode::CorruptLog || refusal.code == ErrorCode::NotLeader,
+                "{refusal}"
+            );
+            (refusal.code == ErrorCode::CorruptLog).then_some(())
+        })
+        .await;
+    }
+}
+
+#[test]
+fn what_is_damaged_on_every_replica_is_told_and_then_nobody_waits_for_it() {
+    let mut ledger = Ledger::written();
+    ledger.damage(&[1, 2, 3]);
+    ledger.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+    on_its_own(async {
+        for broker in 1..=3 {
+            ledger.wait_lost(broker).await;
+            // From here on nobody waits, wherever the damage lies in what is read.
+            for from in [0, ROTTEN] {
+                let refusal = ledger.read(broker, from).await.unwrap_err();
+                assert_eq!(refusal.code, ErrorCode::CorruptLog, "{refusal}");
+                assert_eq!(refusal.range, Some((Offset(ROTTEN), Offset(ROTTEN + 1))), "{refusal}");
+                for part in ["offsets 20 to 21 (exclusive) are damaged", "no other replica", "go on at 21"] {
+                    assert!(refusal.message.contains(part), "{part} is missing: {refusal}");
+                }
+            }
+            ledger.read(broker, ROTTEN + 1).await.unwrap();
+            assert_eq!(ledger.cluster.repaired(broker), 0);
+        }
+    });
+}
+
+#[test]
+fn a_replica_that_was_away_is_named_and_mends_the_others_when_it_comes_back() {
+    let mut ledger = Ledger::written();
+    let [away, other] = ledger.followers();
+    let damaged = [ledger.leader(), other];
+    ledger.cluster.kill(away);
+    ledger.cluster.fence(away);
+    ledger.damage(&damaged);
+    let mut in_sync = damaged;
+    in_sync.sort_unstable();
+    ledger.cluster.wait_in_sync(TOPIC, &in_sync);
+    on_its_own(async {
+        for broker in damaged {
+            ledger.wait_lost(broker).await;
+            let refusal = ledger.read(broker, ROTTEN).await.unwrap_err();
+            assert_eq!(refusal.code, ErrorCode::CorruptLog, "{refusal}");
+            assert!(refusal.message.contains(&format!("broker {away} may have them")), "{refusal}");
+        }
+    });
+    ledger.cluster.start_broker(away);
+    on_its_own(async {
+        for broker in damaged {
+            wait_until("the range to be mended", async || ledger.read(broker, 0).await.ok()).await;
+            assert_eq!(ledger.cluster.repaired(broker), 1, "broker {broker}");
+        }
+    });
+}
