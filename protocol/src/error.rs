@@ -227,7 +227,8 @@ pub struct WireError {
     pub message: String,
     /// Milliseconds to wait before a retry; 0 where the client shall use its own backoff.
     pub retry_after_ms: u32,
-    /// Log start and log end of the partition, where the request's offset did not fit them.
+    /// Log start and log end of the partition, where the request's offset did not fit them; or the first offset that is damaged, and the one
+    /// after the last.
     pub range: Option<(Offset, Offset)>,
 }
 

@@ -3,14 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use tidelog_client::Client;
 use tidelog_protocol::frame::Flags;
 use tidelog_protocol::messages::{Fault, Isolation, Position, SubscribeRequest};
 use tidelog_protocol::records::{Batches, Compression};
 use tidelog_protocol::{ErrorCode, Message, Offset, PartitionId, ProtocolVersion, TopicId, WireError};
+use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::local_cluster::LocalCluster;
 use tidelog_tests::patience::{wait_until, within_limit};
 use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tools::verify::events::HistoryWriter;
+use tidelog_tools::verify::last_reading::{self, LastReadingError};
+use tidelog_tools::verify::workload::{Counts, Workload};
 
 const TOPIC: &str = "ledger";
 const RECORDS: u64 = 40;
@@ -34,7 +40,8 @@ struct Ledger {
 impl Ledger {
     fn written() -> Self {
         let cluster = LocalCluster::start(3);
-        let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "3")]);
+        // Whoever is left settles what is there.
+        let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "1")]);
         let ledger = Self { cluster, topic_id };
         on_its_own(async {
             let mut connection = RawConnection::introduced(ledger.cluster.address(ledger.leader())).await;
@@ -43,6 +50,7 @@ impl Ledger {
                 wait_until("a record to be taken", async || connection.produce(topic_id, &batch).await.ok()).await;
             }
         });
+        ledger.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
         ledger
     }
 
@@ -79,6 +87,46 @@ impl Ledger {
         ids.iter().for_each(|id| self.cluster.kill(*id));
         ids.iter().for_each(|id| self.flip(*id));
         ids.iter().for_each(|id| self.cluster.start_broker(*id));
+    }
+
+    /// The leader is damaged, nobody can reach the other two, and all three are in sync.
+    fn damaged_and_cut_off_from_the_others(&mut self) -> u32 {
+        let (leader, others) = (self.leader(), self.followers());
+        others.iter().for_each(|id| self.cluster.fence(*id));
+        self.cluster.wait_in_sync(TOPIC, &[leader]);
+        self.cluster.kill(leader);
+        self.flip(leader);
+        others.iter().for_each(|id| self.cluster.cut_off(*id));
+        self.cluster.start_broker(leader);
+        others.iter().for_each(|id| self.cluster.unfence(*id));
+        self.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+        assert_eq!(self.leader(), leader);
+        leader
+    }
+
+    async fn tidelog(&self, broker: u32, line: &str) -> Finished {
+        let server = self.cluster.address(broker).to_string();
+        let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", &server).args(line.split_whitespace());
+        tokio::task::spawn_blocking(move || command.run()).await.unwrap()
+    }
+
+    /// How the last reading of a verification ends that bears it for so long.
+    async fn last_reading(&self, broker: u32, patience: Duration) -> Result<(), LastReadingError> {
+        let client = Client::connect(&self.cluster.address(broker).to_string()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let history = HistoryWriter::create(&folder.path().join("history")).unwrap();
+        let work = Workload {
+            run: "run".into(),
+            topic: TOPIC.into(),
+            begins: vec![Offset::ZERO],
+            producers: 1,
+            idempotent: true,
+            rate: 1,
+            records_max: RECORDS,
+            duration: Duration::ZERO,
+        };
+        let counts = Counts { acked_ends: vec![RECORDS.into()], ..Counts::default() };
+        within_limit("the last reading to end", last_reading::read(&client, &work, &counts, patience, &history)).await
     }
 
     /// What a broker tells a consumer that reads from this offset: that all that follows is whole, or why not.
@@ -149,6 +197,61 @@ fn what_is_damaged_on_every_replica_is_told_and_then_nobody_waits_for_it() {
             ledger.read(broker, ROTTEN + 1).await.unwrap();
             assert_eq!(ledger.cluster.repaired(broker), 0);
         }
+        let broker = ledger.leader();
+        for arguments in ["--until-end --timeout 20s", "--from beginning"] {
+            let consumed = ledger.tidelog(broker, &format!("consume {TOPIC} {arguments}")).await.expect_code(6);
+            assert_eq!(consumed.text().lines().count() as u64, ROTTEN, "what comes before is shown: {consumed:?}");
+            for part in ["offsets 20 to 21 (exclusive) are damaged", "--from offset:21"] {
+                assert!(consumed.stderr.contains(part), "{part} is missing: {consumed:?}");
+            }
+        }
+        let ended = ledger.last_reading(broker, Duration::from_millis(500)).await.unwrap_err().to_string();
+        assert!(ended.contains("partition 0 cannot be read") && ended.contains("reading can go on at 21"), "{ended}");
+    });
+}
+
+#[test]
+fn what_cannot_be_fetched_is_not_waited_for_without_a_word_nor_an_end() {
+    let mut ledger = Ledger::written();
+    let broker = ledger.damaged_and_cut_off_from_the_others();
+    let others = ledger.followers();
+    on_its_own(async {
+        for arguments in ["--until-end", "--from beginning"] {
+            let line = format!("consume {TOPIC} {arguments} --timeout 3s");
+            let consumed = ledger.tidelog(broker, &line).await.expect_code(4);
+            assert_eq!(consumed.text().lines().count() as u64, ROTTEN, "what comes before is shown: {consumed:?}");
+            for part in ["being fetched from another replica", "partitions describe", "--from offset:21"] {
+                assert!(consumed.stderr.contains(part), "{part} is missing: {consumed:?}");
+            }
+        }
+        let ended = ledger.last_reading(broker, Duration::from_millis(500)).await.unwrap_err().to_string();
+        assert!(ended.contains("being fetched from another replica"), "{ended}");
+    });
+    others.iter().for_each(|id| ledger.cluster.mend(*id));
+    on_its_own(async {
+        let consumed = ledger.tidelog(broker, &format!("consume {TOPIC} --until-end")).await.expect_code(0);
+        assert_eq!(consumed.text().lines().count() as u64, RECORDS, "{consumed:?}");
+        ledger.last_reading(broker, Duration::from_millis(500)).await.unwrap();
+    });
+    assert_eq!(ledger.cluster.repaired(broker), 1);
+}
+
+#[test]
+fn the_last_reading_of_a_verification_ends_where_nothing_more_comes() {
+    let mut ledger = Ledger::written();
+    let broker = ledger.damaged_and_cut_off_from_the_others();
+    on_its_own(async {
+        let before = ledger.cluster.pushed_bytes(broker, TOPIC);
+        let reading = ledger.last_reading(broker, Duration::from_millis(500));
+        let cutting = async {
+            let pushed = || ledger.cluster.pushed_bytes(broker, TOPIC) > before;
+            wait_until("the reading to have begun", async || pushed().then_some(())).await;
+            // From here on its consumer finds nobody, which is nothing that it tells.
+            ledger.cluster.cut_off(broker);
+        };
+        let (ended, ()) = tokio::join!(reading, cutting);
+        let ended = ended.unwrap_err().to_string();
+        assert!(ended.contains("nothing comes from offset 20 on"), "{ended}");
     });
 }
 

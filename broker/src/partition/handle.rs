@@ -213,7 +213,6 @@ impl Handle {
     }
 
     /// What came of the attempts to repair what is damaged here. To be locked for a look or a note, and not while one is under way.
-    #[must_use]
     pub fn repair_attempts(&self) -> MutexGuard<'_, RepairAttempts> {
         self.shared.repair_attempts.lock()
     }

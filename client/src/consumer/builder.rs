@@ -1,6 +1,7 @@
 //! What a consumer reads and where it starts, checked once. Knows nothing of streams.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_protocol::messages::{Isolation, Position};
 use tidelog_protocol::{Offset, PartitionId, Timestamp};
@@ -54,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) item_bytes: u32,
     pub(crate) decompressed_bytes_max: usize,
     pub(crate) until_end: bool,
+    /// How long a damaged range is waited for that is being fetched from another replica.
+    pub(crate) repair_patience: Duration,
     /// Where the program runs.
     pub(crate) rack: Option<Arc<str>>,
 }
@@ -66,6 +69,7 @@ impl Settings {
         item_bytes: 256 << 10,
         decompressed_bytes_max: tidelog_protocol::records::DEFAULT_DECOMPRESSED_BYTES_MAX,
         until_end: false,
+        repair_patience: Duration::from_secs(60),
         rack: None,
     };
 
@@ -170,6 +174,13 @@ impl ConsumerBuilder {
     /// last of them: at the high watermark, or where the oldest open transaction begins.
     pub const fn until_end(mut self) -> Self {
         self.settings.until_end = true;
+        self
+    }
+
+    /// How long a damaged range is waited for that the broker says is being fetched from another replica; after that its refusal is an error
+    /// of the partition, which stands before the range until the program seeks: there again, or behind it. Default: 60 s.
+    pub const fn repair_patience(mut self, patience: Duration) -> Self {
+        self.settings.repair_patience = patience;
         self
     }
 

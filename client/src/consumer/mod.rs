@@ -3,7 +3,7 @@
 //! - [`ConsumerBuilder`]: what is read, and where it starts.
 //! - [`Consumer`]: the reading end.
 //! - `opening`: how it comes about; `subscription`: keeps the stream of one partition open; `inbox`: what was pushed;
-//!   `growth`: partitions that come later; `changing`: partitions that come and go as somebody else says.
+//!   `repair_wait`: how long a damaged range is waited for; `growth`: partitions that come later; `changing`: partitions that come and go as somebody else says.
 //! - `visibility`: which batches are the program's.
 //! - [`BatchView`]: a batch without a copy; [`ConsumerRecord`]: a record that can be kept.
 
@@ -16,6 +16,7 @@ mod inbox;
 mod opening;
 mod reading;
 mod record;
+mod repair_wait;
 mod subscription;
 mod visibility;
 

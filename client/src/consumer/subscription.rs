@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::builder::{OutOfRange, Settings};
 use super::inbox::{Bearing, Inbox, Intake, Slot};
+use super::repair_wait::{Patience, RepairWait};
 use super::{ConsumeError, TopicPartition};
 use crate::ClientError;
 use crate::cluster::{Cluster, Purpose};
@@ -40,10 +41,11 @@ impl Subscription {
         let mut wait = Duration::ZERO;
         // A nearby replica that failed is not asked before the leader has served.
         let mut by_leader = false;
+        let mut repair_wait = RepairWait::default();
         loop {
             tokio::time::sleep(wait).await;
             let bearing = self.bearing().await;
-            let generation = bearing.generation;
+            let (generation, position) = (bearing.generation, bearing.position.clone());
             let error = match self.open(bearing, failed_at, by_leader).await {
                 Ok((connection, stream)) => {
                     (failures, by_leader) = (0, false);
@@ -53,6 +55,7 @@ impl Subscription {
                         Some(error) => error,
                         None => {
                             (wait, failed_at) = (Duration::ZERO, None);
+                            repair_wait.ends();
                             continue;
                         }
                     }
@@ -61,9 +64,25 @@ impl Subscription {
             };
             failures += 1;
             by_leader = self.settings.rack.is_some() && !by_leader;
-            failed_at = Some(Instant::now());
-            wait = self.cluster.backoff().draw(failures, error.retry_after_ms());
-            self.react(generation, error);
+            let now = Instant::now();
+            failed_at = Some(now);
+            if self.inbox.position(self.slot) != position {
+                repair_wait.ends();
+            }
+            match repair_wait.refused(&error, self.settings.repair_patience, now) {
+                Some(Patience::Left(refusals)) => {
+                    // Its stream opens each time, and ends with the first read.
+                    wait = self.cluster.backoff().draw(refusals, error.retry_after_ms());
+                    if refusals == 1 {
+                        tracing::warn!(topic = %self.source.topic, partition = %self.source.partition, %error, "a damaged range is waited for");
+                    }
+                }
+                Some(Patience::Over) => self.inbox.fail(self.slot, generation, self.refused(error)),
+                None => {
+                    wait = self.cluster.backoff().draw(failures, error.retry_after_ms());
+                    self.react(generation, error);
+                }
+            }
         }
     }
 
@@ -182,11 +201,14 @@ impl Subscription {
                 tracing::debug!(topic = %self.source.topic, partition = %self.source.partition, %error, "stream ended");
                 return;
             }
-            source => {
-                ConsumeError::Partition { topic: self.source.topic.clone(), partition: self.source.partition, source }
-            }
+            source => self.refused(source),
         };
         self.inbox.fail(self.slot, generation, failure);
+    }
+
+    /// The partition cannot be read.
+    fn refused(&self, source: ClientError) -> ConsumeError {
+        ConsumeError::Partition { topic: self.source.topic.clone(), partition: self.source.partition, source }
     }
 }
 

@@ -174,6 +174,7 @@ async fn open(args: &ConsumeArgs, context: &Context) -> Result<(Client, Sources)
         isolation: args.isolation.isolation(),
         wait_until: args.until_end.then_some(first_by),
         first_by,
+        repair_patience: context.connect.silence_max(args.follows()),
     };
     Ok((client, Sources::open(wanted).await?))
 }
@@ -205,6 +206,14 @@ pub fn consume_failure(error: ConsumeError) -> Failure {
         } => refusal(&refused)
             .prefix(format!("partition {partition} of '{topic}'"))
             .hint(format!("go on behind the damage with --from offset:{next}")),
+        // Waited for as long as was asked.
+        ConsumeError::Partition {
+            topic,
+            partition,
+            source: ClientError::Broker(refused @ WireError { range: Some((_, next)), code: ErrorCode::Overloaded, .. }),
+        } => refusal(&refused)
+            .prefix(format!("partition {partition} of '{topic}'"))
+            .hint(format!("see which replicas are away with 'tidelog partitions describe {topic}'; a longer wait may help (--timeout 60s), or go on behind the damage with --from offset:{next}")),
         ConsumeError::Partition { topic, partition, source } => {
             failure(source).prefix(format!("partition {partition} of '{topic}'"))
         }
@@ -317,5 +326,25 @@ mod tests {
         });
         assert_eq!(refused.exit(), Exit::Damaged);
         assert!(refused.to_string().contains("--from offset:7"), "{refused}");
+    }
+
+    #[test]
+    fn damage_that_was_waited_for_in_vain_may_be_mended_later() {
+        let refusal = WireError {
+            range: Some((Offset(3), Offset(7))),
+            ..WireError::new(
+                ErrorCode::Overloaded,
+                "offsets 3 to 7 are damaged and are being fetched from another replica",
+            )
+        };
+        let refused = consume_failure(ConsumeError::Partition {
+            topic: TopicName::new("logs").unwrap(),
+            partition: PartitionId(1),
+            source: ClientError::Broker(refusal),
+        });
+        assert_eq!(refused.exit(), Exit::Unavailable);
+        for part in ["--from offset:7", "partitions describe logs", "being fetched"] {
+            assert!(refused.to_string().contains(part), "{refused}");
+        }
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Wanted {
     pub(super) wait_until: Option<Instant>,
     /// Until when at least one must be there.
     pub(super) first_by: Instant,
+    /// How long a damaged range is waited for that is being fetched from another replica, where the client's default is not meant.
+    pub(super) repair_patience: Option<Duration>,
 }
 
 impl Wanted {
@@ -46,6 +48,9 @@ impl Wanted {
             .isolation(self.isolation);
         if self.until_end {
             builder = builder.until_end();
+        }
+        if let Some(patience) = self.repair_patience {
+            builder = builder.repair_patience(patience);
         }
         builder.build().await
     }

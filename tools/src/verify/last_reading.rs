@@ -103,14 +103,19 @@ async fn read_on(
     deadline: Instant,
     history: &HistoryWriter,
 ) -> io::Result<Result<(), String>> {
-    let from = client.consumer().partition_from(&work.topic, PartitionId(partition), Start::Offset(*next)).until_end();
+    let from = client
+        .consumer()
+        .partition_from(&work.topic, PartitionId(partition), Start::Offset(*next))
+        .until_end()
+        // The broker's own words come before the silence is given up.
+        .repair_patience(SILENCE_MAX / 2);
     let mut consumer = match from.build().await {
         Ok(consumer) => consumer,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let mut run = Run::new(partition);
     let stopped = loop {
-        // What is damaged on every replica is tried again without an end. As long as something comes, there is no hurry.
+        // A consumer bears it for ever that nobody leads. As long as something comes, there is no hurry.
         let silent = deadline.max(Instant::now() + SILENCE_MAX);
         let batch = match tokio::time::timeout_at(silent, consumer.next_batch()).await {
             Ok(Ok(Some(batch))) => batch,
