@@ -57,7 +57,9 @@ async fn the_status_tells_scripts_whether_something_is_unsettled() {
     assert_eq!(status["brokers"][2]["lag_records"], Value::Null, "a broker that is away says nothing");
     let page = tidelog(&cluster, "cluster status").await.expect_code(7).text();
     assert!(page.contains("fenced") && page.contains("Settled     no"), "{page}");
-    let page = text(&cluster, "partitions describe --unsettled").await;
+    // All of them, and those that are unsettled: by the same rule, and so with the same code.
+    let _ = tidelog(&cluster, "partitions describe logs").await.expect_code(7);
+    let page = tidelog(&cluster, "partitions describe --unsettled").await.expect_code(7).text();
     assert_eq!(page.matches("not in sync: 3").count(), 3, "{page}");
     let missing = tidelog(&cluster, "partitions describe other").await.expect_code(3);
     assert!(missing.stderr.contains("no topic 'other'"), "{missing:?}");
@@ -74,10 +76,10 @@ async fn a_full_disk_and_a_replica_that_cannot_be_read_are_shown_and_unsettle() 
     // A moment ago others may not have had theirs open yet, nor the leader counted this one out.
     let is_all = |page: &str| page.contains("not in sync: 2") && page.trim_end().ends_with("on 2: cannot be read");
     wait_until("a replica that cannot be read to be all that is wrong", async || {
-        is_all(&text(&cluster, "partitions describe blocked").await).then_some(())
+        is_all(&tidelog(&cluster, "partitions describe blocked").await.text()).then_some(())
     })
     .await;
-    let partitions = json_of(&cluster, "partitions describe --unsettled", 0).await;
+    let partitions = json_of(&cluster, "partitions describe --unsettled", 7).await;
     assert_eq!(partitions[0]["ailing"], json!([{"broker": 2, "state": "cannot be read"}]));
     let page = tidelog(&cluster, "cluster status").await.expect_code(7).text();
     assert!(page.contains("broker 2: 1 replica, 0 of which lead: cannot be read"), "{page}");

@@ -22,7 +22,9 @@ use crate::output::{Align, Columns};
 pub enum PartitionsCommand {
     /// Show leader, replicas and in-sync replicas of partitions.
     ///
-    /// Ends with exit code 7 where no broker runs the controller: what is shown is then one broker's view, which may be old.
+    /// Ends with exit code 7 where a partition that is shown is not settled, by the rule of 'cluster status': it is offline, lacks a replica in
+    /// sync, is below its minimum or is being moved, or one of its replicas ails; and where no broker runs the controller: what is shown is then
+    /// one broker's view, which may be old.
     #[command(after_help = "\
 Examples:
   tidelog partitions describe
@@ -54,12 +56,7 @@ pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result
         let place = |partition: &PartitionReplicas| (partition.topic.clone(), partition.partition);
         let known: BTreeSet<_> = partitions.iter().map(place).collect();
         let others = all.into_iter().filter(|partition| !known.contains(&place(partition)));
-        let ails = |partition: &PartitionReplicas| {
-            ailing.of(partition).next().is_some()
-                || ailing.uncompacted(partition).next().is_some()
-                || leading.of(partition.leader) != Led::Well
-        };
-        partitions.extend(others.filter(ails));
+        partitions.extend(others.filter(|partition| !is_settled(partition, leading.of(partition.leader), &ailing)));
         partitions.sort_by_key(place);
     }
     let text = match partitions.is_empty() {
@@ -70,9 +67,20 @@ pub(super) async fn run(command: PartitionsCommand, context: &Context) -> Result
     print(context, &text, || partitions.iter().map(|partition| document(partition, &ailing, &leading)).collect())?;
     if !controlled {
         eprintln!("{ONE_VIEW}");
-        return Ok(Exit::Unsettled);
     }
-    Ok(Exit::Done)
+    let settled = |partition: &PartitionReplicas| is_settled(partition, leading.of(partition.leader), &ailing);
+    Ok(if controlled && partitions.iter().all(settled) { Exit::Done } else { Exit::Unsettled })
+}
+
+/// Is it as it should be? 'cluster status' counts by the same rule what is not.
+fn is_settled(partition: &PartitionReplicas, led: Led, ailing: &Ailing) -> bool {
+    led == Led::Well
+        && partition.in_sync.len() >= usize::from(partition.min_in_sync)
+        && lacking(partition).is_empty()
+        && partition.adding.is_empty()
+        && partition.removing.is_empty()
+        && ailing.of(partition).next().is_none()
+        && ailing.uncompacted(partition).next().is_none()
 }
 
 fn table(partitions: &[PartitionReplicas], ailing: &Ailing, leading: &Leading) -> String {
@@ -219,10 +227,17 @@ mod tests {
         let none = Ailing::default();
         let state = |partition: &PartitionReplicas| state(partition, leading.of(partition.leader), &none);
         assert_eq!(state(&whole), "settled");
+        let settled = |partition: &PartitionReplicas| is_settled(partition, leading.of(partition.leader), &none);
+        assert!(settled(&whole));
+        let elected = PartitionReplicas { unclean_epoch: Some(LeaderEpoch(3)), ..whole.clone() };
+        assert!(settled(&elected), "what was lost then is no trouble now");
+        assert!(!is_settled(&whole, Led::WithoutLease, &none) && !is_settled(&whole, Led::ByNobodyThere, &none));
+        assert!(!is_settled(&whole, Led::Well, &ailing), "it cannot be compacted");
         assert_eq!(super::state(&whole, Led::ByNobodyThere, &none), "offline, its leader is away");
         assert_eq!(super::state(&whole, Led::WithoutLease, &none), "leader without lease");
         let behind = PartitionReplicas { in_sync: vec![BrokerId(1)], ..whole.clone() };
         assert_eq!(state(&behind), "below minimum; not in sync: 2,3");
+        assert!(!settled(&behind) && !settled(&PartitionReplicas { min_in_sync: 1, ..behind.clone() }));
         let moving = PartitionReplicas {
             adding: vec![BrokerId(3)],
             removing: vec![BrokerId(2)],
@@ -230,8 +245,9 @@ mod tests {
             ..whole.clone()
         };
         assert_eq!(state(&moving), "below minimum; copying to 3; then off 2");
+        assert!(!settled(&PartitionReplicas { min_in_sync: 1, ..moving }));
         let offline = PartitionReplicas { leader: None, last_leader: Some(BrokerId(2)), ..whole };
-        assert!(state(&offline).starts_with("offline, last led by 2"));
+        assert!(state(&offline).starts_with("offline, last led by 2") && !settled(&offline));
         assert!(table(&[offline], &none, &leading).contains("1,2,3"));
     }
 }
