@@ -101,6 +101,45 @@ fn a_topic_that_exists_may_hold_what_others_wrote() {
     assert!(wide.stderr.contains("on 1 live broker;"), "{wide:?}");
 }
 
+#[test]
+fn records_that_were_deleted_meanwhile_are_neither_lost_nor_found() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create logs --partitions 1").expect_code(0);
+    let folder = tempfile::tempdir().unwrap();
+    let history = folder.path().join("history");
+    let line = format!("verify --topic logs --duration 5s --rate 400 --output json --history {}", history.display());
+    let running = {
+        let server = server.clone();
+        std::thread::spawn(move || tidelog(&server, &line))
+    };
+    wait_for("records to be deleted", || {
+        let offsets = document(&tidelog(&server, "offsets logs --output json").expect_code(0));
+        (offsets["partitions"][0]["next"].as_u64() > Some(100)).then_some(())
+    });
+    assert!(!running.is_finished(), "it writes still");
+    let _ = tidelog(&server, "records delete logs --partition 0 --before 100").expect_code(0);
+    let finished = running.join().unwrap().expect_code(8);
+    let verdict = document(&finished);
+    assert_eq!((&verdict["holds"], &verdict["unchecked"]), (&Value::Null, &json!(100)), "{verdict}");
+    assert_eq!(verdict["deleted"], json!([{"partition": 0, "from": 0, "to": 100}]), "{verdict}");
+    assert_eq!(
+        (&verdict["violations"]["lost"]["count"], &verdict["violations"]["skipped"]["count"]),
+        (&json!(0), &json!(0))
+    );
+    assert!(
+        finished.stderr.contains("100 of ") && finished.stderr.contains("partition 0 before offset 100"),
+        "{finished:?}"
+    );
+    // What is lost behind that is found all the same.
+    let text = std::fs::read_to_string(&history).unwrap();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lost = values(&mut lines).remove(1);
+    std::fs::write(&history, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let violated = document(&judged(&history).expect_code(1));
+    assert!(violated["violations"]["lost"]["count"].as_u64() > Some(0), "{lost}: {violated}");
+}
+
 /// The history of a run that holds.
 struct Doctored {
     folder: tempfile::TempDir,

@@ -31,8 +31,9 @@ acknowledgement was lost.
 Memory: 24 bytes for each record sent (--records-max bounds it), 1,000 waiting records for each producer and partition, and 100 findings of
 each kind. The history takes about 300 bytes of disk for each record.
 
-Ends with exit code 0 where everything holds, 1 where something is violated, 9 where nothing was acknowledged, so that there was nothing to
-judge, and 4 where something else stood in the way of a verdict.
+Ends with exit code 0 where everything holds, 1 where something is violated, 8 where nothing is but something that was acknowledged was deleted
+(by order or by retention) before it could be checked, 9 where nothing was acknowledged, so that there was nothing to judge, and 4 where
+something else stood in the way of a verdict.
 
 Examples:
   tidelog verify --duration 60s --replication-factor 3
@@ -248,5 +249,9 @@ fn conclude(verdict: Verdict, path: &Path, context: &Context) -> Result<Exit, Fa
         Conclusion::Holds => Exit::Done,
         Conclusion::Violated => Exit::Failed,
         Conclusion::NothingToJudge => Exit::NoVerdict,
+        Conclusion::Unchecked => {
+            verdict.gap().into_iter().for_each(|gap| eprintln!("{gap}"));
+            Exit::Partial
+        }
     })
 }

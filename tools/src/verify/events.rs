@@ -81,6 +81,15 @@ pub enum Event {
         /// Their values.
         values: Vec<String>,
     },
+    /// A fresh consumer found that records were deleted before it could read them: by an operator's order, or by retention.
+    Deleted {
+        /// The partition.
+        partition: u32,
+        /// Offset of the first.
+        from: u64,
+        /// The offset after the last.
+        to: u64,
+    },
     /// A fresh consumer has read a partition to its end.
     LastReadDone {
         /// The partition.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use super::events::{Event, Outcome, for_each_line, record_of};
@@ -72,6 +73,8 @@ struct Judge {
     others: HashMap<(u32, u64), Vec<u64>>,
     /// Findings by the record that they are about, for their times.
     about: HashMap<(u32, u64), Vec<(Kind, usize)>>,
+    /// Offsets whose records were deleted before they were read at the end, by partition.
+    deleted: BTreeMap<u32, Vec<Range<u64>>>,
     /// Where phantoms were found, so that reading them along is not another one; the first of them.
     phantoms: HashSet<(u32, u64)>,
     /// What consumers were handed, by partition.
@@ -117,6 +120,10 @@ impl Judge {
                 for (offset, value) in (offset..).zip(&values) {
                     self.read_at_last(partition, offset, value);
                 }
+            }
+            Event::Deleted { partition, from, to } => {
+                self.deleted.entry(partition).or_default().push(from..to);
+                self.verdict.deleted.push((partition, from..to));
             }
             Event::LastReadDone { partition, end } => {
                 self.ends.insert(partition, end);
@@ -214,6 +221,11 @@ impl Judge {
                 }
                 let partition = (sequence % u64::from(self.partitions)) as u32;
                 let (producer, at) = (producer as u32, fate.acked_at);
+                // Whether it stood there nobody can tell any more.
+                if self.was_deleted(partition, at) {
+                    self.verdict.unchecked += 1;
+                    continue;
+                }
                 let name = self.name(producer, sequence);
                 if fate.first_at == NOWHERE {
                     let end = self.ends.get(&partition).copied().unwrap_or_default();
@@ -227,6 +239,10 @@ impl Judge {
                 }
             }
         }
+    }
+
+    fn was_deleted(&self, partition: u32, offset: u64) -> bool {
+        self.deleted.get(&partition).into_iter().flatten().any(|range| range.contains(&offset))
     }
 
     fn stands_at(&mut self, producer: u32, sequence: u64, offset: u64) -> bool {
@@ -247,14 +263,14 @@ impl Judge {
                 self.follow(partition, offset, values.len() as u64);
                 for (offset, value) in (offset..).zip(&values) {
                     let Some((producer, sequence)) = self.sent_there(partition, offset, value) else { continue };
-                    if !self.stands_at(producer, sequence, offset) {
+                    if !self.stands_at(producer, sequence, offset) && !self.was_deleted(partition, offset) {
                         let name = self.name(producer, sequence);
                         let what = format!("{name} was read at {partition}/{offset} and is not there any more");
                         self.find(Kind::Lost, None, what);
                     }
                 }
             }
-            Event::Begin { .. } | Event::LastRead { .. } | Event::LastReadDone { .. } => {}
+            Event::Begin { .. } | Event::LastRead { .. } | Event::Deleted { .. } | Event::LastReadDone { .. } => {}
         }
     }
 

@@ -55,7 +55,15 @@ pub async fn read(
         while next.0 < end {
             let why = match read_on(client, work, (number, &mut next), deadline, history).await? {
                 Ok(()) => "it ends before the end that its leader told".to_string(),
-                Err(error) => error,
+                Err(Stopped::Deleted { before }) if before > next => {
+                    history.note(Event::Deleted { partition: number, from: next.0, to: before.0 })?;
+                    next = before;
+                    continue;
+                }
+                Err(Stopped::Deleted { before }) => {
+                    format!("offsets below {before} were deleted, and {next} is not there")
+                }
+                Err(Stopped::Unreadable(why)) => why,
             };
             if next.0 < end && Instant::now() >= deadline {
                 return Err(unreadable(why));
@@ -95,6 +103,17 @@ async fn settled_end(
     }
 }
 
+/// Why a partition is not read to its end.
+enum Stopped {
+    /// What comes next was deleted.
+    Deleted {
+        /// The first offset that is left.
+        before: Offset,
+    },
+    /// Something stands in the way.
+    Unreadable(String),
+}
+
 /// Reads as far as it goes, and where nothing more comes no longer than to the deadline; the inner error says why it stopped before the end.
 async fn read_on(
     client: &Client,
@@ -102,7 +121,7 @@ async fn read_on(
     (partition, next): (u32, &mut Offset),
     deadline: Instant,
     history: &HistoryWriter,
-) -> io::Result<Result<(), String>> {
+) -> io::Result<Result<(), Stopped>> {
     let from = client
         .consumer()
         .partition_from(&work.topic, PartitionId(partition), Start::Offset(*next))
@@ -111,7 +130,7 @@ async fn read_on(
         .repair_patience(SILENCE_MAX / 2);
     let mut consumer = match from.build().await {
         Ok(consumer) => consumer,
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Ok(Err(Stopped::Unreadable(error.to_string()))),
     };
     let mut run = Run::new(partition);
     let stopped = loop {
@@ -120,8 +139,11 @@ async fn read_on(
         let batch = match tokio::time::timeout_at(silent, consumer.next_batch()).await {
             Ok(Ok(Some(batch))) => batch,
             Ok(Ok(None)) => break Ok(()),
-            Ok(Err(error)) => break Err(error.to_string()),
-            Err(_) => break Err(format!("nothing comes from offset {next} on")),
+            Ok(Err(ConsumeError::OffsetOutOfRange { log_start, .. })) => {
+                break Err(Stopped::Deleted { before: log_start });
+            }
+            Ok(Err(error)) => break Err(Stopped::Unreadable(error.to_string())),
+            Err(_) => break Err(Stopped::Unreadable(format!("nothing comes from offset {next} on"))),
         };
         let mut broken: Option<ConsumeError> = None;
         for record in batch.records() {
@@ -135,7 +157,7 @@ async fn read_on(
             }
         }
         if let Some(error) = broken {
-            break Err(error.to_string());
+            break Err(Stopped::Unreadable(error.to_string()));
         }
     };
     run.end(|run| history.note(run.last_read()))?;

@@ -1,5 +1,7 @@
 //! What a judge found, as text and as JSON. Knows nothing of how.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use crate::byte_size::{counted, display_count};
@@ -58,9 +60,14 @@ pub enum Conclusion {
     Holds,
     /// Something is as it must not be.
     Violated,
+    /// Nothing is as it must not be, but of what was acknowledged something was deleted before it could be checked.
+    Unchecked,
     /// Nothing was acknowledged, so nothing was promised that could have been broken.
     NothingToJudge,
 }
+
+/// So many deleted ranges are named.
+const GAPS_MAX: usize = 10;
 
 /// What was found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -83,6 +90,10 @@ pub struct Verdict {
     pub read_at_last: u64,
     /// Records that stand once more because an acknowledgement was lost: allowed where producers are not idempotent.
     pub doubled_by_lost_acks: u64,
+    /// Records that were acknowledged, and deleted before they could be read at the end: whether they were kept until then nobody can tell.
+    pub unchecked: u64,
+    /// The offsets that were deleted, each range with its partition.
+    pub deleted: Vec<(u32, Range<u64>)>,
     /// Records of others in a topic that is not the run's own.
     pub foreign: u64,
     /// What a producer was told last whose record was not acknowledged.
@@ -95,10 +106,11 @@ impl Verdict {
     /// What it comes to.
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
-        match (self.counts.iter().all(|count| *count == 0), self.acked) {
-            (false, _) => Conclusion::Violated,
-            (true, 0) => Conclusion::NothingToJudge,
-            (true, _) => Conclusion::Holds,
+        match (self.counts.iter().all(|count| *count == 0), self.acked, self.unchecked) {
+            (false, ..) => Conclusion::Violated,
+            (true, 0, _) => Conclusion::NothingToJudge,
+            (true, _, 0) => Conclusion::Holds,
+            (true, ..) => Conclusion::Unchecked,
         }
     }
 
@@ -120,6 +132,25 @@ impl Verdict {
 
     pub(super) const fn findings_mut(&mut self, kind: Kind) -> &mut Vec<Finding> {
         &mut self.findings[kind as usize]
+    }
+
+    /// What cannot be checked any more, where something cannot.
+    #[must_use]
+    pub fn gap(&self) -> Option<String> {
+        let ranges = self.deleted.iter().take(GAPS_MAX);
+        let named = ranges.map(|(partition, range)| format!("partition {partition} before offset {}", range.end));
+        let mut named: Vec<_> = named.collect();
+        if self.deleted.len() > GAPS_MAX {
+            named.push(format!("{} more", counted((self.deleted.len() - GAPS_MAX) as u32, "range")));
+        }
+        (self.unchecked > 0).then(|| {
+            format!(
+                "{} of {} that were acknowledged cannot be checked any more: they were deleted, by order or by retention ({})",
+                display_count(self.unchecked),
+                display_count(self.acked),
+                named.join(", ")
+            )
+        })
     }
 
     /// For people.
@@ -150,6 +181,9 @@ impl Verdict {
             count(self.count(Kind::Skipped)),
             count(self.count(Kind::Repeated))
         ));
+        if let Some(gap) = self.gap() {
+            text.push_str(&format!("Unchecked   {gap}\n"));
+        }
         for kind in Kind::ALL {
             for finding in self.findings(kind) {
                 text.push_str(&format!("  {}: {}{}\n", kind.name(), finding.what, times(finding)));
@@ -162,6 +196,7 @@ impl Verdict {
         match (self.conclusion(), &self.last_error) {
             (Conclusion::Holds, _) => text.push_str("Verdict     holds\n"),
             (Conclusion::Violated, _) => text.push_str("Verdict     VIOLATED\n"),
+            (Conclusion::Unchecked, _) => text.push_str("Verdict     none of all: what could be checked holds\n"),
             (Conclusion::NothingToJudge, None) => text.push_str("Verdict     none: nothing was acknowledged\n"),
             (Conclusion::NothingToJudge, Some(error)) => {
                 text.push_str(&format!("Verdict     none: nothing was acknowledged; a producer was told: {error}\n"));
@@ -185,7 +220,7 @@ impl Verdict {
             "holds": match self.conclusion() {
                 Conclusion::Holds => Some(true),
                 Conclusion::Violated => Some(false),
-                Conclusion::NothingToJudge => None,
+                Conclusion::Unchecked | Conclusion::NothingToJudge => None,
             },
             "topic": self.topic,
             "partitions": self.partitions,
@@ -196,6 +231,8 @@ impl Verdict {
             "read_along": self.read_along,
             "read_at_last": self.read_at_last,
             "doubled_by_lost_acks": self.doubled_by_lost_acks,
+            "unchecked": self.unchecked,
+            "deleted": self.deleted.iter().map(|(partition, range)| json!({"partition": partition, "from": range.start, "to": range.end})).collect::<Vec<_>>(),
             "foreign": self.foreign,
             "last_error": self.last_error,
             "violations": violations,

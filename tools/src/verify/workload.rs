@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidelog_client::{
-    Acks, Client, Delivery, Offset, PartitionId, Producer, RecordRef, SendError, Start, TopicProducer,
+    Acks, Client, ConsumeError, Delivery, Offset, PartitionId, Producer, RecordRef, SendError, Start, TopicProducer,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -199,7 +199,15 @@ async fn read_along(
                 batch = consumer.next_batch() => batch,
                 () = over.cancelled() => return Ok(()),
             };
-            let Ok(Some(batch)) = batch else { break };
+            let batch = match batch {
+                Ok(Some(batch)) => batch,
+                // What was deleted never comes.
+                Err(ConsumeError::OffsetOutOfRange { log_start, .. }) => {
+                    next = next.max(log_start);
+                    break;
+                }
+                Ok(None) | Err(_) => break,
+            };
             let mut run = Run::new(partition);
             let mut is_whole = true;
             for record in batch.records() {
