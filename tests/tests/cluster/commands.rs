@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // Tests only; clippy sees just the functions marked as one.
 
 use serde_json::{Value, json};
+use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::joined_cluster::JoinedCluster;
 use tidelog_tests::patience::wait_until;
@@ -65,6 +66,37 @@ async fn the_status_tells_scripts_whether_something_is_unsettled() {
     assert!(missing.stderr.contains("no topic 'other'"), "{missing:?}");
     cluster.start_again(3).await;
     settled(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_at_which_another_cluster_answers_is_named_with_it() {
+    let cluster = JoinedCluster::start(2).await;
+    let ours = settled(&cluster).await;
+    // As a founder is that was started on an empty disk.
+    let stray = BrokerProcess::start();
+    let status = async |servers: String, output: &'static str| {
+        let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", &servers);
+        let command = command.args(["cluster", "status", "--output", output]);
+        tokio::task::spawn_blocking(|| command.run()).await.unwrap()
+    };
+    let alone: Value = serde_json::from_slice(&status(stray.server(), "json").await.expect_code(0).stdout).unwrap();
+    assert_ne!(alone["cluster_id"], ours["cluster_id"]);
+    let addresses = cluster.addresses();
+    for servers in [format!("{},{addresses}", stray.server()), format!("{addresses},{}", stray.server())] {
+        let finished = status(servers.clone(), "json").await.expect_code(7);
+        let told: Value = serde_json::from_slice(&finished.stdout).unwrap();
+        assert_eq!(told["cluster_id"], ours["cluster_id"], "most addresses say which is meant: {told}");
+        let strays = json!([{"address": stray.server(), "cluster_id": alone["cluster_id"]}]);
+        assert_eq!((&told["strays"], &told["settled"]), (&strays, &json!(false)), "{told}");
+        let page = status(servers, "table").await.expect_code(7).text();
+        let line = format!(
+            "Stray       {} belongs to another cluster, {}",
+            stray.server(),
+            alone["cluster_id"].as_str().unwrap()
+        );
+        assert!(page.contains(&line), "{page}");
+    }
+    assert_eq!(ours["strays"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

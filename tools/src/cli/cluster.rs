@@ -13,9 +13,10 @@ use super::Context;
 use super::ailing::{Ailing, PATIENCE};
 use super::cluster_view::{Lag, Status, brokers, status, status_json};
 use super::leading::Leading;
+use super::strays::{Stray, told_apart};
 use super::topics::print;
 use crate::byte_size::counted;
-use crate::connect::failure;
+use crate::connect::{ConnectArgs, failure};
 use crate::exit::{Exit, Failure};
 
 /// The largest file of assignments.
@@ -27,7 +28,8 @@ pub enum ClusterCommand {
     /// Show controller, voters and brokers, and how many partitions are not as they should be.
     ///
     /// Ends with exit code 7 while something is unsettled: there is no controller, a broker does not serve, or a partition has no leader,
-    /// lacks a replica in sync, is below its minimum or is being moved, or a replica has a full disk, is damaged or cannot be read.
+    /// lacks a replica in sync, is below its minimum or is being moved, or a replica has a full disk, is damaged or cannot be read; or where at one
+    /// of several addresses another cluster answers than at most of them: it is named, with its cluster id.
     #[command(after_help = "\
 Examples:
   tidelog cluster status
@@ -147,10 +149,15 @@ async fn ask(
     file: Option<Vec<ReplicaAssignment>>,
     context: &Context,
 ) -> Result<Exit, Failure> {
-    let client = context.connect.client_in_time("tidelog").await?;
+    // Other commands refuse addresses of different clusters; this one is asked what is wrong.
+    let (server, strays) = match command {
+        ClusterCommand::Status => told_apart(&context.connect).await,
+        _ => (context.connect.server.clone(), Vec::new()),
+    };
+    let client = ConnectArgs { server, ..context.connect.clone() }.client_in_time("tidelog").await?;
     let admin = client.admin();
     match command {
-        ClusterCommand::Status => return show_status(&admin, context).await,
+        ClusterCommand::Status => return show_status(&admin, &strays, context).await,
         ClusterCommand::Reassign(args) => reassign(&admin, args, file, context).await?,
         ClusterCommand::Drain { broker, cancel: true, .. } => {
             admin.cancel_drain(BrokerId(broker)).await.map_err(failure)?;
@@ -171,7 +178,7 @@ async fn ask(
     Ok(Exit::Done)
 }
 
-async fn show_status(admin: &Admin, context: &Context) -> Result<Exit, Failure> {
+async fn show_status(admin: &Admin, strays: &[Stray], context: &Context) -> Result<Exit, Failure> {
     let cluster = admin.describe_cluster().await.map_err(failure)?;
     let asked = cluster.brokers.iter().map(|broker| {
         let (admin, id) = (admin.clone(), broker.broker_id);
@@ -188,7 +195,7 @@ async fn show_status(admin: &Admin, context: &Context) -> Result<Exit, Failure> 
         lags.push(asked.await.ok().flatten());
     }
     let offline = leading.offline(&cluster);
-    let shown = Status { cluster: &cluster, offline, lags: &lags, ailing: &ailing };
+    let shown = Status { cluster: &cluster, offline, lags: &lags, ailing: &ailing, strays };
     print(context, &status(&shown), || status_json(&shown))?;
     Ok(if shown.is_settled() { Exit::Done } else { Exit::Unsettled })
 }

@@ -5,6 +5,7 @@ use tidelog_client::BrokerId;
 use tidelog_client::messages::{BrokerDescription, BrokerStanding, DescribeClusterResponse, PartitionCounts};
 
 use super::ailing::Ailing;
+use super::strays::Stray;
 use super::voting::{Advice, advice};
 use crate::byte_size::{counted, display_count};
 use crate::output::{Align, Columns};
@@ -31,6 +32,8 @@ pub(super) struct Status<'a> {
     pub(super) lags: &'a [Option<Lag>],
     /// What they said ails their replicas.
     pub(super) ailing: &'a Ailing,
+    /// Addresses that were given for the cluster, and at which another answers.
+    pub(super) strays: &'a [Stray],
 }
 
 impl Status<'_> {
@@ -42,6 +45,7 @@ impl Status<'_> {
             && self.offline + under_replicated + below_minimum + moving == 0
             && self.cluster.brokers.iter().all(is_well)
             && self.ailing.is_empty()
+            && self.strays.is_empty()
     }
 
     fn with_lags(&self) -> impl Iterator<Item = (&BrokerDescription, Option<Lag>)> {
@@ -135,6 +139,11 @@ pub(super) fn status(status: &Status<'_>) -> String {
             ));
         }
     }
+    for Stray { address, cluster } in status.strays {
+        text.push_str(&format!(
+            "Stray       {address} belongs to another cluster, {cluster}: a broker that lost its folder founds a new one unless it is started with --join\n"
+        ));
+    }
     text.push_str(if status.is_settled() { "Settled     yes\n" } else { "Settled     no\n" });
     text
 }
@@ -192,6 +201,9 @@ pub(super) fn status_json(status: &Status<'_>) -> Value {
             "moving": counts.moving,
             "not_preferred": counts.not_preferred,
         },
+        "strays": status.strays.iter()
+            .map(|stray| json!({"address": stray.address, "cluster_id": stray.cluster.to_string()}))
+            .collect::<Vec<_>>(),
         "settled": status.is_settled(),
     })
 }

@@ -31,6 +31,7 @@ mod produce_transactions;
 pub mod records;
 pub mod sagas;
 mod sources;
+mod strays;
 mod topic_view;
 pub mod topics;
 pub mod transactions;
