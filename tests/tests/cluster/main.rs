@@ -4,6 +4,7 @@
 mod commands;
 mod compacted_replicas;
 mod copied_folders;
+mod damaged_everywhere;
 mod dev_cluster;
 mod feature_levels;
 mod frozen_brokers;

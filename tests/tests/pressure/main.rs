@@ -5,3 +5,4 @@
 mod crowd;
 mod decompression;
 mod memory_budget;
+mod returning_clients;

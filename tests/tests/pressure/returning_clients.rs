@@ -1,6 +1,5 @@
 //! Clients that send half of a large frame, fall silent, are given up, and come back at once: whoever sends large frames beside them waits for
 //! few of them.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

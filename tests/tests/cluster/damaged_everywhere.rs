@@ -1,6 +1,5 @@
 //! A range that is damaged on every replica: brokers do not send each other, nor their readers, round in circles for it. Whoever reads is told
 //! what is damaged and what to do, and a replica that comes back with the range whole mends the others.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 use std::path::PathBuf;
 use std::time::Duration;
