@@ -50,9 +50,7 @@ pub enum BatchError {
         code: u8,
     },
     /// The bytes are not those that were checksummed.
-    #[error(
-        "the batch is damaged: its checksum field says {stored:#010x}, its bytes give {computed:#010x}; where it was built right, it changed on the way: send it again"
-    )]
+    #[error("its checksum field says {stored:#010x}, its bytes give {computed:#010x}: the batch is damaged")]
     Crc {
         /// The checksum field.
         stored: u32,
@@ -219,7 +217,8 @@ impl BatchError {
     #[must_use]
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::Crc { .. } | Self::TooLarge { .. } | Self::TimestampRange { .. } => None,
+            Self::TooLarge { .. } | Self::TimestampRange { .. } => None,
+            Self::Crc { .. } => Some("where it was built right, it changed on the way: send it again"),
             Self::Decompress(DecompressError::TooLarge { .. }) => Some("send fewer records in a batch"),
             Self::Decompress(DecompressError::Unavailable { .. }) => Some("choose another compression"),
             _ => Some("the client that built the batch does not keep to its format: update or mend that client"),

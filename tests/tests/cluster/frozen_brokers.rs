@@ -11,9 +11,9 @@ use tidelog_tests::patience::{wait_for, within_limit};
 use tidelog_tests::process_figures::state_of;
 
 /// What each command is given.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// A second request that had the whole timeout again would take as long as this; to start a process takes some time, too.
-const TOO_LONG: Duration = Duration::from_secs(9);
+const TOO_LONG: Duration = Duration::from_secs(19);
 
 fn cluster() -> Vec<BrokerProcess> {
     let first = BrokerSettings::new().set("broker_id", "1").start();
