@@ -299,7 +299,7 @@ config_table! {
     memory_budget_bytes: u64 = 256 << 20, number ["bytes" 1048576u64..=1099511627776u64];
     /// A producer that has not written to a partition for so long is forgotten there: what it was sending then must not be sent again.
     producer_id_expiration_ms: u64 = 7 * 86_400_000, number ["milliseconds" 900000u64..=31536000000u64];
-    /// Connections open at once; further ones are closed at once.
+    /// Connections open at once, as far as the limit of open files allows; further ones are told so and closed.
     connections_max: u32 = 10_000, number ["a number" 1u64..=1000000u64];
     /// Largest frame that a client may send.
     frame_bytes_max: u32 = 64 << 20, number ["bytes" 65536u64..=1073741824u64];

@@ -101,7 +101,16 @@ pub enum ClientError {
 /// Why there is no connection, where somebody took it and closed it again.
 pub(crate) const TURNED_AWAY: &str = "it closed the connection before it said who it is";
 
+/// How what a broker said begins that took the connection and closed it.
+pub(crate) const SENT_AWAY: &str = "it closed the connection and said: ";
+
 impl ClientError {
+    /// True where a broker took the connection and closed it with a reason, which says what to do: it has as many as it may have, or shuts down.
+    #[must_use]
+    pub fn is_sent_away(&self) -> bool {
+        matches!(self, Self::Unreachable { reason, .. } if reason.starts_with(SENT_AWAY))
+    }
+
     /// True where something took the connection and closed it before it said that it is a broker: it is none, or it has as many connections as
     /// it may have, which its log says.
     #[must_use]

@@ -204,6 +204,10 @@ fn nobody_there(error: ClientError) -> Failure {
                 "what listens there is no broker, or one that has as many connections as its connections_max allows: see its log",
             )
         }
+        // What it said says what to do.
+        ClientError::Unreachable { .. } if error.is_sent_away() => {
+            Failure::new(Exit::Unavailable, error.to_string()).outside_of_a_cluster()
+        }
         ClientError::Unreachable { .. } => Failure::new(Exit::Unavailable, error.to_string()).outside_of_a_cluster().hint(
             "is a broker running there? Start one with 'tidelog-broker', or name another with --server HOST:PORT or TIDELOG_SERVER",
         ),

@@ -57,7 +57,8 @@ impl Change for CreateTopicRequest {
 pub(super) fn room_for(node: &Node, partitions: u32, replicas: u16) -> Result<(), WireError> {
     let brokers = node.controllers.image().brokers().filter(|broker| broker.takes_replicas()).count().max(1) as u64;
     let more = (u64::from(partitions) * u64::from(replicas)).div_ceil(brokers);
-    node.files.check(node.registry.len() as u64, more)?;
+    let clients = u64::try_from(node.metrics.connections.get()).unwrap_or(0);
+    node.files.check(node.registry.len() as u64, more, clients)?;
     let space = node.registry.space();
     if let Err(error) = space.refresh() {
         warn!(%error, "free space could not be measured: the last look counts");

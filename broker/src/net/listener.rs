@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use super::connection;
 use super::ended::Ended;
 use super::news::News;
+use super::refusing::Refusing;
 use crate::node::Node;
 
 /// Connections that may wait to be accepted.
@@ -49,14 +50,14 @@ impl Listener {
 /// Accepts connections until the broker drains.
 pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
     let mut refused = Complaint::default();
-    let news = Arc::new(News::default());
+    let (news, refusing) = (Arc::new(News::default()), Refusing::default());
     loop {
         let accepted = tokio::select! {
             () = node.draining.cancelled() => return,
             accepted = listener.socket.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => accept(&node, socket, peer, &news),
+            Ok((socket, peer)) => accept(&node, socket, peer, &news, &refusing),
             Err(error) => {
                 // Out of descriptors or memory: the connections that are open go on; do not spin.
                 if let Some(untold) = refused.again(Instant::now()) {
@@ -68,11 +69,13 @@ pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
     }
 }
 
-fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, news: &Arc<News>) {
-    let open = node.metrics.connections.get();
-    if open >= i64::from(node.config.connections_max) {
+fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, news: &Arc<News>, refusing: &Refusing) {
+    let most = node.files.clients_max(node.registry.len() as u64);
+    if node.metrics.connections.get() >= i64::try_from(most.count).unwrap_or(i64::MAX) {
         node.metrics.connections_refused.inc();
-        news.refused(peer, open);
+        let reason = most.reason();
+        news.refused(peer, &reason);
+        refusing.refuse(node, socket, reason);
         return;
     }
     let local = match socket.set_nodelay(true).and_then(|()| socket.local_addr()) {

@@ -11,6 +11,7 @@ mod news;
 mod opening;
 mod pace;
 mod receive_buffer;
+mod refusing;
 mod waiting;
 
 pub(crate) use listener::{Listener, serve};

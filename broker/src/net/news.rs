@@ -26,10 +26,10 @@ pub(super) struct News {
 
 impl News {
     /// There are as many connections as there may be.
-    pub(super) fn refused(&self, peer: SocketAddr, open: i64) {
+    pub(super) fn refused(&self, peer: SocketAddr, reason: &str) {
         match self.refused.lock().again(Instant::now()) {
-            Some(untold) => warn!(%peer, open, untold, "connection refused: connections_max is reached"),
-            None => debug!(%peer, open, "connection refused: connections_max is reached"),
+            Some(untold) => warn!(%peer, reason, untold, "connection refused"),
+            None => debug!(%peer, reason, "connection refused"),
         }
     }
 

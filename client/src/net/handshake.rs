@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tidelog_protocol::api::{Api, Request};
 use tidelog_protocol::frame::{FrameKind, FrameLimits, HEADER_BYTES, Header, PREFACE_BYTES, Preface, verify};
-use tidelog_protocol::messages::{Fault, HelloRequest, HelloResponse};
+use tidelog_protocol::messages::{Fault, GoAwayPush, HelloRequest, HelloResponse};
 use tidelog_protocol::{ClusterId, CorrelationId, Message, ProtocolVersion, WireError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::Connection;
 use crate::ClientError;
 use crate::address::Address;
-use crate::error::TURNED_AWAY;
+use crate::error::{SENT_AWAY, TURNED_AWAY};
 
 /// How often a connection is dialled again that breaks before the broker has said who it is.
 const REDIALS: u32 = 2;
@@ -123,11 +123,12 @@ async fn introduce(
     stream.read_exact(&mut bytes).await.map_err(lost)?;
     let header = Header::decode(&bytes, FrameLimits::HANDSHAKE).map_err(|error| incompatible(error.to_string()))?;
     if header.kind == FrameKind::Push && header.api == Api::GoAway as u16 {
-        // It took the connection just before it began to shut down.
-        return Err(ClientError::Unreachable {
-            address: address.clone(),
-            reason: "the broker is shutting down".into(),
-        });
+        // It took the connection just before it began to shut down, or has as many as it may.
+        let mut body = vec![0; header.body_bytes as usize];
+        stream.read_exact(&mut body).await.map_err(lost)?;
+        let notice = verify(&bytes, &body).ok().and_then(|()| GoAwayPush::from_body(&body, version).ok());
+        let said = notice.map_or_else(|| "nothing that parses".into(), |notice| notice.reason);
+        return Err(ClientError::Unreachable { address: address.clone(), reason: format!("{SENT_AWAY}{said}") });
     }
     if header.kind != FrameKind::Response || header.correlation != CorrelationId(0) || header.payload_bytes != 0 {
         return Err(incompatible("its first frame is no answer to the hello".into()));
