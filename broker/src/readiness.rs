@@ -33,7 +33,11 @@ const MEMORY_WAIT: Duration = Duration::from_secs(5);
 pub async fn check(node: &Arc<Node>) -> Vec<Check> {
     let drained = node.draining.is_cancelled().then(|| "shutting down".to_string());
     let probe = node.clone();
-    let written = tokio::task::spawn_blocking(move || probe.registry.probe_disk()).await;
+    let written = tokio::task::spawn_blocking(move || {
+        let measured = probe.registry.space().refresh().map_err(|error| error.to_string());
+        measured.and_then(|()| probe.registry.probe_disk())
+    })
+    .await;
     let disk = match written {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),

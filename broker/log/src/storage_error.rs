@@ -7,7 +7,7 @@ use crate::disk::{is_full, is_out_of_descriptors};
 
 /// An operation on a file or folder that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {source}", path.display())]
+#[error("cannot {operation} {}: {source}{}", path.display(), self.remedy())]
 pub struct StorageError {
     /// What was tried, as a verb: "flush", "write", "rename".
     pub operation: &'static str,
@@ -22,6 +22,17 @@ impl StorageError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         is_full(&self.source) || is_out_of_descriptors(&self.source)
+    }
+
+    /// What helps, where it is no fault of what the disk holds.
+    fn remedy(&self) -> &'static str {
+        if is_full(&self.source) {
+            "; free space on its disk"
+        } else if is_out_of_descriptors(&self.source) {
+            "; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+        } else {
+            ""
+        }
     }
 }
 

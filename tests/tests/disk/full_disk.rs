@@ -265,6 +265,24 @@ async fn a_topic_that_found_no_room_keeps_nobody_from_reading_the_others_after_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn readiness_says_at_once_that_a_disk_is_full_and_a_new_folder_there_what_helps() {
+    if !requires("readiness_says_at_once_that_a_disk_is_full_and_a_new_folder_there_what_helps", &[Need::LoopDisk]) {
+        return;
+    }
+    let disk = LoopDisk::new(DISK_BYTES);
+    let broker = BrokerSettings::new().data(disk.path().join("data")).set("disk_free_min_bytes", "16MiB").start();
+    wait_until_ready(&broker).await;
+    let ballast = disk.fill(0);
+    let told = broker.http("/readyz");
+    assert!(told.status == 503 && told.body.contains("FAULT disk-space: "), "{told:?}");
+    let refusal = BrokerSettings::new().data(disk.path().join("another")).try_start().unwrap_err().sentence();
+    assert!(refusal.contains("No space left") && refusal.contains("free space on its disk"), "{refusal}");
+    drop(ballast);
+    let told = broker.http("/readyz");
+    assert!(told.body.contains("ok    disk-space"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_stops_on_a_full_disk_says_once_what_is_not_closed() {
     if !requires("a_broker_that_stops_on_a_full_disk_says_once_what_is_not_closed", &[Need::LoopDisk]) {
         return;
