@@ -1,13 +1,13 @@
 //! The global memory budget: half of it for frames that are still arriving, most of the rest for requests under way, and a little each
 //! for batches that are large once decompressed and for streams. Requests under way finish by themselves and wait for nothing of the
-//! other half. Small frames have a share of their own, so they never wait behind large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
+//! other half: those that bring batches have memory of their own, and one that waits for something to happen gives its memory back first. Small frames have a share of their own, so they never wait behind large ones; each takes all that it needs at once, so that none of them waits with memory in its hands. Large frames hold what they
 //! have and wait for more; half of the half is kept for those that are next to be completed, which wait for nobody but their clients.
 //! Beside them, frames of up to some megabytes that come quickly are completed in turn in memory of their own, so that they wait
 //! for none that comes slowly. While anyone waits, a client that holds memory and falls silent or is slow is given up (`net/pace.rs`),
 //! and however many there are of those, a frame whose client goes on waits for few of them (`turns/`). So nothing is held for ever,
 //! nor for long. Knows nothing of connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,31 +24,67 @@ const UNIT_BYTES: usize = 1 << 10;
 /// The largest small frame, in bytes: a batch of the usual largest size, and what goes around it.
 const SMALL_FRAME_BYTES: usize = (1 << 20) + (64 << 10);
 
-/// Those who wait, and since when.
+/// Of so many sources it is known at most how fast they send.
+const KNOWN_MAX: usize = 1_024;
+
+/// Those who wait.
 #[derive(Debug, Default)]
 struct Waiters {
     count: AtomicUsize,
-    /// By the order in which they came.
-    since: Mutex<BTreeMap<u64, Instant>>,
+    all: Mutex<AllWaiters>,
+}
+
+#[derive(Debug, Default)]
+struct AllWaiters {
+    /// Since when each waits, by the order in which they came.
+    since: BTreeMap<u64, Instant>,
+    /// How many bytes a second their clients send, with the places of those who send so many.
+    rates: BTreeSet<(u64, u64)>,
+    /// How many those sent last that come from there, as far as it was known, for others from there of whom nothing is known yet.
+    known: HashMap<Source, u64>,
+}
+
+impl AllWaiters {
+    /// The rate of one who comes from there: as it is known, or as others', or else as fast as may be.
+    fn rate(&mut self, source: Source, rate: Option<u64>) -> u64 {
+        let Some(rate) = rate else { return self.known.get(&source).copied().unwrap_or(u64::MAX) };
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&source) {
+            self.known.clear();
+        }
+        self.known.insert(source, rate);
+        rate
+    }
 }
 
 /// One that waits, for as long as it lives.
-struct Waits(Arc<Waiters>, u64);
+struct Waits {
+    among: Arc<Waiters>,
+    place: u64,
+    rate: u64,
+}
 
 impl Waits {
-    fn new(waiters: &Arc<Waiters>) -> Self {
-        let mut since = waiters.since.lock();
-        let key = since.last_key_value().map_or(0, |(last, _)| last + 1);
-        since.insert(key, Instant::now());
+    fn new(waiters: &Arc<Waiters>, source: Source, rate: Option<u64>) -> Self {
+        let mut all = waiters.all.lock();
+        let rate = all.rate(source, rate);
+        let place = all.since.last_key_value().map_or(0, |(last, _)| last + 1);
+        all.since.insert(place, Instant::now());
+        all.rates.insert((rate, place));
         waiters.count.fetch_add(1, Ordering::Relaxed);
-        Self(waiters.clone(), key)
+        Self { among: waiters.clone(), place, rate }
     }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.0.since.lock().remove(&self.1);
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        let mut all = self.among.all.lock();
+        all.since.remove(&self.place);
+        all.rates.remove(&(self.rate, self.place));
+        if all.since.is_empty() {
+            // What was before says nothing of those who come later.
+            all.known.clear();
+        }
+        self.among.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -130,8 +166,18 @@ impl Pool {
 
     /// Memory as soon as there is some.
     pub fn lend(&self, bytes: usize) -> impl Future<Output = Option<Lent>> + Send + 'static {
+        self.lend_to(bytes, Source::default(), None)
+    }
+
+    /// The same for one whose client, from there, sends so many bytes a second, as far as is known.
+    fn lend_to(
+        &self,
+        bytes: usize,
+        source: Source,
+        rate: Option<u64>,
+    ) -> impl Future<Output = Option<Lent>> + Send + 'static {
         let wait = self.units.clone().acquire_many_owned(self.count(bytes));
-        let waits = Waits::new(&self.waiters);
+        let waits = Waits::new(&self.waiters, source, rate);
         async move {
             let _waits = waits;
             wait.await.ok().map(Lent::new)
@@ -147,13 +193,13 @@ impl Pool {
     /// For how long the first of them has waited.
     #[must_use]
     pub fn longest_wait(&self) -> Option<Duration> {
-        self.longest_waits(1).pop()
+        self.waiters.all.lock().since.values().next().map(Instant::elapsed)
     }
 
-    /// For how long the first `count` of them have waited.
+    /// How many bytes a second the fastest of them sends.
     #[must_use]
-    pub fn longest_waits(&self, count: usize) -> Vec<Duration> {
-        self.waiters.since.lock().values().take(count).map(Instant::elapsed).collect()
+    pub fn fastest_waiting(&self) -> u64 {
+        self.waiters.all.lock().rates.last().map_or(0, |(rate, _)| *rate)
     }
 
     /// All its bytes.
@@ -277,9 +323,15 @@ impl Share {
         Claim { rank, frame_bytes, is_quick: fits_quick && gait.is_quick(), fits_quick }
     }
 
-    /// Memory as soon as there is some, or the leave to complete a frame, by its claim.
-    pub fn lend(&self, bytes: usize, claim: Claim) -> impl Future<Output = Option<Growth>> + Send + 'static {
-        let part = self.parts.lend(bytes);
+    /// Memory as soon as there is some, or the leave to complete a frame, by its claim. Its client sends so many bytes a second, as far
+    /// as is known.
+    pub fn lend(
+        &self,
+        bytes: usize,
+        claim: Claim,
+        rate: Option<u64>,
+    ) -> impl Future<Output = Option<Growth>> + Send + 'static {
+        let part = self.parts.lend_to(bytes, claim.rank.source(), rate);
         let whole = self.completions.take(claim.rank, claim.frame_bytes);
         let quick = claim.is_quick.then(|| self.quick.turns.take(claim.rank, claim.frame_bytes));
         async move {
@@ -345,8 +397,10 @@ impl Arriving {
 pub struct Budget {
     /// For frames that are still arriving.
     pub arriving: Arriving,
-    /// For requests under way.
-    pub under_way: Pool,
+    /// For requests under way that bring batches.
+    pub batches: Pool,
+    /// For all others under way, so that none of them keeps a batch waiting.
+    pub requests: Pool,
     /// For what batches decompress to where that is much. One that takes more than there is has it alone.
     pub decompression: Pool,
     /// For streams of clients.
@@ -360,7 +414,8 @@ impl Budget {
         let unit = bytes / 32;
         Self {
             arriving: Arriving::new(unit),
-            under_way: Pool::new(9 * unit),
+            batches: Pool::new(8 * unit),
+            requests: Pool::new(unit),
             decompression: Pool::new(2 * unit),
             streams: Pool::new(4 * unit),
         }
@@ -368,10 +423,11 @@ impl Budget {
 
     /// Each part of it, under the name that metrics give it.
     #[must_use]
-    pub fn pools(&self) -> [(&'static str, &Pool); 6] {
+    pub fn pools(&self) -> [(&'static str, &Pool); 7] {
         let Arriving { busy, small, large, .. } = &self.arriving;
         [
-            ("requests", &self.under_way),
+            ("batches", &self.batches),
+            ("requests", &self.requests),
             ("busy", busy),
             ("small_frames", small.parts()),
             ("large_frames", large.parts()),
@@ -401,21 +457,57 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_fastest_of_those_who_wait_is_known_as_they_come_and_go() {
+        let pool = Pool::new(1 << 10);
+        let all = pool.try_lend(1 << 10).unwrap();
+        let mut waiting: Vec<_> =
+            [3, 9, 9, 5].map(|rate| pool.lend_to(1, Source::default(), Some(rate))).into_iter().collect();
+        assert_eq!(pool.fastest_waiting(), 9);
+        drop(waiting.remove(1));
+        assert_eq!(pool.fastest_waiting(), 9, "there were two");
+        drop(waiting.remove(1));
+        assert_eq!(pool.fastest_waiting(), 5);
+        drop(all);
+        drop(waiting.remove(0).await);
+        drop(waiting);
+        assert_eq!((pool.fastest_waiting(), pool.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn of_one_who_just_came_it_is_known_how_fast_others_from_there_send() {
+        let from = |number: u32| Source::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(number)));
+        let pool = Pool::new(1 << 10);
+        let _all = pool.try_lend(1 << 10).unwrap();
+        let known = pool.lend_to(1, from(1), Some(7));
+        let fresh = pool.lend_to(1, from(1), None);
+        assert_eq!(pool.fastest_waiting(), 7);
+        let other = pool.lend_to(1, from(2), None);
+        assert_eq!(pool.fastest_waiting(), u64::MAX, "nobody else came from there");
+        drop((known, fresh, other));
+        let _later = pool.lend_to(1, from(1), None);
+        assert_eq!(pool.fastest_waiting(), u64::MAX, "nobody waited meanwhile");
+        for number in 0..3 * KNOWN_MAX as u32 {
+            drop(pool.lend_to(1, from(number), Some(1)));
+            assert!(pool.waiters.all.lock().known.len() <= KNOWN_MAX);
+        }
+    }
+
+    #[tokio::test]
     async fn of_frames_that_all_wait_for_more_one_may_always_be_completed() {
         let arriving = Budget::new(1 << 20).arriving.large;
         let held: Vec<_> = std::iter::from_fn(|| arriving.try_lend(16 << 10)).collect();
         assert_eq!(held.len() as u64 * (16 << 10), arriving.parts().lent_bytes());
         let slow = || arriving.claim(1 << 20, Gait::Slow, Source::default());
-        let Some(Growth::Whole(first)) = arriving.lend(16 << 10, slow()).await else {
+        let Some(Growth::Whole(first)) = arriving.lend(16 << 10, slow(), None).await else {
             panic!("there are no parts left")
         };
-        let second = arriving.lend(16 << 10, slow());
+        let second = arriving.lend(16 << 10, slow(), None);
         assert_eq!(arriving.parts().waiting(), 1);
         drop(first);
         assert!(matches!(second.await, Some(Growth::Whole(_))));
         assert_eq!(arriving.parts().waiting(), 0);
         drop(held);
-        assert!(matches!(arriving.lend(16 << 10, slow()).await, Some(Growth::Part(_))));
+        assert!(matches!(arriving.lend(16 << 10, slow(), None).await, Some(Growth::Part(_))));
     }
 
     #[tokio::test]
@@ -425,7 +517,7 @@ mod tests {
             [(&budget.small, 1 << 20, 8, 1), (&budget.large, 8 << 20, 1, 8)]
         {
             let _held: Vec<_> = std::iter::from_fn(|| share.try_lend(1 << 20)).collect();
-            let lend = |gait| share.lend(1 << 20, share.claim(frame_bytes, gait, Source::default()));
+            let lend = |gait| share.lend(1 << 20, share.claim(frame_bytes, gait, Source::default()), None);
             let mut slow = Vec::new();
             for _ in 0..slow_ones {
                 let leave = lend(Gait::Slow).await.unwrap();
@@ -441,7 +533,7 @@ mod tests {
             }
             assert_eq!(share.quick_rounds_waiting(), 0);
             let second = lend(Gait::ProvedQuick);
-            let too_large = share.lend(1 << 20, share.claim((8 << 20) + 1, Gait::Quick, Source::default()));
+            let too_large = share.lend(1 << 20, share.claim((8 << 20) + 1, Gait::Quick, Source::default()), None);
             assert_eq!(share.quick_rounds_waiting(), 1, "the other is too large");
             drop(quick.pop());
             assert!(matches!(second.await, Some(Growth::Whole(leave)) if leave.is_quick()));
@@ -462,8 +554,8 @@ mod tests {
         let arriving = Budget::new(256 << 20).arriving;
         let large = arriving.share_of(60 << 20);
         let claim = || large.claim(60 << 20, Gait::Slow, Source::default());
-        let held = [large.lend(1 << 30, claim()).await, large.lend(1 << 30, claim()).await];
-        let waiting = large.lend(1, claim());
+        let held = [large.lend(1 << 30, claim(), None).await, large.lend(1 << 30, claim(), None).await];
+        let waiting = large.lend(1, claim(), None);
         assert!(large.parts().longest_wait().is_some());
         let small = arriving.share_of(1 << 20);
         assert!(small.parts().longest_wait().is_none());

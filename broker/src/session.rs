@@ -51,6 +51,8 @@ pub struct Session {
     pub holder: Holder,
     /// How many requests, produce aside, are worked on at once.
     pub turns: Semaphore,
+    /// Since when what it asked first waits for something to happen, with all that it asked behind it.
+    parked: Mutex<Option<Instant>>,
     unanswered: AtomicUsize,
     under_way: Gauge,
 }
@@ -78,6 +80,7 @@ impl Session {
             detour: Detour::default(),
             holder: Holder::default(),
             turns: Semaphore::new(TURNS),
+            parked: Mutex::default(),
             unanswered: AtomicUsize::new(0),
             under_way,
         })
@@ -104,6 +107,18 @@ impl Session {
         self.unanswered.load(Ordering::Acquire)
     }
 
+    /// What it asked first waits for something to happen, until this is dropped.
+    pub fn parks(&self) -> Parked<'_> {
+        *self.parked.lock() = Some(Instant::now());
+        Parked(self)
+    }
+
+    /// For how long that has been so.
+    #[must_use]
+    pub fn parked_for(&self) -> Option<Duration> {
+        self.parked.lock().map(|since| since.elapsed())
+    }
+
     /// Pushes a message that nobody asked for.
     pub fn push<M: OneWay>(&self, message: &M) {
         let stamp = self.stamp(FrameKind::Push, M::API as u16, CorrelationId(0));
@@ -128,6 +143,16 @@ impl Session {
             answered: false,
             _under_way: under_way,
         }
+    }
+}
+
+/// What a client asked first waits for something to happen.
+#[derive(Debug)]
+pub struct Parked<'a>(&'a Session);
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        *self.0.parked.lock() = None;
     }
 }
 

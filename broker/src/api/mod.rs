@@ -73,6 +73,13 @@ pub(crate) struct Input {
     pub(crate) lent: Option<Lent>,
 }
 
+impl Input {
+    /// Without the memory: of what waits for long and keeps nothing large.
+    fn given_back(self) -> Self {
+        Self { lent: None, ..self }
+    }
+}
+
 /// An API whose answer takes nothing but the request and the broker.
 trait Handle: Request + Send + 'static {
     /// Does it.
@@ -178,7 +185,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::ListGroups) => run::<messages::ListGroupsRequest>(node, session, input, reply),
         Some(Api::DescribeGroup) => run::<messages::DescribeGroupRequest>(node, session, input, reply),
         Some(Api::DeleteGroup) => run::<messages::DeleteGroupRequest>(node, session, input, reply),
-        Some(Api::WaitFor) => run_waiting::<messages::WaitForRequest>(node, session, input, reply),
+        Some(Api::WaitFor) => run_waiting::<messages::WaitForRequest>(node, session, input.given_back(), reply),
         Some(Api::InitProducerId) => run::<messages::InitProducerIdRequest>(node, session, input, reply),
         Some(Api::AddToTransaction) => run_waiting::<messages::AddToTransactionRequest>(node, session, input, reply),
         Some(Api::WriteMarkers) => run_waiting::<messages::WriteMarkersRequest>(node, session, input, reply),

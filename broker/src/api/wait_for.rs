@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidelog_coordination::groups::check_group;
 use tidelog_protocol::WireError;
 use tidelog_protocol::messages::{WaitForRequest, WaitForResponse};
 
@@ -18,6 +19,8 @@ impl Handle for WaitForRequest {
         if topic.partition(self.partition).is_none() {
             return Err(crate::partition::refusals::unknown_partition(topic, self.partition));
         }
+        // It may wait for long, and what its request was lent is given back: nothing of it may be large.
+        check_group(&self.group)?;
         let shard = node.coordinators.groups.of(node, &self.group)?;
         let passed = |committed: &tidelog_protocol::Offset| *committed > self.offset;
         let committed =

@@ -14,12 +14,21 @@ use tidelog_protocol::kafka::fetch::{FetchRequest, FetchResponse, FetchableTopic
 use super::reading::{Place, failed};
 use super::topics::{find, isolation, partition};
 use super::{Asker, Handle};
+use crate::budget::Lent;
 use crate::node::Node;
 
 /// Most bytes of one answer, whatever is asked for: all of it waits for its client at once.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Longest wait, whatever is asked for.
 const WAIT_MAX: Duration = Duration::from_secs(300);
+/// What waiting for one partition takes, in bytes.
+const PLACE_BYTES: usize = 256;
+/// A request may wait for so many without memory of the budget: what any connection holds is more.
+const PLACES_FREE: usize = 16;
+/// One request waits with no more than this part of the memory for streams.
+const WAIT_SHARE: u64 = 16;
+/// Whoever cannot wait here asks again after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Handle for FetchRequest {
     async fn handle(self, node: &Arc<Node>, asker: &Asker) -> FetchResponse {
@@ -32,21 +41,28 @@ impl Handle for FetchRequest {
         let least = usize::try_from(self.min_bytes).unwrap_or(0);
         let most = usize::try_from(self.max_bytes).unwrap_or(0).clamp(1, ANSWER_BYTES_MAX);
         let mut topics = places(node, self);
-        let reads_nothing = topics.iter().all(|topic| topic.places.is_empty());
+        let places = topics.iter().map(|topic| topic.places.len()).sum();
+        let mut room = None;
         let mut lease = node.lease.standing();
         let had_lease = lease.borrow_and_update().holds;
         loop {
             let (responses, bytes, is_urgent) = read(&mut topics, most).await;
             let is_over = Instant::now() >= until || node.draining.is_cancelled();
-            if bytes >= least || is_urgent || is_over || reads_nothing {
+            let is_answer = bytes >= least || is_urgent || is_over || places == 0;
+            if !is_answer && room.is_none() {
+                room = room_to_wait(node, places);
+            }
+            if is_answer || room.is_none() {
                 let mut responses = responses;
                 count(&topics, &responses);
                 if bytes == 0 && !had_lease && !lease.borrow().holds {
                     // Another may lead by now, and would not be heard of: whoever reads here looks who does.
                     disown(&topics, &mut responses);
                 }
-                return FetchResponse { responses, ..Default::default() };
+                let pause = if is_answer { Duration::ZERO } else { wait.min(ASK_AGAIN) };
+                return FetchResponse { responses, throttle_time_ms: pause.as_millis() as i32, ..Default::default() };
             }
+            let _parked = asker.parks();
             tokio::select! {
                 biased;
                 () = asker.client.session.closed.cancelled() => return FetchResponse::default(),
@@ -56,6 +72,18 @@ impl Handle for FetchRequest {
             }
         }
     }
+}
+
+/// Memory to wait for so many partitions, where they are so many that it matters. It is of what streams have, which wait for the same.
+/// `None` where there is too little: the client is to ask again.
+fn room_to_wait(node: &Node, places: usize) -> Option<Option<Lent>> {
+    if places <= PLACES_FREE {
+        return Some(None);
+    }
+    let (pool, bytes) = (&node.budget.streams, places.saturating_mul(PLACE_BYTES));
+    let is_too_much = bytes as u64 > pool.size_bytes() / WAIT_SHARE;
+    let lent = if is_too_much { None } else { pool.try_lend(bytes) };
+    lent.map(Some)
 }
 
 /// What is read of a topic.
@@ -78,7 +106,8 @@ fn places(node: &Arc<Node>, request: FetchRequest) -> Vec<Topic> {
         });
         Topic { places: places.collect(), name: asked.topic, id: asked.topic_id }
     };
-    request.topics.into_iter().map(of_topic).collect()
+    // A topic of which nothing is asked is not answered, and whatever its name is, it is not kept.
+    request.topics.into_iter().filter(|topic| !topic.partitions.is_empty()).map(of_topic).collect()
 }
 
 /// What there is: the answers, how many bytes of batches they have, and whether the client must hear of something at once.

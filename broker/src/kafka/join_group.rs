@@ -45,13 +45,18 @@ async fn join(request: JoinGroupRequest, node: &Arc<Node>, asker: &Asker) -> Res
     }
     let shard = node.coordinators.groups.of(node, &request.group_id)?;
     let (group, instance_id) = (request.group_id.clone(), request.group_instance_id.clone());
-    let command = GroupCommand::Classic(ClassicCommand::Join(translate(request, asker)));
-    let GroupReply::Classic(decided) = shard.ask(node, &command).await? else { return Err(UNEXPECTED) };
+    let decided = {
+        let command = GroupCommand::Classic(ClassicCommand::Join(translate(request, asker)));
+        let GroupReply::Classic(decided) = shard.ask(node, &command).await? else { return Err(UNEXPECTED) };
+        decided
+    };
     let (member_id, after) = match (*decided)? {
         ClassicReply::Joined(joined) => return Ok(joined),
         ClassicReply::JoinLater { member_id, after } => (member_id, after),
         _ => return Err(UNEXPECTED),
     };
+    // The rules have bounded the names, and nothing else is kept.
+    let _parked = asker.parks();
     let member = (member_id.as_str(), instance_id.as_deref());
     tokio::select! {
         biased;

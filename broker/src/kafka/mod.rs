@@ -56,6 +56,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tidelog_protocol::kafka::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use tidelog_protocol::kafka::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use tidelog_protocol::kafka::alter_configs::AlterConfigsRequest;
@@ -98,6 +99,7 @@ pub(crate) use client::Client;
 
 use crate::budget::Lent;
 use crate::node::Node;
+use crate::session::Parked;
 
 /// A whole request, its length taken off.
 #[derive(Debug)]
@@ -125,6 +127,17 @@ struct Asker {
     client: Arc<Client>,
     version: i16,
     arrived: Instant,
+    /// The memory that the request takes, until it is answered or waits.
+    lent: Mutex<Option<Lent>>,
+}
+
+impl Asker {
+    /// The request waits from here on for something that may not happen for long, until this is dropped. What it was lent is for the others:
+    /// whoever calls this keeps little of the request, or has memory for it.
+    fn parks(&self) -> Parked<'_> {
+        drop(self.lent.lock().take());
+        self.client.session.parks()
+    }
 }
 
 /// An API that is answered once what was asked is done.
@@ -201,6 +214,11 @@ pub(crate) fn request_bytes_max(api_key: i16, frame_bytes: u32, body_bytes: u32)
     if ApiKey::from_i16(api_key) == Some(ApiKey::Produce) { frame_bytes } else { body_bytes }
 }
 
+/// True for a request that brings batches.
+pub(crate) fn is_produce(request: &[u8]) -> bool {
+    request.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
+}
+
 fn decode<R: Request>(asked: &mut Asked<'_>) -> Result<R, String> {
     let version = asked.header.api_version;
     let read = R::decode(&mut asked.message, version, R::API.is_flexible(version));
@@ -213,7 +231,7 @@ fn run<R: Handle>(mut asked: Asked<'_>) -> Result<(), String> {
     let Asked { node, client, header, arrived, lent, .. } = asked;
     let version = header.api_version;
     let reply = client.reply_to(R::API, version, header.correlation_id);
-    let (node, asker) = (node.clone(), Asker { client: client.clone(), version, arrived });
+    let (node, asker) = (node.clone(), Asker { client: client.clone(), version, arrived, lent: Mutex::new(lent) });
     let tasks = node.tasks.clone();
     let work = Box::pin(async move {
         let session = &asker.client.session;
@@ -225,7 +243,6 @@ fn run<R: Handle>(mut asked: Asked<'_>) -> Result<(), String> {
         }
         let answer = request.handle(&node, &asker).await;
         reply.send(&answer);
-        drop(lent);
     });
     if let Some(work) = client.line.enter(work) {
         let client = client.clone();

@@ -39,13 +39,18 @@ async fn sync(request: SyncGroupRequest, node: &Arc<Node>, asker: &Asker) -> Res
         protocol: request.protocol_name,
         parts: request.assignments.into_iter().map(|part| (part.member_id, part.assignment)).collect(),
     };
-    let command = GroupCommand::Classic(ClassicCommand::Sync(sync));
-    let GroupReply::Classic(decided) = shard.ask(node, &command).await? else { return Err(UNEXPECTED) };
+    let decided = {
+        let command = GroupCommand::Classic(ClassicCommand::Sync(sync));
+        let GroupReply::Classic(decided) = shard.ask(node, &command).await? else { return Err(UNEXPECTED) };
+        decided
+    };
     match (*decided)? {
         ClassicReply::Synced(part) => return Ok(part),
         ClassicReply::SyncLater => {}
         _ => return Err(UNEXPECTED),
     }
+    // The rules know the caller by its names, and nothing else is kept.
+    let _parked = asker.parks();
     tokio::select! {
         biased;
         // Nobody hears this.

@@ -91,17 +91,22 @@ impl Arrival {
         if unread >= missing as u64 { Gait::ProvedQuick } else { self.pace.gait(frame_bytes, unread, Instant::now()) }
     }
 
-    /// What was too slow of a frame of so many bytes, for which others have waited so long.
+    /// How many bytes a second come, of which so much is not read yet, as far as is known.
+    pub(super) fn rate(&self, unread: u64) -> Option<u64> {
+        self.pace.rate(unread, Instant::now())
+    }
+
+    /// What was too slow of a frame of so many bytes, while the fastest of those who wait sends so many bytes per second.
     pub(super) fn too_slow(
         &mut self,
         standing: Standing,
         frame_bytes: usize,
-        others_waited: Duration,
+        fastest_waiting: u64,
         unread: impl Fn() -> u64,
     ) -> Option<TooSlow> {
         let rate = match standing {
-            Standing::OneOfMany => LeastRate::of(frame_bytes, others_waited),
-            Standing::Completed(_) => LeastRate::alone(frame_bytes, others_waited),
+            Standing::OneOfMany => LeastRate::of(frame_bytes, fastest_waiting),
+            Standing::Completed(_) => LeastRate::alone(frame_bytes, fastest_waiting),
             Standing::CompletedQuickly(_) => LeastRate::quick(frame_bytes),
         };
         if self.unread_since.is_some() {

@@ -22,7 +22,7 @@ use super::pace;
 use super::receive_buffer::{Content, InFrame, ReceiveBuffer, Room};
 use super::waiting::{Grant, Waiting, granted};
 use crate::api;
-use crate::budget::Lent;
+use crate::budget::{Lent, Pool};
 use crate::gait::Gait;
 use crate::kafka;
 use crate::node::Node;
@@ -205,7 +205,8 @@ impl Connection {
     fn wait_for_room(&mut self, bytes: usize) {
         let unread = unread(&self.socket);
         let gait = self.arrival.gait(self.buffer.frame_bytes(), self.buffer.missing(), unread);
-        let lent = self.buffer.lend(&self.node.budget.arriving, bytes, gait, self.session.peer.ip().into());
+        let comes = (gait, self.arrival.rate(unread));
+        let lent = self.buffer.lend(&self.node.budget.arriving, bytes, comes, self.session.peer.ip().into());
         self.waiting =
             Some(Waiting::new(Some(bytes), async move { lent.await.map(|growth| Grant::Room(growth, bytes)) }));
     }
@@ -255,10 +256,14 @@ impl Connection {
         if bytes <= SMALL_BYTES {
             return self.hand_over(frame, None);
         }
-        match self.node.budget.under_way.try_lend(bytes) {
+        let budget = &self.node.budget;
+        // What other brokers need is bounded by what they are, and keeps no client waiting who brings no batches.
+        let is_among_batches = frame.content.is_produce() || self.session.member().is_ok();
+        let pool = if is_among_batches { &budget.batches } else { &budget.requests };
+        match pool.try_lend(bytes) {
             Some(lent) => self.hand_over(frame, Some(lent)),
             None => {
-                let lent = self.node.budget.under_way.lend(bytes);
+                let lent = pool.lend(bytes);
                 self.waiting = Some(Waiting::new(None, async move { lent.await.map(Grant::Work) }));
                 self.postponed = Some(frame);
                 Ok(())
@@ -320,16 +325,18 @@ impl Connection {
             return Ok(());
         }
         let share = self.buffer.share(&self.node.budget.arriving);
-        let waiters = share.parts().longest_waits(2);
-        // One of those who wait may be this one; the second has waited no longer than any other.
-        let Some(&others_waited) = waiters.get(usize::from(self.waits_for_room())) else { return Ok(()) };
+        // One of those who wait may be this one.
+        if share.parts().waiting() <= usize::from(self.waits_for_room()) {
+            return Ok(());
+        }
         let standing = self.standing();
         // Nobody waits for what it holds.
         if standing == Standing::CompletedQuickly(0) {
             return Ok(());
         }
         let frame_bytes = self.buffer.frame_bytes();
-        let slow = self.arrival.too_slow(standing, frame_bytes, others_waited, || unread(&self.socket));
+        let slow =
+            self.arrival.too_slow(standing, frame_bytes, share.parts().fastest_waiting(), || unread(&self.socket));
         slow.map_or(Ok(()), |slow| Err(Ended::GivenUp(slow)))
     }
 
@@ -415,13 +422,7 @@ impl Connection {
         if let Some(limit) = self.write_blocked_at.and_then(|at| past(at, config.write_timeout_ms)) {
             return Err(Ended::SlowReader(limit));
         }
-        // As long as its answers lie there, its requests are not worked on and keep what they hold.
-        if self.write_blocked_at.is_some_and(|at| now.saturating_duration_since(at) >= pace::WINDOW)
-            && self.node.budget.under_way.longest_wait().is_some_and(|waited| waited >= pace::WINDOW)
-            && self.session.holder.holds_any()
-        {
-            return Err(Ended::Jammed(pace::WINDOW));
-        }
+        self.check_requests(now)?;
         if let Some(limit) = past(self.read_at, config.idle_timeout_ms)
             && self.session.streams.is_empty()
             && self.session.unanswered() == 0
@@ -433,6 +434,23 @@ impl Connection {
             self.buffer.shrink();
         }
         Ok(())
+    }
+
+    /// As long as its answers lie there, or the first of its requests waits for something to happen, those behind are not worked on and keep
+    /// what they hold.
+    fn check_requests(&self, now: Instant) -> Result<(), Ended> {
+        let is_long = |waited: Option<Duration>| waited.filter(|waited| *waited >= pace::WINDOW);
+        let waits = |pool: &Pool| is_long(pool.longest_wait()).is_some();
+        let (for_batches, for_others) = (waits(&self.node.budget.batches), waits(&self.node.budget.requests));
+        if !(for_batches || for_others) || !self.session.holder.holds_any() {
+            return Ok(());
+        }
+        if is_long(self.write_blocked_at.map(|at| now.saturating_duration_since(at))).is_some() {
+            return Err(Ended::Jammed(pace::WINDOW));
+        }
+        // Batches wait for nothing but their partition.
+        let parked = self.session.parked_for().filter(|_| for_others);
+        is_long(parked).map_or(Ok(()), |waited| Err(Ended::Parked(waited)))
     }
 
     fn tell_to_go(&mut self) {

@@ -42,6 +42,10 @@ pub(super) enum Ended {
         "others waited for memory while the client took none of its answers for {0:?}, and requests behind them held some"
     )]
     Jammed(Duration),
+    #[error(
+        "others waited for memory that requests held behind one that has waited for {0:.1?} for something to happen; send them over another connection"
+    )]
+    Parked(Duration),
     #[error("no traffic for {0:?}")]
     Idle(Duration),
     #[error("the broker shuts down")]

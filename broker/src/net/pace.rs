@@ -1,9 +1,10 @@
 //! How fast a frame arrives. One that others wait for must keep a pace: clients that send half of a frame and fall silent, or drip
 //! the rest, would hold memory that everybody needs. The pace is a least one for every frame, and for larger frames one that brings all
-//! of it within a few seconds; the longer others have waited, the fewer. A frame that all others wait for, since one at a time is
+//! of it within a few seconds, unless those who wait are no faster themselves (`least_rate.rs`). A frame that all others wait for, since one at a time is
 //! completed, is judged sooner, and one that waits itself by how it came so far. One that was let go first since it came quickly must
 //! go on so. Pure: it is told what time it is.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::least_rate::{LEAST_RATE, LeastRate};
@@ -26,22 +27,25 @@ const EVIDENCE_BYTES: u64 = 64 << 10;
 const PROOF_TIMES: u64 = 4;
 /// All that wait for a turn of frames that come quickly, and of those that are completed, should not wait longer than this even where each
 /// wastes its turn: the more of them wait one behind the other, the sooner each is judged,
-const TURNS_TIME: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_secs(2));
-/// but not sooner than this, in which a client that is there, on a machine that does other things as well, sends more than once.
-const LEAST_WINDOW: Duration = Duration::from_millis(100);
+const TURNS_TIME: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
+/// but not sooner than this, in which a client that is there, on a machine that does other things as well and behind a line that is far
+/// away, sends more than once.
+const LEAST_WINDOW: Duration = Duration::from_millis(250);
+/// The same of one that has shown that it comes quickly: its line is not far away.
+const LEAST_QUICK_WINDOW: Duration = Duration::from_millis(150);
 
 /// The window of a frame that is completed since it came quickly, while so many rounds wait for the same.
 pub(super) fn quick_window(rounds: usize) -> Duration {
-    window(TURNS_TIME.0, rounds, QUICK_WINDOW)
+    window(TURNS_TIME.0, rounds, LEAST_QUICK_WINDOW..=QUICK_WINDOW)
 }
 
 /// The window of a frame that is completed, while so many rounds wait for the same.
 pub(super) fn completion_window(rounds: usize) -> Duration {
-    window(TURNS_TIME.1, rounds, COMPLETION_WINDOW)
+    window(TURNS_TIME.1, rounds, LEAST_WINDOW..=COMPLETION_WINDOW)
 }
 
-fn window(for_all: Duration, rounds: usize, most: Duration) -> Duration {
-    (for_all / u32::try_from(rounds.max(1)).unwrap_or(u32::MAX)).clamp(LEAST_WINDOW, most)
+fn window(for_all: Duration, rounds: usize, of: RangeInclusive<Duration>) -> Duration {
+    (for_all / u32::try_from(rounds.max(1)).unwrap_or(u32::MAX)).clamp(*of.start(), *of.end())
 }
 
 /// The pace of what arrives on one connection.
@@ -155,6 +159,15 @@ impl Pace {
             (Some(true), _) if is_proved => Gait::ProvedQuick,
             (Some(true), _) => Gait::Quick,
         }
+    }
+
+    /// How many bytes a second its client sends, by how this frame came so far, of which so much is not read yet, or else by how the last one came,
+    /// if any of them tells.
+    pub(super) fn rate(&self, unread: u64, now: Instant) -> Option<u64> {
+        let last = || self.last.as_ref().filter(|last| last.bytes > 0).map(|last| (last.bytes, last.time));
+        self.evidence(unread, now).or_else(last).map(|(bytes, time)| {
+            u64::try_from(u128::from(bytes) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX)
+        })
     }
 
     fn evidence(&self, unread: u64, now: Instant) -> Option<(u64, Duration)> {
@@ -317,7 +330,7 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         pace.note(100_000, start, || 0);
-        let rate = LeastRate::of(60 << 20, Duration::ZERO);
+        let rate = LeastRate::of(60 << 20, u64::MAX);
         assert!(pace.too_slow(start + WINDOW, WINDOW, rate, || 1_000).is_some());
         let mut pace = Pace::new(start);
         pace.note(100_000, start, || 0);
@@ -364,6 +377,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_sends_in_a_second_is_known_by_what_came_or_by_the_last_frame() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut pace = Pace::new(start);
+        pace.begin_frame(start, 0);
+        pace.note(40 << 10, start, || 0);
+        assert_eq!(pace.rate(0, after(100)), None, "too little tells nothing");
+        assert_eq!(pace.rate(60 << 10, after(100)), Some(1_000 << 10));
+        pace.note(60 << 10, after(100), || 0);
+        let _ = pace.end_frame(after(200), None);
+        pace.begin_frame(after(900), 100);
+        assert_eq!(pace.rate(0, after(900)), Some(500 << 10), "as the last one came");
+        // While the broker does not read no time passes.
+        pace.note(100 << 10, after(1_000), || 0);
+        pace.pause(after(1_000), 0);
+        assert!(pace.rate(0, after(1_000)).is_some_and(|rate| (900 << 10..1_100 << 10).contains(&rate)));
+    }
+
+    #[test]
     fn a_little_frame_proves_nothing_of_a_large_one() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
@@ -404,9 +436,9 @@ mod tests {
     #[test]
     fn the_more_wait_the_sooner_whoever_holds_them_up_is_judged() {
         let millis = |rounds| (quick_window(rounds).as_millis(), completion_window(rounds).as_millis());
-        assert_eq!((millis(0), millis(4)), ((250, 500), (250, 500)));
-        assert_eq!((millis(8), millis(10)), ((187, 250), (150, 200)));
-        assert_eq!(millis(10_000), (100, 100), "a client that is there sends something meanwhile");
+        assert_eq!((millis(0), millis(8)), ((250, 500), (250, 500)));
+        assert_eq!((millis(10), millis(15)), ((200, 500), (150, 400)));
+        assert_eq!(millis(10_000), (150, 250), "a client that is there sends something meanwhile");
     }
 
     #[test]
@@ -446,7 +478,7 @@ mod tests {
     #[test]
     fn what_waits_is_judged_by_how_it_came_so_far_without_the_time_that_the_broker_did_not_read() {
         let start = Instant::now();
-        let rate = LeastRate::of(60 << 20, Duration::ZERO);
+        let rate = LeastRate::of(60 << 20, u64::MAX);
         let mut pace = Pace::new(start);
         pace.note(1 << 20, start, || 0);
         pace.pause(start + WINDOW / 4, 0);

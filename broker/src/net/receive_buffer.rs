@@ -3,6 +3,7 @@
 
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
+use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{self, FrameLimits, HEADER_BYTES, Header};
 
 use super::ended::Ended;
@@ -10,6 +11,7 @@ use super::framing::{self, Framing};
 use super::pace::Completed;
 use crate::budget::{Arriving, Claim, Completion, Growth, Lent, Share};
 use crate::gait::{Gait, Worth};
+use crate::kafka;
 use crate::turns::Source;
 
 /// What a quiet connection holds, in bytes.
@@ -32,6 +34,14 @@ impl Content {
         match self {
             Self::Native { body, payload, .. } => body.len() + payload.len(),
             Self::Kafka(request) => request.len(),
+        }
+    }
+
+    /// True where it brings batches.
+    pub(super) fn is_produce(&self) -> bool {
+        match self {
+            Self::Native { header, .. } => header.api == Api::Produce as u16,
+            Self::Kafka(request) => kafka::is_produce(request),
         }
     }
 
@@ -196,12 +206,13 @@ impl ReceiveBuffer {
         self.bytes.reserve(bytes);
     }
 
-    /// As much of its share as the frame that has begun asks for. How it comes counts the first time, and where it is better than before.
+    /// As much of its share as the frame that has begun asks for. How it comes counts the first time, and where it is better than before; at how
+    /// many bytes a second, each time.
     pub(super) fn lend(
         &mut self,
         arriving: &Arriving,
         bytes: usize,
-        gait: Gait,
+        (gait, rate): (Gait, Option<u64>),
         source: Source,
     ) -> impl Future<Output = Option<Growth>> + Send + 'static {
         let (share, frame_bytes) = (self.share(arriving), self.frame_bytes());
@@ -209,7 +220,7 @@ impl ReceiveBuffer {
             Some(claim) if !claim.is_less_than(gait) => claim,
             _ => share.claim(frame_bytes, gait, source),
         };
-        let lent = share.lend(bytes, claim);
+        let lent = share.lend(bytes, claim, rate);
         self.claim = Some(claim);
         lent
     }
@@ -378,7 +389,8 @@ mod tests {
         feed(&mut buffer, &pool, &bytes[..1_000_000], 70_001);
         assert!(lent_bytes(&pool) > BUSY_BYTES as u64);
         let taken: Vec<_> = std::iter::from_fn(|| pool.large.try_lend(1 << 10)).collect();
-        let leave = pool.large.lend(1 << 10, pool.large.claim(3_000_000, Gait::Slow, Source::default())).await.unwrap();
+        let leave =
+            pool.large.lend(1 << 10, pool.large.claim(3_000_000, Gait::Slow, Source::default()), None).await.unwrap();
         assert!(matches!(leave, Growth::Whole(_)));
         buffer.grow(leave, 1);
         drop(taken);
@@ -411,20 +423,22 @@ mod tests {
         let mut buffers = [half(), half(), half(), half()];
         let _before = none_left();
         // There is room for one of them beside it.
-        let mut large = Box::pin(
-            pool.large.lend(1 << 10, pool.large.claim((128 << 20) - 4_000_000, Gait::Slow, Source::default())),
-        ) as Asking;
+        let mut large = Box::pin(pool.large.lend(
+            1 << 10,
+            pool.large.claim((128 << 20) - 4_000_000, Gait::Slow, Source::default()),
+            None,
+        )) as Asking;
         let _large = leave(&mut large).unwrap();
         let mut asking = buffers
             .each_mut()
-            .map(|buffer| Box::pin(buffer.lend(&pool, 1 << 10, Gait::Slow, Source::default())) as Asking);
+            .map(|buffer| Box::pin(buffer.lend(&pool, 1 << 10, (Gait::Slow, None), Source::default())) as Asking);
         let growth = leave(&mut asking[0]).unwrap();
         assert!(matches!(growth, Growth::Whole(_)));
         buffers[0].grow(growth, 1);
         let _of_the_first = none_left();
         // To ask again is not to ask later.
         asking[1] = Box::pin(std::future::pending());
-        asking[1] = Box::pin(buffers[1].lend(&pool, 1 << 10, Gait::Slow, Source::default()));
+        asking[1] = Box::pin(buffers[1].lend(&pool, 1 << 10, (Gait::Slow, None), Source::default()));
         assert!(asking[1..].iter_mut().all(|asking| leave(asking).is_none()));
         // Nor does a frame that became whole make those who came last the next.
         drop(feed(&mut buffers[0], &pool, &bytes[1_000_000..], 70_001));

@@ -41,7 +41,8 @@ impl Rank {
         self
     }
 
-    pub(super) const fn source(self) -> Source {
+    /// Where it comes from.
+    pub(crate) const fn source(self) -> Source {
         self.source
     }
 }

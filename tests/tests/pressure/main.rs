@@ -6,3 +6,5 @@ mod crowd;
 mod decompression;
 mod memory_budget;
 mod returning_clients;
+mod slow_clients;
+mod waiting_requests;

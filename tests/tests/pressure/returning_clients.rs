@@ -19,12 +19,12 @@ use tokio::task::JoinSet;
 
 /// In which frames of 16 MiB are completed, or several of less.
 const BUDGET_BYTES: u64 = 64 << 20;
-const SILENT: usize = 50;
+pub(crate) const SILENT: usize = 50;
 /// So many frames are sent beside them, each on a connection of its own.
 const FRAMES: usize = 8;
 
 /// A broker that gives nobody up but those whom others wait for, with a topic that takes large batches.
-async fn broker() -> BrokerProcess {
+pub(crate) async fn broker() -> BrokerProcess {
     let settings = BrokerSettings::new().set("frame_timeout_ms", "3600000").set("write_timeout_ms", "3600000");
     let broker = settings.set("memory_budget_bytes", &BUDGET_BYTES.to_string()).start();
     let topic = NewTopic::named("large").config("max.message.bytes", "8388608").config("durability", "written");
@@ -40,7 +40,7 @@ fn head(frame_bytes: usize) -> Vec<u8> {
 }
 
 /// Comes from there with half of a frame, waits in silence until the broker has had enough, and comes again.
-async fn come_back(broker: SocketAddr, from: Ipv4Addr, frame_bytes: usize, given_up: Arc<AtomicUsize>) {
+pub(crate) async fn come_back(broker: SocketAddr, from: Ipv4Addr, frame_bytes: usize, given_up: Arc<AtomicUsize>) {
     let half = [head(frame_bytes), vec![0; frame_bytes / 2]].concat();
     loop {
         let socket = TcpSocket::new_v4().unwrap();
@@ -63,7 +63,7 @@ async fn is_taken(broker: &BrokerProcess, topic_id: TopicId, payload: &[u8]) -> 
 }
 
 /// How many wait for memory in which large frames arrive.
-fn waiting(broker: &BrokerProcess) -> usize {
+pub(crate) fn waiting(broker: &BrokerProcess) -> usize {
     let metrics = broker.http("/metrics").body;
     let key = "tidelog_budget_waiting{pool=\"large_frames\"} ";
     metrics.lines().find_map(|line| line.strip_prefix(key)?.parse().ok()).unwrap()

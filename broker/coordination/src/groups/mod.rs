@@ -75,6 +75,7 @@ use fences::Fences;
 pub use flaws::{GroupFlaw, GroupFlaws};
 use group::Group;
 use heartbeat::Beat;
+pub use names::check_group;
 use offsets::{Commit, Committer};
 pub use records::{GroupRecord, RecordError};
 pub use salvage::salvage;

@@ -12,7 +12,11 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// The longest member id, in bytes.
 pub const MEMBER_ID_BYTES_MAX: usize = 64;
 
-pub(crate) fn check_group(name: &str) -> Result<(), Refusal> {
+/// Whether a group may have this name.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_group(name: &str) -> Result<(), Refusal> {
     check("group name", name, NAME_BYTES_MAX)
 }
 
