@@ -37,6 +37,8 @@ pub(crate) struct Wanted {
 pub(crate) enum Patience {
     Never,
     Block,
+    /// As `Block`, and nothing is believed that was seen before: everything is read back past the page cache, as far as nobody has it mapped.
+    Doubt,
 }
 
 /// Why nothing was found.
@@ -97,7 +99,7 @@ impl Lookup<'_> {
         match self.patience {
             Patience::Never if hops.hold(&range) || self.is_warm(&*file, &range)? => {}
             Patience::Never => return Err(Miss::Cold),
-            Patience::Block => self.hold_pages(&*file, &range, origin, end)?,
+            Patience::Block | Patience::Doubt => self.hold_pages(&*file, &range, origin, end)?,
         }
         let map = segment.map(end.position).map_err(|error| self.storage("map", error))?;
         Ok(Some(Batches { bytes: map.slice(range), next: end.offset }))
@@ -123,7 +125,7 @@ impl Lookup<'_> {
         match self.patience {
             _ if self.segment.is_indexed() => Ok(()),
             Patience::Never => Err(Miss::Cold),
-            Patience::Block => {
+            Patience::Block | Patience::Doubt => {
                 let indexed = self.state.index_segment(self.segment);
                 indexed.map_err(|error| self.unopened("read the index of", error))
             }
@@ -134,7 +136,7 @@ impl Lookup<'_> {
         match (self.segment.opened(), self.patience) {
             (Some(file), _) => Ok(file),
             (None, Patience::Never) => Err(Miss::Cold),
-            (None, Patience::Block) => self.segment.file().map_err(|error| self.unopened("open", error)),
+            (None, Patience::Block | Patience::Doubt) => self.segment.file().map_err(|error| self.unopened("open", error)),
         }
     }
 
@@ -217,15 +219,19 @@ impl Lookup<'_> {
     /// Makes sure that this process has seen every byte from `origin` to `end` to be whole.
     fn prove(&self, origin: Place, end: Place) -> Result<(), Miss> {
         let verified = &self.segment.verified;
-        if verified.covers(&(origin.position..end.position)) {
+        if self.patience != Patience::Doubt && verified.covers(&(origin.position..end.position)) {
             return Ok(());
         }
         if self.patience == Patience::Never {
             return Err(Miss::Cold);
         }
+        let file = self.file()?;
+        if self.patience == Patience::Doubt {
+            let evicted = file.evict(origin.position..end.position);
+            evicted.map_err(|error| self.storage("read past the cache", error))?;
+        }
         // What cannot be brought in is told by the reads below, which know where.
         let brought_in = self.fault_in(origin.position..end.position);
-        let file = self.file()?;
         let mut window = Window::new(file, self.segment.end_bytes());
         let mut at = origin;
         while at.position < end.position {
@@ -380,7 +386,7 @@ impl Hops<'_> {
             let wanted = HOP_BYTES.min((self.limit - position) as usize);
             let buffer = &mut self.buffer[..wanted];
             self.filled = match self.patience {
-                Patience::Block => read_full_at(self.file, buffer, position).map_err(HopError::Io)?,
+                Patience::Block | Patience::Doubt => read_full_at(self.file, buffer, position).map_err(HopError::Io)?,
                 Patience::Never => {
                     self.file.read_cached_at(buffer, position).map_err(HopError::Io)?.ok_or(HopError::Cold)?
                 }

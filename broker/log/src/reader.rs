@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidelog_protocol::records::Batches as Walk;
 use tidelog_protocol::{LeaderEpoch, Offset};
 
 use crate::flusher::FlushMetrics;
@@ -42,6 +43,24 @@ pub struct Batches {
     pub bytes: Bytes,
     /// Offset after the last record: where to go on reading.
     pub next: Offset,
+}
+
+impl Batches {
+    /// Whether the checksums hold of what was read, and one batch continues the other up to [`Batches::next`]. Bytes that were whole once may
+    /// have rotted since on the disk, and been read in again.
+    #[must_use]
+    pub fn are_whole(&self) -> bool {
+        let mut expected = None;
+        for batch in Walk::compacted(&self.bytes) {
+            let Ok(batch) = batch else { return false };
+            let header = batch.header();
+            if expected.is_some_and(|expected| header.base_offset != expected) || batch.verify_crc().is_err() {
+                return false;
+            }
+            expected = Some(header.next_offset());
+        }
+        expected == Some(self.next)
+    }
 }
 
 /// Why a read gives nothing.
@@ -213,6 +232,15 @@ impl LogReader {
     /// [`ReadError`].
     pub fn read_blocking(&self, from: Offset, upper: Offset, max_bytes: u32) -> Result<ReadOutcome, ReadError> {
         attempt(&self.state, Wanted { from, upper, max_bytes }, Patience::Block)
+    }
+
+    /// As [`LogReader::read_blocking`], but reads back all that it gives and verifies it, whatever was seen of it before. Damage that nobody
+    /// knew is known from then on.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read_back(&self, from: Offset, upper: Offset, max_bytes: u32) -> Result<ReadOutcome, ReadError> {
+        attempt(&self.state, Wanted { from, upper, max_bytes }, Patience::Doubt)
     }
 }
 

@@ -14,6 +14,7 @@ mod lost_files;
 mod model;
 mod power;
 mod producers;
+mod reading_back;
 mod repair;
 mod short_segments;
 mod start_and_time;
