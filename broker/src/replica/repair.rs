@@ -101,7 +101,10 @@ async fn try_repair(node: &Arc<Node>, partition: &Handle, (others, hole): (&Othe
                 Ok(()) => return Ok(*source),
                 Err(error) => {
                     nobody_has_it &= error.is_an_answer();
-                    warn!(%topic, partition = %index, from = %hole.from, to = %hole.to, %source, %error, "a damaged range cannot be repaired from there");
+                    let answer = error.to_string();
+                    if partition.repair_attempts().is_news(hole, (*source, &answer), Instant::now()) {
+                        warn!(%topic, partition = %index, from = %hole.from, to = %hole.to, %source, %error, "a damaged range cannot be repaired from there; it is asked for again");
+                    }
                 }
             }
         }
