@@ -331,8 +331,10 @@ config_table! {
     disk_free_min_bytes: u64 = 256 << 20, number ["bytes" 0u64..=1099511627776u64];
     /// How often retention, free space and index upkeep are looked after.
     housekeeping_interval_ms: u64 = 5_000, number ["milliseconds" 10u64..=3600000u64];
-    /// How fast sealed segments are re-read in the background in search of rot. 0: never.
+    /// How fast what is settled is re-read in the background in search of rot. 0: never.
     scrub_bytes_per_second: u64 = 4 << 20, number ["bytes" 0u64..=1073741824u64];
+    /// New records are re-read for the first time so long after they have settled, twice that at most where the rate allows; then with everything else, each hour.
+    scrub_delay_ms: u64 = 60_000, number ["milliseconds" 10u64..=86400000u64];
     /// Memory for the keys that compaction looks at in one pass, whatever the number of partitions: about 28 bytes each. Where there are more, it takes several passes.
     compaction_memory_bytes: u64 = 128 << 20, number ["bytes" 65536u64..=1099511627776u64];
     /// How fast compaction reads and writes, all together. 0: no limit.
