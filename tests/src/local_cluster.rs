@@ -33,6 +33,7 @@ pub struct LocalCluster {
     /// Runs what is asked of the metadata, and the links.
     runtime: Runtime,
     members: Vec<Member>,
+    settings: fn(&mut Config),
 }
 
 struct Member {
@@ -50,6 +51,15 @@ impl LocalCluster {
     /// Where they do not start.
     #[must_use]
     pub fn start(brokers: u32) -> Self {
+        Self::start_with(brokers, |_| {})
+    }
+
+    /// As [`LocalCluster::start`], with other settings.
+    ///
+    /// # Panics
+    /// Where they do not start.
+    #[must_use]
+    pub fn start_with(brokers: u32, settings: fn(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = runtime();
         let cluster = ClusterId([9; 16]);
@@ -61,7 +71,7 @@ impl LocalCluster {
             Member { running: None, listen: loopback::fresh(), link, disk: StallingDisk::default() }
         };
         let members = (0..brokers).map(member).collect();
-        let mut cluster = Self { folder, metadata, runtime, members };
+        let mut cluster = Self { folder, metadata, runtime, members, settings };
         (1..=brokers).for_each(|id| cluster.start_broker(id));
         cluster
     }
@@ -74,7 +84,7 @@ impl LocalCluster {
         let data = self.data(id);
         let member = &mut self.members[id as usize - 1];
         let link = member.link.address();
-        let config = Config {
+        let mut config = Config {
             broker_id: id,
             data: PathText(data),
             listen: member.listen,
@@ -85,6 +95,7 @@ impl LocalCluster {
             disk_free_min_bytes: 0,
             ..Config::default()
         };
+        (self.settings)(&mut config);
         let runtime = runtime();
         let started = Broker::start_within(config, Arc::new(member.disk.clone()), Some(self.metadata.clone()));
         let broker = runtime.block_on(started).unwrap();
@@ -168,6 +179,15 @@ impl LocalCluster {
     #[must_use]
     pub fn metrics_text(&self, id: u32) -> String {
         self.members[id as usize - 1].running.as_ref().expect("it runs").0.metrics().render().unwrap()
+    }
+
+    /// Whether a broker knows of a damaged range at its own.
+    ///
+    /// # Panics
+    /// Where it is not running.
+    #[must_use]
+    pub fn is_damaged(&self, id: u32) -> bool {
+        self.members[id as usize - 1].running.as_ref().expect("it runs").0.metrics().partitions_corrupt.get() > 0
     }
 
     /// Damaged ranges that a broker has put back.

@@ -17,7 +17,7 @@ use super::{Input, decode};
 use crate::change::speaks_for_itself;
 use crate::node::Node;
 use crate::outbox::{FrameStamp, OutFrame};
-use crate::partition::{Command, Followed, Handle, Pushed, ReplicaCursor};
+use crate::partition::{Care, Command, Followed, Handle, Pushed, ReplicaCursor};
 use crate::session::{Reply, Session};
 use crate::streams::StreamControl;
 
@@ -110,8 +110,11 @@ impl Push<'_> {
         loop {
             let credit = self.control.credit().await;
             self.session.outbox.room().await;
-            let item_bytes = if self.is_in_sync() { self.item_bytes } else { self.item_bytes.min(CATCH_UP_ITEM_BYTES) };
-            match cursor.next(credit.min(item_bytes)).await {
+            let (item_bytes, care) = match self.is_in_sync() {
+                true => (self.item_bytes, Care::Recent),
+                false => (self.item_bytes.min(CATCH_UP_ITEM_BYTES), Care::Old),
+            };
+            match cursor.next(credit.min(item_bytes), care).await {
                 Ok(pushed) => {
                     let bytes = pushed.bytes.len();
                     if !self.item(pushed) {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::handle::Handle;
 use super::refusals;
+use super::replica_cursor::read_back;
 use super::tail::Tail;
 use super::undone::undone_in;
 
@@ -161,7 +162,13 @@ impl Cursor {
     async fn read(&mut self, upper: Offset, bytes_max: usize, tail: &Tail) -> Result<Option<Fetched>, WireError> {
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let reader: &LogReader = self.partition.reader();
-        let mut outcome = reader.read(self.next_offset, upper, bytes_max).map_err(|error| refusals::of_read(&error))?;
+        let mut outcome = match self.serves {
+            Serves::Leader | Serves::Nearby => {
+                reader.read(self.next_offset, upper, bytes_max).map_err(|error| refusals::of_read(&error))?
+            }
+            // What is to mend another is read from the disk: where it has rotted here, too, that is known from now on.
+            Serves::Peer => read_back(reader, self.next_offset, (upper, bytes_max)).await?,
+        };
         loop {
             match outcome {
                 ReadOutcome::Batches(batches) => {

@@ -44,6 +44,6 @@ pub use opening::Opening;
 pub use proposal::{Proposals, Proposed};
 pub use registry::{Registry, RegistryOptions};
 pub use repair_attempts::{Failed, RepairAttempts};
-pub use replica_cursor::{Pushed, ReplicaCursor};
+pub use replica_cursor::{Care, Pushed, ReplicaCursor};
 pub use tail::Tail;
 pub use upstream::{Attempt, Question, Replica, Upstream};

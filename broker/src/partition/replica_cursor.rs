@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidelog_log::ReadOutcome;
+use tidelog_log::{LogReader, ReadOutcome};
 use tidelog_protocol::{LeaderEpoch, Offset, WireError};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
@@ -40,6 +40,26 @@ pub struct Pushed {
     pub log_start: Offset,
 }
 
+/// How far what is sent is believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Care {
+    /// It was just written.
+    Recent,
+    /// It may have lain on the disk for long: every checksum is verified.
+    Old,
+}
+
+/// Reads past what is known of the bytes, on a thread that may block.
+pub(super) async fn read_back(
+    reader: &LogReader,
+    from: Offset,
+    (upper, bytes_max): (Offset, u32),
+) -> Result<ReadOutcome, WireError> {
+    let reader = reader.clone();
+    let read = spawn_blocking(move || reader.read_back(from, upper, bytes_max)).await;
+    read.map_err(|_| refusals::unexpected("reading the log"))?.map_err(|error| refusals::of_read(&error))
+}
+
 /// A follower's place in a partition.
 #[derive(Debug)]
 pub struct ReplicaCursor {
@@ -57,12 +77,13 @@ impl ReplicaCursor {
         Self { partition, leader_epoch, next_offset: from, told: None }
     }
 
-    /// What comes next, as soon as there is something: batches of about `bytes_max` bytes, at least one.
+    /// What comes next, as soon as there is something: batches of about `bytes_max` bytes, at least one. Damage that nobody knew is noted where
+    /// `care` is taken.
     ///
     /// # Errors
     /// NotLeader or FencedEpoch where the leadership is over; OffsetOutOfRange where the records were deleted; CorruptLog; or why the
     /// partition is not served.
-    pub async fn next(&mut self, bytes_max: usize) -> Result<Pushed, WireError> {
+    pub async fn next(&mut self, bytes_max: usize, care: Care) -> Result<Pushed, WireError> {
         let followers = self.partition.followers();
         let mut waited = false;
         loop {
@@ -77,7 +98,7 @@ impl ReplicaCursor {
             if tail.leader_epoch != self.leader_epoch || !tail.leads {
                 return Err(refusals::leadership_over(self.leader_epoch, tail.leader_epoch));
             }
-            let bytes = self.read(bytes_max).await?;
+            let bytes = self.read(bytes_max, care).await?;
             let now = (tail.high_watermark, tail.log_start);
             if !bytes.is_empty() || self.told.is_none() || (waited && self.told != Some(now)) {
                 self.told = Some(now);
@@ -92,7 +113,7 @@ impl ReplicaCursor {
         }
     }
 
-    async fn read(&mut self, bytes_max: usize) -> Result<Bytes, WireError> {
+    async fn read(&mut self, bytes_max: usize, mut care: Care) -> Result<Bytes, WireError> {
         let reader = self.partition.reader();
         let upper = reader.written_end();
         if self.next_offset == upper {
@@ -102,6 +123,11 @@ impl ReplicaCursor {
         let mut outcome = reader.read(self.next_offset, upper, bytes_max).map_err(|error| refusals::of_read(&error))?;
         loop {
             match outcome {
+                ReadOutcome::Batches(batches) if care == Care::Old && !batches.are_whole() => {
+                    // Whether they are damaged, or one look met what another wrote, the disk says.
+                    outcome = read_back(reader, self.next_offset, (upper, bytes_max)).await?;
+                    care = Care::Recent;
+                }
                 ReadOutcome::Batches(batches) => {
                     self.next_offset = batches.next;
                     return Ok(batches.bytes);

@@ -17,5 +17,6 @@ mod operations;
 mod quorum;
 mod replica_holdings;
 mod replication;
+mod rot;
 mod sole_replicas;
 mod stale_views;

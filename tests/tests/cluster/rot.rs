@@ -1,0 +1,199 @@
+//! What rots on a disk while nobody reads it: a broker notices it by itself within minutes, and at once where it is to send it to another broker; then
+//! it is named, and mended.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use tidelog_broker::Config;
+use tidelog_protocol::messages::{Isolation, Position, SubscribeRequest};
+use tidelog_protocol::records::{Batches, Compression};
+use tidelog_protocol::{Offset, PartitionId, TopicId};
+use tidelog_tests::command::CommandLine;
+use tidelog_tests::local_cluster::LocalCluster;
+use tidelog_tests::patience::wait_until;
+use tidelog_tests::raw_connection::{RawConnection, batch};
+
+const TOPIC: &str = "ledger";
+const RECORDS: u64 = 40;
+/// The record that rots.
+const ROTTEN: u64 = 20;
+
+fn on_its_own<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// Three brokers with a topic of one partition, in which each record is a batch.
+struct Ledger {
+    cluster: LocalCluster,
+    topic_id: TopicId,
+}
+
+impl Ledger {
+    fn written(settings: fn(&mut Config)) -> Self {
+        let cluster = LocalCluster::start_with(3, settings);
+        let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "1")]);
+        let ledger = Self { cluster, topic_id };
+        on_its_own(async {
+            for number in 0..RECORDS {
+                ledger.produce(number).await;
+            }
+        });
+        ledger.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+        ledger
+    }
+
+    fn leader(&self) -> u32 {
+        self.cluster.leader(TOPIC).0
+    }
+
+    fn followers(&self) -> [u32; 2] {
+        let leader = self.leader();
+        [leader % 3 + 1, (leader + 1) % 3 + 1]
+    }
+
+    async fn produce(&self, number: u64) {
+        let mut connection = RawConnection::introduced(self.cluster.address(self.leader())).await;
+        let batch = batch(&[format!("value-{number:06}").as_bytes()], Compression::None);
+        wait_until("a record to be taken", async || connection.produce(self.topic_id, &batch).await.ok()).await;
+    }
+
+    fn segment(&self, id: u32) -> PathBuf {
+        self.cluster.data(id).join(format!("{TOPIC}-0/{:020}.log", 0))
+    }
+
+    /// The batches of a broker, as they lie on its disk.
+    fn batches(&self, id: u32) -> Vec<Vec<u8>> {
+        let bytes = std::fs::read(self.segment(id)).unwrap();
+        Batches::new(&bytes).map_while(Result::ok).map(|batch| batch.bytes().to_vec()).collect()
+    }
+
+    /// Flips a bit of a record where it lies, whoever has the log open.
+    fn rot(&self, id: u32, record: u64) {
+        let batches = self.batches(id);
+        let end: usize = batches[..=record as usize].iter().map(Vec::len).sum();
+        let last = batches[record as usize].last().unwrap();
+        let file = OpenOptions::new().write(true).open(self.segment(id)).unwrap();
+        file.write_all_at(&[last ^ 1], end as u64 - 1).unwrap();
+    }
+
+    /// Begins to read at a broker that was just started, which verifies all that it has not written itself.
+    async fn read_at(&self, broker: u32) {
+        wait_until("the broker to meet its damage", async || {
+            let mut connection = RawConnection::introduced(self.cluster.address(broker)).await;
+            let subscribe = SubscribeRequest {
+                topic_id: self.topic_id,
+                partition: PartitionId(0),
+                position: Position::offset(Offset(ROTTEN)),
+                leader_epoch: None,
+                isolation: Isolation::ReadUncommitted,
+                credit_bytes: 1 << 20,
+                item_bytes_max: 1 << 20,
+                last_epoch: None,
+                nearby: true,
+            };
+            let _ = connection.ask(&subscribe, &[]).await;
+            let _ = connection.next_frame().await;
+            (self.cluster.is_damaged(broker) || self.cluster.repaired(broker) > 0).then_some(())
+        })
+        .await;
+    }
+
+    /// What an operator sees of the partition.
+    async fn described(&self) -> String {
+        let server = self.cluster.address(self.leader()).to_string();
+        let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", &server).args(["partitions", "describe", TOPIC]);
+        tokio::task::spawn_blocking(move || command.run()).await.unwrap().text().to_owned()
+    }
+
+    /// Restarts a follower with a record that rotted meanwhile.
+    fn restart_rotten(&mut self, id: u32) {
+        self.cluster.kill(id);
+        self.rot(id, ROTTEN);
+        self.cluster.start_broker(id);
+        self.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+    }
+}
+
+fn never_scrubs(config: &mut Config) {
+    config.scrub_bytes_per_second = 0;
+}
+
+#[test]
+fn brokers_that_are_asked_for_a_repair_notice_that_the_same_has_rotted_at_their_own() {
+    let mut ledger = Ledger::written(never_scrubs);
+    let [asks, other] = ledger.followers();
+    for asked in [ledger.leader(), other] {
+        ledger.rot(asked, ROTTEN);
+        assert!(!ledger.cluster.is_damaged(asked), "nobody has looked");
+    }
+    ledger.restart_rotten(asks);
+    on_its_own(async {
+        ledger.read_at(asks).await;
+        wait_until("all to know of their damage", async || {
+            (1..=3).all(|broker| ledger.cluster.is_damaged(broker)).then_some(())
+        })
+        .await;
+        let described = ledger.described().await;
+        for broker in 1..=3 {
+            assert_eq!(ledger.cluster.repaired(broker), 0, "nobody has it");
+            assert!(described.contains(&format!("on {broker}: damaged")), "{broker}: {described}");
+        }
+    });
+}
+
+#[test]
+fn a_broker_that_notices_it_as_it_is_asked_for_a_repair_is_mended_as_the_one_that_asked() {
+    let mut ledger = Ledger::written(never_scrubs);
+    let leader = ledger.leader();
+    let [asks, whole] = ledger.followers();
+    ledger.rot(leader, ROTTEN);
+    ledger.restart_rotten(asks);
+    on_its_own(async {
+        ledger.read_at(asks).await;
+        wait_until("both to be mended", async || {
+            [leader, asks].iter().all(|broker| ledger.cluster.repaired(*broker) == 1).then_some(())
+        })
+        .await;
+    });
+    let expected = ledger.batches(whole);
+    assert_eq!(expected.len() as u64, RECORDS);
+    assert!(ledger.batches(leader) == expected && ledger.batches(asks) == expected);
+}
+
+#[test]
+fn what_rots_soon_after_it_was_written_is_found_and_mended_though_nobody_reads_it() {
+    let ledger = Ledger::written(|config| config.scrub_delay_ms = 500);
+    let [follower, _] = ledger.followers();
+    on_its_own(async {
+        let mut record = RECORDS;
+        // A machine that is busy may look at a record before it rots: then another one.
+        wait_until("the rot to be found and mended", async || {
+            ledger.produce(record).await;
+            wait_until("the follower to have it", async || {
+                (ledger.batches(follower).len() as u64 > record).then_some(())
+            })
+            .await;
+            ledger.rot(follower, record);
+            record += 1;
+            (ledger.cluster.repaired(follower) > 0).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_replica_that_is_copied_from_what_has_rotted_lets_its_source_know() {
+    let mut ledger = Ledger::written(never_scrubs);
+    let leader = ledger.leader();
+    let [copied, whole] = ledger.followers();
+    ledger.cluster.kill(copied);
+    ledger.cluster.fence(copied);
+    std::fs::remove_dir_all(ledger.cluster.data(copied)).unwrap();
+    ledger.rot(leader, ROTTEN);
+    ledger.cluster.start_broker(copied);
+    ledger.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
+    assert_eq!(ledger.cluster.repaired(leader), 1, "it was mended by the one that is whole");
+    let expected = ledger.batches(whole);
+    assert!(ledger.batches(leader) == expected && ledger.batches(copied) == expected);
+}
