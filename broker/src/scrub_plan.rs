@@ -80,12 +80,8 @@ impl ScrubPlan {
     /// Begins a round over everything that is settled.
     pub(crate) fn begin_round(&mut self, settled: &HashMap<Replica, Offset>) {
         let errand = Errand::Round;
-        let stretch = |(replica, end): (&Replica, &Offset)| Stretch {
-            replica: *replica,
-            next: Offset::ZERO,
-            end: *end,
-            errand,
-        };
+        let stretch =
+            |(replica, end): (&Replica, &Offset)| Stretch { replica: *replica, next: Offset::ZERO, end: *end, errand };
         self.round = settled.iter().map(stretch).collect();
     }
 

@@ -59,7 +59,8 @@ impl RawReader {
     pub async fn end(&mut self, partition: u32, committed_only: bool) -> Result<Offset, WireError> {
         let position = Position { kind: PositionKind::Latest, value: 0 };
         let query = OffsetQuery { partition: PartitionId(partition), position };
-        let request = ListOffsetsRequest { topic_id: self.topic_id, queries: vec![query], committed_only };
+        let request =
+            ListOffsetsRequest { topic_id: self.topic_id, queries: vec![query], committed_only, settled: false };
         let answer = self.connection.call(&request, &[]).await?.answers.remove(0);
         answer.fault.map_or_else(|| Ok(answer.offset.unwrap()), |fault| Err(fault.into()))
     }
@@ -87,6 +88,7 @@ impl RawReader {
             item_bytes_max: 1 << 20,
             last_epoch: None,
             nearby: false,
+            settled: false,
         };
         let stream = self.connection.ask(&request, &[]).await;
         let opened = self.connection.answer(stream).await;

@@ -252,7 +252,7 @@ pub async fn ends(addresses: &[SocketAddr], topic_id: TopicId, partition: u32) -
     let end = async |committed_only| {
         let position = Position { kind: PositionKind::Latest, value: 0 };
         let queries = vec![OffsetQuery { partition: PartitionId(partition), position }];
-        let request = ListOffsetsRequest { topic_id, queries, committed_only };
+        let request = ListOffsetsRequest { topic_id, queries, committed_only, settled: false };
         let answer = again("the end of a partition", async || {
             let leader = leader_of(addresses, topic_id, partition).await?;
             let mut answer = ask(leader, &request).await?.answers.remove(0);

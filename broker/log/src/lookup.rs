@@ -136,7 +136,9 @@ impl Lookup<'_> {
         match (self.segment.opened(), self.patience) {
             (Some(file), _) => Ok(file),
             (None, Patience::Never) => Err(Miss::Cold),
-            (None, Patience::Block | Patience::Doubt) => self.segment.file().map_err(|error| self.unopened("open", error)),
+            (None, Patience::Block | Patience::Doubt) => {
+                self.segment.file().map_err(|error| self.unopened("open", error))
+            }
         }
     }
 

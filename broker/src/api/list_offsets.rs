@@ -25,10 +25,11 @@ impl Handle for ListOffsetsRequest {
             return Err(partition::refusals::unknown_topic(self.topic_id));
         }
         let isolation = if self.committed_only { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+        let serves = if self.settled { Serves::Survivor } else { Serves::Leader };
         let mut answers = Vec::with_capacity(self.queries.len());
         for query in self.queries {
             let found = match node.registry.find(self.topic_id, query.partition) {
-                Ok((handle, _)) => look_up(&handle, query.position, Serves::Leader, isolation)
+                Ok((handle, _)) => look_up(&handle, query.position, serves, isolation)
                     .await
                     .map(|found| (found, handle.tail().borrow().leader_epoch)),
                 Err(error) => Err(error),

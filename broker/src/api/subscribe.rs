@@ -89,6 +89,7 @@ async fn open(node: &Node, session: &Session, request: &SubscribeRequest) -> Res
     let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
     let serves = match (session.member().is_ok(), request.nearby) {
         (true, true) => Serves::Peer,
+        (false, _) if request.settled => Serves::Survivor,
         (false, true) => Serves::Nearby,
         (_, false) => Serves::Leader,
     };

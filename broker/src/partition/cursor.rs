@@ -45,6 +45,8 @@ pub enum Serves {
     Leader,
     /// Any that keeps up.
     Nearby,
+    /// Any whose broker is out of touch with the controller, to one who finds no leader: what is settled stays so whoever leads next.
+    Survivor,
     /// Any that keeps up, to a broker that fetches what is damaged at its own: what is damaged here, too, is not to be waited for.
     Peer,
 }
@@ -54,7 +56,12 @@ impl Serves {
     #[must_use]
     pub fn refusal(self, tail: &Tail) -> Option<WireError> {
         let elsewhere = || (self == Self::Leader && !tail.leads).then(refusals::not_leader);
-        tail.ended.clone().or_else(elsewhere)
+        match self {
+            Self::Leader | Self::Nearby | Self::Peer => tail.ended.clone().or_else(elsewhere),
+            Self::Survivor if tail.closed.is_some() => tail.closed.clone(),
+            // It leads, or a controller hears of it, which names a leader.
+            Self::Survivor => tail.ended.is_none().then(refusals::is_led),
+        }
     }
 }
 
@@ -89,7 +96,7 @@ impl Cursor {
         let tail = self.tail.borrow().clone();
         // The log moves its start a moment before that is published.
         self.next_offset = tail.log_start.max(self.partition.reader().log_start());
-        tail.ended.map_or(Ok(()), Err)
+        self.serves.refusal(&tail).map_or(Ok(()), Err)
     }
 
     /// Where it stands.
@@ -163,7 +170,7 @@ impl Cursor {
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let reader: &LogReader = self.partition.reader();
         let mut outcome = match self.serves {
-            Serves::Leader | Serves::Nearby => {
+            Serves::Leader | Serves::Nearby | Serves::Survivor => {
                 reader.read(self.next_offset, upper, bytes_max).map_err(|error| refusals::of_read(&error))?
             }
             // What is to mend another is read from the disk: where it has rotted here, too, that is known from now on.

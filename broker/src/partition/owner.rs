@@ -163,6 +163,7 @@ impl Owner {
             has_peers: false,
             is_broken: false,
             ended: None,
+            closed: None,
         }
     }
 
@@ -394,7 +395,6 @@ impl Owner {
             Role::Follows(_) => true,
             Role::Waits { .. } => false,
         };
-        let is_broken = self.is_broken;
         let common_end = match &self.role {
             Role::Leads(leader) => leader.replicas().end_of_all(Durability::Flushed).min(high_watermark),
             Role::Follows(_) => high_watermark,
@@ -412,8 +412,9 @@ impl Owner {
                 || tail.leader_epoch != leader_epoch
                 || tail.leads != leads
                 || tail.has_peers != has_peers
-                || tail.is_broken != is_broken
-                || tail.ended != not_served;
+                || tail.is_broken != self.is_broken
+                || tail.ended != not_served
+                || tail.closed != self.ended;
             (tail.log_end, tail.common_end) = (log_end, common_end);
             if news {
                 *tail = Tail {
@@ -426,8 +427,9 @@ impl Owner {
                     led_from,
                     leads,
                     has_peers,
-                    is_broken,
+                    is_broken: self.is_broken,
                     ended: not_served,
+                    closed: self.ended.clone(),
                 };
             }
             news

@@ -167,6 +167,12 @@ pub(crate) fn not_leader() -> WireError {
     WireError::new(ErrorCode::NotLeader, "this broker does not lead the partition (any more); refresh the metadata")
 }
 
+/// There is a leader to be asked for what is settled.
+pub(super) fn is_led() -> WireError {
+    let sentence = "this replica leads, or is in touch with a controller that knows who does: ask the leader; refresh the metadata";
+    WireError::new(ErrorCode::NotLeader, sentence)
+}
+
 /// Nobody leads.
 pub(super) fn offline() -> WireError {
     WireError::new(

@@ -30,6 +30,8 @@ pub struct Tail {
     pub is_broken: bool,
     /// Why nothing is served any more.
     pub ended: Option<WireError>,
+    /// Why not even what is settled is served: its log is closed, deleted or broken.
+    pub closed: Option<WireError>,
 }
 
 impl Tail {

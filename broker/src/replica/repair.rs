@@ -163,6 +163,7 @@ async fn fetch(
             item_bytes_max: ITEM_BYTES,
             last_epoch: None,
             nearby: true,
+            settled: false,
         };
         let stream = link.request(&request, 0);
         let item = tokio::time::timeout(PATIENCE, async {

@@ -96,8 +96,9 @@ impl Cluster {
                 .iter()
                 .map(|at| OffsetQuery { partition: queries[*at].0, position: queries[*at].1.clone() })
                 .collect();
-            let answer =
-                connection.call(&ListOffsetsRequest { topic_id: image.id, queries: asked, committed_only }).await?;
+            let answer = connection
+                .call(&ListOffsetsRequest { topic_id: image.id, queries: asked, committed_only, settled: false })
+                .await?;
             for (at, answer) in places.into_iter().zip(answer.answers) {
                 if let Some(fault) = &answer.fault {
                     let error = ClientError::Broker(WireError::from(fault.clone()));

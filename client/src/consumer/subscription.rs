@@ -130,6 +130,7 @@ impl Subscription {
             item_bytes_max: self.settings.item_bytes,
             last_epoch: bearing.last_epoch,
             nearby: is_nearby,
+            settled: false,
         };
         let (stream, answer) = connection.open_stream(&request, Arc::new(intake)).await?;
         if !self.inbox.opened(self.slot, bearing.generation, (connection.clone(), stream), answer.high_watermark) {

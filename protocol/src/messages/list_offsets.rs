@@ -24,6 +24,9 @@ message! {
         1 queries: Vec<OffsetQuery>,
         /// For one that reads what is committed: nothing above the last stable offset is told of, and the end is there.
         4 committed_only: bool,
+        /// A broker that is out of touch with the controller may answer for a replica, too: as far as it knows to be settled, which may not be all
+        /// there is. For whoever cannot reach a leader.
+        8 settled: bool,
     }
 }
 

@@ -36,6 +36,9 @@ message! {
         2 last_epoch: Option<LeaderEpoch>,
         /// A replica that follows may serve it, too: a nearby one (KIP-392).
         2 nearby: bool,
+        /// A replica at a broker that is out of touch with the controller may serve it, too: what that knows to be settled, which may not be all there
+        /// is. For whoever cannot reach a leader.
+        8 settled: bool,
     }
 }
 

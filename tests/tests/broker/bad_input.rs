@@ -435,6 +435,7 @@ async fn unknown_topics_partitions_and_offsets_are_named() {
             item_bytes_max: 0,
             last_epoch: None,
             nearby: false,
+            settled: false,
         };
         let error = connection.call(&subscribe, &[]).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::OffsetOutOfRange, "{error}");

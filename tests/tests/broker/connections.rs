@@ -39,6 +39,7 @@ async fn a_client_that_goes_without_a_farewell_is_no_news_and_one_that_breaks_of
         item_bytes_max: 1 << 20,
         last_epoch: None,
         nearby: false,
+        settled: false,
     };
     raw.call(&subscribe, &[]).await.unwrap();
     raw.next_frame().await.unwrap();

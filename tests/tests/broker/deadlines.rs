@@ -50,7 +50,7 @@ fn fault(frame: &RawFrame) -> WireError {
 
 async fn earliest(raw: &mut RawConnection, topic_id: TopicId) -> Offset {
     let queries = vec![OffsetQuery { partition: PartitionId(0), position: Position::EARLIEST }];
-    let request = ListOffsetsRequest { topic_id, queries, committed_only: false };
+    let request = ListOffsetsRequest { topic_id, queries, committed_only: false, settled: false };
     raw.call(&request, &[]).await.unwrap().answers[0].offset.unwrap()
 }
 

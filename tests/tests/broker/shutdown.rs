@@ -114,6 +114,7 @@ async fn a_second_signal_does_not_wait_for_a_client_that_does_not_take_its_answe
         item_bytes_max: 4 << 20,
         last_epoch: None,
         nearby: false,
+        settled: false,
     };
     let _ = connection.ask(&subscribe, &[]).await;
     wait_until("bytes on their way", async || {

@@ -23,6 +23,7 @@ fn subscribe(topic_id: TopicId) -> SubscribeRequest {
         credit_bytes: 1 << 20,
         item_bytes_max: 1 << 20,
         nearby: false,
+        settled: false,
         last_epoch: None,
     }
 }

@@ -141,6 +141,7 @@ impl Ledger {
             item_bytes_max: 1 << 20,
             last_epoch: None,
             nearby: true,
+            settled: false,
         };
         let stream = connection.ask(&subscribe, &[]).await;
         let mut bytes = Vec::new();

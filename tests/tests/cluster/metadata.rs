@@ -199,7 +199,7 @@ async fn answers_that_nobody_takes_stay_within_the_budget() {
     let before = broker.figures().anonymous_bytes;
     // Each answer is larger than its question; none is read.
     let query = OffsetQuery { partition: PartitionId(9), position: Position::LATEST };
-    let request = ListOffsetsRequest { topic_id, queries: vec![query; 10_000], committed_only: false };
+    let request = ListOffsetsRequest { topic_id, queries: vec![query; 10_000], committed_only: false, settled: false };
     let body = request.to_body(ProtocolVersion::CURRENT);
     let flood = async {
         for _ in 0..500 {

@@ -191,8 +191,10 @@ fn a_new_leader_tells_no_end_below_what_the_one_before_may_have_acknowledged() {
         on_its_own(async {
             let mut connection = RawConnection::introduced(cluster.address(heir)).await;
             let queries = vec![OffsetQuery { partition: PartitionId(0), position }];
-            let mut answer =
-                connection.call(&ListOffsetsRequest { topic_id, queries, committed_only: false }, &[]).await.unwrap();
+            let mut answer = connection
+                .call(&ListOffsetsRequest { topic_id, queries, committed_only: false, settled: false }, &[])
+                .await
+                .unwrap();
             let answer = answer.answers.remove(0);
             answer.fault.map_or(Ok(answer.offset), |fault| Err(WireError::from(fault)))
         })
@@ -235,6 +237,7 @@ fn what_a_deposed_leader_alone_had_is_cut_and_never_acknowledged() {
             item_bytes_max: 1 << 20,
             last_epoch: None,
             nearby: false,
+            settled: false,
         };
         let stream = connection.ask(&subscribe, &[]).await;
         assert!(!connection.answer(stream).await.header.flags.contains(Flags::FAULT));
@@ -343,6 +346,7 @@ fn rot_on_a_replica_is_found_never_served_and_mended_from_another() {
             item_bytes_max: 1 << 20,
             last_epoch: None,
             nearby: true,
+            settled: false,
         };
         // The watermark that followers know is a moment behind.
         let settled = |cluster: &LocalCluster| described(cluster, rotten).high_watermark == Offset(40);

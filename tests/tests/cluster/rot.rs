@@ -91,6 +91,7 @@ impl Ledger {
                 item_bytes_max: 1 << 20,
                 last_epoch: None,
                 nearby: true,
+                settled: false,
             };
             let _ = connection.ask(&subscribe, &[]).await;
             let _ = connection.next_frame().await;

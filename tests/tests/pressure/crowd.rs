@@ -57,6 +57,7 @@ async fn never_reads(address: SocketAddr) -> RawConnection {
             item_bytes_max: 4 << 20,
             last_epoch: None,
             nearby: false,
+            settled: false,
         };
         let _ = connection.ask(&subscribe, &[]).await;
     }

@@ -342,7 +342,7 @@ fn is_cut_off(broker: &BrokerProcess, why: &str) -> bool {
 /// A request that takes memory, and has an answer that does.
 fn many_offsets(topic_id: TopicId) -> ListOffsetsRequest {
     let query = OffsetQuery { partition: PartitionId(0), position: Position::LATEST };
-    ListOffsetsRequest { topic_id, queries: vec![query; 10_000], committed_only: false }
+    ListOffsetsRequest { topic_id, queries: vec![query; 10_000], committed_only: false, settled: false }
 }
 
 /// A broker where [`jammed`] can be.
