@@ -163,6 +163,21 @@ impl Admin {
         self.cluster.list_offsets(topic, queries, Isolation::ReadUncommitted).await
     }
 
+    /// The same of one partition whose leader cannot be reached: as far as a replica knows records to be settled whose broker is out of touch
+    /// with the controller, and which broker that is. There may be more.
+    ///
+    /// # Errors
+    /// As [`Admin::list_offsets`]; where no replica may say so, why the last of them does not.
+    pub async fn list_settled_offsets(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        positions: &[Position],
+    ) -> Result<(BrokerId, Vec<OffsetAnswer>), ClientError> {
+        let image = self.cluster.topic(topic).await?;
+        self.cluster.ask_survivors(&image, partition, (positions, Isolation::ReadUncommitted)).await
+    }
+
     /// Deletes the records of a partition below `before`, or all of them where there is none. Returns the first offset that can
     /// then be read.
     ///

@@ -69,6 +69,7 @@ pub use address::{Address, Addresses, InvalidAddress};
 pub use admin::{Admin, NewTopic};
 pub use backoff::Backoff;
 pub use client::{Client, ClientBuilder};
+pub use cluster::Survivor;
 pub use consumer::{
     BatchRecords, BatchView, ConsumeError, Consumer, ConsumerBuilder, ConsumerRecord, OutOfRange, Start, TopicPartition,
 };

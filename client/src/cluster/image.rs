@@ -27,6 +27,8 @@ pub(crate) struct Place {
     pub(crate) leader_epoch: LeaderEpoch,
     /// The brokers whose replicas keep up with it, itself included.
     pub(crate) in_sync: Vec<BrokerId>,
+    /// The brokers that hold a replica.
+    pub(crate) replicas: Vec<BrokerId>,
 }
 
 /// A broker as it was heard of.
@@ -53,7 +55,8 @@ impl TopicImage {
                 break;
             }
             let (leader, leader_epoch) = (partition.leader, partition.leader_epoch);
-            partitions.push(Place { leader, leader_epoch, in_sync: partition.in_sync.clone() });
+            let (in_sync, replicas) = (partition.in_sync.clone(), partition.replicas.clone());
+            partitions.push(Place { leader, leader_epoch, in_sync, replicas });
         }
         Self {
             id: topic.topic_id,

@@ -10,6 +10,7 @@ mod patience;
 mod pool;
 mod shards;
 mod silence;
+mod survivors;
 
 pub(crate) use coordinator::Coordinate;
 use coordinator::Coordinators;
@@ -17,6 +18,8 @@ use image::Known;
 pub(crate) use image::{Leader, TopicImage};
 pub(crate) use patience::Patience;
 pub(crate) use pool::Purpose;
+pub use survivors::Survivor;
+pub(crate) use survivors::{Search, Turn};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) repair_patience: Duration,
     /// Where the program runs.
     pub(crate) rack: Option<Arc<str>>,
+    /// How long a leader may be away before another replica is read from; `None` for ever.
+    pub(crate) survivors: Option<Duration>,
 }
 
 impl Settings {
@@ -71,6 +73,7 @@ impl Settings {
         until_end: false,
         repair_patience: Duration::from_secs(60),
         rack: None,
+        survivors: None,
     };
 
     /// Refuses what is out of its range.
@@ -188,6 +191,16 @@ impl ConsumerBuilder {
     /// is settled all the same, but comes a moment later. Where it fails, the leader serves until its stream ends.
     pub fn rack(mut self, rack: &str) -> Self {
         self.settings.rack = Some(rack.into());
+        self
+    }
+
+    /// Where the leader of a partition could not be reached for so long, reads from another replica what that knows to be settled, as far as its
+    /// broker is out of touch with the controller: where a majority of the brokers is lost nobody can lead, and what lies below the high watermark
+    /// can be read all the same. There may be more that this replica does not know of, so with [`ConsumerBuilder::until_end`] the partition ends
+    /// where the replica does. [`Consumer::take_survivors`] says where that is so. With [`Duration::ZERO`] such replicas are asked first, for the
+    /// start positions as well. Default: never.
+    pub const fn survivors(mut self, patience: Duration) -> Self {
+        self.settings.survivors = Some(patience);
         self
     }
 

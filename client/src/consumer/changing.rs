@@ -56,6 +56,7 @@ impl Consumer {
             ended: ended.clone(),
         };
         Self {
+            survivors: Vec::new(),
             cluster,
             settings,
             inbox,

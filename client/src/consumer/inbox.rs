@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::{ConsumeError, TopicPartition};
 use crate::ClientError;
+use crate::cluster::Survivor;
 use crate::net::{Connection, StreamHandler};
 
 /// Index of a partition among those of one consumer.
@@ -32,6 +33,8 @@ pub(super) enum Event {
     PartsAt(Offset),
     /// It stands still until the program seeks.
     Failed(ConsumeError),
+    /// It is read from this replica in place of its leader from now on, or from its leader again.
+    Survives(Option<Survivor>),
     /// It was added to its topic: the consumer has not heard of it before, and hears this first.
     Joined(Arc<TopicPartition>),
 }
@@ -296,6 +299,16 @@ impl Inbox {
         if partition.generation == generation {
             (partition.position, partition.last_epoch) = (Position::offset(offset), None);
             partition.queue.push_back(Event::PartsAt(offset));
+            state.list(slot);
+            wake(state);
+        }
+    }
+
+    /// Tells the consumer from whom a partition is read.
+    pub(super) fn survives(&self, slot: Slot, generation: u64, survivor: Option<Survivor>) {
+        let mut state = self.state.lock();
+        if state.partitions[slot].generation == generation {
+            state.partitions[slot].queue.push_back(Event::Survives(survivor));
             state.list(slot);
             wake(state);
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tidelog_protocol::messages::{Isolation, Position};
+use tidelog_protocol::messages::{Isolation, OffsetAnswer, Position};
 use tidelog_protocol::records::Scratch;
-use tidelog_protocol::{Offset, PartitionId, TopicName, WireError};
+use tidelog_protocol::{BrokerId, Offset, PartitionId, TopicName, WireError};
 use tokio_util::sync::CancellationToken;
 
 use super::builder::{Selection, Settings};
@@ -13,7 +13,7 @@ use super::inbox::Inbox;
 use super::reading::{Consumer, Course, Partition};
 use super::{ConsumeError, OutOfRange, Start, TopicPartition};
 use crate::ClientError;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Survivor, TopicImage};
 
 /// A partition and where it starts.
 struct Opening {
@@ -24,6 +24,8 @@ struct Opening {
     log_start: Offset,
     /// First offset that could not be read as it was asked.
     readable_end: Offset,
+    /// Whom that was asked, where it was not the leader.
+    survivor: Option<Survivor>,
 }
 
 /// Opens a consumer.
@@ -36,7 +38,7 @@ pub(super) async fn open(
     let mut openings: Vec<Opening> = Vec::new();
     let mut watched = Vec::new();
     for selection in selections {
-        let selected = select(&cluster, &selection, start, settings.isolation).await?;
+        let selected = select(&cluster, &selection, start, &settings).await?;
         if selection.partitions.is_none()
             && let Some(first) = selected.first()
         {
@@ -73,7 +75,10 @@ pub(super) async fn open(
     if !settings.until_end && !watched.is_empty() {
         readers.watch(watched);
     }
+    let told =
+        |opening: &Opening| opening.survivor.map(|survivor| (TopicPartition::clone(&opening.source), Some(survivor)));
     Ok(Consumer {
+        survivors: openings.iter().filter_map(told).collect(),
         going: partitions.iter().filter(|partition| partition.course == Course::Going).count(),
         cluster,
         settings,
@@ -116,7 +121,7 @@ async fn select(
     cluster: &Cluster,
     selection: &Selection,
     start: Start,
-    isolation: Isolation,
+    settings: &Settings,
 ) -> Result<Vec<Opening>, ClientError> {
     let image = cluster.topic(&selection.topic).await?;
     let name = TopicName::new(&image.name)
@@ -126,15 +131,12 @@ async fn select(
         None => (0..image.partitions.len() as u32).map(PartitionId).collect(),
     };
     let start = selection.start.unwrap_or(start);
-    // One question for all: the place itself, and the end.
-    let queries: Vec<_> = partitions
-        .iter()
-        .flat_map(|partition| [(*partition, question(start)), (*partition, Position::LATEST)])
-        .collect();
-    let answers = cluster.list_offsets(&selection.topic, &queries, isolation).await?;
+    // For all: the place itself, and the end.
+    let questions = [question(start), Position::LATEST];
+    let answers = ask(cluster, &image, &partitions, (&questions, settings)).await?;
     let mut openings = Vec::with_capacity(partitions.len());
-    for (partition, answers) in partitions.iter().zip(answers.chunks_exact(2)) {
-        for answer in answers {
+    for (partition, (answers, broker)) in partitions.iter().zip(answers) {
+        for answer in &answers {
             if let Some(fault) = &answer.fault {
                 return Err(WireError::from(fault.clone()).into());
             }
@@ -144,9 +146,40 @@ async fn select(
         let (position, offset) = place(start, found);
         let source = Arc::new(TopicPartition { topic: name.clone(), partition: *partition });
         // Only an offset can lie behind the end, and for one the log's start was asked for.
-        openings.push(Opening { source, position, offset, log_start: found, readable_end });
+        let survivor = broker.map(|broker| Survivor { broker, end: readable_end });
+        openings.push(Opening { source, position, offset, log_start: found, readable_end, survivor });
     }
     Ok(openings)
+}
+
+/// What is known of a partition, and to whom but its leader.
+type Said = ([OffsetAnswer; 2], Option<BrokerId>);
+
+/// Asks leaders; first replicas that are out of touch with the controller, where that is wanted.
+async fn ask(
+    cluster: &Cluster,
+    image: &TopicImage,
+    partitions: &[PartitionId],
+    (questions, settings): (&[Position; 2], &Settings),
+) -> Result<Vec<Said>, ClientError> {
+    let mut said: Vec<Option<Said>> = vec![None; partitions.len()];
+    if settings.survivors.is_some_and(|patience| patience.is_zero()) {
+        for (said, partition) in said.iter_mut().zip(partitions) {
+            let asked = cluster.ask_survivors(image, *partition, (questions, settings.isolation)).await;
+            *said = asked.ok().and_then(|(broker, answers)| Some((answers.try_into().ok()?, Some(broker))));
+        }
+    }
+    let led = partitions.iter().zip(&said).filter(|(_, said)| said.is_none()).map(|(partition, _)| *partition);
+    let queries: Vec<_> =
+        led.flat_map(|partition| questions.each_ref().map(|position| (partition, position.clone()))).collect();
+    if !queries.is_empty() {
+        let mut answers = cluster.list_offsets(&image.name, &queries, settings.isolation).await?.into_iter();
+        for said in said.iter_mut().filter(|said| said.is_none()) {
+            *said = answers.next().zip(answers.next()).map(|(place, end)| ([place, end], None));
+        }
+    }
+    let all = said.into_iter().collect::<Option<Vec<_>>>();
+    all.ok_or_else(|| ClientError::Argument("a broker answered fewer questions than it was asked".into()))
 }
 
 /// What to ask the broker to find a place. An offset needs no question, but the same question for all keeps this simple.

@@ -18,7 +18,7 @@ use super::changing::Changing;
 use super::inbox::{Event, Inbox, Slot};
 use super::visibility;
 use super::{BatchView, ConsumeError, ConsumerRecord, Start, TopicPartition};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Survivor};
 
 /// Reads records of partitions, each in order. Batches are pushed ahead of the program as far as
 /// [`ConsumerBuilder::prefetch_bytes`](super::ConsumerBuilder::prefetch_bytes) reaches, and no further.
@@ -58,6 +58,8 @@ pub struct Consumer {
     /// The batch at hand could not be looked into; the rest of its item goes with it.
     pub(super) broken: bool,
     pub(super) scratch: Scratch,
+    /// Where partitions are read from another replica than the leader's, as far as the program has not asked yet.
+    pub(super) survivors: Vec<(TopicPartition, Option<Survivor>)>,
     /// Ends the subscriptions with the consumer.
     pub(super) _subscriptions: DropGuard,
 }
@@ -148,6 +150,12 @@ impl Consumer {
     #[must_use]
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.partitions.iter().map(|partition| TopicPartition::clone(&partition.source)).collect()
+    }
+
+    /// The partitions that are read from another replica than their leader's, or from their leader again, as far as that changed since the last
+    /// call; see [`ConsumerBuilder::survivors`](super::ConsumerBuilder::survivors).
+    pub fn take_survivors(&mut self) -> Vec<(TopicPartition, Option<Survivor>)> {
+        std::mem::take(&mut self.survivors)
     }
 
     /// The offset of the next record that will be handed out.
@@ -275,6 +283,7 @@ impl Consumer {
                     self.partitions[slot].take(Course::Stopped, &mut self.going);
                     return Poll::Ready(Err(error));
                 }
+                Event::Survives(survivor) => self.survives(slot, survivor),
                 Event::PartsAt(offset) => {
                     let partition = &mut self.partitions[slot];
                     partition.position = partition.position.min(offset);
@@ -290,6 +299,19 @@ impl Consumer {
                     self.item = Some(item);
                 }
             }
+        }
+    }
+
+    /// A partition is read from here from now on. What this replica does not know to be settled does not come.
+    fn survives(&mut self, slot: Slot, survivor: Option<Survivor>) {
+        let partition = &mut self.partitions[slot];
+        self.survivors.retain(|(known, _)| *known != *partition.source);
+        self.survivors.push((TopicPartition::clone(&partition.source), survivor));
+        let Some(survivor) = survivor.filter(|_| self.settings.until_end) else { return };
+        partition.until = partition.until.min(survivor.end.max(partition.position));
+        if partition.position >= partition.until && partition.course == Course::Going {
+            partition.take(Course::Finished, &mut self.going);
+            self.inbox.halt(slot);
         }
     }
 

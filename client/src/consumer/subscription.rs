@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidelog_protocol::messages::{Position, SubscribeRequest, UnsubscribeRequest};
-use tidelog_protocol::{CorrelationId, ErrorCode, Offset, TopicId};
+use tidelog_protocol::{BrokerId, CorrelationId, ErrorCode, Offset, TopicId};
 use tokio::sync::Notify;
 
 use super::builder::{OutOfRange, Settings};
@@ -14,7 +14,7 @@ use super::inbox::{Bearing, Inbox, Intake, Slot};
 use super::repair_wait::{Patience, RepairWait};
 use super::{ConsumeError, TopicPartition};
 use crate::ClientError;
-use crate::cluster::{Cluster, Purpose};
+use crate::cluster::{Cluster, Purpose, Search, Survivor, TopicImage, Turn};
 use crate::net::{Connection, Ticket};
 
 /// One partition's subscription.
@@ -42,13 +42,20 @@ impl Subscription {
         // A nearby replica that failed is not asked before the leader has served.
         let mut by_leader = false;
         let mut repair_wait = RepairWait::default();
+        let mut search = Search::new(self.settings.survivors);
+        let mut survivor = None;
         loop {
             tokio::time::sleep(wait).await;
             let bearing = self.bearing().await;
             let (generation, position) = (bearing.generation, bearing.position.clone());
-            let error = match self.open(bearing, failed_at, by_leader).await {
-                Ok((connection, stream)) => {
+            let error = match self.open(bearing, failed_at, (by_leader, &mut search)).await {
+                Ok((connection, stream, read_from)) => {
                     (failures, by_leader) = (0, false);
+                    search.served();
+                    if read_from.is_some() || survivor.is_some() {
+                        survivor = read_from;
+                        self.inbox.survives(self.slot, generation, survivor);
+                    }
                     let ended = self.attend(&connection, stream, generation).await;
                     self.inbox.closed(self.slot);
                     match ended {
@@ -60,7 +67,10 @@ impl Subscription {
                         }
                     }
                 }
-                Err(error) => error,
+                Err(error) => {
+                    search.failed(&error, Instant::now());
+                    error
+                }
             };
             failures += 1;
             by_leader = self.settings.rack.is_some() && !by_leader;
@@ -101,8 +111,8 @@ impl Subscription {
         &self,
         bearing: Bearing,
         failed_at: Option<Instant>,
-        by_leader: bool,
-    ) -> Result<(Connection, CorrelationId), ClientError> {
+        (by_leader, search): (bool, &mut Search),
+    ) -> Result<(Connection, CorrelationId, Option<Survivor>), ClientError> {
         let topic = self.source.topic.as_str();
         let image = match failed_at {
             Some(failed_at) => self.cluster.refreshed(topic, failed_at).await?,
@@ -110,6 +120,10 @@ impl Subscription {
         };
         if self.topic_id.is_some_and(|topic_id| topic_id != image.id) {
             return Err(ClientError::UnknownTopic { topic: topic.into() });
+        }
+        let others = self.cluster.others(&image, self.source.partition);
+        if let Turn::Survivor(broker) = search.turn(&others, Instant::now()) {
+            return self.open_at_survivor(&image, broker, bearing).await;
         }
         let rack = self.settings.rack.as_deref().filter(|_| !by_leader);
         let nearby = rack.and_then(|rack| self.cluster.nearby(&image, self.source.partition, rack));
@@ -119,24 +133,56 @@ impl Subscription {
             None => self.cluster.leader(&image, self.source.partition)?,
         };
         let connection = self.cluster.connection(&server.address, Purpose::Streams).await?;
-        let intake = Intake { inbox: Arc::clone(&self.inbox), slot: self.slot, generation: bearing.generation };
-        let request = SubscribeRequest {
+        let request =
+            SubscribeRequest { leader_epoch: Some(server.epoch), nearby: is_nearby, ..self.request(&image, &bearing) };
+        let stream = self.subscribe(&connection, request, bearing.generation).await?;
+        Ok((connection, stream, None))
+    }
+
+    /// Reads on from another replica than the leader's, where its broker says that it may be.
+    async fn open_at_survivor(
+        &self,
+        image: &TopicImage,
+        broker: BrokerId,
+        bearing: Bearing,
+    ) -> Result<(Connection, CorrelationId, Option<Survivor>), ClientError> {
+        let (place, end) = ((self.source.partition, broker), [Position::LATEST]);
+        let answers = self.cluster.settled_offsets(image, place, (&end, self.settings.isolation)).await?;
+        let end = answers.first().and_then(|answer| answer.offset).unwrap_or_default();
+        let connection = self.cluster.connection(&self.cluster.known_address(broker)?, Purpose::Streams).await?;
+        // Whatever leadership it knows of: what is settled under one is so under all.
+        let request = SubscribeRequest { settled: true, ..self.request(image, &bearing) };
+        let stream = self.subscribe(&connection, request, bearing.generation).await?;
+        Ok((connection, stream, Some(Survivor { broker, end })))
+    }
+
+    fn request(&self, image: &TopicImage, bearing: &Bearing) -> SubscribeRequest {
+        SubscribeRequest {
             topic_id: image.id,
             partition: self.source.partition,
-            position: bearing.position,
-            leader_epoch: Some(server.epoch),
+            position: bearing.position.clone(),
+            leader_epoch: None,
             isolation: self.settings.isolation,
             credit_bytes: bearing.credit_bytes,
             item_bytes_max: self.settings.item_bytes,
             last_epoch: bearing.last_epoch,
-            nearby: is_nearby,
+            nearby: false,
             settled: false,
-        };
-        let (stream, answer) = connection.open_stream(&request, Arc::new(intake)).await?;
-        if !self.inbox.opened(self.slot, bearing.generation, (connection.clone(), stream), answer.high_watermark) {
-            end(&connection, stream);
         }
-        Ok((connection, stream))
+    }
+
+    async fn subscribe(
+        &self,
+        connection: &Connection,
+        request: SubscribeRequest,
+        generation: u64,
+    ) -> Result<CorrelationId, ClientError> {
+        let intake = Intake { inbox: Arc::clone(&self.inbox), slot: self.slot, generation };
+        let (stream, answer) = connection.open_stream(&request, Arc::new(intake)).await?;
+        if !self.inbox.opened(self.slot, generation, (connection.clone(), stream), answer.high_watermark) {
+            end(connection, stream);
+        }
+        Ok(stream)
     }
 
     /// Waits until the stream is over; `None` where another shall be opened at once.

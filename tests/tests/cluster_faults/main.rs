@@ -9,4 +9,5 @@ mod partitions;
 mod pauses;
 mod producers;
 mod stops;
+mod survivors;
 mod time;

@@ -1,13 +1,14 @@
 //! `tidelog consume`: records become lines on standard output. Output is buffered while records keep coming and flushed before
 //! every wait, so that following is prompt and reading a backlog is fast.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use tidelog_client::{BatchView, Client, ClientError, ConsumeError, Start, TopicName};
+use tidelog_client::{BatchView, Client, ClientError, ConsumeError, PartitionId, Start, Survivor, TopicName};
 use tidelog_protocol::{ErrorCode, WireError};
 
 use super::Context;
@@ -74,6 +75,9 @@ impl ConsumeArgs {
     }
 }
 
+/// How long a leader may be away before another replica is asked for what it knows; with a short timeout, a part of that.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The same to the client.
 #[must_use]
 pub const fn client_start(position: StartPosition) -> Start {
@@ -128,7 +132,7 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
             }
         };
         match batch {
-            Ok(None) => break Ok(Exit::Done),
+            Ok(None) => break ended_elsewhere(&args.topic, sources.read_elsewhere()).map_or(Ok(Exit::Done), Err),
             Ok(Some(Ok(()))) => {}
             Ok(Some(Err(PrintError::Output(error)))) => {
                 if let Some(ended) = outcome(Err(error)) {
@@ -174,9 +178,24 @@ async fn open(args: &ConsumeArgs, context: &Context) -> Result<(Client, Sources)
         isolation: args.isolation.isolation(),
         wait_until: args.until_end.then_some(first_by),
         first_by,
+        leader_patience: LEADER_PATIENCE.min(context.connect.timeout() / 3),
         repair_patience: context.connect.silence_max(args.follows()),
     };
     Ok((client, Sources::open(wanted).await?))
+}
+
+/// What is not known to be all there is.
+fn ended_elsewhere(topic: &TopicName, elsewhere: &BTreeMap<PartitionId, Survivor>) -> Option<Failure> {
+    let (first, survivor) = elsewhere.first_key_value()?;
+    let Survivor { broker, end } = survivor;
+    let others = match elsewhere.len() {
+        1 => String::new(),
+        several => format!(" (and {} more likewise)", counted(several as u64 - 1, "partition")),
+    };
+    let sentence = format!(
+        "partition {first} of '{topic}' was read up to offset {end}, as far as broker {broker} knows it{others}: its leader cannot be reached, and there may be more behind that"
+    );
+    Some(Failure::new(Exit::Partial, sentence))
 }
 
 /// How a failed write ends the command: quietly where the reader closed the pipe.
@@ -267,7 +286,7 @@ impl<W: Write> Printer<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidelog_client::{Offset, PartitionId};
+    use tidelog_client::{BrokerId, Offset};
 
     #[test]
     fn json_is_json_whatever_else_is_asked() {
@@ -311,6 +330,20 @@ mod tests {
         });
         assert_eq!(refused.exit(), Exit::Damaged);
         assert!(refused.to_string().contains("--from offset:N"), "{refused}");
+    }
+
+    #[test]
+    fn what_was_read_elsewhere_is_not_said_to_be_all() {
+        let topic = TopicName::new("logs").unwrap();
+        let survivor = Survivor { broker: BrokerId(3), end: Offset(40) };
+        assert_eq!(ended_elsewhere(&topic, &BTreeMap::new()), None);
+        let one = ended_elsewhere(&topic, &[(PartitionId(1), survivor)].into()).unwrap();
+        assert_eq!(one.exit(), Exit::Partial);
+        for part in ["partition 1 of 'logs'", "up to offset 40", "broker 3", "there may be more"] {
+            assert!(one.to_string().contains(part), "{one}");
+        }
+        let two = ended_elsewhere(&topic, &[(PartitionId(1), survivor), (PartitionId(4), survivor)].into()).unwrap();
+        assert!(two.to_string().contains("and 1 partition more"), "{two}");
     }
 
     #[test]

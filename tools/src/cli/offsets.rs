@@ -1,5 +1,5 @@
-//! `tidelog offsets`: first and next offset of each partition, or the offset that belongs to a time. Each leader is asked by itself: one
-//! that is away leaves out its own partitions, and the others are shown.
+//! `tidelog offsets`: first and next offset of each partition, or the offset that belongs to a time. Each leader is asked by itself: of the
+//! partitions of one that is away is told what another replica knows, or nothing, and the others are shown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -93,6 +93,8 @@ pub(super) async fn run(args: OffsetsArgs, context: &Context) -> Result<Exit, Fa
     let mut answers = ask(&client, &args.topic, &partitions, &positions, patience).await?;
     let failed: Vec<_> =
         partitions.iter().filter_map(|at| Some((*at, answers.get(at)?.as_ref().err()?.clone()))).collect();
+    let elsewhere: Vec<_> =
+        partitions.iter().filter_map(|at| Some((*at, answers.get(at)?.as_ref().ok()?.survivor?))).collect();
     if let Some((_, failure)) = failed.first()
         && failed.len() == partitions.len()
     {
@@ -103,14 +105,33 @@ pub(super) async fn run(args: OffsetsArgs, context: &Context) -> Result<Exit, Fa
         None => print_ends(&args.topic, &rows, context)?,
         Some(_) => print_points(&args.topic, &rows, context)?,
     }
-    let Some((_, failure)) = failed.into_iter().next() else { return Ok(Exit::Done) };
+    let Some((_, failure)) = failed.into_iter().next() else {
+        return elsewhere.first().map_or(Ok(Exit::Done), |first| Err(known_elsewhere(&elsewhere, *first)));
+    };
     // What answered is shown; what it lacks is told as any failure is.
     let lacking = rows.iter().filter(|(_, answer)| answer.is_err()).map(|(at, _)| at.to_string());
     Err(failure.prefix(format!("partition {}", lacking.collect::<Vec<_>>().join(", "))).in_part())
 }
 
-/// What the leader of a partition said, one answer for each position.
-type Said = Result<Vec<OffsetAnswer>, Failure>;
+/// What the leader of a partition said.
+type Said = Result<Answered, Failure>;
+
+/// One answer for each position.
+#[derive(Debug)]
+struct Answered {
+    answers: Vec<OffsetAnswer>,
+    /// Who answered, where no leader could be asked.
+    survivor: Option<BrokerId>,
+}
+
+/// What these say is not known to be all there is.
+fn known_elsewhere(elsewhere: &[(PartitionId, BrokerId)], (_, broker): (PartitionId, BrokerId)) -> Failure {
+    let partitions = elsewhere.iter().map(|(at, _)| at.to_string()).collect::<Vec<_>>().join(", ");
+    let sentence = format!(
+        "partition {partitions}: the leader cannot be reached; shown is what a replica knows to be settled (broker {broker}), and there may be more"
+    );
+    Failure::new(Exit::Partial, sentence)
+}
 
 /// Asks each leader for its partitions, all at once.
 async fn ask(
@@ -149,10 +170,17 @@ async fn ask(
             Ok(answers) => {
                 for (at, answers) in led.into_iter().zip(answers.chunks(positions.len())) {
                     let fault = answers.iter().find_map(|answer| answer.fault.clone());
-                    said.insert(at, fault.map_or_else(|| Ok(answers.to_vec()), |fault| Err(refusal(&fault.into()))));
+                    let answered = || Ok(Answered { answers: answers.to_vec(), survivor: None });
+                    said.insert(at, fault.map_or_else(answered, |fault| Err(refusal(&fault.into()))));
                 }
             }
-            Err(failure) => said.extend(led.into_iter().map(|at| (at, Err(failure.clone())))),
+            Err(failure) => {
+                for at in led {
+                    let settled = client.admin().list_settled_offsets(topic.as_str(), at, positions).await;
+                    let answered = |(broker, answers)| Answered { answers, survivor: Some(broker) };
+                    said.insert(at, settled.map(answered).map_err(|_| failure.clone()));
+                }
+            }
         }
     }
     Ok(said)
@@ -186,12 +214,16 @@ fn print_ends(topic: &TopicName, rows: &[(PartitionId, Said)], context: &Context
     let mut documents = Vec::new();
     for (partition, said) in rows {
         match said {
-            Ok(answers) => {
+            Ok(Answered { answers, survivor }) => {
                 let offset = |at: usize| answers.get(at).and_then(|answer| answer.offset).unwrap_or_default();
                 let (from, to) = (offset(0), offset(1));
                 let records = to.since(from);
                 columns.row([partition.to_string(), from.to_string(), to.to_string(), display_count(records)]);
-                documents.push(json!({"partition": partition.0, "first": from.0, "next": to.0, "records": records}));
+                let mut document = json!({"partition": partition.0, "first": from.0, "next": to.0, "records": records});
+                if let Some(survivor) = survivor {
+                    document["as_known_to"] = survivor.0.into();
+                }
+                documents.push(document);
             }
             Err(failure) => {
                 columns.row([partition.to_string(), "-".into(), "-".into(), "-".into()]);
@@ -208,7 +240,7 @@ fn print_points(topic: &TopicName, rows: &[(PartitionId, Said)], context: &Conte
     let mut documents: Vec<Value> = Vec::new();
     for (partition, said) in rows {
         match said {
-            Ok(answers) => {
+            Ok(Answered { answers, .. }) => {
                 for answer in answers {
                     let offset = answer.offset.map_or("-".into(), |offset| offset.to_string());
                     columns.row([partition.to_string(), offset, display_time(answer.timestamp)]);

@@ -1,5 +1,6 @@
 //! Where `consume` reads from: all partitions at once where their leaders answer; else those whose leaders do, and the others as soon as theirs
-//! do. Says on standard error which partitions are waited for, and why. Knows nothing of how records are printed.
+//! do, or from another replica where no leader can be elected. Says on standard error which partitions are waited for, and why, and which are
+//! read from elsewhere. Knows nothing of how records are printed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -8,7 +9,8 @@ use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
 use tidelog_client::{
-    BatchView, BrokerId, Client, ClientError, ConsumeError, Consumer, Isolation, PartitionId, Start, TopicName,
+    BatchView, BrokerId, Client, ClientError, ConsumeError, Consumer, Isolation, PartitionId, Start, Survivor,
+    TopicName,
 };
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -34,18 +36,22 @@ pub(super) struct Wanted {
     pub(super) wait_until: Option<Instant>,
     /// Until when at least one must be there.
     pub(super) first_by: Instant,
+    /// How long a leader may be away before another replica is read from.
+    pub(super) leader_patience: Duration,
     /// How long a damaged range is waited for that is being fetched from another replica, where the client's default is not meant.
     pub(super) repair_patience: Option<Duration>,
 }
 
 impl Wanted {
-    async fn consumer(&self, partitions: Vec<PartitionId>) -> Result<Consumer, ClientError> {
+    /// A consumer that reads from other replicas once the leader was away for so long.
+    async fn consumer(&self, partitions: Vec<PartitionId>, patience: Duration) -> Result<Consumer, ClientError> {
         let mut builder = self
             .client
             .consumer()
             .partitions(self.topic.as_str(), partitions)
             .start(self.start)
-            .isolation(self.isolation);
+            .isolation(self.isolation)
+            .survivors(patience);
         if self.until_end {
             builder = builder.until_end();
         }
@@ -62,6 +68,8 @@ pub(super) struct Sources {
     /// Which of them is asked first: each in turn, so that none starves.
     turn: usize,
     late: Option<Late>,
+    /// What is read from another replica than its leader's.
+    elsewhere: BTreeMap<PartitionId, Survivor>,
 }
 
 /// Some of the partitions, or why the others will not come.
@@ -82,23 +90,31 @@ impl Drop for Late {
 impl Sources {
     /// Opens what can be read now.
     pub(super) async fn open(wanted: Wanted) -> Result<Self, Failure> {
-        // With no other leader to read from meanwhile, nothing is gained by giving up early.
-        let several = wanted.partitions.len() > 1;
         let left = wanted.first_by.saturating_duration_since(Instant::now());
-        let together = if several { TOGETHER.0.min(left / TOGETHER.1) } else { left };
-        match tokio::time::timeout(together, wanted.consumer(wanted.partitions.clone())).await {
-            Ok(Ok(all)) => return Ok(Self { open: vec![all], turn: 0, late: None }),
-            Ok(Err(error)) if !several || !error.is_retriable() => return Err(failure(error)),
+        let together = TOGETHER.0.min(left / TOGETHER.1);
+        let all = wanted.consumer(wanted.partitions.clone(), wanted.leader_patience);
+        match tokio::time::timeout(together, all).await {
+            Ok(Ok(all)) => return Ok(Self::of(all, None)),
+            Ok(Err(error)) if !error.is_retriable() => return Err(failure(error)),
             Ok(Err(_)) | Err(_) => {}
         }
         let (sender, found) = mpsc::channel(1);
         let search = tokio::spawn(search(wanted, together, sender)).abort_handle();
         let mut late = Late { found, search };
         match late.found.recv().await {
-            Some(Ok(first)) => Ok(Self { open: vec![first], turn: 0, late: Some(late) }),
+            Some(Ok(first)) => Ok(Self::of(first, Some(late))),
             Some(Err(failure)) => Err(failure),
             None => Err(Failure::new(Exit::Failed, "the search for leaders ended unexpectedly")),
         }
+    }
+
+    fn of(first: Consumer, late: Option<Late>) -> Self {
+        Self { open: vec![first], turn: 0, late, elsewhere: BTreeMap::new() }
+    }
+
+    /// The partitions of which there may be more than was read, because no leader could be asked for the end.
+    pub(super) fn read_elsewhere(&self) -> &BTreeMap<PartitionId, Survivor> {
+        &self.elsewhere
     }
 
     /// Hands the next batch to `take`; `None` at the end of all of them.
@@ -126,6 +142,9 @@ impl Sources {
         while at < self.open.len() {
             let source = (self.turn + at) % self.open.len();
             let polled = pin!(self.open[source].next_batch()).poll(cx).map(|batch| Ok(batch?.map(&mut *take)));
+            for (partition, survivor) in self.open[source].take_survivors() {
+                tell(&mut self.elsewhere, (partition.topic.as_str(), partition.partition), survivor);
+            }
             match polled {
                 Poll::Ready(Ok(None)) => drop(self.open.remove(source)),
                 Poll::Ready(Ok(taken)) => {
@@ -137,6 +156,25 @@ impl Sources {
             }
         }
         if self.open.is_empty() && self.late.is_none() { Poll::Ready(Ok(None)) } else { Poll::Pending }
+    }
+}
+
+/// Says from whom a partition is read, where that is news.
+fn tell(
+    elsewhere: &mut BTreeMap<PartitionId, Survivor>,
+    (topic, partition): (&str, PartitionId),
+    survivor: Option<Survivor>,
+) {
+    let before = match survivor {
+        Some(survivor) => elsewhere.insert(partition, survivor),
+        None => elsewhere.remove(&partition),
+    };
+    match survivor {
+        Some(Survivor { broker, end }) if before != survivor => eprintln!(
+            "partition {partition} of '{topic}' is read from broker {broker}, up to offset {end} as far as that knows: its leader cannot be reached, and broker {broker} hears of no controller that could name another"
+        ),
+        None if before.is_some() => eprintln!("partition {partition} of '{topic}' is read from its leader from now on"),
+        _ => {}
     }
 }
 
@@ -152,10 +190,14 @@ async fn search(wanted: Wanted, patience: Duration, found: mpsc::Sender<Found>) 
     let mut waiting: BTreeMap<PartitionId, String> =
         wanted.partitions.iter().map(|partition| (*partition, String::new())).collect();
     let mut none_yet = true;
+    let began = Instant::now();
     loop {
         match ask_leaders(&wanted, patience, &mut waiting, &found).await {
             Ok(any) => none_yet &= !any,
             Err(fatal) => return drop(found.send(Err(failure(fatal))).await),
+        }
+        if began.elapsed() >= wanted.leader_patience {
+            none_yet &= !ask_others(&wanted, patience, &mut waiting, &found).await;
         }
         if waiting.is_empty() {
             return;
@@ -197,7 +239,8 @@ async fn ask_leaders(
     for (leader, partitions) in led {
         let wanted = wanted.clone();
         asked.spawn(async move {
-            let consumer = tokio::time::timeout(patience, wanted.consumer(partitions.clone())).await;
+            let consumer = wanted.consumer(partitions.clone(), wanted.leader_patience);
+            let consumer = tokio::time::timeout(patience, consumer).await;
             (leader, partitions, consumer)
         });
     }
@@ -224,6 +267,32 @@ async fn ask_leaders(
         }
     }
     Ok(any)
+}
+
+/// Asks other replicas for the partitions whose leaders were away for long; who serves is read from. Says whether any did.
+async fn ask_others(
+    wanted: &Wanted,
+    patience: Duration,
+    waiting: &mut BTreeMap<PartitionId, String>,
+    found: &mpsc::Sender<Found>,
+) -> bool {
+    let mut asked = JoinSet::new();
+    for partition in waiting.keys().copied() {
+        let wanted = wanted.clone();
+        asked.spawn(async move {
+            let consumer = wanted.consumer(vec![partition], Duration::ZERO);
+            (partition, tokio::time::timeout(patience, consumer).await)
+        });
+    }
+    let mut any = false;
+    while let Some(answered) = asked.join_next().await {
+        // Why not is told of the leader.
+        let Ok((partition, Ok(Ok(consumer)))) = answered else { continue };
+        waiting.remove(&partition);
+        any = true;
+        let _ = found.send(Ok(consumer)).await;
+    }
+    any
 }
 
 /// Tells why these are not read yet, where that was not said before.
