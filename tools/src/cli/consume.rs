@@ -41,7 +41,8 @@ pub struct ConsumeArgs {
     /// Where to start: beginning, end, offset:N or time:RFC3339. If absent: 'beginning' with --until-end, else 'end'.
     #[arg(long, value_name = "POSITION")]
     from: Option<StartPosition>,
-    /// Stop at what was the end when the command started; where a transaction was open, at its first record.
+    /// Stop at what was the end when the command started; where a transaction was open, at its first record; where no leader can be reached nor
+    /// elected, at the end that another replica knows, with exit code 8.
     #[arg(long)]
     until_end: bool,
     /// Which records are shown: of committed transactions and of none, or all.
