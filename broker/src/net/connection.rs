@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tidelog_protocol::ProtocolVersion;
 use tidelog_protocol::frame::FrameLimits;
 use tidelog_protocol::messages::GoAwayPush;
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use super::arrival::{Arrival, Standing};
 use super::ended::Ended;
 use super::frame_writer::FrameWriter;
-use super::opening::{self, Opening};
+use super::opening::{self, Begun, Opening};
 use super::pace;
 use super::receive_buffer::{Content, InFrame, ReceiveBuffer, Room};
 use super::waiting::{Grant, Waiting, granted};
@@ -38,17 +39,19 @@ const SMALL_BYTES: usize = 512;
 /// The largest frame of another broker: the largest entry of the metadata log, and room around it.
 const PEER_FRAME_BYTES: u32 = 64 << 20;
 
-/// Serves one connection until it ends.
-pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAddr, local: SocketAddr) -> Ended {
-    let patience = Duration::from_millis(node.config.handshake_timeout_ms);
-    let opening = tokio::select! {
-        opening = tokio::time::timeout(patience, opening::read(&mut socket, &node.config)) => opening,
-        () = node.draining.cancelled() => return Ended::Shutdown,
-    };
-    let opening = match opening {
-        Ok(Ok(opening)) => opening,
-        Ok(Err(ended)) => return ended,
-        Err(_) => return Ended::Handshake(patience),
+/// Serves one connection until it ends, maybe one of which the beginning was read.
+pub(super) async fn serve(
+    node: Arc<Node>,
+    mut socket: TcpStream,
+    (peer, local): (SocketAddr, SocketAddr),
+    begun: Option<Begun>,
+) -> Ended {
+    let (opening, first) = match begun {
+        Some(begun) => (Opening::Native(begun.version), begun.frame),
+        None => match opening::read_in_time(&mut socket, &node).await {
+            Ok(opening) => (opening, Bytes::new()),
+            Err(ended) => return ended,
+        },
     };
     let closed = node.connections_close.child_token();
     let version = match opening {
@@ -58,7 +61,7 @@ pub(super) async fn serve(node: Arc<Node>, mut socket: TcpStream, peer: SocketAd
     let session = Session::new(peer, local, version, closed.clone(), node.metrics.requests_under_way.clone());
     let _end_streams = closed.drop_guard();
     let (buffer, kafka) = match opening {
-        Opening::Native(_) => (ReceiveBuffer::new(FrameLimits::HANDSHAKE), None),
+        Opening::Native(_) => (ReceiveBuffer::begun(FrameLimits::HANDSHAKE, &first), None),
         Opening::Kafka(first) => {
             // Its clients say who they are in every request, or not at all.
             session.introduced.store(true, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use super::connection;
 use super::ended::Ended;
 use super::news::News;
+use super::opening::Begun;
 use super::refusing::Refusing;
 use crate::node::Node;
 
@@ -71,13 +72,16 @@ pub(crate) async fn serve(node: Arc<Node>, listener: Listener) {
 
 fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, news: &Arc<News>, refusing: &Refusing) {
     let most = node.files.clients_max(node.registry.len() as u64);
-    if node.metrics.connections.get() >= i64::try_from(most.count).unwrap_or(i64::MAX) {
-        node.metrics.connections_refused.inc();
-        let reason = most.reason();
-        news.refused(peer, &reason);
-        refusing.refuse(node, socket, reason);
+    let count = i64::try_from(most.count).unwrap_or(i64::MAX);
+    if node.metrics.connections.get() >= count {
+        refusing.refuse(node, socket, peer, (count, most.reason()), news);
         return;
     }
+    attend(node, socket, peer, None, news);
+}
+
+/// Serves a connection, maybe one of which the beginning was read.
+pub(super) fn attend(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, begun: Option<Begun>, news: &Arc<News>) {
     let local = match socket.set_nodelay(true).and_then(|()| socket.local_addr()) {
         Ok(local) => local,
         Err(error) => {
@@ -89,7 +93,7 @@ fn accept(node: &Arc<Node>, socket: TcpStream, peer: SocketAddr, news: &Arc<News
     node.metrics.connections_accepted.inc();
     let (served, news) = (node.clone(), news.clone());
     node.tasks.spawn(async move {
-        let ended = connection::serve(served.clone(), socket, peer, local).await;
+        let ended = connection::serve(served.clone(), socket, (peer, local), begun).await;
         served.metrics.connections.dec();
         match ended {
             Ended::ByClient | Ended::ByReset | Ended::Shutdown | Ended::Idle(_) => {

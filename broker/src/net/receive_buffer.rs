@@ -114,9 +114,14 @@ impl ReceiveBuffer {
         }
     }
 
+    /// Of which this much was read already.
+    pub(super) fn begun(limits: FrameLimits, read: &[u8]) -> Self {
+        Self { bytes: BytesMut::from(read), ..Self::new(limits) }
+    }
+
     /// For a client that speaks Kafka's protocol, of which this much was read already.
     pub(super) fn of_kafka(limits: FrameLimits, read: &[u8]) -> Self {
-        Self { bytes: BytesMut::from(read), framing: Framing::Kafka, ..Self::new(limits) }
+        Self { framing: Framing::Kafka, ..Self::begun(limits, read) }
     }
 
     pub(super) fn set_limits(&mut self, limits: FrameLimits) {

@@ -1,9 +1,9 @@
 //! How connections end, and what an operator hears of it.
 
 use tidelog_client::NewTopic;
-use tidelog_protocol::PartitionId;
-use tidelog_protocol::messages::{Isolation, Position, SubscribeRequest};
+use tidelog_protocol::messages::{HelloRequest, Isolation, PeerHello, Position, SubscribeRequest};
 use tidelog_protocol::records::Compression;
+use tidelog_protocol::{BrokerId, ClusterId, ErrorCode, IncarnationId, PartitionId};
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings};
 use tidelog_tests::command::CommandLine;
 use tidelog_tests::patience::{wait_until, within_limit};
@@ -115,6 +115,18 @@ async fn a_broker_short_of_descriptors_takes_as_many_connections_as_it_can_serve
         assert!(told.contains("128 connections are open") && told.contains("ulimit -n"), "{told}");
         assert!(!told.contains("Start one"), "{told}");
     }
+    // Another broker is served all the same; this one belongs elsewhere, and is told so.
+    let mut peer = RawConnection::prefaced(broker.address()).await;
+    let elsewhere = PeerHello {
+        cluster_id: ClusterId([9; 16]),
+        broker_id: BrokerId(7),
+        incarnation: IncarnationId([7; 16]),
+        expects: Some(BrokerId(1)),
+    };
+    let hello = HelloRequest { client_id: String::new(), software: String::new(), peer: Some(elsewhere) };
+    assert_eq!(peer.call(&hello, &[]).await.unwrap_err().code, ErrorCode::WrongPeer);
+    drop(peer);
+    connections(&broker, 128).await;
     // Who says nothing is told nothing, however many they are, and keeps no descriptor for long.
     let mut silent = Vec::new();
     for _ in 0..300 {
