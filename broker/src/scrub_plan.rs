@@ -82,7 +82,7 @@ impl ScrubPlan {
         let errand = Errand::Round;
         let stretch =
             |(replica, end): (&Replica, &Offset)| Stretch { replica: *replica, next: Offset::ZERO, end: *end, errand };
-        self.round = settled.iter().map(stretch).collect();
+        self.round = settled.iter().filter(|(_, end)| **end > Offset::ZERO).map(stretch).collect();
     }
 
     /// Whether a round is under way.
