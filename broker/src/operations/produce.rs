@@ -130,7 +130,7 @@ fn check(
 fn refusal(error: &BatchError) -> WireError {
     let sentence = match error.remedy() {
         Some(remedy) => format!("{error}; {remedy}: nothing was written"),
-        None => error.to_string(),
+        None => format!("{error}: nothing was written"),
     };
     WireError::new(error.code(), sentence)
 }

@@ -1,11 +1,10 @@
 //! Turns at something that only so much of is there: memory, in which frames are completed, few large ones at a time or many small ones. Who
-//! came first is next, as long as turns are used; behind
-//! one that came to nothing it is now one of those whose kind wasted least (`waste.rs`), of them who came last, now who came first, so that many
-//! who waste their turns keep nobody else waiting
-//! for all of theirs: neither who comes after they have queued, nor, where they come back again and again, who came before. Before them
-//! are those that have proved to use what they get; behind one of those that wasted its turn all the same, and behind a row of those that used
-//! theirs, one of the others is next (`order.rs`). A turn that was told to somebody who no longer wants it is passed on, and says nothing of anybody.
-//! Whoever is next and needs more than is free waits for that, and nobody passes it. Knows nothing of frames.
+//! came first is next, as long as turns are used. Behind one that came to nothing it is now one of those whose kind wasted least (`waste.rs`), of
+//! them who came last, now who came first, so that many who waste their turns keep nobody else waiting for all of theirs: neither who comes after
+//! they have queued, nor, where they come back again and again, who came before. Before them are those that have proved to use what they get;
+//! behind one of those that wasted its turn all the same, and behind a row of those that used theirs, one of the others is next (`order.rs`). A
+//! turn that was told to somebody who no longer wants it is passed on, and says nothing of anybody. Whoever is next and needs more than is free
+//! waits for that, and nobody passes it. Knows nothing of frames.
 
 mod order;
 mod rank;
