@@ -251,9 +251,16 @@ pub struct Claim {
     frame_bytes: usize,
     is_quick: bool,
     fits_quick: bool,
+    is_here: bool,
 }
 
 impl Claim {
+    /// True where all of the frame was here as it asked: that it is read at once tells nothing of how it came.
+    #[must_use]
+    pub const fn is_here(&self) -> bool {
+        self.is_here
+    }
+
     /// True where a frame that comes like this has a better claim.
     #[must_use]
     pub const fn is_less_than(&self, gait: Gait) -> bool {
@@ -261,7 +268,7 @@ impl Claim {
             Gait::Slow => false,
             Gait::Quick => self.fits_quick && !self.is_quick,
             Gait::Proved => !self.rank.is_proved() && !self.is_quick,
-            Gait::ProvedQuick => !self.rank.is_proved() || self.fits_quick && !self.is_quick,
+            Gait::ProvedQuick | Gait::Here => !self.rank.is_proved() || self.fits_quick && !self.is_quick,
         }
     }
 }
@@ -320,7 +327,8 @@ impl Share {
     pub fn claim(&self, frame_bytes: usize, gait: Gait, source: Source) -> Claim {
         let fits_quick = frame_bytes <= self.quick.frame_bytes;
         let rank = self.ranks.next(gait.is_proved()).from(source);
-        Claim { rank, frame_bytes, is_quick: fits_quick && gait.is_quick(), fits_quick }
+        let is_here = gait == Gait::Here;
+        Claim { rank, frame_bytes, is_quick: fits_quick && gait.is_quick(), fits_quick, is_here }
     }
 
     /// Memory as soon as there is some, or the leave to complete a frame, by its claim. Its client sends so many bytes a second, as far

@@ -25,6 +25,12 @@ impl Detour {
         self.waiting.lock().is_some()
     }
 
+    /// How many wait behind the one that is on the way.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.lock().as_ref().map_or(0, VecDeque::len)
+    }
+
     /// Puts `work` behind what is on the way. Where nothing is, it is given back, for the caller to [`Detour::run`].
     #[must_use]
     pub fn enter(&self, work: Work) -> Option<Work> {

@@ -29,20 +29,22 @@ pub enum Gait {
     Quick,
     /// Not quickly, or not known; but the frame before it on its connection used the turn that it had, and was a good request.
     Proved,
-    /// As quickly as the frame before it, which came whole and was a good request; or all of it is here.
+    /// As quickly as the frame before it, which came whole and was a good request.
     ProvedQuick,
+    /// All of it is here, however slowly it came.
+    Here,
 }
 
 impl Gait {
     /// True where it comes quickly.
     #[must_use]
     pub const fn is_quick(self) -> bool {
-        matches!(self, Self::Quick | Self::ProvedQuick)
+        matches!(self, Self::Quick | Self::ProvedQuick | Self::Here)
     }
 
     /// True where its client has proved to use what it gets.
     #[must_use]
     pub const fn is_proved(self) -> bool {
-        matches!(self, Self::Proved | Self::ProvedQuick)
+        matches!(self, Self::Proved | Self::ProvedQuick | Self::Here)
     }
 }

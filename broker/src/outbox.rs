@@ -10,6 +10,8 @@ use tidelog_protocol::frame::{Flags, FrameKind, HEADER_BYTES, Header};
 use tidelog_protocol::{CorrelationId, Message, ProtocolVersion};
 use tokio::sync::Notify;
 
+use crate::budget::Lent;
+
 /// An encoded frame. The payload is slices of a mapped log, or nothing; it is never copied.
 #[derive(Debug)]
 pub struct OutFrame {
@@ -17,6 +19,8 @@ pub struct OutFrame {
     pub head: Bytes,
     /// Record batches.
     pub payload: Vec<Bytes>,
+    /// Memory that it takes, given back once it is out. Held for its drop.
+    pub lent: Option<Lent>,
 }
 
 impl OutFrame {
@@ -37,7 +41,7 @@ impl OutFrame {
         };
         let encoded = header.encode(&[&out[HEADER_BYTES..]]);
         out[..HEADER_BYTES].copy_from_slice(&encoded);
-        Self { head: out.freeze(), payload }
+        Self { head: out.freeze(), payload, lent: None }
     }
 
     /// Bytes on the wire.

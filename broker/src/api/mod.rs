@@ -255,13 +255,18 @@ const fn is_for_starting(api: Api) -> bool {
 
 /// Decodes a request; what does not decode is answered and dropped.
 fn decode<R: Request>(session: &Session, input: &Input, reply: Reply) -> Option<(R, Reply)> {
-    match R::from_body(&input.body, session.version) {
+    match decode_body(session, &input.body) {
         Ok(request) => Some((request, reply)),
         Err(error) => {
-            reply.fail(WireError::new(ErrorCode::Malformed, format!("{} does not parse: {error}", R::NAME)));
+            reply.fail(error);
             None
         }
     }
+}
+
+fn decode_body<R: Request>(session: &Session, body: &Bytes) -> Result<R, WireError> {
+    R::from_body(body, session.version)
+        .map_err(|error| WireError::new(ErrorCode::Malformed, format!("{} does not parse: {error}", R::NAME)))
 }
 
 /// Runs a change of metadata, here or wherever the controller runs.
@@ -313,7 +318,6 @@ fn work_on<R, F>(
     R: Request + Send + 'static,
     F: Future<Output = Result<R::Response, WireError>> + Send,
 {
-    let Some((request, reply)) = decode::<R>(session, &input, reply) else { return };
     let lent = input.lent.take();
     let (node, session) = (node.clone(), session.clone());
     let tasks = node.tasks.clone();
@@ -334,6 +338,9 @@ fn work_on<R, F>(
                 () = session.closed.cancelled() => return Err(gone()),
                 turn = in_turn => turn,
             };
+            // Until then it is kept as it came: what it says takes far more memory.
+            let request = decode_body::<R>(&session, &input.body)?;
+            drop(input);
             work(request, node.clone(), session.clone(), deadline).await
         };
         let result = in_time(deadline, work).await;

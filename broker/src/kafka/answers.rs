@@ -23,6 +23,8 @@ struct Queue {
     /// The turn of the first place.
     first: u64,
     places: VecDeque<Place>,
+    /// Bytes of answers that wait for others.
+    bytes: usize,
 }
 
 /// Those that are not out yet.
@@ -40,10 +42,16 @@ impl Answers {
         Turn(turn)
     }
 
+    /// Bytes of answers that wait for others.
+    pub(super) fn bytes(&self) -> usize {
+        self.queue.lock().bytes
+    }
+
     /// The answer of a place, or that there is none. Whatever has nothing open before it goes out.
     pub(super) fn settle(&self, turn: Turn, answer: Option<OutFrame>, outbox: &Outbox) {
         let mut queue = self.queue.lock();
         let at = turn.0.wrapping_sub(queue.first) as usize;
+        queue.bytes += answer.as_ref().map_or(0, OutFrame::bytes);
         if let Some(place) = queue.places.get_mut(at) {
             *place = Place::Settled(answer);
         }
@@ -51,6 +59,7 @@ impl Answers {
         while let Some(Place::Settled(_)) = queue.places.front() {
             queue.first += 1;
             if let Some(Place::Settled(Some(frame))) = queue.places.pop_front() {
+                queue.bytes -= frame.bytes();
                 outbox.push(frame);
             }
         }
@@ -68,8 +77,9 @@ mod tests {
     #[test]
     fn answers_leave_in_the_order_of_the_requests() {
         let (answers, outbox) = (Answers::default(), Outbox::default());
-        let frame =
-            |name: &'static str| Some(OutFrame { head: Bytes::from_static(name.as_bytes()), payload: Vec::new() });
+        let frame = |name: &'static str| {
+            Some(OutFrame { head: Bytes::from_static(name.as_bytes()), payload: Vec::new(), lent: None })
+        };
         let out = || {
             let mut frames = VecDeque::new();
             outbox.take(&mut frames, 10);
@@ -79,8 +89,9 @@ mod tests {
         answers.settle(turns[2], frame("c"), &outbox);
         answers.settle(turns[1], None, &outbox);
         assert!(out().is_empty());
+        assert_eq!(answers.bytes(), 1);
         answers.settle(turns[0], frame("a"), &outbox);
-        assert_eq!(out(), ["a", "c"]);
+        assert_eq!((out(), answers.bytes()), (vec![Bytes::from("a"), Bytes::from("c")], 0));
         let last = answers.begin();
         answers.settle(last, frame("e"), &outbox);
         answers.settle(turns[3], frame("d"), &outbox);

@@ -13,6 +13,9 @@ use crate::session::Session;
 /// Longest client id that is kept, in characters.
 const CLIENT_ID_CHARS: usize = 200;
 
+/// So many of its requests wait behind the one that is worked on: clients that send more at once gain nothing.
+const LINE_MAX: usize = 16;
+
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -29,6 +32,11 @@ impl Client {
     /// One that has asked nothing yet.
     pub(crate) fn new(session: Arc<Session>) -> Arc<Self> {
         Arc::new(Self { session, answers: Answers::default(), line: Detour::default(), ending: OnceLock::new() })
+    }
+
+    /// Whether more of it may be read: it has asked so little that is not begun, and so few bytes of answers wait for others.
+    pub(crate) fn may_ask(&self, bytes_max: usize) -> bool {
+        self.line.waiting() < LINE_MAX && self.answers.bytes() < bytes_max
     }
 
     /// The duty to answer a request, behind those before it.

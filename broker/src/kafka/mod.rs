@@ -219,19 +219,19 @@ pub(crate) fn is_produce(request: &[u8]) -> bool {
     request.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
 }
 
-fn decode<R: Request>(asked: &mut Asked<'_>) -> Result<R, String> {
-    let version = asked.header.api_version;
-    let read = R::decode(&mut asked.message, version, R::API.is_flexible(version));
+fn decode<R: Request>(message: &mut Reader<'_>, version: i16) -> Result<R, String> {
+    let read = R::decode(message, version, R::API.is_flexible(version));
     read.map_err(|error| format!("Kafka's {} version {version} does not parse: {error}", R::NAME))
 }
 
-/// Runs a handler behind what the client asked before: its answer has to wait for those anyway.
-fn run<R: Handle>(mut asked: Asked<'_>) -> Result<(), String> {
-    let request = decode::<R>(&mut asked)?;
-    let Asked { node, client, header, arrived, lent, .. } = asked;
+/// Runs a handler behind what the client asked before: its answer has to wait for those anyway. Until it is its turn it is kept as it came, since what
+/// it says takes far more memory.
+fn run<R: Handle>(asked: Asked<'_>) -> Result<(), String> {
+    let Asked { node, client, header, message, arrived, lent } = asked;
     let version = header.api_version;
     let reply = client.reply_to(R::API, version, header.correlation_id);
-    let (node, asker) = (node.clone(), Asker { client: client.clone(), version, arrived, lent: Mutex::new(lent) });
+    let (node, message) = (node.clone(), message.rest());
+    let asker = Asker { client: client.clone(), version, arrived, lent: Mutex::new(lent) };
     let tasks = node.tasks.clone();
     let work = Box::pin(async move {
         let session = &asker.client.session;
@@ -241,8 +241,17 @@ fn run<R: Handle>(mut asked: Asked<'_>) -> Result<(), String> {
             // Answers may be far larger than requests: none is worked out while the client leaves others lying.
             () = session.outbox.room() => {}
         }
+        let request = match decode::<R>(&mut Reader::new(&message), version) {
+            Ok(request) => request,
+            Err(reason) => {
+                asker.client.end(reason);
+                return reply.stay_silent();
+            }
+        };
+        drop(message);
         let answer = request.handle(&node, &asker).await;
-        reply.send(&answer);
+        let lent = asker.lent.lock().take();
+        reply.send_within(&answer, lent);
     });
     if let Some(work) = client.line.enter(work) {
         let client = client.clone();

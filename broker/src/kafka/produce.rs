@@ -24,7 +24,7 @@ use crate::operations::produce::{Checked, Unchecked, check_aside, check_at_once,
 use crate::partition::Acked;
 
 pub(super) fn handle(mut asked: Asked<'_>) -> Result<(), String> {
-    let request = decode::<ProduceRequest>(&mut asked)?;
+    let request = decode::<ProduceRequest>(&mut asked.message, asked.header.api_version)?;
     let Asked { node, client, header, arrived, lent, .. } = asked;
     let reply = client.reply_to(tidelog_protocol::kafka::ApiKey::Produce, header.api_version, header.correlation_id);
     let (parts, outcome) = parts(node, request, arrived, reply);
@@ -176,6 +176,7 @@ fn detour(node: &Arc<Node>, produce: Produce) {
 fn finish(node: &Arc<Node>, produce: Produce, checked: Vec<Looked>) {
     let Produce { parts, outcome, mut lent } = produce;
     if parts.is_empty() {
+        outcome.progress.lock().lent = lent;
         return outcome.progress.lock().answer(outcome.is_silent);
     }
     let is_alone = parts.len() == 1;
@@ -303,7 +304,7 @@ impl Outcome {
 
 impl Progress {
     fn answer(&mut self, is_silent: bool) {
-        self.lent = None;
+        let lent = self.lent.take();
         let Some(reply) = self.reply.take() else { return };
         if is_silent {
             if let Some(fault) = self.fault.take() {
@@ -311,6 +312,7 @@ impl Progress {
             }
             return reply.stay_silent();
         }
-        reply.send(&ProduceResponse { responses: std::mem::take(&mut self.responses), ..Default::default() });
+        let response = ProduceResponse { responses: std::mem::take(&mut self.responses), ..Default::default() };
+        reply.send_within(&response, lent);
     }
 }

@@ -6,8 +6,12 @@ use tidelog_protocol::kafka::{ApiKey, Message, frame_of};
 
 use super::answers::Turn;
 use super::client::Client;
+use crate::budget::Lent;
 use crate::outbox::OutFrame;
 use crate::session::UnderWay;
+
+/// From so many bytes on an answer is a large one.
+const LARGE_BYTES: usize = 64 << 10;
 
 /// The duty. Dropped without an answer it ends the connection, so that no client waits for nothing, nor takes the next answer for this one.
 #[derive(Debug)]
@@ -34,11 +38,20 @@ impl Reply {
     }
 
     /// Answers.
-    pub(super) fn send<M: Message>(mut self, answer: &M) {
+    pub(super) fn send<M: Message>(self, answer: &M) {
+        self.send_within(answer, None);
+    }
+
+    /// Answers. A large answer, which may be most of what was asked once more, keeps the memory of its request until it is out.
+    pub(super) fn send_within<M: Message>(mut self, answer: &M, lent: Option<Lent>) {
         let (api, version, correlation_id) = self.to;
         let mut parts = frame_of(api, version, correlation_id, answer);
         let head = parts.remove(0);
-        self.settle(Some(OutFrame { head, payload: parts }));
+        let mut frame = OutFrame { head, payload: parts, lent: None };
+        if frame.bytes() >= LARGE_BYTES {
+            frame.lent = lent;
+        }
+        self.settle(Some(frame));
     }
 
     /// Ends the duty of a request that wants no answer.

@@ -88,7 +88,7 @@ impl Arrival {
     /// How a frame of so many bytes comes, of which so much is missing, and so much not read yet.
     pub(super) fn gait(&self, frame_bytes: usize, missing: usize, unread: u64) -> Gait {
         // All of it is here: it takes no time at all.
-        if unread >= missing as u64 { Gait::ProvedQuick } else { self.pace.gait(frame_bytes, unread, Instant::now()) }
+        if unread >= missing as u64 { Gait::Here } else { self.pace.gait(frame_bytes, unread, Instant::now()) }
     }
 
     /// How many bytes a second come, of which so much is not read yet, as far as is known.
@@ -138,6 +138,6 @@ mod tests {
     fn a_frame_whose_rest_waits_in_the_socket_comes_quickly_however_little_is_known() {
         let arrival = Arrival::new(Instant::now());
         assert_eq!(arrival.gait(40_000, 32_000, 31_999), Gait::Slow);
-        assert_eq!(arrival.gait(40_000, 32_000, 32_000), Gait::ProvedQuick);
+        assert_eq!(arrival.gait(40_000, 32_000, 32_000), Gait::Here);
     }
 }

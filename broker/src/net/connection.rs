@@ -217,7 +217,7 @@ impl Connection {
     /// A frame of which little was known when it asked waits for none that is still coming once the rest of it is here.
     fn check_claim(&mut self) {
         if let Some(Waiting { room: Some(bytes), since, .. }) = self.waiting
-            && self.buffer.asked_as_less_than(Gait::ProvedQuick)
+            && self.buffer.asked_as_less_than(Gait::Here)
             && unread(&self.socket) >= self.buffer.missing() as u64
         {
             self.wait_for_room(bytes);
@@ -233,6 +233,7 @@ impl Connection {
             && self.postponed.is_none()
             && self.session.unanswered() < self.node.config.requests_in_flight_max as usize
             && self.session.outbox.queued_bytes() < Outbox::READ_ROOM_BYTES
+            && self.kafka.as_ref().is_none_or(|client| client.may_ask(Outbox::READ_ROOM_BYTES))
     }
 
     /// Hands whole frames over as long as there is room for their answers and memory for their work.
@@ -451,9 +452,7 @@ impl Connection {
         if is_long(self.write_blocked_at.map(|at| now.saturating_duration_since(at))).is_some() {
             return Err(Ended::Jammed(pace::WINDOW));
         }
-        // Batches wait for nothing but their partition.
-        let parked = self.session.parked_for().filter(|_| for_others);
-        is_long(parked).map_or(Ok(()), |waited| Err(Ended::Parked(waited)))
+        is_long(self.session.parked_for()).map_or(Ok(()), |waited| Err(Ended::Parked(waited)))
     }
 
     fn tell_to_go(&mut self) {

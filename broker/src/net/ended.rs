@@ -32,7 +32,7 @@ pub(super) enum Ended {
     #[error("the broker was out of memory for a frame for {0:?}; send it again later, or raise memory_budget_bytes")]
     NoMemory(Duration),
     #[error(
-        "others waited for memory while this frame made too little progress: {} bytes of it came within {:.1?}, {} were the least; send it again faster, or later",
+        "others waited for memory while this frame made too little progress: {} bytes of it came within {:.1?}, {} were the least; send it again faster, or later, or raise memory_budget_bytes",
         .0.came, .0.within, .0.least
     )]
     GivenUp(TooSlow),

@@ -13,7 +13,7 @@ const ENOUGH_RATE_ALONE: u64 = 8 << 20;
 /// The time that a whole frame may take while others wait. It is the same however long they have waited: who wastes what it gets may wait for ever.
 const FRAME_TIME: Duration = Duration::from_secs(5);
 /// No more is asked than this part of what those send who wait: memory that is taken from one for others who are no faster is lost for both.
-const SLOWER_BY: u64 = 4;
+const SLOWER_BY: u64 = 16;
 
 /// The least pace of a frame, in bytes per second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,13 +56,13 @@ mod tests {
         let of = |bytes, fastest| LeastRate::of(bytes, fastest).0;
         assert_eq!(of(1 << 10, u64::MAX), LEAST_RATE);
         assert_eq!(of(10 << 20, u64::MAX), 2 << 20);
-        assert_eq!(of(10 << 20, 8 << 20), 2 << 20);
-        assert_eq!(of(10 << 20, 4 << 20), 1 << 20);
+        assert_eq!(of(10 << 20, 32 << 20), 2 << 20);
+        assert_eq!(of(10 << 20, 16 << 20), 1 << 20);
         assert_eq!(of(10 << 20, 0), LEAST_RATE, "who falls silent is no use to those who are slow either");
         assert_eq!(of(60 << 20, u64::MAX), ENOUGH_RATE);
         assert_eq!(of(usize::MAX, u64::MAX), ENOUGH_RATE);
         assert_eq!(LeastRate::alone(30 << 20, u64::MAX), LeastRate(6 << 20), "it is read alone");
         assert_eq!(LeastRate::alone(usize::MAX, u64::MAX), LeastRate(ENOUGH_RATE_ALONE));
-        assert_eq!(LeastRate::alone(30 << 20, 4 << 20), LeastRate(1 << 20));
+        assert_eq!(LeastRate::alone(30 << 20, 16 << 20), LeastRate(1 << 20));
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct InFrame {
     pub(super) _growth: Vec<Lent>,
     /// The same, where the frame was completed by leave.
     pub(super) completion: Option<Completion>,
+    /// All of it was here as it asked for that.
+    pub(super) was_here: bool,
     /// Noted once it is known to be a good request.
     pub(super) worth: Option<Worth>,
 }
@@ -71,7 +73,7 @@ impl InFrame {
     /// What it was, where it was completed by leave.
     pub(super) fn completed(&self) -> Option<Completed> {
         let completion = self.completion.as_ref()?;
-        Some(Completed { bytes: self.content.frame_bytes(), was_quick: completion.is_quick() })
+        Some(Completed { bytes: self.content.frame_bytes(), was_quick: completion.is_quick() && !self.was_here })
     }
 }
 
@@ -136,7 +138,7 @@ impl ReceiveBuffer {
             return Ok(None);
         }
         self.frame_bytes = None;
-        self.claim = None;
+        let was_here = self.claim.take().is_some_and(|claim| claim.is_here());
         let growth = std::mem::take(&mut self.growth);
         let mut completion = self.completion.take();
         if let Some(completion) = &mut completion {
@@ -151,7 +153,7 @@ impl ReceiveBuffer {
             Framing::Native => native(frame, self.limits)?,
             Framing::Kafka => Content::Kafka(frame.slice(framing::KAFKA_LENGTH_BYTES..)),
         };
-        Ok(Some(InFrame { content, _growth: growth, completion, worth: None }))
+        Ok(Some(InFrame { content, _growth: growth, completion, was_here, worth: None }))
     }
 
     /// True while a frame has begun and is not whole.

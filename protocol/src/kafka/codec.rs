@@ -139,7 +139,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Most list items in one message: what a list takes in memory is more than on the wire.
-    pub const ITEMS_MAX: u32 = 200_000;
+    pub const ITEMS_MAX: u32 = 100_000;
 
     /// Starts at the first byte.
     #[must_use]
@@ -151,6 +151,13 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub const fn remaining(&self) -> usize {
         self.end - self.at
+    }
+
+    /// What remains, shared where it is large, and copied where it is not, so that little keeps no more than itself.
+    #[must_use]
+    pub fn rest(&self) -> Bytes {
+        let rest = self.bytes.slice(self.at..self.end);
+        if rest.len() < SHARED_BYTES { Bytes::copy_from_slice(&rest) } else { rest }
     }
 
     /// Names the field that is read next, for errors.
@@ -222,7 +229,13 @@ impl<'a> Reader<'a> {
 
     fn text_length(&mut self, layout: Layout) -> Result<Option<usize>, DecodeError> {
         if layout.flexible {
-            return self.length(layout);
+            // It is as long as where its length has two bytes.
+            let length = self.length(layout)?;
+            return if length.is_none_or(|length| length <= i16::MAX as usize) {
+                Ok(length)
+            } else {
+                Err(self.bad_value())
+            };
         }
         let length = i16::read(self, layout)?;
         self.signed_length(length.into())

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidelog_client::NewTopic;
 use tidelog_protocol::kafka::KafkaError;
-use tidelog_protocol::kafka::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use tidelog_protocol::kafka::describe_groups::DescribeGroupsRequest;
+use tidelog_protocol::kafka::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 use tidelog_protocol::kafka::find_coordinator::FindCoordinatorRequest;
 use tidelog_protocol::kafka::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use tidelog_protocol::kafka::metadata::{MetadataRequest, MetadataRequestTopic};
+use tidelog_protocol::kafka::produce::{ProduceRequest, TopicProduceData};
 use tidelog_protocol::messages::WaitForRequest;
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{Offset, PartitionId};
@@ -26,6 +28,15 @@ async fn broker() -> BrokerProcess {
     let topic = NewTopic::named("quiet").config("max.message.bytes", "8388608").partitions(100);
     create_topic(&broker.server(), &topic).await.unwrap();
     broker
+}
+
+/// The longest names that a request can hold, as many as make a large one.
+fn large_names() -> impl Iterator<Item = String> {
+    (0..LARGE_BYTES / 30_000).map(|number| format!("{number:030000}"))
+}
+
+fn forgotten(topic: String) -> ForgottenTopic {
+    ForgottenTopic { topic, ..Default::default() }
 }
 
 /// Waits for five minutes for more than will ever be there.
@@ -80,7 +91,8 @@ async fn fetches_that_wait_hold_nothing_of_their_requests_however_large_those_we
     let mut silent = Vec::new();
     for _ in 0..12 {
         let mut client = RawKafka::open(broker.address()).await;
-        let request = FetchRequest { rack_id: "r".repeat(LARGE_BYTES), ..patient_fetch(1) };
+        let request =
+            FetchRequest { forgotten_topics_data: large_names().map(forgotten).collect(), ..patient_fetch(1) };
         client.ask(&request, 12).await;
         silent.push(client);
     }
@@ -137,13 +149,23 @@ async fn what_is_sent_behind_a_request_that_waits_holds_no_memory_that_others_wa
     let broker = broker().await;
     let mut client = RawKafka::open(broker.address()).await;
     client.ask(&patient_fetch(1), 12).await;
-    let named = MetadataRequestTopic { name: Some("t".repeat(LARGE_BYTES)), ..Default::default() };
-    let large = MetadataRequest { topics: Some(vec![named]), ..Default::default() };
+    let named = |name| MetadataRequestTopic { name: Some(name), ..Default::default() };
+    let large = MetadataRequest { topics: Some(large_names().map(named).collect()), ..Default::default() };
     client.ask(&large, 12).await;
-    wait_until("it to be held", async || (requests(&broker, "lent_bytes") > LARGE_BYTES as u64).then_some(())).await;
+    wait_until("it to be held", async || (requests(&broker, "lent_bytes") > LARGE_BYTES as u64 / 10 * 9).then_some(()))
+        .await;
     // Another that needs as much; there is no room for both.
     let mut other = RawKafka::open(broker.address()).await;
-    other.call(&FetchRequest { rack_id: "r".repeat(LARGE_BYTES), max_wait_ms: 0, ..patient_fetch(1) }, 12).await;
+    other
+        .call(
+            &FetchRequest {
+                forgotten_topics_data: large_names().map(forgotten).collect(),
+                max_wait_ms: 0,
+                ..patient_fetch(1)
+            },
+            12,
+        )
+        .await;
     let why = "behind one that has waited for";
     assert!(broker.log_text().contains(why), "it was not cut off: {}", broker.log_text());
     client.expect_closed().await;
@@ -176,4 +198,58 @@ async fn a_fetch_that_finds_no_memory_to_wait_in_is_answered_and_its_client_aske
     let answer = within_limit("an answer", waiting).await.unwrap();
     assert_eq!(answer.throttle_time_ms, 0);
     assert!(answer.responses[0].partitions[0].records.as_ref().is_some_and(|records| !records.is_empty()));
+}
+
+/// What the metrics say is not answered yet.
+fn under_way(broker: &BrokerProcess) -> usize {
+    let metrics = broker.http("/metrics").body;
+    metrics.lines().find_map(|line| line.strip_prefix("tidelog_requests_under_way ")?.parse().ok()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_cannot_leave_yet_take_memory_of_the_budget() {
+    // Of which batches have 16 MiB.
+    let broker = BrokerSettings::new().set("memory_budget_bytes", "67108864").start();
+    let topic = NewTopic::named("quiet").config("max.message.bytes", "8388608");
+    create_topic(&broker.server(), &topic).await.unwrap();
+    let mut client = RawKafka::open(broker.address()).await;
+    client.ask(&patient_fetch(1), 12).await;
+    // Each is answered at once, with all its names, behind the one that waits.
+    let topic_data = large_names().map(|name| TopicProduceData { name, ..Default::default() }).collect();
+    let request = ProduceRequest { acks: 1, topic_data, ..Default::default() };
+    let sending = tokio::spawn(async move {
+        for _ in 0..40 {
+            client.ask(&request, 9).await;
+        }
+        client
+    });
+    let lent = || {
+        broker.http("/metrics").body.lines().any(|line| line.starts_with("tidelog_budget_waiting{pool=\"batches\"} 1"))
+    };
+    wait_until("the memory to be used up", async || lent().then_some(())).await;
+    assert!(under_way(&broker) <= 4, "{} are not answered", under_way(&broker));
+    // Whoever needs that memory gets it.
+    let mut honest = RawConnection::introduced(broker.address()).await;
+    let topic_id = honest.topic_id("quiet").await;
+    honest.produce(topic_id, &batch(&[&vec![b'x'; 4 << 20]], Compression::None)).await.unwrap();
+    assert!(broker.log_text().contains("behind one that has waited for"), "{}", broker.log_text());
+    within_limit("the sender to be done", sending).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn little_requests_behind_one_that_waits_are_not_even_read() {
+    let broker = broker().await;
+    let mut clients = Vec::new();
+    let groups = DescribeGroupsRequest { groups: vec![String::new(); 400], ..Default::default() };
+    for _ in 0..10 {
+        let mut client = RawKafka::open(broker.address()).await;
+        client.ask(&patient_fetch(1), 12).await;
+        for _ in 0..500 {
+            client.ask(&groups, 5).await;
+        }
+        clients.push(client);
+    }
+    wait_until("some of each to wait", async || (under_way(&broker) >= 10 * 16).then_some(())).await;
+    expect_service(&broker).await;
+    assert!(under_way(&broker) <= 10 * 20, "{} are not answered", under_way(&broker));
 }
