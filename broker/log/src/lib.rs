@@ -7,7 +7,7 @@
 //! - `segment`, `segment_index`, `offset_index`, `time_index`, `segment_files`: one file of batches, its sparse indexes, its names.
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
 //! - [`flusher`]: group commit and upkeep; `upkeep`: grow ahead, prepare the next segment, checkpoint.
-//! - [`reader`], `lookup`, `verified`: slices of the map, never cold and never unverified.
+//! - [`reader`], `lookup`, `verified`, `residency`: slices of the map, never cold and never unverified.
 //! - `founding`, [`recovery`], `recovery_report`, `bookkeeping`, `scan`, [`checkpoint`], `noted_start`, [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
 //!   `small_file`, [`witness`]: opening after a crash.
 //! - `producer_files`: what is known of idempotent producers, across restarts. [`undone`]: which transactions were aborted. `headers`: both from
@@ -48,6 +48,7 @@ mod reclaim;
 pub mod recovery;
 mod recovery_report;
 pub mod repair;
+mod residency;
 pub mod retention;
 #[cfg(test)]
 mod sample;

@@ -21,8 +21,6 @@ use crate::storage_error::{Context, StorageError};
 
 /// Headers are looked for in pieces of this size: about one index interval.
 const HOP_BYTES: usize = 4096;
-/// One probe of the page cache per this many bytes: read-ahead and eviction work in pieces at least so large.
-const PROBE_BYTES: u64 = 64 << 10;
 
 /// What a reader asks for.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +74,7 @@ impl Lookup<'_> {
         let limit = segment.end_bytes();
         let segment_end = segment.end_offset();
         let file = self.file()?;
+        let mut seen = self.look(wanted.from, u64::from(wanted.max_bytes), limit)?;
         let mut hops =
             Hops { file: &*file, limit, patience: self.patience, start: 0, filled: 0, buffer: [0; HOP_BYTES] };
 
@@ -88,16 +87,18 @@ impl Lookup<'_> {
             return Ok(None);
         }
         let budget_end = first.position + u64::from(wanted.max_bytes);
+        self.look_on(&mut seen, budget_end.max(first_end.position + HOP_BYTES as u64), limit)?;
         let mut end = first_end;
         if wanted.upper >= segment_end && limit <= budget_end && !self.crosses_hole(end.offset, segment_end) {
             end = Place { position: limit, offset: segment_end };
         } else {
             end = self.last_within(&mut hops, end, wanted.upper, budget_end)?;
         }
-        self.prove(origin, end)?;
         let range = first.position..end.position;
+        // Proved after all looks at the page cache, which may say that nothing is known to be whole any more.
+        self.prove(origin, end)?;
         match self.patience {
-            Patience::Never if hops.hold(&range) || self.is_warm(&*file, &range)? => {}
+            Patience::Never if hops.hold(&range) || self.reaches_end(&*file, &range)? => {}
             Patience::Never => return Err(Miss::Cold),
             Patience::Block | Patience::Doubt => self.hold_pages(&*file, &range, origin, end)?,
         }
@@ -110,6 +111,7 @@ impl Lookup<'_> {
         self.need_index()?;
         let file = self.file()?;
         let limit = self.segment.end_bytes();
+        self.look(offset, 0, limit)?;
         let mut hops =
             Hops { file: &*file, limit, patience: self.patience, start: 0, filled: 0, buffer: [0; HOP_BYTES] };
         let origin = self.origin(&mut hops, offset)?;
@@ -119,6 +121,31 @@ impl Lookup<'_> {
             Place { position: place.position + header.total_bytes() as u64, offset: header.next_offset() },
         )?;
         Ok((place.position, header))
+    }
+
+    /// Looks whether the page cache holds what is likely to be read: from the last index entry on, before anything reads it in. The answer is
+    /// the end of what was looked at.
+    fn look(&self, from: Offset, bytes: u64, limit: u64) -> Result<u64, Miss> {
+        let relative = from.since(self.segment.base());
+        let entry = self.segment.search(|index| {
+            let before = index.offsets.count_up_to(relative).checked_sub(1)?;
+            index.offsets.entries().get(before).map(|entry| u64::from(entry.position))
+        });
+        let mut seen = entry.flatten().unwrap_or(0).min(limit);
+        let wanted = seen.saturating_add(bytes).saturating_add(2 * HOP_BYTES as u64);
+        self.look_on(&mut seen, wanted, limit)?;
+        Ok(seen)
+    }
+
+    /// As [`Lookup::look`], from where that has ended.
+    fn look_on(&self, seen: &mut u64, end: u64, limit: u64) -> Result<(), Miss> {
+        let range = *seen..end.min(limit);
+        if range.is_empty() {
+            return Ok(());
+        }
+        *seen = range.end;
+        let held = self.segment.is_resident(range).map_err(|error| self.storage("map", error))?;
+        if held || self.patience != Patience::Never { Ok(()) } else { Err(Miss::Cold) }
     }
 
     fn need_index(&self) -> Result<(), Miss> {
@@ -231,6 +258,8 @@ impl Lookup<'_> {
         if self.patience == Patience::Doubt {
             let evicted = file.evict(origin.position..end.position);
             evicted.map_err(|error| self.storage("read past the cache", error))?;
+            let held = self.segment.is_resident(origin.position..self.segment.end_bytes());
+            held.map_err(|error| self.storage("map", error))?;
         }
         // What cannot be brought in is told by the reads below, which know where.
         let brought_in = self.fault_in(origin.position..end.position);
@@ -322,24 +351,15 @@ impl Lookup<'_> {
         Miss::Damage(Hole { from: at.offset, to, segment: self.segment.base(), bytes: at.position..position })
     }
 
-    /// Whether the page cache holds the range, as far as a few probes can tell.
-    fn is_warm(&self, file: &dyn DiskFile, range: &std::ops::Range<u64>) -> Result<bool, Miss> {
+    /// Whether the file is as long as it should be: behind its end its last page reads as zeros.
+    fn reaches_end(&self, file: &dyn DiskFile, range: &std::ops::Range<u64>) -> Result<bool, Miss> {
         // Written just now, unless the disk has failed since.
         if range.start >= self.segment.synced_bytes() && self.state.poisoned().is_none() {
             return Ok(true);
         }
-        let mut byte = [0];
-        let mut position = range.start;
-        loop {
-            // Nothing where the file ends before it should: whoever may block finds out.
-            if file.read_cached_at(&mut byte, position).map_err(|error| self.storage("read", error))? != Some(1) {
-                return Ok(false);
-            }
-            if position + 1 >= range.end {
-                return Ok(true);
-            }
-            position = (position + PROBE_BYTES).min(range.end - 1);
-        }
+        // Nothing where it ends before: whoever may block finds out.
+        let last = file.read_cached_at(&mut [0], range.end - 1);
+        Ok(last.map_err(|error| self.storage("read", error))? == Some(1))
     }
 
     fn hop_miss(&self, error: HopError) -> Miss {

@@ -62,6 +62,28 @@ impl Map {
         }
     }
 
+    /// Whether the page cache holds all of `range`, without reading any of it in. Where the system does not say, it does not.
+    pub(crate) fn is_resident(&self, range: Range<u64>) -> bool {
+        const PAGES: usize = 1024;
+        self.check(&range);
+        let page = rustix::param::page_size();
+        let mut start = range.start as usize / page * page;
+        let mut pages = [0u8; PAGES];
+        while start < range.end as usize {
+            let length = (range.end as usize - start).min(PAGES * page);
+            // SAFETY: the range lies within the map, and `pages` has a byte for each of its pages.
+            let answer = unsafe {
+                let address = self.pages.as_ptr().add(start).cast_mut().cast();
+                libc::mincore(address, length, pages.as_mut_ptr())
+            };
+            if answer != 0 || pages[..length.div_ceil(page)].iter().any(|held| held & 1 == 0) {
+                return false;
+            }
+            start += length;
+        }
+        true
+    }
+
     /// The bytes of `range`, alive as long as the answer or any slice of it. The caller has made sure that `range` lies within
     /// the file, and that those bytes are never written again.
     #[must_use]

@@ -151,6 +151,8 @@ impl Scrub {
             if range.is_empty() { Ok(()) } else { file.evict(range.clone()).context("read past the cache", &path) }
         };
         evict(&left)?;
+        // From here on to the end, as reading ahead brings in more.
+        segment.is_resident(self.at.position..limit).context("map", &path)?;
         let mut window = Window::new(Arc::clone(&file), limit);
         while self.at.position < limit && self.at.offset < until && scrubbed.bytes < budget {
             let holes = self.reader.state.holes();

@@ -439,6 +439,8 @@ impl Segment {
         }
         *open = Open::default();
         drop(open);
+        // Nobody looks at its pages any more, and whoever reads the file brings them in.
+        self.verified.forget(self.end_bytes());
         let mut contents = self.contents.write();
         let saved = contents.index.as_ref().is_some_and(|index| {
             let Marks { offsets, times } = contents.marks;

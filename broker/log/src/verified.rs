@@ -1,6 +1,7 @@
 //! Which bytes of a segment this process has seen to be whole: written by itself, or read back with matching checksums.
 //!
-//! Nothing else is ever served, so a bit that flipped on the disk while nobody looked is an error, not data. Pure.
+//! Nothing else is ever served, so a bit that flipped on the disk while nobody looked is an error, not data. What has left the page cache
+//! since is not known any more (`residency`). Pure.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +37,7 @@ impl Verified {
     pub(crate) fn forget(&self, end: u64) {
         let mut below = self.below.lock();
         below.clear();
-        self.tail_from.store(end, Ordering::Release);
+        self.tail_from.fetch_max(end, Ordering::AcqRel);
     }
 
     pub(crate) fn add(&self, range: Range<u64>) {
@@ -73,5 +74,9 @@ mod tests {
         verified.add(350..1_000);
         assert!(verified.covers(&(100..9_000)));
         assert!(!verified.covers(&(0..101)));
+        verified.forget(2_000);
+        assert!(verified.covers(&(2_000..9_000)) && !verified.covers(&(100..200)));
+        verified.forget(1_500);
+        assert!(!verified.covers(&(1_500..2_001)), "what is forgotten stays so");
     }
 }

@@ -326,6 +326,8 @@ struct Walk<'s> {
 impl<'s> Walk<'s> {
     fn new(segment: &'s Segment) -> Result<Self, CompactionError> {
         let file = segment.file().context("open", &segment.path())?;
+        // The walk is about to read in what is not there any more.
+        segment.is_resident(0..segment.end_bytes()).context("map", &segment.path())?;
         let window = Window::new(file, segment.end_bytes());
         Ok(Self { segment, window, position: 0, expected: segment.base() })
     }

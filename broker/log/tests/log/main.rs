@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 mod append_and_read;
+mod cold_pages;
 mod compaction;
 mod compaction_faults;
 mod corruption;
