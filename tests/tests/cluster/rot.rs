@@ -2,22 +2,29 @@
 //! it is named, and mended.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use tidelog_broker::Config;
-use tidelog_protocol::messages::{Isolation, Position, SubscribeRequest};
+use tidelog_protocol::frame::Flags;
+use tidelog_protocol::messages::{Fault, Isolation, Position, SubscribeRequest};
 use tidelog_protocol::records::{Batches, Compression};
-use tidelog_protocol::{Offset, PartitionId, TopicId};
+use tidelog_protocol::{ErrorCode, Message, Offset, PartitionId, ProtocolVersion, TopicId, WireError};
 use tidelog_tests::command::CommandLine;
 use tidelog_tests::local_cluster::LocalCluster;
-use tidelog_tests::patience::wait_until;
+use tidelog_tests::patience::{wait_until, within_limit};
 use tidelog_tests::raw_connection::{RawConnection, batch};
 
 const TOPIC: &str = "ledger";
 const RECORDS: u64 = 40;
 /// The record that rots.
 const ROTTEN: u64 = 20;
+
+/// A piece that the disk takes past the page cache.
+const PAGE: usize = 4096;
+
+#[repr(align(4096))]
+struct Page([u8; PAGE]);
 
 fn on_its_own<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
@@ -81,23 +88,64 @@ impl Ledger {
     async fn read_at(&self, broker: u32) {
         wait_until("the broker to meet its damage", async || {
             let mut connection = RawConnection::introduced(self.cluster.address(broker)).await;
-            let subscribe = SubscribeRequest {
-                topic_id: self.topic_id,
-                partition: PartitionId(0),
-                position: Position::offset(Offset(ROTTEN)),
-                leader_epoch: None,
-                isolation: Isolation::ReadUncommitted,
-                credit_bytes: 1 << 20,
-                item_bytes_max: 1 << 20,
-                last_epoch: None,
-                nearby: true,
-                settled: false,
-            };
-            let _ = connection.ask(&subscribe, &[]).await;
+            let _ = connection.ask(&self.subscribe(ROTTEN), &[]).await;
             let _ = connection.next_frame().await;
             (self.cluster.is_damaged(broker) || self.cluster.repaired(broker) > 0).then_some(())
         })
         .await;
+    }
+
+    /// As [`Ledger::rot`], past the page cache, which then has the page no more: whoever reads it next reads the disk.
+    fn rot_cold(&self, id: u32, record: u64) {
+        let before = self.batches(id);
+        let end: usize = before[..=record as usize].iter().map(Vec::len).sum();
+        let (page, within) = ((end - 1) / PAGE * PAGE, (end - 1) % PAGE);
+        let mut bytes = Box::new(Page([0; PAGE]));
+        let path = self.segment(id);
+        std::fs::File::open(&path).unwrap().read_exact_at(&mut bytes.0, page as u64).unwrap();
+        bytes.0[within] ^= 1;
+        let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap();
+        let file = OpenOptions::new().write(true).custom_flags(direct).open(&path).unwrap();
+        file.write_all_at(&bytes.0, page as u64).unwrap();
+    }
+
+    /// What a broker serves from the beginning on, up to the end or to a refusal. Every batch is whole.
+    async fn served(&self, broker: u32) -> (u64, Option<WireError>) {
+        let mut connection = RawConnection::introduced(self.cluster.address(broker)).await;
+        let stream = connection.ask(&self.subscribe(0), &[]).await;
+        let mut next = 0;
+        within_limit("all records, or a refusal", async {
+            while next < RECORDS {
+                let frame = connection.next_frame().await.expect("the connection stands");
+                assert_eq!(frame.header.correlation, stream);
+                if frame.header.flags.contains(Flags::FAULT) {
+                    let fault = Fault::from_body(&frame.body, ProtocolVersion::CURRENT).unwrap();
+                    return (next, Some(fault.into()));
+                }
+                for batch in Batches::new(&frame.payload).map(Result::unwrap) {
+                    batch.verify_crc().expect("what is served is whole");
+                    assert_eq!(batch.header().base_offset, Offset(next));
+                    next = batch.header().next_offset().0;
+                }
+            }
+            (next, None)
+        })
+        .await
+    }
+
+    fn subscribe(&self, from: u64) -> SubscribeRequest {
+        SubscribeRequest {
+            topic_id: self.topic_id,
+            partition: PartitionId(0),
+            position: Position::offset(Offset(from)),
+            leader_epoch: None,
+            isolation: Isolation::ReadUncommitted,
+            credit_bytes: 1 << 20,
+            item_bytes_max: 1 << 20,
+            last_epoch: None,
+            nearby: true,
+            settled: false,
+        }
     }
 
     /// What an operator sees of the partition.
@@ -197,4 +245,31 @@ fn a_replica_that_is_copied_from_what_has_rotted_lets_its_source_know() {
     assert_eq!(ledger.cluster.repaired(leader), 1, "it was mended by the one that is whole");
     let expected = ledger.batches(whole);
     assert!(ledger.batches(leader) == expected && ledger.batches(copied) == expected);
+}
+
+#[test]
+fn what_rots_at_the_leader_under_cold_pages_is_never_served_but_mended() {
+    let ledger = Ledger::written(never_scrubs);
+    let leader = ledger.leader();
+    on_its_own(async {
+        assert_eq!(ledger.served(leader).await, (RECORDS, None), "all is whole, and was seen to be");
+        ledger.rot_cold(leader, ROTTEN);
+        let mut refusals = 0;
+        wait_until("all records to be served again", async || match ledger.served(leader).await {
+            (RECORDS, None) => Some(()),
+            (next, refusal) => {
+                let refusal = refusal.expect("a stream ends with its reason");
+                assert_eq!(next, ROTTEN, "{refusal}");
+                let waits = refusal.code == ErrorCode::Overloaded && refusal.message.contains("another replica");
+                assert!(waits || refusal.code == ErrorCode::CorruptLog, "{refusal}");
+                refusals += 1;
+                None
+            }
+        })
+        .await;
+        assert!(refusals > 0, "the first who reads finds it");
+        assert_eq!(ledger.cluster.repaired(leader), 1);
+    });
+    let [whole, _] = ledger.followers();
+    assert!(ledger.batches(leader) == ledger.batches(whole));
 }
