@@ -6,9 +6,13 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tidelog_log::OsDisk;
-use tidelog_log::{Batches, FlusherHandle, Log, LogOptions, LogReader, ReadError, ReadOutcome, Scrub, SegmentOptions};
+use tidelog_log::{
+    Batches, Flusher, FlusherHandle, FlusherOptions, Log, LogOptions, LogReader, ReadError, ReadOutcome, Scrub,
+    SegmentOptions,
+};
 use tidelog_protocol::Offset;
 
 use crate::support::{append, options, segment};
@@ -30,10 +34,10 @@ struct Written {
 impl Written {
     /// A log of batches of a record each, all flushed.
     fn new() -> Self {
-        Self::with(FlusherHandle::detached())
+        Self::flushed_by(FlusherHandle::detached())
     }
 
-    fn with(flusher: FlusherHandle) -> Self {
+    fn flushed_by(flusher: FlusherHandle) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("t-0");
         let sizes =
@@ -160,4 +164,29 @@ fn what_a_walk_in_search_of_rot_reads_past_the_cache_is_verified_when_it_is_read
     assert!(!written.is_all_warm());
     assert_eq!(read_through(&written.log.reader(), 1 << 20), []);
     assert!(written.is_all_warm());
+}
+
+#[test]
+fn what_nobody_read_for_a_while_is_verified_when_it_is_read_next() {
+    let looks = FlusherOptions { background_interval: Duration::from_millis(10), idle_looks: 1, ..Default::default() };
+    let flusher = Flusher::start(looks).unwrap();
+    let mut written = Written::flushed_by(flusher.handle());
+    assert!(written.is_all_warm());
+    written.rot();
+    // Somebody else reads the file, so that its pages are there again.
+    std::fs::read(&written.path).unwrap();
+    written.log.roll().unwrap();
+    written.log.flush().unwrap();
+    let limit = Instant::now() + Duration::from_secs(60);
+    while opened(&written.path) {
+        assert!(Instant::now() < limit, "an idle segment is let go of");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(read_through(&written.log.reader(), 100_000), [(ROTTEN, ROTTEN + 1)]);
+}
+
+/// Whether this process has the file open.
+fn opened(path: &Path) -> bool {
+    let mut held = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    held.any(|held| std::fs::read_link(held.path()).is_ok_and(|file| file == path))
 }
