@@ -30,6 +30,8 @@ impl ReplicaEnds {
 #[derive(Debug)]
 pub struct ReplicaSet {
     replicas: Vec<Replica>,
+    /// Proposals that came to nothing.
+    refusals: u64,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,14 @@ pub(crate) struct Replica {
     pub(crate) in_sync: bool,
     /// Named by a proposal that the controller may accept still, or have accepted already.
     pub(crate) proposed: bool,
+    /// Named by the latest proposal.
+    asked_for: bool,
+    /// When it was last refused, counted in refusals; `None` where it was not since it was last in sync.
+    pub(crate) refused: Option<u64>,
+    /// Reported since it last left the in-sync set, was refused or began a stream.
+    pub(crate) is_heard: bool,
+    /// It is no use to have it join now, as the metadata has it.
+    pub(crate) is_barred: bool,
     /// The registration under which it follows; `None` before it does.
     pub(crate) broker_epoch: Option<BrokerEpoch>,
     pub(crate) ends: Option<ReplicaEnds>,
@@ -56,6 +66,10 @@ impl Replica {
             broker,
             in_sync: false,
             proposed: false,
+            asked_for: false,
+            refused: None,
+            is_heard: false,
+            is_barred: false,
             broker_epoch: None,
             ends: None,
             lagging: false,
@@ -97,7 +111,7 @@ impl ReplicaSet {
     /// Where a broker of `in_sync` holds no replica.
     #[must_use]
     pub fn new(replicas: &[BrokerId], in_sync: &[BrokerId]) -> Self {
-        let mut set = Self { replicas: Vec::with_capacity(replicas.len()) };
+        let mut set = Self { replicas: Vec::with_capacity(replicas.len()), refusals: 0 };
         set.confirm(replicas, in_sync);
         set
     }
@@ -122,9 +136,12 @@ impl ReplicaSet {
             if replica.in_sync && !joins {
                 // It left because it died, most likely: only a fresh report shows that it lives. Otherwise a dead replica of a log that
                 // rests would be proposed again at once, and hold the watermark back until it lags.
-                replica.ends = None;
+                (replica.ends, replica.is_heard) = (None, false);
             }
-            (replica.in_sync, replica.proposed) = (joins, false);
+            (replica.in_sync, replica.proposed, replica.asked_for) = (joins, false, false);
+            if joins {
+                replica.refused = None;
+            }
         }
     }
 
@@ -132,7 +149,24 @@ impl ReplicaSet {
     /// (the maximal in-sync set of KIP-497).
     pub(crate) fn propose(&mut self, in_sync: &[BrokerId]) {
         for replica in &mut self.replicas {
-            replica.proposed |= in_sync.contains(&replica.broker);
+            replica.asked_for = in_sync.contains(&replica.broker);
+            replica.proposed |= replica.asked_for;
+        }
+    }
+
+    /// The latest proposal came to nothing. Whoever was to join must report again before it is proposed again: what a broker said just
+    /// before it died may have come after it left, and on a log that rests that stays all there is to say for ever.
+    pub(crate) fn refuse(&mut self) {
+        self.refusals += 1;
+        for replica in self.replicas.iter_mut().filter(|replica| replica.asked_for && !replica.in_sync) {
+            (replica.refused, replica.is_heard) = (Some(self.refusals), false);
+        }
+    }
+
+    /// The metadata has these brokers, of all there are, fenced or shutting down.
+    pub(crate) fn bar(&mut self, barred: &[BrokerId]) {
+        for replica in &mut self.replicas {
+            replica.is_barred = barred.contains(&replica.broker);
         }
     }
 
@@ -142,7 +176,7 @@ impl ReplicaSet {
     pub(crate) fn begin(&mut self, broker: BrokerId, broker_epoch: BrokerEpoch) -> bool {
         let found = self.replicas.iter_mut().find(|replica| replica.broker == broker);
         let Some(replica) = found.filter(|replica| replica.broker_epoch <= Some(broker_epoch)) else { return false };
-        (replica.broker_epoch, replica.ends) = (Some(broker_epoch), None);
+        (replica.broker_epoch, replica.ends, replica.is_heard) = (Some(broker_epoch), None, false);
         true
     }
 
@@ -150,7 +184,7 @@ impl ReplicaSet {
     #[must_use]
     pub fn record(&mut self, broker: BrokerId, ends: ReplicaEnds) -> bool {
         let found = self.replicas.iter_mut().find(|replica| replica.broker == broker);
-        found.map(|replica| replica.ends = Some(ends)).is_some()
+        found.map(|replica| (replica.ends, replica.is_heard) = (Some(ends), true)).is_some()
     }
 
     /// Notes how every replica stands to the leader's `log_end` at `now`.

@@ -1,13 +1,14 @@
 //! What can be asked of a partition's owner. Knows nothing of how it is done.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tidelog_protocol::messages::ProducersSnapshot;
 use tidelog_protocol::records::{BatchHeader, ValidBatches};
-use tidelog_protocol::{LeaderEpoch, Monotonic, Offset, PartitionEpoch, Timestamp, WireError};
+use tidelog_protocol::{BrokerId, LeaderEpoch, Monotonic, Offset, PartitionEpoch, Timestamp, WireError};
 use tidelog_replication::{EpochEndAnswer, FollowAnswer, FollowTerms, Offer, ProduceTerms, ReplicaProgress, Word};
 
 use super::assignment::Assignment;
@@ -74,6 +75,16 @@ pub struct Followed {
     pub producers: Option<ProducersSnapshot>,
 }
 
+/// How things stand as time passes.
+pub struct Tick {
+    /// The clock.
+    pub now: Monotonic,
+    /// Whether the broker holds a lease; the partition may have been opened while that changed.
+    pub leased: bool,
+    /// The brokers that are fenced or shutting down: none of them can join an in-sync set.
+    pub barred: Arc<[BrokerId]>,
+}
+
 /// What can be asked of an owner.
 pub enum Command {
     /// Append batches.
@@ -108,12 +119,7 @@ pub enum Command {
     /// The topic's configuration, the leadership or the membership is another one now.
     Assign(Box<Assignment>),
     /// Time has passed.
-    Tick {
-        /// The clock.
-        now: Monotonic,
-        /// Whether the broker holds a lease; the partition may have been opened while that changed.
-        leased: bool,
-    },
+    Tick(Tick),
     /// The broker's lease ended: nothing is acknowledged.
     LeaseEnded,
     /// The broker holds a lease again.
@@ -206,7 +212,7 @@ impl Command {
             | Self::DeleteRecords { .. }
             | Self::Expire
             | Self::Assign(_)
-            | Self::Tick { .. }
+            | Self::Tick(_)
             | Self::LeaseEnded
             | Self::LeaseRenewed
             | Self::AlterationFailed(_)
@@ -237,7 +243,7 @@ impl fmt::Debug for Command {
             Self::DeleteRecords { .. } => "DeleteRecords",
             Self::Expire => "Expire",
             Self::Assign(_) => "Assign",
-            Self::Tick { .. } => "Tick",
+            Self::Tick(_) => "Tick",
             Self::LeaseEnded => "LeaseEnded",
             Self::LeaseRenewed => "LeaseRenewed",
             Self::AlterationFailed(_) => "AlterationFailed",

@@ -35,7 +35,7 @@ mod undone;
 mod upstream;
 
 pub use assignment::{Assignment, Member, Part};
-pub use command::{Acked, Append, Command, Followed, Replicated, Ticket};
+pub use command::{Acked, Append, Command, Followed, Replicated, Tick, Ticket};
 pub use cursor::{Cursor, Fetched, Serves};
 pub use handle::Handle;
 pub use leftovers::{LeftoversError, check_age};

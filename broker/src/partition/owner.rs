@@ -208,7 +208,7 @@ impl Owner {
             Command::Poisoned(why) => self.poison(&why),
             Command::DeleteRecords { before, ticket } => ticket(self.delete_records(before)),
             Command::Assign(assignment) => self.assign(*assignment),
-            Command::Tick { now, leased } => self.tick(now, leased),
+            Command::Tick(tick) => self.tick(&tick),
             Command::LeaseEnded => self.lease_ended(),
             Command::LeaseRenewed => self.lease_renewed(),
             Command::AlterationFailed(partition_epoch) => self.alteration_failed(partition_epoch),

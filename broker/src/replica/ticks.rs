@@ -1,14 +1,16 @@
-//! Tells the owners of replicated partitions that time passes: leaders notice who lags, followers repeat how far they are; and keeps in mind who catches up. Knows nothing of
-//! what they do then.
+//! Tells the owners of replicated partitions that time passes, and who cannot join an in-sync set: leaders notice who lags, followers repeat
+//! how far they are; and keeps in mind who catches up. Knows nothing of what they do then.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidelog_coordination::ClusterImage;
+use tidelog_protocol::BrokerId;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::node::Node;
-use crate::partition::Command;
+use crate::partition::{Command, Tick};
 
 /// Often enough for a lag of seconds, seldom enough for thousands of idle partitions.
 const TICK: Duration = Duration::from_millis(500);
@@ -22,12 +24,14 @@ pub(super) async fn run(node: Arc<Node>) {
     let mut last = (Instant::now(), node.metrics.bytes_received.get());
     let mut images = node.controllers.images();
     images.mark_changed();
+    let mut barred = Arc::default();
     loop {
         tokio::select! {
             () = node.connections_close.cancelled() => return,
             Ok(()) = images.changed() => {
                 let image = images.borrow_and_update().clone();
                 node.catch_up.learn(&image);
+                barred = barred_in(&image);
                 continue;
             }
             _ = tick.tick() => {}
@@ -42,8 +46,15 @@ pub(super) async fn run(node: Arc<Node>) {
         }
         for together in node.registry.replicated().chunks(TOGETHER) {
             let (now, leased) = (clock::monotonic(), node.lease.holds());
-            together.iter().for_each(|partition| partition.submit(Command::Tick { now, leased }));
+            for partition in together {
+                partition.submit(Command::Tick(Tick { now, leased, barred: Arc::clone(&barred) }));
+            }
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Who is fenced or shutting down.
+fn barred_in(image: &ClusterImage) -> Arc<[BrokerId]> {
+    image.brokers().filter(|broker| !broker.is_live()).map(|broker| broker.broker_id).collect()
 }

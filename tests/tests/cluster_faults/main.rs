@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, helpers included")]
 
 mod disks;
+mod gone_for_good;
 mod groups;
 mod kills;
 mod moves;

@@ -4,6 +4,10 @@
 //! A set is proposed for one partition epoch, and the controller takes it only while that holds. A proposal whose answer was lost, or
 //! that was refused and travels a second time, may still be taken later; so whatever was proposed counts for the watermark until the
 //! partition epoch has moved on, and nothing else takes it back.
+//!
+//! The controller takes a set or refuses all of it. Of those that would join, one that it refuses must not keep out the others: who the
+//! metadata has fenced or shutting down is not proposed (KIP-841), who was refused is proposed again only once it has reported again, and then
+//! alone, each in its turn.
 
 use alloc::vec::Vec;
 
@@ -77,7 +81,13 @@ impl<T> Leader<T> {
     pub fn alteration_failed(&mut self, partition_epoch: PartitionEpoch) {
         if partition_epoch == self.partition_epoch && self.alteration == Alteration::Proposed {
             self.alteration = Alteration::Failed;
+            self.replicas.refuse();
         }
+    }
+
+    /// The metadata has these brokers, of all there are, fenced or shutting down: none of them can join now.
+    pub fn bar(&mut self, barred: &[BrokerId]) {
+        self.replicas.bar(barred);
     }
 
     /// Time has passed: asks for followers that lag to leave the in-sync set, and for what came to nothing before.
@@ -98,8 +108,7 @@ impl<T> Leader<T> {
 
     /// After progress: asks for followers that have caught up to join.
     pub(super) fn expand(&mut self, effects: &mut Effects<T>) {
-        let joins = |replica: &Replica| !replica.in_sync && self.has_caught_up(replica);
-        if self.alteration == Alteration::Idle && self.replicas.iter().any(joins) {
+        if self.alteration == Alteration::Idle && self.replicas.iter().any(|replica| self.may_join(replica)) {
             self.propose(effects);
         }
     }
@@ -119,7 +128,9 @@ impl<T> Leader<T> {
         if self.alteration != Alteration::Idle {
             return;
         }
-        let wanted: Vec<&Replica> = self.replicas.iter().filter(|replica| self.belongs(replica)).collect();
+        let joining = self.joining();
+        let belongs = |replica: &&Replica| self.stays(replica) || joining.contains(&replica.broker);
+        let wanted: Vec<&Replica> = self.replicas.iter().filter(belongs).collect();
         let as_held = wanted.len() == self.replicas.in_sync_count() && wanted.iter().all(|replica| replica.in_sync);
         let unsettled = self.replicas.iter().any(|replica| replica.proposed && !replica.in_sync);
         if as_held && !unsettled {
@@ -134,9 +145,23 @@ impl<T> Leader<T> {
         effects.alter_in_sync = Some(InSyncProposal { leader_epoch, partition_epoch, in_sync });
     }
 
-    fn belongs(&self, replica: &Replica) -> bool {
-        let stays = replica.in_sync && !replica.lagging;
-        replica.broker == self.leader || stays || (!replica.in_sync && self.has_caught_up(replica))
+    fn stays(&self, replica: &Replica) -> bool {
+        replica.broker == self.leader || (replica.in_sync && !replica.lagging)
+    }
+
+    /// Whom to propose of those that may join: all that were not refused before, or else the one whose last refusal is the longest ago.
+    fn joining(&self) -> Vec<BrokerId> {
+        let may_join = || self.replicas.iter().filter(|replica| self.may_join(replica));
+        let fresh: Vec<BrokerId> =
+            may_join().filter(|replica| replica.refused.is_none()).map(|replica| replica.broker).collect();
+        if !fresh.is_empty() {
+            return fresh;
+        }
+        may_join().min_by_key(|replica| replica.refused).map(|replica| replica.broker).into_iter().collect()
+    }
+
+    fn may_join(&self, replica: &Replica) -> bool {
+        !replica.in_sync && !replica.is_barred && replica.is_heard && self.has_caught_up(replica)
     }
 
     /// Rule 4: it has all that may be settled. The watermark known here may be behind the true one until everything from before this
@@ -146,6 +171,6 @@ impl<T> Leader<T> {
         let end = replica.end(self.durability);
         let started = end >= self.epoch_start || self.flaws.has(Flaw::ExpandBelowEpochStart);
         let keeps_up = !replica.lagging || end >= self.offsets.written_end();
-        replica.ends.is_some() && end >= self.offsets.high_watermark() && started && keeps_up
+        end >= self.offsets.high_watermark() && started && keeps_up
     }
 }

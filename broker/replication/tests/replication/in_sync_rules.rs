@@ -203,6 +203,7 @@ fn what_was_proposed_counts_even_after_a_refusal_until_the_partition_epoch_moves
     partition.controller_refuses();
     partition.append(1, "x");
     assert!(partition.acks().is_empty(), "the proposal may travel twice, and be taken the second time");
+    partition.reports(B, 10, 10);
     assert_eq!(partition.ticks(0), Some(vec![A, B]));
     partition.controller_refuses();
     let settles = partition.ticks(LAG_MAX_MS + 1);
@@ -222,7 +223,8 @@ fn one_proposal_is_under_way_at_a_time_and_a_failed_one_waits_for_the_next_tick(
     partition.controller_refuses();
     partition.reports(C, 10, 10);
     assert_eq!(partition.asks(), None);
-    assert_eq!(partition.ticks(0), Some(vec![A, B, C]));
+    partition.reports(B, 10, 10);
+    assert_eq!(partition.ticks(0), Some(vec![A, C]), "who was refused comes after who was not");
     assert_eq!(partition.ticks(500), None);
     partition.leader.alteration_failed(PartitionEpoch(9));
     assert_eq!(partition.ticks(1_000), None, "the answer to another question");
@@ -261,6 +263,86 @@ fn who_left_is_proposed_again_only_after_a_fresh_report() {
     assert_eq!(partition.acks(), ["x"]);
     partition.reports(B, 11, 10);
     assert_eq!(partition.asks(), Some(vec![A, B]));
+}
+
+#[test]
+fn a_last_word_that_comes_after_its_replica_left_keeps_nobody_else_out() {
+    let mut partition = Partition::written(&[A, B, C]);
+    for replica in [B, C] {
+        partition.follows(replica, 10);
+        partition.reports(replica, 10, 10);
+    }
+    partition.controller_holds(&[A]);
+    partition.reports(C, 10, 10);
+    assert_eq!(partition.asks(), Some(vec![A, C]), "nobody knows here that it died");
+    partition.controller_refuses();
+    assert_eq!(partition.ticks(0), Some(vec![A]), "not again, and what became of that is settled");
+    partition.controller_holds(&[A]);
+    partition.follows(B, 10);
+    partition.reports(B, 10, 10);
+    assert_eq!(partition.asks(), Some(vec![A, B]));
+    partition.controller_holds(&[A, B]);
+    assert_eq!(partition.ticks(500), None);
+    partition.append(1, "x");
+    partition.reports(B, 11, 11);
+    assert_eq!(partition.acks(), ["x"], "it holds up nobody who writes either");
+    partition.reports(C, 11, 11);
+    assert_eq!(partition.asks(), Some(vec![A, B, C]), "it lives");
+}
+
+#[test]
+fn one_that_is_refused_again_and_again_keeps_nobody_else_out() {
+    let mut partition = Partition::written(&[A]);
+    partition.follows(B, 10);
+    partition.follows(C, 9);
+    partition.reports(B, 10, 10);
+    assert_eq!(partition.asks(), Some(vec![A, B]));
+    partition.controller_refuses();
+    for now in 0..3 {
+        partition.reports(B, 10, 10);
+        assert_eq!(partition.ticks(now), Some(vec![A, B]), "it may be taken now");
+        partition.controller_refuses();
+    }
+    partition.reports(B, 10, 10);
+    partition.reports(C, 10, 10);
+    assert_eq!(partition.ticks(3), Some(vec![A, C]));
+    partition.controller_holds(&[A, C]);
+    assert_eq!(partition.ticks(4), Some(vec![A, B, C]));
+}
+
+#[test]
+fn those_that_were_refused_together_are_proposed_one_by_one_in_turn() {
+    let mut partition = Partition::written(&[A]);
+    for replica in [B, C] {
+        partition.follows(replica, 10);
+        partition.reports(replica, 10, 10);
+    }
+    assert_eq!(partition.asks(), Some(vec![A, B]));
+    partition.controller_holds(&[A]);
+    assert_eq!(partition.ticks(0), Some(vec![A, B, C]));
+    partition.controller_refuses();
+    for (now, replica) in [B, C, B, C].into_iter().enumerate() {
+        partition.reports(B, 10, 10);
+        partition.reports(C, 10, 10);
+        assert_eq!(partition.ticks(now as u64), Some(vec![A, replica]), "round {now}");
+        partition.controller_refuses();
+    }
+}
+
+#[test]
+fn who_is_fenced_or_shutting_down_is_not_proposed_until_it_is_no_more() {
+    let mut partition = Partition::written(&[A]);
+    partition.leader.bar(&[C]);
+    for replica in [C, B] {
+        partition.follows(replica, 10);
+        partition.reports(replica, 10, 10);
+    }
+    assert_eq!(partition.asks(), Some(vec![A, B]));
+    partition.controller_holds(&[A, B]);
+    partition.reports(C, 10, 10);
+    assert_eq!((partition.asks(), partition.ticks(0)), (None, None));
+    partition.leader.bar(&[]);
+    assert_eq!(partition.ticks(500), Some(vec![A, B, C]));
 }
 
 #[test]

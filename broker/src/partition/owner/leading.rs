@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use tidelog_log::{AppendError, Group};
 use tidelog_protocol::messages::Acks;
 use tidelog_protocol::records::ValidBatches;
-use tidelog_protocol::{ErrorCode, LeaderEpoch, Monotonic, Offset, PartitionEpoch, ProducerId, WireError};
+use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, PartitionEpoch, ProducerId, WireError};
 use tidelog_replication::{
     AckFailure, Admission, AppendedRange, EpochEndAnswer, FollowAnswer, FollowOutcome, FollowTerms, Refusal, Released,
     ReplicaProgress, SequenceFault, Word,
@@ -16,7 +16,7 @@ use tracing::{debug, info};
 use super::{Owner, Role};
 use crate::budget::Lent;
 use crate::partition::assignment::{Assignment, Part};
-use crate::partition::command::{Acked, Append, Followed, Ticket};
+use crate::partition::command::{Acked, Append, Followed, Tick, Ticket};
 use crate::partition::proposal::Proposed;
 use crate::partition::refusals;
 
@@ -264,7 +264,8 @@ impl Owner {
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, now: Monotonic, leased: bool) {
+    pub(super) fn tick(&mut self, tick: &Tick) {
+        let Tick { now, leased, ref barred } = *tick;
         match (self.leased, leased) {
             (true, false) => self.lease_ended(),
             (false, true) => self.lease_renewed(),
@@ -272,6 +273,7 @@ impl Owner {
         }
         match &mut self.role {
             Role::Leads(leader) => {
+                leader.bar(barred);
                 leader.tick(now, &mut self.effects);
                 let due = self.resigned.is_none_or(|resigned| now.ms_since(resigned) >= RESIGN_EVERY_MS);
                 if due
