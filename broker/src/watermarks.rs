@@ -145,6 +145,15 @@ impl Watermarks {
         self.0.lock().offsets.get(&replica).copied()
     }
 
+    /// The replica here is gone, and its folder with it: another in its place begins without a note. The file says so with the next
+    /// [`Watermarks::write`].
+    pub fn forget(&self, replica: Replica) {
+        let mut noted = self.0.lock();
+        if noted.offsets.remove(&replica).is_some() {
+            noted.is_written = false;
+        }
+    }
+
     /// Writes down how far these partitions are, where that is news. What was noted of the replicas that are not open stands: it is what tells that
     /// there was something. Blocks.
     ///
@@ -212,6 +221,21 @@ mod tests {
         let entries: Vec<_> = Dump::open(&path(&data)).unwrap().map(Result::unwrap).collect();
         let [DumpEntry::Note { fields, .. }] = &entries[..] else { panic!("{entries:?}") };
         assert!(fields.contains(&("offset", FieldValue::Number(41))), "{fields:?}");
+    }
+
+    #[test]
+    fn of_a_replica_that_is_gone_nothing_stands_neither_at_once_nor_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(OsDisk::shared(), folder.path(), None).unwrap();
+        let replica = |partition| Replica { topic_id: TopicId([7; 16]), partition: PartitionId(partition) };
+        let offsets = [(replica(0), Offset(41)), (replica(1), Offset(9))].into();
+        let noted = Watermarks(Mutex::new(Noted { offsets, ..Noted::default() }));
+        noted.write(&data, &[], &[replica(0), replica(1)]).unwrap();
+        noted.forget(replica(0));
+        assert_eq!([0, 1].map(|index| noted.of(replica(index))), [None, Some(Offset(9))]);
+        noted.write(&data, &[], &[replica(0), replica(1)]).unwrap();
+        let again = Watermarks::read(&data, Folder::LivedIn).unwrap();
+        assert_eq!([0, 1].map(|index| again.of(replica(index))), [None, Some(Offset(9))]);
     }
 
     #[test]

@@ -269,12 +269,14 @@ impl Opening {
         }
     }
 
-    /// Removes the folder of a deleted partition.
+    /// Removes the folder of a replica that is gone, and forgets how far it was settled.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn remove(&self, topic: &TopicName, partition: PartitionId) -> Result<(), DataDirError> {
-        self.data.delete_partition(topic, partition)
+    pub fn remove(&self, topic: &TopicImage, partition: PartitionId) -> Result<(), DataDirError> {
+        self.data.delete_partition(&topic.name, partition)?;
+        self.watermarks.forget(Replica { topic_id: topic.id, partition });
+        Ok(())
     }
 
     /// Removes the folders of partitions of which the metadata knows no replica of `member`.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tidelog_coordination::{ClusterImage, PartitionImage, TopicConfig, TopicImage};
 use tidelog_log::{DataDirError, FlushMetrics, SpaceGuard};
 use tidelog_protocol::messages::{ReplicaHolding, ReplicaReport};
-use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, MetadataIndex, PartitionId, TopicId, TopicName, WireError};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, MetadataIndex, PartitionId, TopicId, WireError};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
@@ -374,7 +374,7 @@ impl Registry {
                 (Some(place), None) => {
                     if place.assignment.is_some() {
                         info!(topic = %wanted.name, %partition, "the replica here is no longer wanted");
-                        self.vacate(&wanted.name, partition, &place.slot);
+                        self.vacate(wanted, partition, &place.slot);
                     }
                     Slot::Elsewhere
                 }
@@ -461,14 +461,14 @@ impl Registry {
         info!(topic = %name, "topic deleted");
         for (index, place) in topic.places.iter().enumerate() {
             if place.assignment.is_some() {
-                self.vacate(name, PartitionId(index as u32), &place.slot);
+                self.vacate(&topic.image, PartitionId(index as u32), &place.slot);
             }
         }
         self.options.metrics.forget_topic(name.as_str());
     }
 
     /// The replica here goes, and its folder with it.
-    fn vacate(&self, topic: &TopicName, partition: PartitionId, slot: &Slot) {
+    fn vacate(&self, topic: &TopicImage, partition: PartitionId, slot: &Slot) {
         if let Slot::Open(handle) = slot {
             let (sender, receiver) = std::sync::mpsc::sync_channel(1);
             handle.submit(Command::Delete {
@@ -481,7 +481,7 @@ impl Registry {
             let _ = receiver.recv();
         }
         if let Err(error) = self.options.opening.remove(topic, partition) {
-            error!(%topic, %partition, %error, "the folder of a replica that is gone cannot be removed; remove it by hand");
+            error!(topic = %topic.name, %partition, %error, "the folder of a replica that is gone cannot be removed; remove it by hand");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_client::{Client, NewTopic, Record};
 use tidelog_protocol::messages::{
     DescribePartitionsRequest, PartitionFilter, PartitionReplicas, ReassignRequest, ReplicaAssignment,
 };
@@ -11,9 +12,9 @@ use tidelog_protocol::{BrokerId, PartitionId, TopicName};
 use tidelog_tests::chance::turns;
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
 use tidelog_tests::history::History;
-use tidelog_tests::patience::insist;
+use tidelog_tests::patience::{insist, within_limit};
 use tidelog_tests::question::ask;
-use tidelog_tests::workload::wait_for_more_acks;
+use tidelog_tests::workload::{create_topic, wait_for_more_acks};
 
 /// How a partition stands, as this broker says.
 async fn replicas(asked: SocketAddr, topic: &str, partition: u32) -> Result<PartitionReplicas, String> {
@@ -93,4 +94,35 @@ async fn a_move_survives_the_kill_of_the_leader_and_of_the_one_it_moves_to() {
         evidence
     };
     Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_given_up_and_is_taken_again_misses_nothing() {
+    // What is noted of it is noted as it stops, and not again before it is taken again.
+    let mut cluster = Cluster::start(ClusterSettings::three().set("housekeeping_interval_ms", "3600000")).await;
+    let topic = "taken-again";
+    create_topic(&cluster.servers(), &NewTopic::named(topic).partitions(1).replication_factor(2)).await.unwrap();
+    cluster.wait_healed(topic).await;
+    let client = Client::connect(&cluster.servers()).await.unwrap();
+    let producer = client.producer().build().unwrap();
+    for _ in 0..100 {
+        within_limit("a record", producer.send(Record::to(topic).value("kept")).await.unwrap()).await.unwrap();
+    }
+    cluster.wait_settled(topic).await;
+    let (leader, _) = cluster.leader(topic, 0).await;
+    let held = replicas(cluster.address(leader), topic, 0).await.unwrap().replicas;
+    let given_up = held.iter().map(|id| id.0).find(|id| *id != leader).expect("a follower");
+    cluster.stop(given_up).assert_happened();
+    cluster.restart(given_up);
+    cluster.wait_healed(topic).await;
+
+    for other in [6 - leader - given_up, given_up] {
+        let wanted = [leader.min(other), leader.max(other)];
+        let asked = cluster.address(cluster.controller().await);
+        insist("the reassignment to be taken", async || reassign(asked, topic, 0, &wanted).await).await;
+        wait_moved(&cluster, topic, 0, &wanted).await;
+    }
+    let lost = cluster.process(given_up).log_lines("settled are lost");
+    assert!(lost.is_empty(), "it began anew, and nothing was lost: {lost:?}");
+    cluster.assert_alive();
 }
