@@ -195,7 +195,7 @@ fn each_kind_of_damage_is_found_in_a_doctored_history() {
     let history = Doctored::of_a_run(&broker.server());
     let sound = document(&history.judged(|_| {}).expect_code(0));
     assert_eq!((&sound["holds"], &sound["doubled_by_lost_acks"]), (&json!(true), &json!(0)), "{sound}");
-    assert!(sound["acked"].as_u64().unwrap() > 100, "{sound}");
+    assert!(sound["acked"].as_u64().unwrap() > 100 && sound["read_to_end"] == 2, "{sound}");
 
     let counts = |finished: Finished| {
         let verdict = document(&finished.expect_code(1));
@@ -215,8 +215,8 @@ fn each_kind_of_damage_is_found_in_a_doctored_history() {
         name = values[1].as_str().unwrap().to_string();
         values[1] = json!("nobody-0-0");
     }));
-    // Acknowledged and gone; handed to a consumer and gone.
-    assert_eq!(found, [("lost".to_string(), 2), ("phantom".to_string(), 1)], "{evidence}");
+    // Acknowledged and gone, and handed to a consumer and gone: it is lost once.
+    assert_eq!(found, [("lost".to_string(), 1), ("phantom".to_string(), 1)], "{evidence}");
     let first = &evidence["lost"]["evidence"][0];
     assert!(first["what"].as_str().unwrap().starts_with(&format!("{name} was acknowledged at ")), "{evidence}");
     assert!(first["sent_at_us"].as_u64() < first["told_at_us"].as_u64(), "{evidence}");
@@ -263,7 +263,7 @@ fn each_kind_of_damage_is_found_in_a_doctored_history() {
         let (at_a, at_b) = (complete(lines, &a)["offset"].clone(), complete(lines, &b)["offset"].clone());
         complete(lines, &a)["offset"] = at_b;
         complete(lines, &b)["offset"] = at_a;
-        lines.retain(|line| line["event"] != "read");
+        lines.retain(|line| line["event"] != "read" && line["event"] != "read_done");
     }));
     assert_eq!(found, only("reordered", 1), "{evidence}");
 
@@ -302,6 +302,22 @@ fn each_kind_of_damage_is_found_in_a_doctored_history() {
         lines.insert(line + 1, lines[line].clone());
     }));
     assert_eq!(found, only("repeated", 1), "{evidence}");
+
+    // Consumers that say that they came to the end, and were handed nothing; one that was never handed the last.
+    let (found, evidence) = counts(history.judged(|lines| lines.retain(|line| line["event"] != "read")));
+    assert_eq!(found, only("skipped", 2), "{evidence}");
+    let (found, evidence) = counts(history.judged(|lines| {
+        let last = lines.iter().rposition(|line| line["event"] == "read").expect("something was read along");
+        lines[last]["values"].as_array_mut().unwrap().pop();
+    }));
+    assert_eq!(found, only("skipped", 1), "{evidence}");
+    // Where they do not say it, nothing is said of the rest.
+    let unfinished = document(
+        &history
+            .judged(|lines| lines.retain(|line| line["event"] != "read" && line["event"] != "read_done"))
+            .expect_code(0),
+    );
+    assert_eq!((&unfinished["holds"], &unfinished["read_to_end"]), (&json!(true), &json!(0)), "{unfinished}");
 
     // Where no acknowledgement came, nothing was promised: that does not hold, it is no verdict.
     let none = history.judged(|lines| {

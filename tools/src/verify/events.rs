@@ -72,6 +72,14 @@ pub enum Event {
         /// Their values.
         values: Vec<String>,
     },
+    /// A consumer that read along has come to the last of what was acknowledged. Where it never does, and in histories of earlier releases, this is
+    /// missing.
+    ReadDone {
+        /// The partition.
+        partition: u32,
+        /// One past the last offset that it was handed, or went past.
+        end: u64,
+    },
     /// A fresh consumer was handed records, at the end.
     LastRead {
         /// Where from.

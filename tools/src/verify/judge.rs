@@ -25,6 +25,8 @@ const NOWHERE: u64 = u64::MAX;
 struct Fate {
     told: Told,
     maybe_twice: bool,
+    /// It was found to be lost.
+    is_lost: bool,
     acked_at: u64,
     /// The first place where it was read at the end.
     first_at: u64,
@@ -39,7 +41,8 @@ enum Told {
 }
 
 impl Fate {
-    const NOT_SENT: Self = Self { told: Told::NotSent, maybe_twice: false, acked_at: NOWHERE, first_at: NOWHERE };
+    const NOT_SENT: Self =
+        Self { told: Told::NotSent, maybe_twice: false, is_lost: false, acked_at: NOWHERE, first_at: NOWHERE };
 }
 
 /// Judges a history.
@@ -115,6 +118,7 @@ impl Judge {
                 }
             }
             Event::Read { values, .. } => self.verdict.read_along += values.len() as u64,
+            Event::ReadDone { .. } => self.verdict.read_to_end += 1,
             Event::LastRead { partition, offset, values } => {
                 self.reading_along.entry(partition).or_default().stand(offset, values.len() as u64);
                 for (offset, value) in (offset..).zip(&values) {
@@ -231,11 +235,11 @@ impl Judge {
                     let end = self.ends.get(&partition).copied().unwrap_or_default();
                     let what =
                         format!("{name} was acknowledged at {partition}/{at} and is not there; the log ends at {end}");
-                    self.find(Kind::Lost, Some((producer, sequence)), what);
+                    self.find_lost((producer, sequence), what);
                 } else if !self.stands_at(producer, sequence, at) {
                     let first = fate.first_at;
                     let what = format!("{name} was acknowledged at {partition}/{at} and stands at {partition}/{first}");
-                    self.find(Kind::Lost, Some((producer, sequence)), what);
+                    self.find_lost((producer, sequence), what);
                 }
             }
         }
@@ -266,16 +270,25 @@ impl Judge {
                     if !self.stands_at(producer, sequence, offset) && !self.was_deleted(partition, offset) {
                         let name = self.name(producer, sequence);
                         let what = format!("{name} was read at {partition}/{offset} and is not there any more");
-                        self.find(Kind::Lost, None, what);
+                        self.find_lost((producer, sequence), what);
                     }
                 }
+            }
+            Event::ReadDone { partition, end } => {
+                let misstep = self.reading_along.entry(partition).or_default().finish(end);
+                self.note_misstep(partition, end, misstep);
             }
             Event::Begin { .. } | Event::LastRead { .. } | Event::Deleted { .. } | Event::LastReadDone { .. } => {}
         }
     }
 
     fn follow(&mut self, partition: u32, offset: u64, count: u64) {
-        let Some(misstep) = self.reading_along.entry(partition).or_default().hand_out(offset, count) else { return };
+        let misstep = self.reading_along.entry(partition).or_default().hand_out(offset, count);
+        self.note_misstep(partition, offset, misstep);
+    }
+
+    fn note_misstep(&mut self, partition: u32, offset: u64, misstep: Option<Misstep>) {
+        let Some(misstep) = misstep else { return };
         let (kind, range, how) = match misstep {
             Misstep::Skipped(range) => (Kind::Skipped, range, "was not handed to the consumer that read on at"),
             Misstep::Repeated(range) => {
@@ -291,6 +304,14 @@ impl Judge {
             if let Some(finding) = self.verdict.findings_mut(*kind).get_mut(*at) {
                 set(finding);
             }
+        }
+    }
+
+    /// A record is lost once, however it came to be known.
+    fn find_lost(&mut self, record: (u32, u64), what: String) {
+        let Some(fate) = fate(&mut self.fates, record.0, record.1) else { return };
+        if !std::mem::replace(&mut fate.is_lost, true) {
+            self.find(Kind::Lost, Some(record), what);
         }
     }
 

@@ -47,6 +47,13 @@ impl ReadingAlong {
         misstep
     }
 
+    /// The consumer says that it has come this far.
+    pub(super) fn finish(&mut self, end: u64) -> Option<Misstep> {
+        let misstep = self.standing_in(self.next..end).map(Misstep::Skipped);
+        self.next = self.next.max(end);
+        misstep
+    }
+
     /// From the first to the last of the records that stand in this range.
     fn standing_in(&self, range: Range<u64>) -> Option<Range<u64>> {
         let (start, end) = (range.start, range.end);
@@ -87,6 +94,16 @@ mod tests {
         assert_eq!(partition.hand_out(9, 1), Some(Misstep::Skipped(2..8)));
         assert_eq!(partition.hand_out(11, 1), Some(Misstep::Skipped(10..11)));
         assert_eq!(partition.hand_out(12, 1), None, "each is told once");
+    }
+
+    #[test]
+    fn who_says_that_it_came_to_an_end_was_handed_what_stands_before() {
+        assert_eq!(standing(&[(5, 10)]).finish(15), Some(Misstep::Skipped(5..15)), "it was handed nothing at all");
+        let mut partition = standing(&[(5, 10)]);
+        assert_eq!(partition.hand_out(5, 4), None);
+        assert_eq!(partition.finish(12), Some(Misstep::Skipped(9..12)));
+        assert_eq!(partition.finish(12), None, "each is told once");
+        assert_eq!(standing(&[(5, 10)]).finish(5), None, "nothing stands before");
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub struct Verdict {
     pub unknown: u64,
     /// Records that consumers read along.
     pub read_along: u64,
+    /// Partitions of which consumers were handed all that was acknowledged, by what they say themselves.
+    pub read_to_end: u32,
     /// Records that fresh consumers read at the end.
     pub read_at_last: u64,
     /// Records that stand once more because an acknowledgement was lost: allowed where producers are not idempotent.
@@ -153,12 +155,20 @@ impl Verdict {
         })
     }
 
+    /// Says of how many partitions a consumer was not handed all, so that nothing is said of the rest.
+    fn not_to_end(&self) -> String {
+        match self.partitions.saturating_sub(self.read_to_end) {
+            0 => String::new(),
+            unfinished => format!(" ({} not to the end)", counted(unfinished, "partition")),
+        }
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
         let count = display_count;
         let mut text = format!(
-            "Topic       {}, {}\nSent        {}: {} acknowledged, {} unknown, {} refused\nRead        {} along, {} at the end\n",
+            "Topic       {}, {}\nSent        {}: {} acknowledged, {} unknown, {} refused\nRead        {} along{}, {} at the end\n",
             self.topic,
             counted(self.partitions, "partition"),
             count(self.sent),
@@ -166,6 +176,7 @@ impl Verdict {
             count(self.unknown),
             count(self.refused),
             count(self.read_along),
+            self.not_to_end(),
             count(self.read_at_last)
         );
         if self.foreign > 0 {
@@ -229,6 +240,7 @@ impl Verdict {
             "unknown": self.unknown,
             "refused": self.refused,
             "read_along": self.read_along,
+            "read_to_end": self.read_to_end,
             "read_at_last": self.read_at_last,
             "doubled_by_lost_acks": self.doubled_by_lost_acks,
             "unchecked": self.unchecked,

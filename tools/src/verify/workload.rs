@@ -71,7 +71,8 @@ pub async fn run(
     let over = CancellationToken::new();
     for partition in 0..work.begins.len() as u32 {
         let (client, work, history, over) = (client.clone(), work.clone(), history.clone(), over.clone());
-        reading.spawn(async move { read_along(&client, &work, partition, &history, &over).await });
+        let counts = counts.clone();
+        reading.spawn(async move { read_along(&client, &work, partition, (&history, &counts), &over).await });
     }
     for number in 0..work.producers {
         // Of its own: what one producer waits for must not hold up another.
@@ -179,25 +180,44 @@ fn outcome_of(error: &SendError) -> Outcome {
     if error.may_be_written() { Outcome::Unknown { error: text } } else { Outcome::Refused { error: text } }
 }
 
-/// Follows a partition as an application would: after an error it goes on where it was.
+/// Follows a partition as an application would, to the last of what was acknowledged: after an error it goes on where it was.
 async fn read_along(
     client: &Client,
     work: &Workload,
     partition: u32,
-    history: &HistoryWriter,
+    (history, counts): (&HistoryWriter, &Counts),
     over: &CancellationToken,
 ) -> io::Result<()> {
     let mut next = work.begins[partition as usize];
-    while !over.is_cancelled() {
+    // All that is acknowledged is known once it is over.
+    let is_done = |next: Offset| {
+        let end = counts.acked_ends.get(partition as usize).map_or(0, |end| end.load(Ordering::Relaxed));
+        over.is_cancelled() && next.0 >= end
+    };
+    let given_up = async {
+        over.cancelled().await;
+        tokio::time::sleep(DELIVERY_TIMEOUT).await;
+    };
+    tokio::pin!(given_up);
+    while !is_done(next) {
         let from = client.consumer().partition_from(&work.topic, PartitionId(partition), Start::Offset(next));
-        let Ok(mut consumer) = from.build().await else {
+        let built = tokio::select! {
+            built = from.build() => built,
+            () = &mut given_up => return Ok(()),
+        };
+        let Ok(mut consumer) = built else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        loop {
+        let mut saw_end = over.is_cancelled();
+        while !is_done(next) {
             let batch = tokio::select! {
                 batch = consumer.next_batch() => batch,
-                () = over.cancelled() => return Ok(()),
+                () = over.cancelled(), if !saw_end => {
+                    saw_end = true;
+                    continue;
+                }
+                () = &mut given_up => return Ok(()),
             };
             let batch = match batch {
                 Ok(Some(batch)) => batch,
@@ -224,9 +244,11 @@ async fn read_along(
                 break;
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        if !is_done(next) {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
-    Ok(())
+    history.note(Event::ReadDone { partition, end: next.0 })
 }
 
 /// Records without a gap between their offsets, for one line of the history.
