@@ -411,6 +411,8 @@ pub struct Budget {
     pub requests: Pool,
     /// For what batches decompress to where that is much. One that takes more than there is has it alone.
     pub decompression: Pool,
+    /// Likewise where it is more than has room there.
+    pub large_decompression: Pool,
     /// For streams of clients.
     pub streams: Pool,
 }
@@ -424,14 +426,15 @@ impl Budget {
             arriving: Arriving::new(unit),
             batches: Pool::new(8 * unit),
             requests: Pool::new(unit),
-            decompression: Pool::new(2 * unit),
+            decompression: Pool::new(unit),
+            large_decompression: Pool::new(unit),
             streams: Pool::new(4 * unit),
         }
     }
 
     /// Each part of it, under the name that metrics give it.
     #[must_use]
-    pub fn pools(&self) -> [(&'static str, &Pool); 7] {
+    pub fn pools(&self) -> [(&'static str, &Pool); 8] {
         let Arriving { busy, small, large, .. } = &self.arriving;
         [
             ("batches", &self.batches),
@@ -440,6 +443,7 @@ impl Budget {
             ("small_frames", small.parts()),
             ("large_frames", large.parts()),
             ("decompression", &self.decompression),
+            ("large_decompression", &self.large_decompression),
             ("streams", &self.streams),
         ]
     }

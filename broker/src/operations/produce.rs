@@ -20,6 +20,8 @@ use crate::partition::{Append, Command, Handle};
 
 /// What is decompressed on a network thread, at most, in bytes: a few milliseconds of the others' time.
 const AT_ONCE_BYTES: usize = 2 << 20;
+/// What is decompressed in a lane of its own, at most, in bytes: it waits for none that is larger, but to find that out.
+const BESIDE_BYTES: usize = 8 << 20;
 
 /// Checks what takes little time and memory.
 ///
@@ -46,23 +48,25 @@ pub(crate) async fn check_aside(
             Ok(checked) => return Ok(checked),
         }
     }
-    let most = ProduceLimits::default().decompressed_bytes_max;
-    let lent = node.budget.decompression.lend(most).await;
-    let node = node.clone();
-    let aside = move || {
-        // Goes with the thread's work, whoever still waits for it.
-        let _lent = lent;
-        check(&node, &request, &payload, most, |payload, limits| {
-            validate_within(payload, limits, &mut Scratch::roomy(most))
-        })
-    };
-    match tokio::task::spawn_blocking(aside).await {
-        Ok(Ok(checked)) => Ok(checked),
-        Ok(Err(Unchecked::Refused(error))) => Err(error),
-        Ok(Err(Unchecked::Larger)) | Err(_) => {
-            Err(WireError::new(ErrorCode::Internal, "the batches could not be checked; nothing was written"))
+    let full = ProduceLimits::default().decompressed_bytes_max;
+    for (lane, most) in [(&node.budget.decompression, BESIDE_BYTES), (&node.budget.large_decompression, full)] {
+        let lent = lane.lend(most).await;
+        let (node, request, payload) = (node.clone(), request.clone(), payload.clone());
+        let aside = move || {
+            // Goes with the thread's work, whoever still waits for it.
+            let _lent = lent;
+            check(&node, &request, &payload, most, |payload, limits| {
+                validate_within(payload, limits, &mut Scratch::roomy(most))
+            })
+        };
+        match tokio::task::spawn_blocking(aside).await {
+            Ok(Ok(checked)) => return Ok(checked),
+            Ok(Err(Unchecked::Refused(error))) => return Err(error),
+            Ok(Err(Unchecked::Larger)) => {}
+            Err(_) => break,
         }
     }
+    Err(WireError::new(ErrorCode::Internal, "the batches could not be checked; nothing was written"))
 }
 
 /// What is to be appended, and where.

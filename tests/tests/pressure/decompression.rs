@@ -1,6 +1,9 @@
 //! Batches that are small on the wire and large once decompressed: they keep nobody from being served, nobody else's order is changed by
 //! them, and memory stays within bounds.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tidelog_client::NewTopic;
 use tidelog_protocol::TopicId;
 use tidelog_protocol::messages::PingRequest;
@@ -72,6 +75,32 @@ async fn what_is_sent_behind_such_a_batch_does_not_overtake_it() {
     }
     let offsets: Vec<_> = asked.iter().map(|id| told[id]).collect();
     assert_eq!(offsets, (0..12).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_a_few_megabytes_does_not_wait_for_each_that_is_far_larger() {
+    const LARGER: usize = 20;
+    let (broker, topic_id) = broker(BrokerSettings::new()).await;
+    let payload = batch(&[&vec![0; LARGE_BYTES]], Compression::Gzip);
+    let done = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..LARGER {
+        let mut connection = RawConnection::introduced(broker.address()).await;
+        connection.ask(&produce_request(topic_id), &payload).await;
+        let done = done.clone();
+        tasks.spawn(async move {
+            RawConnection::told(&connection.next_frame().await.expect("an answer")).unwrap();
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    wait_until("one to be decompressed", async || (lent_bytes(&broker) > 0).then_some(())).await;
+    let mut other = RawConnection::introduced(broker.address()).await;
+    other.produce(topic_id, &batch(&[&vec![0; 4 << 20]], Compression::Gzip)).await.unwrap();
+    let first = done.load(Ordering::Relaxed);
+    println!("{first} of those that are larger were first");
+    // In the order in which they came it would be all of them.
+    assert!(first < LARGER * 3 / 4, "{first} of those that are larger were first");
+    tasks.join_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
