@@ -234,6 +234,7 @@ impl Search {
         }
         let mut roles = node.controllers.roles();
         roles.mark_unchanged();
+        // Whatever comes first, it is asked for anew.
         let _ = timeout_at((Instant::now() + PAUSE).into(), roles.changed()).await;
         Ok(())
     }

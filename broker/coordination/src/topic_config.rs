@@ -284,6 +284,7 @@ impl TopicConfig {
         let mut config = Self::default();
         for key in &TOPIC_KEYS {
             if let Some(value) = overrides.get(key.name) {
+                // What is written was checked before; a value of a later release may mean nothing here, and the default holds.
                 let _ = (key.set)(&mut config, value);
             }
         }

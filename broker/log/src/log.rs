@@ -467,6 +467,7 @@ impl Log {
         // Whole batches that nobody was told about must not come back to life after a crash.
         if partial.written > 0 && self.active.erase_unpublished(partial.written).is_err() {
             let error = io::Error::from(partial.error.kind());
+            // The caller gets the first error; this one is what the log is poisoned with.
             let _ = self.state.poison(StorageError { operation: "write", path: self.active.path(), source: error });
         }
         Err(self.refuse("write", partial.error))

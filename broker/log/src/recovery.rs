@@ -412,6 +412,7 @@ impl Recovery<'_> {
         if let Some(epoch) = header.leader_epoch
             && self.epochs.starts().last().is_none_or(|last| last.epoch < epoch && last.start <= header.base_offset)
         {
+            // Whether they differ from what is stored is seen once all is read.
             let _ = self.epochs.assign(epoch, header.base_offset);
         }
     }

@@ -97,6 +97,7 @@ impl Retention {
         if before > end {
             return Err(DeleteError::OutOfRange { before, end });
         }
+        // Where it stands already behind that, nothing was moved.
         let _ = self.move_start(before)?;
         Ok(self.state.log_start())
     }

@@ -36,6 +36,7 @@ impl LogState {
     pub(crate) fn swap_in(&self, old: &[Arc<Segment>], new: Rewritten) -> Result<(), CompactionError> {
         let mut upkeep = self.upkeep.lock();
         let undo = |error| {
+            // What cannot be removed now is a leftover of the next opening.
             let _ = self.place.disk.remove_file(&new.path);
             old.iter().for_each(|segment| segment.unpin());
             Err(error)

@@ -192,6 +192,7 @@ impl Log {
         state.drop_holes_outside(state.first_base()..cut.offset);
         let epochs = {
             let mut epochs = state.epochs.lock();
+            // Written below, whether it changed or not.
             let _ = epochs.truncate_to(cut.offset);
             epochs.clone()
         };
@@ -273,6 +274,7 @@ impl Log {
         state.drop_holes_outside(offset..offset);
         let epochs = {
             let mut epochs = state.epochs.lock();
+            // Written below, whether it changed or not.
             let _ = epochs.truncate_to(Offset::ZERO);
             epochs.clone()
         };

@@ -113,6 +113,7 @@ async fn until_it_ends(seat: &Seat, keeping: &Keeping, mut child: Child) -> Opti
         // It cannot be waited for: end it, and try again.
         Some(Err(error)) => {
             say(broker, &format!("cannot be waited for: {error}"));
+            // Where that fails as well it has ended, and is started anew.
             let _ = child.kill().await;
             return None;
         }

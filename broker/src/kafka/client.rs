@@ -56,6 +56,7 @@ impl Client {
 
     /// Ends the connection: Kafka has no other way to say that a request without an answer went wrong.
     pub(crate) fn end(&self, reason: String) {
+        // The first reason is the one that counts.
         let _ = self.ending.set(reason);
         self.session.closed.cancel();
     }

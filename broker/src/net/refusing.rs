@@ -67,6 +67,7 @@ impl Refusing {
                 begun => {
                     refused(&node, &news, &reason);
                     if let Some(begun) = begun {
+                        // Who does not listen is not told.
                         let _ = tokio::time::timeout(PATIENCE, tell(socket, begun.version, reason)).await;
                     }
                 }

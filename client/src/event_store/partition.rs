@@ -99,6 +99,7 @@ impl Partition {
         tokio::spawn(async move {
             if let Err(error) = writer.run().await {
                 tracing::warn!(%error, "a partition of an event store stopped");
+                // Nobody else sets it.
                 let _ = failed.set(error);
             }
         });

@@ -152,6 +152,7 @@ impl Heartbeats {
         self.spawn(async move {
             letting_go.run().await;
             letting_go.the_others().await;
+            // Where nobody listens any more it has left.
             let _ = letting_go.shared.events.send(Command::Tell(Event::Leave)).await;
         });
     }

@@ -117,6 +117,7 @@ impl<S: Store> ShardOfRelay<S> {
                     self.trouble(error.into(), failures)?
                 }
             };
+            // Whichever it was, the loop looks.
             let _ = tokio::time::timeout(wait, signals.stop.wait_for(|stop| *stop)).await;
         }
         Ok(published)

@@ -313,6 +313,7 @@ where
         self.suspects.clear();
         let pause = self.options.retry.backoff.wait(failing.attempts, fastrand::f64());
         failing.due = Some(Instant::now() + pause);
+        // One that was taken away meanwhile is not read here any more.
         let _ = self.consumer.pause(failing.at.topic.as_str(), failing.at.partition);
         self.failing.push(failing);
         self.consumer.rewind();
