@@ -1,71 +1,22 @@
 //! A range that is damaged on every replica: brokers do not send each other, nor their readers, round in circles for it. Whoever reads is told
 //! what is damaged and what to do, and a replica that comes back with the range whole mends the others.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tidelog_client::Client;
 use tidelog_protocol::frame::Flags;
-use tidelog_protocol::messages::{Fault, Isolation, Position, SubscribeRequest};
-use tidelog_protocol::records::{Batches, Compression};
-use tidelog_protocol::{ErrorCode, Message, Offset, PartitionId, ProtocolVersion, TopicId, WireError};
-use tidelog_tests::command::{CommandLine, Finished};
-use tidelog_tests::local_cluster::LocalCluster;
+use tidelog_protocol::messages::Fault;
+use tidelog_protocol::records::Batches;
+use tidelog_protocol::{ErrorCode, Message, Offset, ProtocolVersion, WireError};
 use tidelog_tests::patience::{wait_until, within_limit};
-use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::raw_connection::RawConnection;
 use tidelog_tools::verify::events::HistoryWriter;
 use tidelog_tools::verify::last_reading::{self, LastReadingError};
 use tidelog_tools::verify::workload::{Counts, Workload};
 
-const TOPIC: &str = "ledger";
-const RECORDS: u64 = 40;
-/// The record that is damaged.
-const ROTTEN: u64 = 20;
-
-fn on_its_own<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-}
-
-fn value(number: u64) -> Vec<u8> {
-    format!("value-{number:06}").into_bytes()
-}
-
-/// Three brokers with a topic of one partition, in which each record is a batch.
-struct Ledger {
-    cluster: LocalCluster,
-    topic_id: TopicId,
-}
+use crate::ledger::{Ledger, RECORDS, ROTTEN, TOPIC, on_its_own};
 
 impl Ledger {
-    fn written() -> Self {
-        let cluster = LocalCluster::start(3);
-        // Whoever is left settles what is there.
-        let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "1")]);
-        let ledger = Self { cluster, topic_id };
-        on_its_own(async {
-            let mut connection = RawConnection::introduced(ledger.cluster.address(ledger.leader())).await;
-            for number in 0..RECORDS {
-                let batch = batch(&[&value(number)], Compression::None);
-                wait_until("a record to be taken", async || connection.produce(topic_id, &batch).await.ok()).await;
-            }
-        });
-        ledger.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
-        ledger
-    }
-
-    fn leader(&self) -> u32 {
-        self.cluster.leader(TOPIC).0
-    }
-
-    fn followers(&self) -> [u32; 2] {
-        let leader = self.leader();
-        [leader % 3 + 1, (leader + 1) % 3 + 1]
-    }
-
-    fn segment(&self, id: u32) -> PathBuf {
-        self.cluster.data(id).join(format!("{TOPIC}-0/{:020}.log", 0))
-    }
-
     /// Flips a bit of a record in a log that nobody has open, or flips it back.
     fn flip(&self, id: u32) {
         let mut bytes = std::fs::read(self.segment(id)).unwrap();
@@ -103,12 +54,6 @@ impl Ledger {
         leader
     }
 
-    async fn tidelog(&self, broker: u32, line: &str) -> Finished {
-        let server = self.cluster.address(broker).to_string();
-        let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", &server).args(line.split_whitespace());
-        tokio::task::spawn_blocking(move || command.run()).await.unwrap()
-    }
-
     /// How the last reading of a verification ends that bears it for so long.
     async fn last_reading(&self, broker: u32, patience: Duration) -> Result<(), LastReadingError> {
         let client = Client::connect(&self.cluster.address(broker).to_string()).await.unwrap();
@@ -131,19 +76,7 @@ impl Ledger {
     /// What a broker tells a consumer that reads from this offset: that all that follows is whole, or why not.
     async fn read(&self, broker: u32, from: u64) -> Result<(), WireError> {
         let mut connection = RawConnection::introduced(self.cluster.address(broker)).await;
-        let subscribe = SubscribeRequest {
-            topic_id: self.topic_id,
-            partition: PartitionId(0),
-            position: Position::offset(Offset(from)),
-            leader_epoch: None,
-            isolation: Isolation::ReadUncommitted,
-            credit_bytes: 1 << 20,
-            item_bytes_max: 1 << 20,
-            last_epoch: None,
-            nearby: true,
-            settled: false,
-        };
-        let stream = connection.ask(&subscribe, &[]).await;
+        let stream = connection.ask(&self.subscribe(from), &[]).await;
         let mut bytes = Vec::new();
         within_limit("all records, or a refusal", async {
             loop {
@@ -179,7 +112,7 @@ impl Ledger {
 
 #[test]
 fn what_is_damaged_on_every_replica_is_told_and_then_nobody_waits_for_it() {
-    let mut ledger = Ledger::written();
+    let mut ledger = Ledger::written(|_| {});
     ledger.damage(&[1, 2, 3]);
     ledger.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
     on_its_own(async {
@@ -212,7 +145,7 @@ fn what_is_damaged_on_every_replica_is_told_and_then_nobody_waits_for_it() {
 
 #[test]
 fn what_cannot_be_fetched_is_not_waited_for_without_a_word_nor_an_end() {
-    let mut ledger = Ledger::written();
+    let mut ledger = Ledger::written(|_| {});
     let broker = ledger.damaged_and_cut_off_from_the_others();
     let others = ledger.followers();
     on_its_own(async {
@@ -238,7 +171,7 @@ fn what_cannot_be_fetched_is_not_waited_for_without_a_word_nor_an_end() {
 
 #[test]
 fn the_last_reading_of_a_verification_ends_where_nothing_more_comes() {
-    let mut ledger = Ledger::written();
+    let mut ledger = Ledger::written(|_| {});
     let broker = ledger.damaged_and_cut_off_from_the_others();
     on_its_own(async {
         let before = ledger.cluster.pushed_bytes(broker, TOPIC);
@@ -257,7 +190,7 @@ fn the_last_reading_of_a_verification_ends_where_nothing_more_comes() {
 
 #[test]
 fn a_replica_that_was_away_is_named_and_mends_the_others_when_it_comes_back() {
-    let mut ledger = Ledger::written();
+    let mut ledger = Ledger::written(|_| {});
     let [away, other] = ledger.followers();
     let damaged = [ledger.leader(), other];
     ledger.cluster.kill(away);

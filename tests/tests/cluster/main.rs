@@ -10,6 +10,7 @@ mod feature_levels;
 mod frozen_brokers;
 mod internal_topics;
 mod joining;
+mod ledger;
 mod lost_majority;
 mod metadata;
 mod nearby_and_truncated;

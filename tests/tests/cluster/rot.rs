@@ -3,22 +3,16 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
 
 use tidelog_broker::Config;
 use tidelog_protocol::frame::Flags;
-use tidelog_protocol::messages::{Fault, Isolation, Position, SubscribeRequest};
-use tidelog_protocol::records::{Batches, Compression};
-use tidelog_protocol::{ErrorCode, Message, Offset, PartitionId, ProtocolVersion, TopicId, WireError};
-use tidelog_tests::command::CommandLine;
-use tidelog_tests::local_cluster::LocalCluster;
+use tidelog_protocol::messages::Fault;
+use tidelog_protocol::records::Batches;
+use tidelog_protocol::{ErrorCode, Message, Offset, ProtocolVersion, WireError};
 use tidelog_tests::patience::{wait_until, within_limit};
-use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::raw_connection::RawConnection;
 
-const TOPIC: &str = "ledger";
-const RECORDS: u64 = 40;
-/// The record that rots.
-const ROTTEN: u64 = 20;
+use crate::ledger::{Ledger, RECORDS, ROTTEN, TOPIC, on_its_own};
 
 /// A piece that the disk takes past the page cache.
 const PAGE: usize = 4096;
@@ -26,49 +20,7 @@ const PAGE: usize = 4096;
 #[repr(align(4096))]
 struct Page([u8; PAGE]);
 
-fn on_its_own<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-}
-
-/// Three brokers with a topic of one partition, in which each record is a batch.
-struct Ledger {
-    cluster: LocalCluster,
-    topic_id: TopicId,
-}
-
 impl Ledger {
-    fn written(settings: fn(&mut Config)) -> Self {
-        let cluster = LocalCluster::start_with(3, settings);
-        let topic_id = cluster.create_topic(TOPIC, &[("min.insync.replicas", "1")]);
-        let ledger = Self { cluster, topic_id };
-        on_its_own(async {
-            for number in 0..RECORDS {
-                ledger.produce(number).await;
-            }
-        });
-        ledger.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
-        ledger
-    }
-
-    fn leader(&self) -> u32 {
-        self.cluster.leader(TOPIC).0
-    }
-
-    fn followers(&self) -> [u32; 2] {
-        let leader = self.leader();
-        [leader % 3 + 1, (leader + 1) % 3 + 1]
-    }
-
-    async fn produce(&self, number: u64) {
-        let mut connection = RawConnection::introduced(self.cluster.address(self.leader())).await;
-        let batch = batch(&[format!("value-{number:06}").as_bytes()], Compression::None);
-        wait_until("a record to be taken", async || connection.produce(self.topic_id, &batch).await.ok()).await;
-    }
-
-    fn segment(&self, id: u32) -> PathBuf {
-        self.cluster.data(id).join(format!("{TOPIC}-0/{:020}.log", 0))
-    }
-
     /// The batches of a broker, as they lie on its disk.
     fn batches(&self, id: u32) -> Vec<Vec<u8>> {
         let bytes = std::fs::read(self.segment(id)).unwrap();
@@ -133,26 +85,9 @@ impl Ledger {
         .await
     }
 
-    fn subscribe(&self, from: u64) -> SubscribeRequest {
-        SubscribeRequest {
-            topic_id: self.topic_id,
-            partition: PartitionId(0),
-            position: Position::offset(Offset(from)),
-            leader_epoch: None,
-            isolation: Isolation::ReadUncommitted,
-            credit_bytes: 1 << 20,
-            item_bytes_max: 1 << 20,
-            last_epoch: None,
-            nearby: true,
-            settled: false,
-        }
-    }
-
     /// What an operator sees of the partition.
     async fn described(&self) -> String {
-        let server = self.cluster.address(self.leader()).to_string();
-        let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", &server).args(["partitions", "describe", TOPIC]);
-        tokio::task::spawn_blocking(move || command.run()).await.unwrap().text().to_owned()
+        self.tidelog(self.leader(), &format!("partitions describe {TOPIC}")).await.text().to_owned()
     }
 
     /// Restarts a follower with a record that rotted meanwhile.
