@@ -13,7 +13,7 @@
 //!   them; `belonging`: being one still.
 //! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
-//! - `housekeeping`, `scrubber`, `scrub_plan`, `compactor`, `compactions`, `compaction_metrics`, `pulse`, `readiness`, `admin_http`, `admin_port`, `exposition`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], `gait`, `turns`, [`files`], [`throttle`], [`catch_up`]: what runs beside.
+//! - `housekeeping`, `scrubber`, `scrub_plan`, `compactor`, `compactions`, `compaction_metrics`, `pulse`, `readiness`, `admin_http`, `admin_port`, `exposition`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`pool`], `gait`, `turns`, [`files`], [`throttle`], [`catch_up`]: what runs beside.
 //! - [`dev_cluster`]: several brokers on one machine, as processes of their own.
 //! - [`producer_ids`]: ids for idempotent producers.
 //! - [`watermarks`], `clean_mark`, `broker_mark`: what a broker notes for its next start.
@@ -57,6 +57,7 @@ mod operations;
 pub mod outbox;
 pub mod partition;
 pub mod peer;
+pub mod pool;
 mod port_remedy;
 pub mod process;
 pub mod producer_ids;

@@ -5,6 +5,7 @@ mod connection;
 mod ended;
 mod frame_writer;
 mod framing;
+mod in_frame;
 mod least_rate;
 mod listener;
 mod news;

@@ -2,80 +2,20 @@
 //! a small start is lent by the budget, to the frame until it is handed over. Knows nothing of sockets.
 
 use bytes::buf::Limit;
-use bytes::{BufMut, Bytes, BytesMut};
-use tidelog_protocol::api::Api;
-use tidelog_protocol::frame::{self, FrameLimits, HEADER_BYTES, Header};
+use bytes::{BufMut, BytesMut};
+use tidelog_protocol::frame::FrameLimits;
 
 use super::ended::Ended;
 use super::framing::{self, Framing};
-use super::pace::Completed;
+use super::in_frame::{Content, InFrame};
 use crate::budget::{Arriving, Claim, Completion, Growth, Lent, Share};
-use crate::gait::{Gait, Worth};
-use crate::kafka;
+use crate::gait::Gait;
 use crate::turns::Source;
 
 /// What a quiet connection holds, in bytes.
 const START_BYTES: usize = 8 << 10;
 /// What a busy connection reads at once, in bytes.
 const BUSY_BYTES: usize = 256 << 10;
-
-/// What a whole frame holds.
-#[derive(Debug)]
-pub(super) enum Content {
-    /// A native one, whose checksum holds.
-    Native { header: Header, body: Bytes, payload: Bytes },
-    /// A request of Kafka's protocol.
-    Kafka(Bytes),
-}
-
-impl Content {
-    /// How large it is, in bytes, header aside.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Native { body, payload, .. } => body.len() + payload.len(),
-            Self::Kafka(request) => request.len(),
-        }
-    }
-
-    /// True where it brings batches.
-    pub(super) fn is_produce(&self) -> bool {
-        match self {
-            Self::Native { header, .. } => header.api == Api::Produce as u16,
-            Self::Kafka(request) => kafka::is_produce(request),
-        }
-    }
-
-    /// All of the frame.
-    fn frame_bytes(&self) -> usize {
-        let head = match self {
-            Self::Native { .. } => HEADER_BYTES,
-            Self::Kafka(_) => framing::KAFKA_LENGTH_BYTES,
-        };
-        head + self.bytes()
-    }
-}
-
-/// A whole frame.
-#[derive(Debug)]
-pub(super) struct InFrame {
-    pub(super) content: Content,
-    /// What the bytes were lent; held for its drop.
-    pub(super) _growth: Vec<Lent>,
-    /// The same, where the frame was completed by leave.
-    pub(super) completion: Option<Completion>,
-    /// All of it was here as it asked for that.
-    pub(super) was_here: bool,
-    /// Noted once it is known to be a good request.
-    pub(super) worth: Option<Worth>,
-}
-
-impl InFrame {
-    /// What it was, where it was completed by leave.
-    pub(super) fn completed(&self) -> Option<Completed> {
-        let completion = self.completion.as_ref()?;
-        Some(Completed { bytes: self.content.frame_bytes(), was_quick: completion.is_quick() && !self.was_here })
-    }
-}
 
 /// What the buffer needs before more can be read into it.
 #[derive(Debug, PartialEq, Eq)]
@@ -150,7 +90,7 @@ impl ReceiveBuffer {
             self.bytes = BytesMut::from(&self.bytes[..]);
         }
         let content = match self.framing {
-            Framing::Native => native(frame, self.limits)?,
+            Framing::Native => Content::native(frame, self.limits)?,
             Framing::Kafka => Content::Kafka(frame.slice(framing::KAFKA_LENGTH_BYTES..)),
         };
         Ok(Some(InFrame { content, _growth: growth, completion, was_here, worth: None }))
@@ -290,16 +230,6 @@ impl ReceiveBuffer {
     }
 }
 
-fn native(frame: Bytes, limits: FrameLimits) -> Result<Content, Ended> {
-    // A whole frame begins with a whole header.
-    let Some(head) = frame.first_chunk::<HEADER_BYTES>() else { return Err(Ended::WithinFrame) };
-    let header = Header::decode(head, limits)?;
-    let mut body = frame.slice(HEADER_BYTES..);
-    let payload = body.split_off(header.body_bytes as usize);
-    frame::verify(head, &body)?;
-    Ok(Content::Native { header, body, payload })
-}
-
 #[cfg(test)]
 #[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
@@ -309,7 +239,7 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
     use tidelog_protocol::CorrelationId;
-    use tidelog_protocol::frame::{Flags, FrameKind};
+    use tidelog_protocol::frame::{Flags, FrameKind, Header};
 
     fn lent_bytes(arriving: &Arriving) -> u64 {
         arriving.busy.lent_bytes() + arriving.small.parts().lent_bytes() + arriving.large.parts().lent_bytes()
@@ -406,6 +336,22 @@ mod tests {
         let frames = feed(&mut buffer, &pool, &bytes[1_000_000..], 70_001);
         assert_eq!(frames.len(), 1);
         drop(none_left);
+    }
+
+    #[tokio::test]
+    async fn that_a_frame_was_let_go_first_since_all_of_it_was_here_does_not_show_that_it_came_quickly() {
+        let bytes = frame(b"", 3_000_000);
+        for (gait, was_quick) in [(Gait::Quick, true), (Gait::Here, false)] {
+            let pool = Budget::new(256 << 20).arriving;
+            let mut buffer = ReceiveBuffer::new(FrameLimits::DEFAULT);
+            feed(&mut buffer, &pool, &bytes[..1_000_000], 70_001);
+            let _none_left: Vec<_> = std::iter::from_fn(|| pool.large.try_lend(1 << 10)).collect();
+            let leave = buffer.lend(&pool, 1 << 10, (gait, None), Source::default()).await.unwrap();
+            buffer.grow(leave, 1 << 10);
+            let whole = feed(&mut buffer, &pool, &bytes[1_000_000..], 70_001);
+            let completed = whole[0].completed().map(|frame| (frame.bytes, frame.was_quick));
+            assert_eq!(completed, Some((bytes.len(), was_quick)), "{gait:?}");
+        }
     }
 
     type Asking = Pin<Box<dyn Future<Output = Option<Growth>>>>;
