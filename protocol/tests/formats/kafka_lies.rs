@@ -64,6 +64,26 @@ fn a_text_that_is_no_text_is_an_error() {
 }
 
 #[test]
+fn a_text_is_no_longer_in_the_compact_form_than_in_the_other() {
+    let named = |length: usize| {
+        let topic = MetadataRequestTopic { name: Some("n".repeat(length)), ..Default::default() };
+        metadata_of(&MetadataRequest { topics: Some(vec![topic]), ..Default::default() }.to_bytes(9, true), 9)
+    };
+    assert!(named(32_767).is_ok());
+    assert_eq!(named(32_768), Err(DecodeError::Value { field: "name" }));
+}
+
+#[test]
+fn a_message_has_so_many_items_and_no_more() {
+    let items = |count: usize| {
+        let topic = MetadataRequestTopic { name: Some(String::new()), ..Default::default() };
+        metadata_of(&MetadataRequest { topics: Some(vec![topic; count]), ..Default::default() }.to_bytes(9, true), 9)
+    };
+    assert!(items(Reader::ITEMS_MAX as usize).is_ok());
+    assert_eq!(items(Reader::ITEMS_MAX as usize + 1), Err(DecodeError::Value { field: "topics" }));
+}
+
+#[test]
 fn a_tagged_field_reaches_no_further_than_it_says() {
     // The cluster's name claims more bytes than its field has; those are there, but belong to what follows.
     let mut bytes = fetch::FetchRequest::default().to_bytes(12, true).to_vec();
