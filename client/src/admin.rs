@@ -163,19 +163,20 @@ impl Admin {
         self.cluster.list_offsets(topic, queries, Isolation::ReadUncommitted).await
     }
 
-    /// The same of one partition whose leader cannot be reached: as far as a replica knows records to be settled whose broker is out of touch
-    /// with the controller, and which broker that is. There may be more.
+    /// The same positions of each of these partitions, whose leaders cannot be reached: as far as a replica knows records to be settled whose
+    /// broker is out of touch with the controller, and which broker that is. There may be more. Of a partition of which no replica may say so:
+    /// why the last of them does not.
     ///
     /// # Errors
-    /// As [`Admin::list_offsets`]; where no replica may say so, why the last of them does not.
+    /// As [`Admin::list_offsets`].
     pub async fn list_settled_offsets(
         &self,
         topic: &str,
-        partition: PartitionId,
+        partitions: &[PartitionId],
         positions: &[Position],
-    ) -> Result<(BrokerId, Vec<OffsetAnswer>), ClientError> {
+    ) -> Result<BTreeMap<PartitionId, Result<(BrokerId, Vec<OffsetAnswer>), ClientError>>, ClientError> {
         let image = self.cluster.topic(topic).await?;
-        self.cluster.ask_survivors(&image, partition, (positions, Isolation::ReadUncommitted)).await
+        Ok(self.cluster.ask_survivors(&image, partitions, (positions, Isolation::ReadUncommitted)).await)
     }
 
     /// Deletes the records of a partition below `before`, or all of them where there is none. Returns the first offset that can

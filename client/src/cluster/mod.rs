@@ -8,6 +8,7 @@ mod leader;
 mod newest;
 mod patience;
 mod pool;
+mod settled;
 mod shards;
 mod silence;
 mod survivors;

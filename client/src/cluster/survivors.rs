@@ -1,16 +1,13 @@
 //! Partitions whose leader cannot be reached, as after the loss of a majority: when a replica that is there is asked for what it knows to be
-//! settled, and which. Whether it may serve that says its broker, which refuses as long as a controller hears of it. The rule is pure; below it
-//! stands how a replica is asked.
+//! settled, and which. Whether it may serve that says its broker, which refuses as long as a controller hears of it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use tidelog_protocol::messages::{Isolation, ListOffsetsRequest, OffsetAnswer, OffsetQuery, Position};
-use tidelog_protocol::{BrokerId, Offset, PartitionId, WireError};
+use tidelog_protocol::{BrokerId, Offset, PartitionId};
 
 use super::image::Place;
-use super::{Cluster, OVERDUE, Purpose, TopicImage};
 use crate::ClientError;
-use crate::address::Address;
 
 /// A replica that is read from in place of the leader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,74 +83,51 @@ const fn is_away(error: &ClientError) -> bool {
 }
 
 /// The replicas besides the leader's, those in sync first: they have all that is settled, though they may not know that of the last of it.
-fn others(place: &Place) -> Vec<BrokerId> {
+pub(super) fn others(place: &Place) -> Vec<BrokerId> {
     let lagging = place.replicas.iter().filter(|broker| !place.in_sync.contains(broker));
     place.in_sync.iter().chain(lagging).copied().filter(|broker| Some(*broker) != place.leader).collect()
 }
 
-impl Cluster {
-    /// The brokers besides the leader that may hold what is settled of a partition, the likeliest first.
-    pub(crate) fn others(&self, image: &TopicImage, partition: PartitionId) -> Vec<BrokerId> {
-        let mut others = image.partition(partition).map(others).unwrap_or_default();
-        others.retain(|broker| self.known_address(*broker).is_ok());
-        others
+/// Whom to ask for several partitions, as many as possible at once.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// Those that nobody has answered for, each with whom to ask, the likeliest first.
+    left: BTreeMap<PartitionId, VecDeque<BrokerId>>,
+}
+
+impl Round {
+    pub(super) fn new(left: impl IntoIterator<Item = (PartitionId, Vec<BrokerId>)>) -> Self {
+        Self { left: left.into_iter().map(|(partition, brokers)| (partition, brokers.into())).collect() }
     }
 
-    /// Where a broker is, as far as is known.
-    pub(crate) fn known_address(&self, broker: BrokerId) -> Result<Address, ClientError> {
-        let known = self.known.read().brokers.get(&broker).map(|known| known.address.clone());
-        known.ok_or_else(|| ClientError::Argument(format!("the cluster has no broker {broker}")))
+    /// The next broker to ask, and for which: all of which it is the likeliest that is left.
+    pub(super) fn next(&self) -> Option<(BrokerId, Vec<PartitionId>)> {
+        let broker = *self.left.values().find_map(VecDeque::front)?;
+        let its = self.left.iter().filter(|(_, brokers)| brokers.front() == Some(&broker));
+        Some((broker, its.map(|(partition, _)| *partition).collect()))
     }
 
-    /// What one replica knows of these positions, as far as records are settled.
-    pub(crate) async fn settled_offsets(
-        &self,
-        image: &TopicImage,
-        (partition, broker): (PartitionId, BrokerId),
-        (positions, isolation): (&[Position], Isolation),
-    ) -> Result<Vec<OffsetAnswer>, ClientError> {
-        let address = self.known_address(broker)?;
-        let query = |position: &Position| OffsetQuery { partition, position: position.clone() };
-        let request = ListOffsetsRequest {
-            topic_id: image.id,
-            queries: positions.iter().map(query).collect(),
-            committed_only: isolation == Isolation::ReadCommitted,
-            settled: true,
-        };
-        let asked = async { self.connection(&address, Purpose::Requests).await?.call_within(&request, OVERDUE).await };
-        let answered = tokio::time::timeout(OVERDUE, asked).await.unwrap_or_else(|_| {
-            let reason = format!("it does not answer within {OVERDUE:?}");
-            Err(ClientError::Unreachable { address: address.clone(), reason })
-        });
-        let answers = answered?.answers;
-        match answers.iter().find_map(|answer| answer.fault.clone()) {
-            Some(fault) => Err(WireError::from(fault).into()),
-            None if answers.len() == positions.len() => Ok(answers),
-            None => Err(ClientError::Argument(format!("broker {broker} left questions unanswered"))),
+    /// It has answered for this one.
+    pub(super) fn answered(&mut self, partition: PartitionId) {
+        self.left.remove(&partition);
+    }
+
+    /// The one that was asked for this does not serve it.
+    pub(super) fn refused(&mut self, partition: PartitionId) {
+        if let Some(brokers) = self.left.get_mut(&partition) {
+            brokers.pop_front();
         }
     }
 
-    /// The same of the first replica that serves what it knows to be settled.
-    pub(crate) async fn ask_survivors(
-        &self,
-        image: &TopicImage,
-        partition: PartitionId,
-        (positions, isolation): (&[Position], Isolation),
-    ) -> Result<(BrokerId, Vec<OffsetAnswer>), ClientError> {
-        let mut last = ClientError::NoLeader { topic: image.name.to_string(), partition };
-        for broker in self.others(image, partition) {
-            match self.settled_offsets(image, (partition, broker), (positions, isolation)).await {
-                Ok(answers) => return Ok((broker, answers)),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+    /// It answers nothing: it is asked for none of the others either.
+    pub(super) fn is_silent(&mut self, broker: BrokerId) {
+        self.left.values_mut().for_each(|brokers| brokers.retain(|other| *other != broker));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tidelog_protocol::{ErrorCode, LeaderEpoch};
+    use tidelog_protocol::{ErrorCode, LeaderEpoch, WireError};
 
     use super::*;
 
@@ -222,6 +196,22 @@ mod tests {
         let turns = [(); 3].map(|()| search.turn(&OTHERS, now));
         assert_eq!(turns, [Turn::Survivor(BrokerId(2)), Turn::Survivor(BrokerId(3)), Turn::Leader]);
         assert_eq!(Search::new(Some(Duration::ZERO)).turn(&[], now), Turn::Leader, "there is nobody else");
+    }
+
+    #[test]
+    fn each_broker_is_asked_for_all_that_it_may_know_and_a_silent_one_once() {
+        let ids = |ids: &[u32]| ids.iter().copied().map(PartitionId).collect::<Vec<_>>();
+        let [first, second] = OTHERS;
+        let mut round = Round::new((0..4).map(|at| (PartitionId(at), vec![first, second])));
+        assert_eq!(round.next(), Some((first, ids(&[0, 1, 2, 3]))));
+        round.answered(PartitionId(0));
+        round.refused(PartitionId(1));
+        assert_eq!(round.next(), Some((second, ids(&[1]))));
+        round.is_silent(second);
+        assert_eq!(round.next(), Some((first, ids(&[2, 3]))));
+        round.is_silent(first);
+        assert_eq!(round.next(), None, "nobody is left to ask");
+        assert_eq!(Round::new([(PartitionId(0), Vec::new())]).next(), None);
     }
 
     #[test]

@@ -164,9 +164,10 @@ async fn ask(
 ) -> Result<Vec<Said>, ClientError> {
     let mut said: Vec<Option<Said>> = vec![None; partitions.len()];
     if settings.survivors.is_some_and(|patience| patience.is_zero()) {
+        let mut settled = cluster.ask_survivors(image, partitions, (questions, settings.isolation)).await;
         for (said, partition) in said.iter_mut().zip(partitions) {
-            let asked = cluster.ask_survivors(image, *partition, (questions, settings.isolation)).await;
-            *said = asked.ok().and_then(|(broker, answers)| Some((answers.try_into().ok()?, Some(broker))));
+            let known = settled.remove(partition).and_then(Result::ok);
+            *said = known.and_then(|(broker, answers)| Some((answers.try_into().ok()?, Some(broker))));
         }
     }
     let led = partitions.iter().zip(&said).filter(|(_, said)| said.is_none()).map(|(partition, _)| *partition);

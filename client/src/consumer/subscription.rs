@@ -146,8 +146,9 @@ impl Subscription {
         broker: BrokerId,
         bearing: Bearing,
     ) -> Result<(Connection, CorrelationId, Option<Survivor>), ClientError> {
-        let (place, end) = ((self.source.partition, broker), [Position::LATEST]);
-        let answers = self.cluster.settled_offsets(image, place, (&end, self.settings.isolation)).await?;
+        let (place, end) = ((broker, &[self.source.partition][..]), [Position::LATEST]);
+        let settled = self.cluster.settled_offsets(image, place, (&end, self.settings.isolation)).await?;
+        let answers = settled.into_iter().next().transpose()?.unwrap_or_default();
         let end = answers.first().and_then(|answer| answer.offset).unwrap_or_default();
         let connection = self.cluster.connection(&self.cluster.known_address(broker)?, Purpose::Streams).await?;
         // Whatever leadership it knows of: what is settled under one is so under all.

@@ -160,7 +160,7 @@ async fn ask(
             (leader, led, tokio::spawn(question))
         })
         .collect();
-    let mut said = BTreeMap::new();
+    let (mut said, mut unled) = (BTreeMap::new(), Vec::new());
     for (leader, led, question) in asked {
         let answered = match question.await {
             Ok(Ok(answered)) => answered.map_err(failure),
@@ -175,13 +175,15 @@ async fn ask(
                 }
             }
             Err(failure) => {
-                for at in led {
-                    let settled = client.admin().list_settled_offsets(topic.as_str(), at, positions).await;
-                    let answered = |(broker, answers)| Answered { answers, survivor: Some(broker) };
-                    said.insert(at, settled.map(answered).map_err(|_| failure.clone()));
-                }
+                said.extend(led.iter().map(|at| (*at, Err(failure.clone()))));
+                unled.extend(led);
             }
         }
+    }
+    if !unled.is_empty() {
+        let settled = client.admin().list_settled_offsets(topic.as_str(), &unled, positions).await.map_err(failure)?;
+        let known = settled.into_iter().filter_map(|(at, known)| Some((at, known.ok()?)));
+        said.extend(known.map(|(at, (broker, answers))| (at, Ok(Answered { answers, survivor: Some(broker) }))));
     }
     Ok(said)
 }

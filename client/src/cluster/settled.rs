@@ -1,0 +1,98 @@
+//! Asks replicas whose leader cannot be reached for what they know to be settled. Whom, and in which order, [`super::survivors`] says.
+
+use std::collections::BTreeMap;
+
+use tidelog_protocol::messages::{Isolation, ListOffsetsRequest, OffsetAnswer, OffsetQuery, Position};
+use tidelog_protocol::{BrokerId, PartitionId, WireError};
+
+use super::survivors::{self, Round};
+use super::{Cluster, OVERDUE, Purpose, TopicImage};
+use crate::ClientError;
+use crate::address::Address;
+
+/// What is asked of each partition.
+pub(crate) type Question<'a> = (&'a [Position], Isolation);
+
+/// What a broker says of each of the partitions it was asked for.
+type Answers = Vec<Result<Vec<OffsetAnswer>, ClientError>>;
+
+/// Who answered for a partition, and what; or why the last of those who were asked did not.
+pub(crate) type Settled = Result<(BrokerId, Vec<OffsetAnswer>), ClientError>;
+
+impl Cluster {
+    /// The brokers besides the leader that may hold what is settled of a partition, the likeliest first.
+    pub(crate) fn others(&self, image: &TopicImage, partition: PartitionId) -> Vec<BrokerId> {
+        let mut others = image.partition(partition).map(survivors::others).unwrap_or_default();
+        others.retain(|broker| self.known_address(*broker).is_ok());
+        others
+    }
+
+    /// Where a broker is, as far as is known.
+    pub(crate) fn known_address(&self, broker: BrokerId) -> Result<Address, ClientError> {
+        let known = self.known.read().brokers.get(&broker).map(|known| known.address.clone());
+        known.ok_or_else(|| ClientError::Argument(format!("the cluster has no broker {broker}")))
+    }
+
+    /// What one broker knows of each of these partitions, as far as records are settled.
+    pub(crate) async fn settled_offsets(
+        &self,
+        image: &TopicImage,
+        (broker, partitions): (BrokerId, &[PartitionId]),
+        (positions, isolation): Question<'_>,
+    ) -> Result<Answers, ClientError> {
+        let address = self.known_address(broker)?;
+        let query =
+            |(partition, position): (PartitionId, &Position)| OffsetQuery { partition, position: position.clone() };
+        let each = partitions.iter().flat_map(|partition| positions.iter().map(|position| (*partition, position)));
+        let request = ListOffsetsRequest {
+            topic_id: image.id,
+            queries: each.map(query).collect(),
+            committed_only: isolation == Isolation::ReadCommitted,
+            settled: true,
+        };
+        let asked = async { self.connection(&address, Purpose::Requests).await?.call_within(&request, OVERDUE).await };
+        let answered = tokio::time::timeout(OVERDUE, asked).await.unwrap_or_else(|_| {
+            let reason = format!("it does not answer within {OVERDUE:?}");
+            Err(ClientError::Unreachable { address: address.clone(), reason })
+        });
+        let answers = answered?.answers;
+        if answers.len() != request.queries.len() {
+            return Err(ClientError::Argument(format!("broker {broker} left questions unanswered")));
+        }
+        let of_one = |answers: &[OffsetAnswer]| match answers.iter().find_map(|answer| answer.fault.clone()) {
+            Some(fault) => Err(WireError::from(fault).into()),
+            None => Ok(answers.to_vec()),
+        };
+        Ok(answers.chunks(positions.len().max(1)).map(of_one).collect())
+    }
+
+    /// The same, of the first replica of each partition that serves what it knows to be settled.
+    pub(crate) async fn ask_survivors(
+        &self,
+        image: &TopicImage,
+        partitions: &[PartitionId],
+        question: Question<'_>,
+    ) -> BTreeMap<PartitionId, Settled> {
+        let unasked = |partition| ClientError::NoLeader { topic: image.name.to_string(), partition };
+        let mut settled: BTreeMap<_, Settled> = partitions.iter().map(|at| (*at, Err(unasked(*at)))).collect();
+        let mut round = Round::new(partitions.iter().map(|at| (*at, self.others(image, *at))));
+        while let Some((broker, asked)) = round.next() {
+            match self.settled_offsets(image, (broker, &asked), question).await {
+                Ok(answers) => {
+                    for (partition, answers) in asked.into_iter().zip(answers) {
+                        match &answers {
+                            Ok(_) => round.answered(partition),
+                            Err(_) => round.refused(partition),
+                        }
+                        settled.insert(partition, answers.map(|answers| (broker, answers)));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%broker, %error, "does not say what it knows to be settled");
+                    round.is_silent(broker);
+                }
+            }
+        }
+        settled
+    }
+}
