@@ -1,45 +1,86 @@
-//! When a voter that stood for election stands again. The consensus library draws one patience for each process as that starts, and looks at it a
-//! few times a second: two voters with the same would stand at the same moment again and again, each vote for itself, and nobody would lead
-//! for as long as that goes on. So a patience is drawn anew each time a voter stood. Pure: it is told what time it is, and what was drawn.
+//! When a voter stands for election. The consensus library has a timer of its own for that, which is off: it draws one patience for each process
+//! as that starts and looks at it a few times a second, so that two voters may stand at the same moment again and again, each vote for itself,
+//! and nobody leads for as long as that goes on. Here a patience is drawn anew for each vote, and grows while nobody wins. Pure: it is told what
+//! time it is, what the library knows, and what was drawn.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use openraft::{RaftMetrics, ServerState};
+use parking_lot::Mutex;
+use tidelog_coordination::confirmation::FAITHFUL_MS;
 
-use super::raft_types::{Address, Member};
+/// A voter that hears nothing from a leader waits until the others would vote again, and then for a time between these: long enough to bear a
+/// disk that holds the leader up, and so different that one of two voters has won before the other stands.
+const MISSES_LEADER_MS: (u64, u64) = (FAITHFUL_MS + 200, FAITHFUL_MS + 600);
+/// Where nobody leads, it waits for a time between these: for what comes of its vote, its own or another's.
+const WAITS_FOR_WINNER_MS: (u64, u64) = (300, 900);
+/// As many times as nobody won is that doubled: where the disks take their time, votes are on their way for longer.
+const DOUBLINGS_MAX: u32 = 2;
+/// How much longer a voter waits that was refused for lacking what another has, so that the other stands first.
+const LACKS_MS: u64 = 2 * FAITHFUL_MS;
 
-/// A voter stands again after a time between these, and not before the library's own patience is over, which lies between them.
-const STANDS_AGAIN: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(900));
+/// What a voter knows of who leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Standing {
+    /// It gave its vote in this term: to a leader that it heard of, or to one who wants to lead.
+    pub(super) term: u64,
+    /// Whether that one leads.
+    pub(super) is_led: bool,
+    /// When it gave the vote, or heard last of whom it gave it to.
+    pub(super) heard: Instant,
+    /// Others vote besides.
+    pub(super) has_rivals: bool,
+}
 
-/// The last time that this voter stood, if it waits for what comes of that.
+/// When a voter was told last that another has more of the log. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outdone(Arc<Mutex<Option<Instant>>>);
+
+impl Outdone {
+    /// It is told so.
+    pub(super) fn note(&self, now: Instant) {
+        *self.0.lock() = Some(now);
+    }
+
+    pub(super) fn last(&self) -> Option<Instant> {
+        *self.0.lock()
+    }
+}
+
+/// The patience of a voter.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Candidacy(Option<Stood>);
-
-#[derive(Clone, Copy, Debug)]
-struct Stood {
-    term: u64,
-    again_at: Instant,
+pub(super) struct Candidacy {
+    drawn_for: Option<(u64, bool)>,
+    patience: Duration,
+    /// Votes in a row by which nobody has come to lead.
+    in_vain: u32,
+    stood: Option<Instant>,
 }
 
 impl Candidacy {
-    /// What the library reports now; `drawn` lies between 0 and 1, and counts where the voter has just stood.
-    pub(super) fn see(&mut self, metrics: &RaftMetrics<Member, Address>, now: Instant, drawn: f64) {
-        // One alone has nobody to stand against.
-        let is_one_of_several = metrics.membership_config.voter_ids().nth(1).is_some();
-        let stands = metrics.state == ServerState::Candidate && is_one_of_several;
-        self.note(stands.then_some(metrics.current_term), now, drawn);
+    /// When it stands, where nothing changes until then. `outdone` is when it was told last that another has more of the log; `drawn` lies
+    /// between 0 and 1.
+    pub(super) fn stands_at(&mut self, standing: Standing, outdone: Option<Instant>, drawn: f64) -> Instant {
+        let Standing { term, is_led, heard, has_rivals } = standing;
+        if !has_rivals {
+            // One alone has nobody to wait for but its own disk.
+            return self.stood.map_or(heard, |stood| stood + Duration::from_millis(WAITS_FOR_WINNER_MS.1));
+        }
+        if self.drawn_for != Some((term, is_led)) {
+            self.drawn_for = Some((term, is_led));
+            self.in_vain = if is_led { 0 } else { self.in_vain.saturating_add(1) };
+            let doublings = self.in_vain.saturating_sub(1).min(DOUBLINGS_MAX);
+            let (least, most) = if is_led { MISSES_LEADER_MS } else { WAITS_FOR_WINNER_MS };
+            let spread = Duration::from_millis(most - least).mul_f64(drawn);
+            self.patience = (Duration::from_millis(least) + spread) * 2_u32.pow(doublings);
+        }
+        let is_outdone = !is_led && self.stood.is_some_and(|stood| outdone >= Some(stood));
+        heard + self.patience + Duration::from_millis(if is_outdone { LACKS_MS } else { 0 })
     }
 
-    fn note(&mut self, stands_in: Option<u64>, now: Instant, drawn: f64) {
-        self.0 = stands_in.map(|term| match self.0 {
-            Some(stood) if stood.term == term => stood,
-            _ => Stood { term, again_at: now + STANDS_AGAIN.0 + (STANDS_AGAIN.1 - STANDS_AGAIN.0).mul_f64(drawn) },
-        });
-    }
-
-    /// Until when it does not stand again.
-    pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
-        self.0.map(|stood| stood.again_at).filter(|again_at| *again_at > now)
+    /// It stands.
+    pub(super) const fn stands(&mut self, now: Instant) {
+        self.stood = Some(now);
     }
 }
 
@@ -47,23 +88,97 @@ impl Candidacy {
 mod tests {
     use super::*;
 
+    const fn standing(term: u64, is_led: bool, heard: Instant) -> Standing {
+        Standing { term, is_led, heard, has_rivals: true }
+    }
+
     #[test]
-    fn each_time_a_voter_stood_another_time_passes_before_it_stands_again() {
+    fn whoever_misses_the_leader_waits_from_when_it_was_heard_last_by_one_patience() {
+        let (start, mut candidacy) = (Instant::now(), Candidacy::default());
+        let after = |millis| start + Duration::from_millis(millis);
+        assert_eq!(candidacy.stands_at(standing(5, true, start), None, 0.0), after(FAITHFUL_MS + 200));
+        let heard = after(500);
+        assert_eq!(candidacy.stands_at(standing(5, true, heard), None, 1.0), after(500 + FAITHFUL_MS + 200));
+        let heard = after(600);
+        assert_eq!(candidacy.stands_at(standing(6, true, heard), None, 1.0), after(600 + FAITHFUL_MS + 600), "another");
+    }
+
+    #[test]
+    fn a_patience_is_drawn_for_each_vote_and_grows_while_nobody_wins() {
+        let (start, mut candidacy) = (Instant::now(), Candidacy::default());
+        let mut wait = |term, is_led, drawn| candidacy.stands_at(standing(term, is_led, start), None, drawn) - start;
+        assert!(wait(5, true, 0.0) < Duration::from_millis(FAITHFUL_MS + 300));
+        let waits =
+            [(6, 0.0), (6, 1.0), (7, 1.0), (8, 0.0), (9, 1.0), (10, 1.0)].map(|(term, drawn)| wait(term, false, drawn));
+        assert_eq!(waits.map(|wait| wait.as_millis()), [300, 300, 1_800, 1_200, 3_600, 3_600]);
+        assert_eq!(wait(10, true, 0.0).as_millis(), u128::from(FAITHFUL_MS) + 200, "one won");
+        assert_eq!(wait(11, false, 1.0).as_millis(), 900, "and is gone");
+    }
+
+    #[test]
+    fn whoever_stood_and_was_told_that_another_has_more_lets_that_one_stand_first() {
+        let (start, mut candidacy) = (Instant::now(), Candidacy::default());
+        let after = |millis| start + Duration::from_millis(millis);
+        assert_eq!(candidacy.stands_at(standing(6, false, start), Some(start), 0.0), after(300), "it has not stood");
+        candidacy.stands(after(300));
+        let stood = standing(7, false, after(300));
+        assert_eq!(candidacy.stands_at(stood, Some(start), 0.0), after(900), "that was before");
+        let other = standing(8, false, after(310));
+        assert_eq!(candidacy.stands_at(stood, Some(after(301)), 0.0), after(900 + LACKS_MS));
+        assert_eq!(candidacy.stands_at(other, Some(after(301)), 0.0), after(310 + 1_200 + LACKS_MS), "in vain so far");
+        let led = standing(9, true, after(400));
+        assert_eq!(candidacy.stands_at(led, Some(after(301)), 0.0), after(400 + FAITHFUL_MS + 200), "that one has won");
+    }
+
+    #[test]
+    fn one_alone_stands_at_once_and_lets_its_disk_write_its_vote() {
+        let (start, mut candidacy) = (Instant::now(), Candidacy::default());
+        let alone = Standing { has_rivals: false, ..standing(5, true, start) };
+        assert_eq!(candidacy.stands_at(alone, None, 1.0), start);
+        candidacy.stands(start);
+        let again = candidacy.stands_at(Standing { term: 6, is_led: false, ..alone }, None, 1.0);
+        assert_eq!(again, start + Duration::from_millis(WAITS_FOR_WINNER_MS.1));
+    }
+
+    /// Two of three voters are left, and each vote is on its way for `travel_ms`, flushes included.
+    fn votes_until_one_wins(random: &mut fastrand::Rng, travel_ms: u64) -> u64 {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
-        let mut candidacy = Candidacy::default();
-        candidacy.note(None, start, 0.9);
-        assert_eq!(candidacy.rests_until(start), None, "who follows stands as soon as its patience is over");
-        candidacy.note(Some(5), start, 0.0);
-        assert_eq!(candidacy.rests_until(start), Some(after(300)));
-        candidacy.note(Some(5), after(100), 1.0);
-        assert_eq!(candidacy.rests_until(after(100)), Some(after(300)), "it stood once");
-        assert_eq!(candidacy.rests_until(after(300)), None);
-        candidacy.note(Some(6), after(600), 0.5);
-        assert_eq!(candidacy.rests_until(after(600)), Some(after(1_200)));
-        candidacy.note(None, after(700), 0.5);
-        assert_eq!(candidacy.rests_until(after(700)), None, "another stood later, and was given its vote");
-        candidacy.note(Some(6), after(700), 1.0);
-        assert_eq!(candidacy.rests_until(after(700)), Some(after(1_600)));
+        let mut voters = [(); 2].map(|()| (Candidacy::default(), standing(1, true, start)));
+        for votes in 1..1_000 {
+            let at = [0, 1].map(|voter| voters[voter].0.stands_at(voters[voter].1, None, random.f64()));
+            let first = usize::from(at[1] < at[0]);
+            let (now, other) = (at[first], 1 - first);
+            let (arrives, answered) =
+                (now + after(travel_ms / 2).duration_since(start), now + after(travel_ms).duration_since(start));
+            voters[first].0.stands(now);
+            let term = voters[first].1.term + 1;
+            voters[first].1 = standing(term, false, now);
+            if at[other] < arrives {
+                // It gave its own vote away before: both are for themselves.
+                voters[other].0.stands(at[other]);
+                voters[other].1 = standing(term, false, at[other]);
+                continue;
+            }
+            voters[other].1 = standing(term, false, arrives);
+            let again = [0, 1].map(|voter| voters[voter].0.stands_at(voters[voter].1, None, random.f64()));
+            if again[first] > answered && again[other] > answered {
+                return votes;
+            }
+        }
+        1_000
+    }
+
+    #[test]
+    fn two_voters_elect_one_of_them_within_few_votes_however_long_those_travel() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for travel_ms in [10, 100, 400, 800, 1_200] {
+            let mut votes: Vec<_> = (0..10_000).map(|_| votes_until_one_wins(&mut random, travel_ms)).collect();
+            votes.sort_unstable();
+            println!("{travel_ms} ms: {} votes (p50), {} (p99), {} at most", votes[5_000], votes[9_900], votes[9_999]);
+            assert!(votes[9_900] <= 12, "{travel_ms} ms: seed {seed}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
-use openraft::{RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{RaftMetrics, RaftState, ServerState, SnapshotPolicy};
 use tidelog_coordination::confirmation::{Confirmation, FAITHFUL_MS};
 use tidelog_coordination::{ClusterImage, MetadataRecord};
 use tidelog_log::AppendError;
@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::attendance::Attendance;
-use super::candidacy::Candidacy;
+use super::candidacy::{Candidacy, Outdone, Standing};
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
 use super::journal::WriteError;
 use super::log_store::LogStore;
@@ -31,9 +31,8 @@ use crate::peer::Peers;
 
 /// How often a leader lets the others know that it is there, which is also how long it waits for their answer.
 const HEARTBEAT_MS: u64 = 200;
-/// A voter that hears nothing from a leader for the longer of these, and then a time between both, stands for election.
-/// A voter that hears of one votes for nobody else for the longest of these.
-const ELECTION_MS: (u64, u64) = (400, FAITHFUL_MS);
+/// How long the library lets a vote be on its way, flushes included: it must be less than [`FAITHFUL_MS`].
+const VOTE_MS: u64 = FAITHFUL_MS - 1;
 /// How long a snapshot may take on its way to a lagging member.
 const SNAPSHOT_MS: u64 = 30_000;
 /// Entries after which a snapshot is made, and how many of those in it stay in the log for members that lag a little.
@@ -49,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a majority may take to say who leads.
 const CONFIRM_PATIENCE: Duration = Duration::from_millis(400);
 /// A leader that has not heard from a majority for so long does not even try.
-const SILENCE_MS: u64 = 3 * ELECTION_MS.1;
+const SILENCE_MS: u64 = 3 * FAITHFUL_MS;
 /// What an entry takes besides its records, at most.
 const ENTRY_OVERHEAD_BYTES: usize = 4 << 10;
 
@@ -109,13 +108,16 @@ impl Quorum {
     /// # Errors
     /// [`QuorumError`].
     pub async fn start(storage: QuorumStorage, peers: Peers, beginning: Beginning) -> Result<Self, QuorumError> {
-        let (attendance, whereabouts) = (Attendance::default(), Whereabouts::default());
-        let network = PeerNetwork::new(peers, storage.machine.image(), whereabouts.clone(), attendance.clone());
+        let (attendance, whereabouts, outdone) = (Attendance::default(), Whereabouts::default(), Outdone::default());
+        let known = (whereabouts.clone(), attendance.clone(), outdone.clone());
+        let network = PeerNetwork::new(peers, storage.machine.image(), known);
         let config = openraft::Config {
             cluster_name: "tidelog".into(),
             heartbeat_interval: HEARTBEAT_MS,
-            election_timeout_min: ELECTION_MS.0,
-            election_timeout_max: ELECTION_MS.1,
+            election_timeout_min: VOTE_MS,
+            election_timeout_max: FAITHFUL_MS,
+            // When to stand says `candidacy`.
+            enable_elect: false,
             install_snapshot_timeout: SNAPSHOT_MS,
             max_payload_entries: SENT_ENTRIES,
             replication_lag_threshold: LAG_ENTRIES,
@@ -153,7 +155,11 @@ impl Quorum {
             attendance,
             whereabouts,
         });
-        *shared.watch.lock() = Some(tokio::spawn(follow(Arc::downgrade(&shared), metrics, role)));
+        let weak = Arc::downgrade(&shared);
+        let (follow, stand) = (follow(weak.clone(), metrics.clone(), role), stand(weak, metrics, outdone));
+        *shared.watch.lock() = Some(tokio::spawn(async move {
+            tokio::join!(follow, stand);
+        }));
         Ok(Self { shared })
     }
 
@@ -361,27 +367,22 @@ async fn stand_if_alone(raft: &openraft::Raft<RaftTypes>, member: Member) -> Res
     Ok(())
 }
 
-/// Keeps the role in step with what the consensus library reports, has it stand for election at times of its own, and asks for a snapshot where
-/// much was applied since the last.
+/// Keeps the role in step with what the consensus library reports, and asks for a snapshot where much was applied since the last.
 async fn follow(
     quorum: Weak<Shared>,
     mut metrics: watch::Receiver<RaftMetrics<Member, Address>>,
     role: watch::Sender<Role>,
 ) {
     let mut leading: Option<Leading> = None;
-    let (mut asked_for_snapshot, mut candidacy) = (None, Candidacy::default());
+    let mut asked_for_snapshot = None;
     loop {
-        let now = Instant::now();
         let (seen, snapshot) = {
             let metrics = metrics.borrow_and_update();
             leading = Leading::seen(leading, &metrics);
-            candidacy.see(&metrics, now, fastrand::f64());
             (role_of(leading, &metrics), metrics.snapshot)
         };
-        let rests_until = candidacy.rests_until(now);
         role.send_if_modified(|role| std::mem::replace(role, seen) != seen);
         let Some(shared) = quorum.upgrade() else { return };
-        shared.raft.runtime_config().elect(rests_until.is_none());
         if shared.storage.machine.bytes_since_snapshot() > SNAPSHOT_BYTES && asked_for_snapshot != Some(snapshot) {
             asked_for_snapshot = Some(snapshot);
             if shared.raft.trigger().snapshot().await.is_err() {
@@ -389,13 +390,56 @@ async fn follow(
             }
         }
         drop(shared);
-        let changed = metrics.changed();
-        let changed = match rests_until {
-            None => changed.await,
-            Some(until) => tokio::time::timeout_at(until.into(), changed).await.unwrap_or(Ok(())),
-        };
-        if changed.is_err() {
+        if metrics.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Has this member stand for election whenever that is due.
+async fn stand(quorum: Weak<Shared>, mut metrics: watch::Receiver<RaftMetrics<Member, Address>>, outdone: Outdone) {
+    let mut candidacy = Candidacy::default();
+    loop {
+        let (vote, state) = {
+            let metrics = metrics.borrow_and_update();
+            (metrics.vote, metrics.state)
+        };
+        let Some(shared) = quorum.upgrade() else { return };
+        let due = match state {
+            ServerState::Follower | ServerState::Candidate => {
+                let Ok(standing) = shared.raft.with_raft_state(standing).await else { return };
+                Some(candidacy.stands_at(standing, outdone.last(), fastrand::f64()))
+            }
+            ServerState::Leader | ServerState::Learner | ServerState::Shutdown => None,
+        };
+        let now = Instant::now();
+        if due.is_some_and(|due| due <= now) {
+            candidacy.stands(now);
+            if shared.raft.trigger().elect().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        drop(shared);
+        // A leader that is heard of puts it off, of which nobody is told: it is looked at again when it is due.
+        let changed = metrics.wait_for(|metrics| (metrics.vote, metrics.state) != (vote, state));
+        let ended = match due {
+            None => changed.await.is_err(),
+            Some(due) => tokio::time::timeout_at(due.into(), changed).await.is_ok_and(|changed| changed.is_err()),
+        };
+        if ended {
+            return;
+        }
+    }
+}
+
+/// What the library knows of who leads.
+fn standing(state: &RaftState<Member, Address, tokio::time::Instant>) -> Standing {
+    let (vote, voters) = (state.vote_ref(), state.membership_state.effective().voter_ids());
+    Standing {
+        term: vote.leader_id.term,
+        is_led: vote.is_committed(),
+        heard: state.vote_last_modified().map_or_else(Instant::now, tokio::time::Instant::into_std),
+        has_rivals: voters.count() > 1,
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::attendance::{Attendance, Lacking};
+use super::candidacy::Outdone;
 use super::entry_batch::{self, EntryError};
 use super::raft_types::{
     Address, Ballot, Member, RaftEntry, RaftTypes, ballot_message, ballot_of, position_message, position_of,
@@ -45,19 +46,19 @@ pub(super) struct PeerNetwork {
     image: watch::Receiver<Arc<ClusterImage>>,
     whereabouts: Whereabouts,
     attendance: Attendance,
+    outdone: Outdone,
     /// When it was told last that somebody else is where a member should be.
     told: Arc<Mutex<BTreeMap<BrokerId, Instant>>>,
 }
 
 impl PeerNetwork {
-    /// Over links to other brokers. Who takes what is sent is noted in `attendance`.
+    /// Over links to other brokers. Who takes what is sent is noted in the attendance.
     pub(super) fn new(
         peers: Peers,
         image: watch::Receiver<Arc<ClusterImage>>,
-        whereabouts: Whereabouts,
-        attendance: Attendance,
+        (whereabouts, attendance, outdone): (Whereabouts, Attendance, Outdone),
     ) -> Self {
-        Self { peers, image, whereabouts, attendance, told: Arc::default() }
+        Self { peers, image, whereabouts, attendance, outdone, told: Arc::default() }
     }
 }
 
@@ -186,7 +187,11 @@ impl RaftNetwork<RaftTypes> for MemberClient {
         let patience = option.hard_ttl();
         let answer = self.ask(request, Vec::new(), patience).await;
         let answer = answer.map_err(|error| self.fault(&error, RPCTypes::Vote, patience))?;
-        Ok(VoteResponse::new(ballot_of(answer.ballot), answer.last.as_ref().map(position_of), answer.granted))
+        let last = answer.last.as_ref().map(position_of);
+        if !answer.granted && last > rpc.last_log_id {
+            self.network.outdone.note(Instant::now());
+        }
+        Ok(VoteResponse::new(ballot_of(answer.ballot), last, answer.granted))
     }
 
     async fn full_snapshot(

@@ -254,3 +254,27 @@ async fn a_broker_whose_metadata_cannot_be_flushed_leads_nothing_any_more() {
     };
     Round::on(topic).survives(&mut cluster, fault).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_controller_is_elected_though_each_flush_of_a_vote_takes_half_a_second() {
+    if !requires("another_controller_is_elected_though_each_flush_of_a_vote_takes_half_a_second", &[Need::Strace]) {
+        return;
+    }
+    let mut cluster = Cluster::start(ClusterSettings::three()).await;
+    let topic = "slow-votes";
+    let new = NewTopic::named(topic).replication_factor(3);
+    wait_until("a topic", async || create_topic(&cluster.servers(), &new).await.ok()).await;
+    let controller = cluster.controller().await;
+    let slow = |id: u32| SyscallFault::on(cluster.process(id).pid(), "fdatasync:delay_enter=500000");
+    let disks: Vec<_> = (1..=3).filter(|id| *id != controller).map(slow).collect();
+    let mut evidence = cluster.kill(controller);
+    let began = Instant::now();
+    let next = cluster.next_controller(controller).await;
+    println!("broker {next} runs the controller {:?} after the kill", began.elapsed());
+    for disk in disks {
+        evidence.add(Evidence::of("flushes delayed", disk.injected().len()));
+    }
+    evidence.assert_happened();
+    cluster.restart(controller);
+    cluster.wait_healed(topic).await;
+}
