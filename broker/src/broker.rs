@@ -121,7 +121,10 @@ impl Broker {
         let contact = contact(&config).filter(|_| shared.is_none());
         let whose = match (&shared, &contact) {
             (Some(shared), _) => Whose::Elsewhere(shared.cluster),
-            (None, Some(contact)) => Whose::Here(cluster_to_join(&config, &*disk, contact).await?),
+            (None, Some(contact)) => {
+                let is_itself = joining::is_itself(contact, address);
+                Whose::Here(cluster_to_join(&config, &*disk, contact, is_itself).await?)
+            }
             (None, None) => Whose::Here(None),
         };
         let Storage { data, flusher, space, notes, quorum } = open_storage(&config, disk, &own, whose).await?;

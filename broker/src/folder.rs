@@ -10,7 +10,7 @@ use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId};
 use tracing::warn;
 
 use crate::config::Config;
-use crate::joining;
+use crate::joining::{self, JoinError};
 use crate::member::Address;
 use crate::node::Node;
 use crate::partition::check_age;
@@ -40,8 +40,13 @@ pub(crate) async fn cluster_to_join(
     config: &Config,
     disk: &dyn Disk,
     contact: &Address,
+    is_itself: bool,
 ) -> Result<Option<ClusterId>, StartError> {
     let is_new = disk.file_bytes(&config.data.0.join(tidelog_log::data_dir::FORMAT)).is_err();
+    if is_itself {
+        // One that belongs to a cluster may have the settings of all of them.
+        return if is_new { Err(JoinError::Itself { contact: contact.clone() }.into()) } else { Ok(None) };
+    }
     Ok(if is_new { Some(joining::find_cluster(contact).await?) } else { joining::cluster_at(contact).await.ok() })
 }
 

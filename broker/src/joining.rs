@@ -1,6 +1,7 @@
 //! How a broker becomes part of a cluster that is there: learns its id, is taken into the metadata quorum, registers. Knows nothing of
 //! what it will hold.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,14 @@ pub enum JoinError {
         /// Why there is no answer.
         error: PeerError,
     },
+    /// The address is this broker's own.
+    #[error(
+        "{contact} is this broker itself, whose data folder is new: set join to a broker of the cluster that is running, or leave it out to found a cluster"
+    )]
+    Itself {
+        /// Who was to be asked.
+        contact: Address,
+    },
     /// It does not take this broker.
     #[error("the cluster at {contact} does not take this broker: {error}")]
     Refused {
@@ -50,6 +59,16 @@ pub enum JoinError {
         /// What it would tell them.
         address: Address,
     },
+}
+
+/// Whether a broker that listens at `address` would ask itself at `contact`. What it tells others to dial says nothing of that: it may be wrong.
+pub(crate) fn is_itself(contact: &Address, address: SocketAddr) -> bool {
+    let is_here = |ip: IpAddr| ip == address.ip() || (address.ip().is_unspecified() && ip.is_loopback());
+    let is_host = match contact.host.parse::<IpAddr>() {
+        Ok(ip) => is_here(ip),
+        Err(_) => contact.host.eq_ignore_ascii_case("localhost") && is_here(Ipv4Addr::LOCALHOST.into()),
+    };
+    contact.port == address.port() && is_host
 }
 
 /// The cluster that a broker at `contact` belongs to, if it answers now.
@@ -191,6 +210,31 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Brok
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_knows_its_own_address_by_each_of_its_names() {
+        let address = |text: &str| {
+            let (host, port) = text.rsplit_once(':').expect("HOST:PORT");
+            Address { host: host.into(), port: port.parse().expect("a port") }
+        };
+        for (contact, listens, itself) in [
+            ("10.0.0.1:9092", "10.0.0.1:9092", true),
+            ("10.0.0.2:9092", "10.0.0.1:9092", false),
+            ("10.0.0.1:9093", "10.0.0.1:9092", false),
+            ("127.0.0.1:9092", "0.0.0.0:9092", true),
+            ("LocalHost:9092", "0.0.0.0:9092", true),
+            ("localhost:9092", "10.0.0.1:9092", false),
+            ("broker-2.example:9092", "0.0.0.0:9092", false),
+        ] {
+            let listens = listens.parse().expect("an address");
+            assert_eq!(is_itself(&address(contact), listens), itself, "{contact} of {listens}");
         }
     }
 }

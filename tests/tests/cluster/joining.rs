@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 
 use tidelog_tests::broker_process::{BrokerProcess, BrokerSettings, StartRefusal};
 use tidelog_tests::command::CommandLine;
@@ -167,6 +168,28 @@ fn who_is_told_to_join_where_no_broker_is_says_so_at_once() {
     let sentence = refusal.sentence();
     assert!(sentence.contains("who is no broker") && sentence.contains("set join to a broker"), "{sentence}");
     assert!(!refusal.stderr.contains("asking again"), "{}", refusal.stderr);
+}
+
+#[test]
+fn a_broker_that_shall_join_itself_says_so_at_once_unless_it_belongs_to_a_cluster() {
+    let first = founder();
+    let mut second = joiner(2, &first).start();
+    let (at, second_data) = (second.address(), second.data().to_owned());
+    assert!(second.terminate().success());
+    let itself = |data: &Path| {
+        BrokerSettings::new().set("broker_id", "2").data(data).listen(at).arg("--join").arg(at.to_string())
+    };
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let refusal = refused(itself(&data));
+    assert_eq!(refusal.code, Some(1));
+    let sentence = refusal.sentence();
+    assert!(sentence.contains("is this broker itself") && sentence.contains("set join to a broker"), "{sentence}");
+    assert!(!refusal.stderr.contains("asking again") && !data.exists(), "{}", refusal.stderr);
+    // Where all have the same settings, one of them is told to join itself at each start.
+    let again = itself(&second_data).start();
+    assert_eq!(again.http("/readyz").status, 200);
+    assert_eq!(first.log_lines("taken into the metadata quorum").len(), 1);
 }
 
 #[test]
