@@ -85,6 +85,7 @@ fn a_command_without_a_quorum_says_so_within_its_timeout_and_shows_one_brokers_v
         assert!(described.text().contains("logs") && described.stderr.contains("one broker's view"), "{described:?}");
         let status = in_time(servers, &["cluster", "status"]).expect_code(7);
         assert!(status.text().contains("one broker's view"), "{status:?}");
+        assert_eq!(status.text().matches("  was serving  ").count(), 3, "who serves nobody knows: {}", status.text());
     }
     // Whatever it finds, it finds in time.
     let _ = in_time(&brokers, &["topics", "describe", "logs"]);

@@ -68,6 +68,12 @@ pub(super) fn brokers(ids: &[BrokerId], between: &str) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
+/// Without a controller nobody knows more than how a broker stood when there was one.
+fn standing_seen(broker: &BrokerDescription, has_controller: bool) -> String {
+    let before = if has_controller { "" } else { "was " };
+    format!("{before}{}", standing(broker))
+}
+
 const fn standing(broker: &BrokerDescription) -> &'static str {
     match (broker.standing, broker.draining) {
         (BrokerStanding::Serving, false) => "serving",
@@ -112,7 +118,7 @@ pub(super) fn status(status: &Status<'_>) -> String {
             broker.broker_id.to_string(),
             format!("{}:{}", broker.host, broker.port),
             or_dash(broker.rack.clone()),
-            standing(broker).into(),
+            standing_seen(broker, cluster.controller.is_some()),
             or_dash(broker.lease_left_ms.map(|ms| format!("{ms} ms"))),
             if status.votes(broker.broker_id) { "yes" } else { "no" }.into(),
             broker.leaders.to_string(),
