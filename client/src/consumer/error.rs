@@ -27,12 +27,13 @@ pub enum ConsumeError {
         /// Next offset to be written.
         log_end: Offset,
     },
-    /// Records that were read are gone: an unclean election lost them, and the log goes on otherwise from `parts_at`. What the program did
+    /// Records that were read are gone, by an unclean election, or by a loss of power in a topic that acknowledges what is only `written`, and
+    /// the log goes on otherwise from `parts_at`. What the program did
     /// with them others will never see. Seek, or choose a policy with
     /// [`ConsumerBuilder::out_of_range`](crate::ConsumerBuilder::out_of_range). Other partitions go on.
     #[error(
-        "records of {topic}/{partition} from offset {parts_at} to {offset} were read and are not in the log any more: an unclean \
-         election lost them; seek, or choose where to go on in such a case"
+        "records of {topic}/{partition} from offset {parts_at} to {offset} were read and are not in the log any more: lost by an \
+         unclean election, or with the power where the topic's durability is 'written'; seek, or choose where to go on in such a case"
     )]
     Truncated {
         /// The topic.

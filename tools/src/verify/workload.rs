@@ -226,6 +226,11 @@ async fn read_along(
                     next = next.max(log_start);
                     break;
                 }
+                // What was read is not there any more, which the judge finds: on with what others read from there.
+                Err(ConsumeError::Truncated { parts_at, .. }) => {
+                    next = parts_at;
+                    break;
+                }
                 Ok(None) | Err(_) => break,
             };
             let mut run = Run::new(partition);
