@@ -31,8 +31,8 @@ pub struct ConnectArgs {
     pub server: String,
 
     // Whether it was said makes a difference: who follows a topic is patient unless told otherwise.
-    /// How long the command may take, such as 500ms or 30s; of one that goes on by itself: how long it bears it that no broker answers, however
-    /// long it waits for records (one that follows a topic bears that for ever, unless this is given) [default: 30s]
+    /// How long the command may take, such as 500ms or 30s; of one that goes on by itself: how long it bears it that no broker answers any more,
+    /// however long it waits for records (one that follows a topic bears that for ever, unless this is given) [default: 30s]
     #[arg(long = "timeout", global = true, value_name = "DURATION", value_parser = parse_timeout)]
     pub asked_timeout: Option<Duration>,
 }
