@@ -121,6 +121,8 @@ pub struct Metrics {
     pub compaction_removed_bytes: Counter,
     /// Time spent in passes, in seconds.
     pub compaction_seconds: Counter<f64, AtomicU64>,
+    /// Partitions of groups and transactions led here whose state cannot be read.
+    pub coordinator_partitions_unread: Gauge,
     /// Transactions coordinated here that are open, or being ended.
     pub transactions_open: Gauge,
     /// For how long the oldest of them is known here, in seconds; 0 where there is none.
@@ -218,6 +220,10 @@ impl Metrics {
             "compaction_last_pass_timestamp_seconds",
             "When compaction last finished a pass, in seconds since 1970; 0 for never",
         );
+        let coordinator_partitions_unread = gauge(
+            "coordinator_partitions_unread",
+            "Partitions of groups and transactions led here whose state cannot be read, so that nothing is coordinated there",
+        );
         let transactions_open =
             gauge("transactions_open", "Transactions coordinated here that are open, or being ended");
         let transactions_open_oldest_seconds = Gauge::<f64, AtomicU64>::default();
@@ -280,6 +286,7 @@ impl Metrics {
             compacted_bytes,
             compaction_removed_bytes,
             compaction_seconds,
+            coordinator_partitions_unread,
             transactions_open,
             transactions_open_oldest_seconds,
         }

@@ -128,12 +128,14 @@ async fn keep_step(node: Arc<Node>) {
         }
         node.coordinators.groups.keep_step(&node);
         node.coordinators.transactions.keep_step(&node);
-        count_open(&node);
+        measure(&node);
     }
 }
 
-/// How many transactions are open here, and since when.
-fn count_open(node: &Node) {
+/// How many transactions are open here, and since when; what cannot be read.
+fn measure(node: &Node) {
+    let unread = node.coordinators.unread().len();
+    node.metrics.coordinator_partitions_unread.set(i64::try_from(unread).unwrap_or(i64::MAX));
     let now = clock::monotonic();
     let shards = node.coordinators.transactions.all();
     let open = shards.iter().filter_map(|shard| Some(shard.look(|machine| machine.open_transactions(now))?.0));
