@@ -67,9 +67,15 @@ impl Confirmation {
 
     /// Another asks for its vote at `now`: may it think about that?
     pub fn may_vote(&mut self, now: Monotonic) -> bool {
-        let may = self.confirmed.is_none_or(|confirmed| now.ms_since(confirmed) > FAITHFUL_MS);
+        let may = !self.is_certain(now);
         self.votes += u64::from(may);
         may
+    }
+
+    /// Whether a majority confirmed so lately that nobody else can have been elected.
+    #[must_use]
+    pub fn is_certain(&self, now: Monotonic) -> bool {
+        self.confirmed.is_some_and(|confirmed| now.ms_since(confirmed) <= FAITHFUL_MS)
     }
 
     /// How long a lease may be that is given at `now`, where one of `lease_ms` is due; `None` where none may be given. Always less than what

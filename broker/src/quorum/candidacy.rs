@@ -1,12 +1,10 @@
 //! When a voter stands for election. The consensus library has a timer of its own for that, which is off: it draws one patience for each process
 //! as that starts and looks at it a few times a second, so that two voters may stand at the same moment again and again, each vote for itself,
 //! and nobody leads for as long as that goes on. Here a patience is drawn anew for each vote, and grows while nobody wins. Pure: it is told what
-//! time it is, what the library knows, and what was drawn.
+//! time it is, what the library knows, and what was drawn. Whether it would win says [`super::canvass`].
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tidelog_coordination::confirmation::FAITHFUL_MS;
 
 /// A voter that hears nothing from a leader waits until the others would vote again, and then for a time between these: long enough to bear a
@@ -16,8 +14,6 @@ const MISSES_LEADER_MS: (u64, u64) = (FAITHFUL_MS + 200, FAITHFUL_MS + 600);
 const WAITS_FOR_WINNER_MS: (u64, u64) = (300, 900);
 /// As many times as nobody won is that doubled: where the disks take their time, votes are on their way for longer.
 const DOUBLINGS_MAX: u32 = 2;
-/// How much longer a voter waits that was refused for lacking what another has, so that the other stands first.
-const LACKS_MS: u64 = 2 * FAITHFUL_MS;
 
 /// What a voter knows of who leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,21 +28,6 @@ pub(super) struct Standing {
     pub(super) has_rivals: bool,
 }
 
-/// When a voter was told last that another has more of the log. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Outdone(Arc<Mutex<Option<Instant>>>);
-
-impl Outdone {
-    /// It is told so.
-    pub(super) fn note(&self, now: Instant) {
-        *self.0.lock() = Some(now);
-    }
-
-    pub(super) fn last(&self) -> Option<Instant> {
-        *self.0.lock()
-    }
-}
-
 /// The patience of a voter.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Candidacy {
@@ -55,12 +36,13 @@ pub(super) struct Candidacy {
     /// Votes in a row by which nobody has come to lead.
     in_vain: u32,
     stood: Option<Instant>,
+    /// It asked the others whether it would win, and would not; it asks again no sooner than this.
+    asks_again: Option<Instant>,
 }
 
 impl Candidacy {
-    /// When it stands, where nothing changes until then. `outdone` is when it was told last that another has more of the log; `drawn` lies
-    /// between 0 and 1.
-    pub(super) fn stands_at(&mut self, standing: Standing, outdone: Option<Instant>, drawn: f64) -> Instant {
+    /// When it asks the others whether it would win, and stands where that is so, if nothing changes until then; `drawn` lies between 0 and 1.
+    pub(super) fn stands_at(&mut self, standing: Standing, drawn: f64) -> Instant {
         let Standing { term, is_led, heard, has_rivals } = standing;
         if !has_rivals {
             // One alone has nobody to wait for but its own disk.
@@ -74,8 +56,19 @@ impl Candidacy {
             let spread = Duration::from_millis(most - least).mul_f64(drawn);
             self.patience = (Duration::from_millis(least) + spread) * 2_u32.pow(doublings);
         }
-        let is_outdone = !is_led && self.stood.is_some_and(|stood| outdone >= Some(stood));
-        heard + self.patience + Duration::from_millis(if is_outdone { LACKS_MS } else { 0 })
+        let stands = heard + self.patience;
+        self.asks_again.map_or(stands, |again| stands.max(again))
+    }
+
+    /// Whether it has heard nothing of whom it follows for so long that it would stand. Asked after [`Self::stands_at`].
+    pub(super) fn misses_leader(&self, standing: Standing, now: Instant) -> bool {
+        standing.is_led && standing.has_rivals && standing.heard + self.patience <= now
+    }
+
+    /// It would not win.
+    pub(super) fn would_lose(&mut self, now: Instant, drawn: f64) {
+        let (least, most) = WAITS_FOR_WINNER_MS;
+        self.asks_again = Some(now + Duration::from_millis(least) + Duration::from_millis(most - least).mul_f64(drawn));
     }
 
     /// It stands.
@@ -96,17 +89,17 @@ mod tests {
     fn whoever_misses_the_leader_waits_from_when_it_was_heard_last_by_one_patience() {
         let (start, mut candidacy) = (Instant::now(), Candidacy::default());
         let after = |millis| start + Duration::from_millis(millis);
-        assert_eq!(candidacy.stands_at(standing(5, true, start), None, 0.0), after(FAITHFUL_MS + 200));
+        assert_eq!(candidacy.stands_at(standing(5, true, start), 0.0), after(FAITHFUL_MS + 200));
         let heard = after(500);
-        assert_eq!(candidacy.stands_at(standing(5, true, heard), None, 1.0), after(500 + FAITHFUL_MS + 200));
+        assert_eq!(candidacy.stands_at(standing(5, true, heard), 1.0), after(500 + FAITHFUL_MS + 200));
         let heard = after(600);
-        assert_eq!(candidacy.stands_at(standing(6, true, heard), None, 1.0), after(600 + FAITHFUL_MS + 600), "another");
+        assert_eq!(candidacy.stands_at(standing(6, true, heard), 1.0), after(600 + FAITHFUL_MS + 600), "another");
     }
 
     #[test]
     fn a_patience_is_drawn_for_each_vote_and_grows_while_nobody_wins() {
         let (start, mut candidacy) = (Instant::now(), Candidacy::default());
-        let mut wait = |term, is_led, drawn| candidacy.stands_at(standing(term, is_led, start), None, drawn) - start;
+        let mut wait = |term, is_led, drawn| candidacy.stands_at(standing(term, is_led, start), drawn) - start;
         assert!(wait(5, true, 0.0) < Duration::from_millis(FAITHFUL_MS + 300));
         let waits =
             [(6, 0.0), (6, 1.0), (7, 1.0), (8, 0.0), (9, 1.0), (10, 1.0)].map(|(term, drawn)| wait(term, false, drawn));
@@ -116,27 +109,27 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stood_and_was_told_that_another_has_more_lets_that_one_stand_first() {
+    fn whoever_would_not_win_asks_again_after_a_while_and_not_before_it_would_stand() {
         let (start, mut candidacy) = (Instant::now(), Candidacy::default());
         let after = |millis| start + Duration::from_millis(millis);
-        assert_eq!(candidacy.stands_at(standing(6, false, start), Some(start), 0.0), after(300), "it has not stood");
-        candidacy.stands(after(300));
-        let stood = standing(7, false, after(300));
-        assert_eq!(candidacy.stands_at(stood, Some(start), 0.0), after(900), "that was before");
-        let other = standing(8, false, after(310));
-        assert_eq!(candidacy.stands_at(stood, Some(after(301)), 0.0), after(900 + LACKS_MS));
-        assert_eq!(candidacy.stands_at(other, Some(after(301)), 0.0), after(310 + 1_200 + LACKS_MS), "in vain so far");
-        let led = standing(9, true, after(400));
-        assert_eq!(candidacy.stands_at(led, Some(after(301)), 0.0), after(400 + FAITHFUL_MS + 200), "that one has won");
+        let led = standing(5, true, start);
+        let due = after(FAITHFUL_MS + 200);
+        assert_eq!(candidacy.stands_at(led, 0.0), due);
+        candidacy.would_lose(due, 0.5);
+        assert_eq!(candidacy.stands_at(led, 0.0), due + Duration::from_millis(600));
+        assert!(candidacy.misses_leader(led, due) && !candidacy.misses_leader(led, start));
+        let heard = standing(5, true, due);
+        assert!(!candidacy.misses_leader(heard, due));
+        assert_eq!(candidacy.stands_at(heard, 0.0), due + Duration::from_millis(FAITHFUL_MS + 200), "a leader is back");
     }
 
     #[test]
     fn one_alone_stands_at_once_and_lets_its_disk_write_its_vote() {
         let (start, mut candidacy) = (Instant::now(), Candidacy::default());
         let alone = Standing { has_rivals: false, ..standing(5, true, start) };
-        assert_eq!(candidacy.stands_at(alone, None, 1.0), start);
+        assert_eq!(candidacy.stands_at(alone, 1.0), start);
         candidacy.stands(start);
-        let again = candidacy.stands_at(Standing { term: 6, is_led: false, ..alone }, None, 1.0);
+        let again = candidacy.stands_at(Standing { term: 6, is_led: false, ..alone }, 1.0);
         assert_eq!(again, start + Duration::from_millis(WAITS_FOR_WINNER_MS.1));
     }
 
@@ -146,7 +139,7 @@ mod tests {
         let after = |millis| start + Duration::from_millis(millis);
         let mut voters = [(); 2].map(|()| (Candidacy::default(), standing(1, true, start)));
         for votes in 1..1_000 {
-            let at = [0, 1].map(|voter| voters[voter].0.stands_at(voters[voter].1, None, random.f64()));
+            let at = [0, 1].map(|voter| voters[voter].0.stands_at(voters[voter].1, random.f64()));
             let first = usize::from(at[1] < at[0]);
             let (now, other) = (at[first], 1 - first);
             let (arrives, answered) =
@@ -161,7 +154,7 @@ mod tests {
                 continue;
             }
             voters[other].1 = standing(term, false, arrives);
-            let again = [0, 1].map(|voter| voters[voter].0.stands_at(voters[voter].1, None, random.f64()));
+            let again = [0, 1].map(|voter| voters[voter].0.stands_at(voters[voter].1, random.f64()));
             if again[first] > answered && again[other] > answered {
                 return votes;
             }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
-use openraft::{RaftMetrics, RaftState, ServerState, SnapshotPolicy};
+use openraft::{RaftMetrics, ServerState, SnapshotPolicy};
 use tidelog_coordination::confirmation::{Confirmation, FAITHFUL_MS};
 use tidelog_coordination::{ClusterImage, MetadataRecord};
 use tidelog_log::AppendError;
@@ -15,14 +15,15 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::attendance::Attendance;
-use super::candidacy::{Candidacy, Outdone, Standing};
+use super::campaign::{self, VOTE_MS};
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
 use super::journal::WriteError;
+use super::journal_thread::Closed;
 use super::log_store::LogStore;
 use super::network::PeerNetwork;
 use super::quorum_error::QuorumError;
-use super::raft_types::{Address, Member, Outcome, Proposal, RaftTypes};
-use super::role::{Leading, Role, role_of};
+use super::raft_types::{Address, Member, Outcome, Position, Proposal, RaftTypes};
+use super::role::{Leading, Role, leader_of, role_of};
 use super::rpc::Arriving;
 use super::storage::QuorumStorage;
 use super::whereabouts::Whereabouts;
@@ -31,8 +32,6 @@ use crate::peer::Peers;
 
 /// How often a leader lets the others know that it is there, which is also how long it waits for their answer.
 const HEARTBEAT_MS: u64 = 200;
-/// How long the library lets a vote be on its way, flushes included: it must be less than [`FAITHFUL_MS`].
-const VOTE_MS: u64 = FAITHFUL_MS - 1;
 /// How long a snapshot may take on its way to a lagging member.
 const SNAPSHOT_MS: u64 = 30_000;
 /// Entries after which a snapshot is made, and how many of those in it stay in the log for members that lag a little.
@@ -81,10 +80,24 @@ pub(super) struct Shared {
     pub(super) arriving: Mutex<Option<Arriving>>,
     /// One change of the membership at a time.
     pub(super) changing: Mutex<()>,
+    /// Whether it has not heard of the leader for so long that it would stand for election.
+    misses_leader: watch::Sender<bool>,
     /// Who takes what is sent from here, while this member leads.
     pub(super) attendance: Attendance,
     /// Where members told that they are.
     pub(super) whereabouts: Whereabouts,
+}
+
+impl Shared {
+    /// Whether the leader is missed, from now on.
+    pub(super) fn misses_leader(&self, misses: bool) {
+        self.misses_leader.send_if_modified(|missed| std::mem::replace(missed, misses) != misses);
+    }
+
+    /// The last entry of the log here.
+    pub(super) async fn last_entry(&self) -> Result<Option<Position>, Closed> {
+        self.storage.journal.ask(|journal| journal.last()).await
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -108,15 +121,14 @@ impl Quorum {
     /// # Errors
     /// [`QuorumError`].
     pub async fn start(storage: QuorumStorage, peers: Peers, beginning: Beginning) -> Result<Self, QuorumError> {
-        let (attendance, whereabouts, outdone) = (Attendance::default(), Whereabouts::default(), Outdone::default());
-        let known = (whereabouts.clone(), attendance.clone(), outdone.clone());
-        let network = PeerNetwork::new(peers, storage.machine.image(), known);
+        let (attendance, whereabouts) = (Attendance::default(), Whereabouts::default());
+        let network = PeerNetwork::new(peers, storage.machine.image(), whereabouts.clone(), attendance.clone());
         let config = openraft::Config {
             cluster_name: "tidelog".into(),
             heartbeat_interval: HEARTBEAT_MS,
             election_timeout_min: VOTE_MS,
             election_timeout_max: FAITHFUL_MS,
-            // When to stand says `candidacy`.
+            // When to stand says `campaign`.
             enable_elect: false,
             install_snapshot_timeout: SNAPSHOT_MS,
             max_payload_entries: SENT_ENTRIES,
@@ -129,7 +141,7 @@ impl Quorum {
         let config = config.validate().map_err(|error| QuorumError::Start(error.to_string()))?;
         let member = storage.member;
         let store = LogStore::new(storage.journal.clone(), storage.machine.clone());
-        let raft = openraft::Raft::new(member, Arc::new(config), network, store, storage.machine.clone()).await;
+        let raft = openraft::Raft::new(member, Arc::new(config), network.clone(), store, storage.machine.clone()).await;
         let raft = raft.map_err(QuorumError::unreadable)?;
         // Until its core runs, it reports the metrics of one who knows no members, and nobody would be alone.
         raft.with_raft_state(|_| ()).await.map_err(QuorumError::unreadable)?;
@@ -152,13 +164,17 @@ impl Quorum {
             watch: parking_lot::Mutex::default(),
             arriving: Mutex::default(),
             changing: Mutex::default(),
+            misses_leader: watch::Sender::new(false),
             attendance,
             whereabouts,
         });
         let weak = Arc::downgrade(&shared);
-        let (follow, stand) = (follow(weak.clone(), metrics.clone(), role), stand(weak, metrics, outdone));
+        let (follow, campaign) = (
+            follow(weak.clone(), (metrics.clone(), shared.misses_leader.subscribe()), role),
+            campaign::run(weak, metrics, (member, network)),
+        );
         *shared.watch.lock() = Some(tokio::spawn(async move {
-            tokio::join!(follow, stand);
+            tokio::join!(follow, campaign);
         }));
         Ok(Self { shared })
     }
@@ -208,7 +224,7 @@ impl Quorum {
     /// The member that leads, if one is known.
     #[must_use]
     pub fn leader(&self) -> Option<Member> {
-        self.shared.raft.metrics().borrow().current_leader
+        leader_of(&self.shared.raft.metrics().borrow(), *self.shared.misses_leader.borrow())
     }
 
     /// The member that leads and where it can be dialled, if that is another and known.
@@ -370,7 +386,7 @@ async fn stand_if_alone(raft: &openraft::Raft<RaftTypes>, member: Member) -> Res
 /// Keeps the role in step with what the consensus library reports, and asks for a snapshot where much was applied since the last.
 async fn follow(
     quorum: Weak<Shared>,
-    mut metrics: watch::Receiver<RaftMetrics<Member, Address>>,
+    (mut metrics, mut misses): (watch::Receiver<RaftMetrics<Member, Address>>, watch::Receiver<bool>),
     role: watch::Sender<Role>,
 ) {
     let mut leading: Option<Leading> = None;
@@ -379,7 +395,7 @@ async fn follow(
         let (seen, snapshot) = {
             let metrics = metrics.borrow_and_update();
             leading = Leading::seen(leading, &metrics);
-            (role_of(leading, &metrics), metrics.snapshot)
+            (role_of(leading, &metrics, *misses.borrow_and_update()), metrics.snapshot)
         };
         role.send_if_modified(|role| std::mem::replace(role, seen) != seen);
         let Some(shared) = quorum.upgrade() else { return };
@@ -390,56 +406,12 @@ async fn follow(
             }
         }
         drop(shared);
-        if metrics.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = metrics.changed() => changed,
+            changed = misses.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
-    }
-}
-
-/// Has this member stand for election whenever that is due.
-async fn stand(quorum: Weak<Shared>, mut metrics: watch::Receiver<RaftMetrics<Member, Address>>, outdone: Outdone) {
-    let mut candidacy = Candidacy::default();
-    loop {
-        let (vote, state) = {
-            let metrics = metrics.borrow_and_update();
-            (metrics.vote, metrics.state)
-        };
-        let Some(shared) = quorum.upgrade() else { return };
-        let due = match state {
-            ServerState::Follower | ServerState::Candidate => {
-                let Ok(standing) = shared.raft.with_raft_state(standing).await else { return };
-                Some(candidacy.stands_at(standing, outdone.last(), fastrand::f64()))
-            }
-            ServerState::Leader | ServerState::Learner | ServerState::Shutdown => None,
-        };
-        let now = Instant::now();
-        if due.is_some_and(|due| due <= now) {
-            candidacy.stands(now);
-            if shared.raft.trigger().elect().await.is_err() {
-                return;
-            }
-            continue;
-        }
-        drop(shared);
-        // A leader that is heard of puts it off, of which nobody is told: it is looked at again when it is due.
-        let changed = metrics.wait_for(|metrics| (metrics.vote, metrics.state) != (vote, state));
-        let ended = match due {
-            None => changed.await.is_err(),
-            Some(due) => tokio::time::timeout_at(due.into(), changed).await.is_ok_and(|changed| changed.is_err()),
-        };
-        if ended {
-            return;
-        }
-    }
-}
-
-/// What the library knows of who leads.
-fn standing(state: &RaftState<Member, Address, tokio::time::Instant>) -> Standing {
-    let (vote, voters) = (state.vote_ref(), state.membership_state.effective().voter_ids());
-    Standing {
-        term: vote.leader_id.term,
-        is_led: vote.is_committed(),
-        heard: state.vote_last_modified().map_or_else(Instant::now, tokio::time::Instant::into_std),
-        has_rivals: voters.count() > 1,
     }
 }

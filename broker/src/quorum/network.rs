@@ -21,10 +21,11 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::attendance::{Attendance, Lacking};
-use super::candidacy::Outdone;
+use super::canvass::Word;
 use super::entry_batch::{self, EntryError};
 use super::raft_types::{
-    Address, Ballot, Member, RaftEntry, RaftTypes, ballot_message, ballot_of, position_message, position_of,
+    Address, Ballot, Member, NOBODYS_TERM, Position, RaftEntry, RaftTypes, ballot_message, ballot_of, position_message,
+    position_of,
 };
 use super::whereabouts::Whereabouts;
 use crate::peer::{Lane, PeerError, Peers};
@@ -46,23 +47,28 @@ pub(super) struct PeerNetwork {
     image: watch::Receiver<Arc<ClusterImage>>,
     whereabouts: Whereabouts,
     attendance: Attendance,
-    outdone: Outdone,
     /// When it was told last that somebody else is where a member should be.
     told: Arc<Mutex<BTreeMap<BrokerId, Instant>>>,
 }
 
 impl PeerNetwork {
-    /// Over links to other brokers. Who takes what is sent is noted in the attendance.
+    /// Over links to other brokers. Who takes what is sent is noted in `attendance`.
     pub(super) fn new(
         peers: Peers,
         image: watch::Receiver<Arc<ClusterImage>>,
-        (whereabouts, attendance, outdone): (Whereabouts, Attendance, Outdone),
+        whereabouts: Whereabouts,
+        attendance: Attendance,
     ) -> Self {
-        Self { peers, image, whereabouts, attendance, outdone, told: Arc::default() }
+        Self { peers, image, whereabouts, attendance, told: Arc::default() }
     }
 }
 
 impl PeerNetwork {
+    /// The way to one member.
+    pub(super) fn client(&self, to: Member, address: &Address) -> MemberClient {
+        MemberClient { network: self.clone(), to, address: address.clone() }
+    }
+
     /// It looks like a broker that is down, and is none.
     fn tell_of_stranger(&self, broker: BrokerId, address: &Address, why: &str) {
         let mut told = self.told.lock();
@@ -77,7 +83,7 @@ impl RaftNetworkFactory<RaftTypes> for PeerNetwork {
     type Network = MemberClient;
 
     async fn new_client(&mut self, to: Member, address: &Address) -> MemberClient {
-        MemberClient { network: self.clone(), to, address: address.clone() }
+        self.client(to, address)
     }
 }
 
@@ -187,11 +193,7 @@ impl RaftNetwork<RaftTypes> for MemberClient {
         let patience = option.hard_ttl();
         let answer = self.ask(request, Vec::new(), patience).await;
         let answer = answer.map_err(|error| self.fault(&error, RPCTypes::Vote, patience))?;
-        let last = answer.last.as_ref().map(position_of);
-        if !answer.granted && last > rpc.last_log_id {
-            self.network.outdone.note(Instant::now());
-        }
-        Ok(VoteResponse::new(ballot_of(answer.ballot), last, answer.granted))
+        Ok(VoteResponse::new(ballot_of(answer.ballot), answer.last.as_ref().map(position_of), answer.granted))
     }
 
     async fn full_snapshot(
@@ -213,6 +215,14 @@ impl RaftNetwork<RaftTypes> for MemberClient {
 }
 
 impl MemberClient {
+    /// Asks whether it would vote for `member`, whose log ends with `last`.
+    pub(super) async fn word(self, member: Member, last: Option<Position>, patience: Duration) -> Option<Word> {
+        let ballot = ballot_message(&Ballot::new(NOBODYS_TERM, member));
+        let request = RaftVoteRequest { ballot, last: last.as_ref().map(position_message) };
+        let answer = self.ask(request, Vec::new(), patience).await.ok()?;
+        Some(Word { hears_leader: answer.hears_leader, last: answer.last.as_ref().map(position_of) })
+    }
+
     fn took(&self, sent: Instant, term: u64, up_to: Option<u64>) {
         self.network.attendance.took(self.to, sent, (term, up_to.unwrap_or(0)));
     }

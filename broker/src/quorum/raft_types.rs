@@ -66,6 +66,9 @@ pub type Ballot = Vote<Member>;
 /// An entry of the metadata log.
 pub type RaftEntry = openraft::Entry<RaftTypes>;
 
+/// Nobody leads or is elected in this term: whoever asks for a vote in it only asks whether it would be given.
+pub(super) const NOBODYS_TERM: u64 = 0;
+
 /// A position from its parts.
 pub(super) fn position(term: u64, index: u64) -> Position {
     LogId::new(CommittedLeaderId::new(term, Member::default()), index)

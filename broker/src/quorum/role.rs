@@ -41,8 +41,13 @@ impl Leading {
     }
 }
 
+/// The member that leads, if one is known; nobody where it `misses` whom it followed.
+pub(super) fn leader_of(metrics: &RaftMetrics<Member, Address>, misses: bool) -> Option<Member> {
+    metrics.current_leader.filter(|leader| !misses || *leader == metrics.id)
+}
+
 /// The role that follows.
-pub(super) fn role_of(leading: Option<Leading>, metrics: &RaftMetrics<Member, Address>) -> Role {
+pub(super) fn role_of(leading: Option<Leading>, metrics: &RaftMetrics<Member, Address>, misses: bool) -> Role {
     let applied = metrics.last_applied.map(|last| last.index);
     match leading {
         // Until everything that it found is applied, it cannot tell what holds.
@@ -50,7 +55,8 @@ pub(super) fn role_of(leading: Option<Leading>, metrics: &RaftMetrics<Member, Ad
             Role::Leader { broker: metrics.id.broker, term }
         }
         _ => {
-            Role::Follower { leader: metrics.current_leader.map(|leader| leader.broker).filter(|_| leading.is_none()) }
+            let leader = leader_of(metrics, misses).filter(|_| leading.is_none());
+            Role::Follower { leader: leader.map(|leader| leader.broker) }
         }
     }
 }

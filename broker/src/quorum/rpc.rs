@@ -1,9 +1,12 @@
 //! What other members of the quorum ask of this one. Knows nothing of sockets.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use openraft::Snapshot;
 use openraft::error::{Fatal, RaftError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use tidelog_coordination::confirmation::FAITHFUL_MS;
 use tidelog_protocol::messages::{
     RaftAppendOutcome, RaftAppendRequest, RaftAppendResponse, RaftSnapshotRequest, RaftSnapshotResponse,
     RaftVoteRequest, RaftVoteResponse,
@@ -12,7 +15,7 @@ use tidelog_protocol::{ErrorCode, WireError};
 
 use super::consensus::Quorum;
 use super::entry_batch;
-use super::raft_types::{Ballot, Member, ballot_message, ballot_of, position_message, position_of};
+use super::raft_types::{Ballot, Member, NOBODYS_TERM, ballot_message, ballot_of, position_message, position_of};
 use super::snapshot;
 use crate::clock;
 
@@ -35,6 +38,9 @@ impl Quorum {
     pub async fn vote(&self, from: Member, request: RaftVoteRequest) -> Result<RaftVoteResponse, WireError> {
         let ballot = ballot_of(request.ballot);
         check_sender(from, &ballot)?;
+        if ballot.leader_id.term == NOBODYS_TERM {
+            return self.word().await;
+        }
         let may_vote = self.shared.confirmation.lock().may_vote(clock::monotonic());
         if !may_vote {
             return self.refuse_vote().await;
@@ -45,6 +51,25 @@ impl Quorum {
             ballot: ballot_message(&answer.vote),
             granted: answer.vote_granted,
             last: answer.last_log_id.as_ref().map(position_message),
+            hears_leader: false,
+        })
+    }
+
+    /// What another is told that asks whether it would win. Changes nothing.
+    async fn word(&self) -> Result<RaftVoteResponse, WireError> {
+        let seen = self.shared.raft.with_raft_state(|state| (*state.vote_ref(), state.vote_last_modified())).await;
+        let (vote, heard) = seen.map_err(|fatal| stopped::<openraft::error::Infallible>(RaftError::Fatal(fatal)))?;
+        let last = self.shared.last_entry().await;
+        let last = last.map_err(|_| WireError::new(ErrorCode::ShuttingDown, "the broker shuts down"))?;
+        let hears_leader = match vote.leader_id.voted_for {
+            Some(leader) if leader == self.member() => self.shared.confirmation.lock().is_certain(clock::monotonic()),
+            _ => heard.is_some_and(|heard| heard.elapsed() <= Duration::from_millis(FAITHFUL_MS)),
+        };
+        Ok(RaftVoteResponse {
+            ballot: ballot_message(&vote),
+            granted: false,
+            last: last.as_ref().map(position_message),
+            hears_leader: vote.is_committed() && hears_leader,
         })
     }
 
@@ -53,7 +78,7 @@ impl Quorum {
         let vote = self.shared.raft.with_raft_state(|state| *state.vote_ref()).await;
         let vote = vote.map_err(|fatal| stopped::<openraft::error::Infallible>(RaftError::Fatal(fatal)))?;
         // What its log holds matters only to who may win.
-        Ok(RaftVoteResponse { ballot: ballot_message(&vote), granted: false, last: None })
+        Ok(RaftVoteResponse { ballot: ballot_message(&vote), granted: false, last: None, hears_leader: true })
     }
 
     /// The leader sends entries, each a batch of `payload`.

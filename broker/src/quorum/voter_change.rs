@@ -67,7 +67,7 @@ impl VoterChange {
 }
 
 /// Whether more than half of them answer.
-fn has_majority(voters: &BTreeSet<Member>, answers: impl Fn(&Member) -> bool) -> bool {
+pub(super) fn has_majority(voters: &BTreeSet<Member>, answers: impl Fn(&Member) -> bool) -> bool {
     2 * voters.iter().filter(|voter| answers(voter)).count() > voters.len()
 }
 

@@ -4,9 +4,9 @@ use crate::message;
 use crate::messages::{RaftBallot, RaftPosition};
 
 message! {
-    /// Asks for a vote.
+    /// Asks for a vote, or only whether it would be given.
     pub struct RaftVoteRequest {
-        /// Who stands for which leadership.
+        /// Who stands for which leadership. Of term 0, which is nobody's, where it only asks: that vote is never given.
         1 ballot: RaftBallot,
         /// The last entry of its log; absent where it has none.
         1 last: Option<RaftPosition>,
@@ -22,5 +22,7 @@ message! {
         1 granted: bool,
         /// The last entry of the log of the one who answers.
         1 last: Option<RaftPosition>,
+        /// Whoever answers hears of a leader, and votes for nobody else meanwhile; told where it is only asked.
+        9 hears_leader: bool,
     }
 }

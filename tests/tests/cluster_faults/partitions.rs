@@ -111,6 +111,48 @@ async fn a_leader_cut_off_from_the_other_brokers_alone_acknowledges_nothing_to_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_was_cut_off_for_long_comes_back_without_deposing_the_controller() {
+    let name = "a_voter_that_was_cut_off_for_long_comes_back_without_deposing_the_controller";
+    if !requires(name, &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(3).await;
+    let topic = "returning-voter";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in turns(1) {
+            let controller = cluster.controller().await;
+            let epoch_of = async |cluster: &Cluster| {
+                let client = client().connect(&cluster.servers()).await.expect("a client");
+                client.admin().describe_cluster().await.expect("a description").controller_epoch
+            };
+            let epoch = epoch_of(cluster).await;
+            let voter = others(3, controller)[0];
+            let cut = cluster.network().cut(&between(voter, &others(3, voter)));
+            let address = cluster.address(voter);
+            wait_until("the voter to miss the controller", async || {
+                metadata(address).await.ok()?.controller.is_none().then_some(())
+            })
+            .await;
+            // Long enough to stand for election again and again.
+            tokio::time::sleep(LONG).await;
+            evidence.add(Evidence::of("packets dropped", cut.mend()));
+            wait_until("the voter to hear the controller", async || {
+                (metadata(address).await.ok()?.controller == Some(BrokerId(controller))).then_some(())
+            })
+            .await;
+            cluster.wait_in_sync((topic, 0), &[1, 2, 3], cluster.leader(topic, 0).await.0).await;
+            assert_eq!((cluster.controller().await, epoch_of(cluster).await), (controller, epoch), "it was deposed");
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 50).await;
+            }
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_leaves_a_leader_that_is_cut_off_from_the_other_brokers_alone() {
     let name = "a_consumer_leaves_a_leader_that_is_cut_off_from_the_other_brokers_alone";
     if !requires(name, &[Need::Namespaces]) {

@@ -1,0 +1,109 @@
+//! Has a voter stand for election: asks the others first whether it would win. When, says [`super::candidacy`], and whether, [`super::canvass`].
+
+use std::collections::BTreeMap;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use openraft::{RaftMetrics, RaftState, ServerState};
+use tidelog_coordination::confirmation::FAITHFUL_MS;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::candidacy::{Candidacy, Standing};
+use super::canvass::would_win;
+use super::consensus::Shared;
+use super::network::PeerNetwork;
+use super::raft_types::{Address, Member};
+
+/// How long a vote, or a word of one, may be on its way, flushes included. The library wants it to be less than [`FAITHFUL_MS`].
+pub(super) const VOTE_MS: u64 = FAITHFUL_MS - 1;
+
+/// How often it is looked whether a leader that is missed is there again.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
+
+/// Has this member stand for election whenever that is due, and it would win.
+pub(super) async fn run(
+    quorum: Weak<Shared>,
+    mut metrics: watch::Receiver<RaftMetrics<Member, Address>>,
+    (member, network): (Member, PeerNetwork),
+) {
+    let mut candidacy = Candidacy::default();
+    loop {
+        let (vote, state) = {
+            let metrics = metrics.borrow_and_update();
+            (metrics.vote, metrics.state)
+        };
+        let Some(shared) = quorum.upgrade() else { return };
+        let (due, misses_leader) = match state {
+            ServerState::Follower | ServerState::Candidate => {
+                let Ok(seen) = shared.raft.with_raft_state(standing).await else { return };
+                let due = candidacy.stands_at(seen, fastrand::f64());
+                let misses = candidacy.misses_leader(seen, Instant::now());
+                if due <= Instant::now() {
+                    shared.misses_leader(misses);
+                    let would_win = canvass(&shared, member, &network).await;
+                    let Ok(meanwhile) = shared.raft.with_raft_state(standing).await else { return };
+                    let now = Instant::now();
+                    if !would_win {
+                        candidacy.would_lose(now, fastrand::f64());
+                    } else if meanwhile == seen {
+                        candidacy.stands(now);
+                        if shared.raft.trigger().elect().await.is_err() {
+                            return;
+                        }
+                    }
+                    continue;
+                }
+                // What is missed may be there again at any time.
+                (Some(if misses { due.min(Instant::now() + LOOKS_EVERY) } else { due }), misses)
+            }
+            ServerState::Leader | ServerState::Learner | ServerState::Shutdown => (None, false),
+        };
+        shared.misses_leader(misses_leader);
+        drop(shared);
+        // A leader that is heard of puts it off, of which nobody is told: it is looked at again when it is due.
+        let changed = metrics.wait_for(|metrics| (metrics.vote, metrics.state) != (vote, state));
+        let ended = match due {
+            None => changed.await.is_err(),
+            Some(due) => tokio::time::timeout_at(due.into(), changed).await.is_ok_and(|changed| changed.is_err()),
+        };
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Asks the other voters whether this one would win, until a majority says so or all have answered.
+async fn canvass(shared: &Shared, member: Member, network: &PeerNetwork) -> bool {
+    let membership = shared.raft.metrics().borrow().membership_config.clone();
+    let (voters, nodes) = (membership.membership().get_joint_config(), membership.membership());
+    let Ok(last) = shared.last_entry().await else { return false };
+    let mut asking = JoinSet::new();
+    let votes = |other: &Member| *other != member && voters.iter().any(|voters| voters.contains(other));
+    for (other, address) in nodes.nodes().filter(|(other, _)| votes(other)) {
+        let (client, other) = (network.client(*other, address), *other);
+        asking.spawn(async move { (other, client.word(member, last, Duration::from_millis(VOTE_MS)).await) });
+    }
+    let mut words = BTreeMap::new();
+    loop {
+        if would_win((member, last), voters, &words) {
+            return true;
+        }
+        match asking.join_next().await {
+            Some(Ok((other, Some(word)))) => drop(words.insert(other, word)),
+            Some(_) => {}
+            None => return false,
+        }
+    }
+}
+
+/// What the library knows of who leads.
+fn standing(state: &RaftState<Member, Address, tokio::time::Instant>) -> Standing {
+    let (vote, voters) = (state.vote_ref(), state.membership_state.effective().voter_ids());
+    Standing {
+        term: vote.leader_id.term,
+        is_led: vote.is_committed(),
+        heard: state.vote_last_modified().map_or_else(Instant::now, tokio::time::Instant::into_std),
+        has_rivals: voters.count() > 1,
+    }
+}
