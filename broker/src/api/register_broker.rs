@@ -24,7 +24,10 @@ impl AtController for RegisterBrokerRequest {
             node.controllers.take_office().await?;
             let member = Member { broker: self.broker_id, incarnation: self.incarnation };
             let address = Address { host: self.host.clone(), port: self.port };
-            node.controllers.quorum().check_only_life(member, &address, &node.peers).await?;
+            let quorum = node.controllers.quorum();
+            quorum.check_only_life(member, &address, &node.peers).await?;
+            // One that was removed is told so, and does not come back by being started.
+            let _ = quorum.still_in(member).await?;
         }
         let register = Command::RegisterBroker(RegisterBroker {
             broker_id: self.broker_id,

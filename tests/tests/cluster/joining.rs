@@ -122,6 +122,9 @@ fn a_broker_that_missed_its_removal_is_told_of_it() {
         Err(refusal) => refusal.stderr,
     };
     assert!(text.contains("was removed from the cluster"), "{text}");
+    let status = CommandLine::of("tidelog").args(["--server", &first.server(), "cluster", "status"]).run();
+    let page = status.expect_code(0).text();
+    assert!(!page.contains(&second.server()), "it is part of the cluster again: {page}");
 }
 
 #[test]
