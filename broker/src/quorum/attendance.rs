@@ -25,13 +25,16 @@ struct Taken {
     confirmed: (u64, u64),
     /// It lacks entries that it had confirmed under this leadership.
     has_lost: bool,
+    /// It says that it cannot reach the leader.
+    cannot_reach: bool,
 }
 
 impl Attendance {
     /// A member took what the leader of `term` sent it at `sent`, and so has the log up to the entry `up_to`.
     pub(super) fn took(&self, member: Member, sent: Instant, (term, up_to): (u64, u64)) {
         self.taken.send_modify(|taken| {
-            let taken = taken.entry(member).or_insert(Taken { sent, confirmed: (term, up_to), has_lost: false });
+            let new = Taken { sent, confirmed: (term, up_to), has_lost: false, cannot_reach: false };
+            let taken = taken.entry(member).or_insert(new);
             taken.sent = sent.max(taken.sent);
             // Less than it confirmed before says nothing: a sign that the leader is there carries no entries.
             if (term, up_to) >= taken.confirmed {
@@ -54,6 +57,20 @@ impl Attendance {
             true
         });
         lacking
+    }
+
+    /// A member says, with its answer, whether it can reach the leader.
+    pub(super) fn says(&self, member: Member, cannot_reach: bool) {
+        self.taken.send_if_modified(|taken| {
+            let Some(taken) = taken.get_mut(&member) else { return false };
+            std::mem::replace(&mut taken.cannot_reach, cannot_reach) != cannot_reach
+        });
+    }
+
+    /// Whether a member that took something lately said that it cannot reach the leader.
+    pub(super) fn cannot_reach(&self, member: Member, lately: Duration) -> bool {
+        let taken = self.taken.borrow();
+        taken.get(&member).is_some_and(|taken| taken.cannot_reach && taken.sent.elapsed() <= lately)
     }
 
     /// Whether a member lacks entries that it had confirmed.
@@ -94,6 +111,18 @@ pub(super) enum Lacking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_member_says_counts_for_as_long_as_it_is_heard_of() {
+        let (attendance, member, lately) = (Attendance::default(), Member::default(), Duration::from_secs(1));
+        attendance.says(member, true);
+        assert!(!attendance.cannot_reach(member, lately), "it took nothing yet");
+        attendance.took(member, Instant::now(), (3, 10));
+        attendance.says(member, true);
+        assert!(attendance.cannot_reach(member, lately) && !attendance.cannot_reach(member, Duration::ZERO));
+        attendance.says(member, false);
+        assert!(!attendance.cannot_reach(member, lately));
+    }
 
     #[test]
     fn who_lacks_what_it_confirmed_under_the_same_leadership_has_lost_it() {

@@ -8,7 +8,9 @@ use openraft::{RaftMetrics, RaftState, ServerState};
 use tidelog_coordination::confirmation::FAITHFUL_MS;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::{info, warn};
 
+use super::abdication::{Abdication, is_unreachable};
 use super::candidacy::{Candidacy, Standing};
 use super::canvass::would_win;
 use super::consensus::Shared;
@@ -18,7 +20,9 @@ use super::raft_types::{Address, Member};
 /// How long a vote, or a word of one, may be on its way, flushes included. The library wants it to be less than [`FAITHFUL_MS`].
 pub(super) const VOTE_MS: u64 = FAITHFUL_MS - 1;
 
-/// How often it is looked whether a leader that is missed is there again.
+/// What a voter said counts for so long.
+const HEARD_LATELY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a leader that is missed is there again, or one that leads should.
 const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
 /// Has this member stand for election whenever that is due, and it would win.
@@ -27,7 +31,7 @@ pub(super) async fn run(
     mut metrics: watch::Receiver<RaftMetrics<Member, Address>>,
     (member, network): (Member, PeerNetwork),
 ) {
-    let mut candidacy = Candidacy::default();
+    let (mut candidacy, mut abdication) = (Candidacy::default(), Abdication::default());
     loop {
         let (vote, state) = {
             let metrics = metrics.borrow_and_update();
@@ -40,7 +44,7 @@ pub(super) async fn run(
                 let due = candidacy.stands_at(seen, fastrand::f64());
                 let misses = candidacy.misses_leader(seen, Instant::now());
                 if due <= Instant::now() {
-                    shared.misses_leader(misses);
+                    let _ = shared.misses_leader(misses);
                     let would_win = canvass(&shared, member, &network).await;
                     let Ok(meanwhile) = shared.raft.with_raft_state(standing).await else { return };
                     let now = Instant::now();
@@ -57,9 +61,16 @@ pub(super) async fn run(
                 // What is missed may be there again at any time.
                 (Some(if misses { due.min(Instant::now() + LOOKS_EVERY) } else { due }), misses)
             }
-            ServerState::Leader | ServerState::Learner | ServerState::Shutdown => (None, false),
+            ServerState::Leader => (Some(Instant::now() + LOOKS_EVERY), false),
+            ServerState::Learner | ServerState::Shutdown => (None, false),
         };
-        shared.misses_leader(misses_leader);
+        if state == ServerState::Leader {
+            lead(&shared, &mut abdication);
+        } else {
+            abdication = Abdication::default();
+            shared.raft.runtime_config().heartbeat(true);
+            let _ = shared.misses_leader(misses_leader);
+        }
         drop(shared);
         // A leader that is heard of puts it off, of which nobody is told: it is looked at again when it is due.
         let changed = metrics.wait_for(|metrics| (metrics.vote, metrics.state) != (vote, state));
@@ -69,6 +80,25 @@ pub(super) async fn run(
         };
         if ended {
             return;
+        }
+    }
+}
+
+/// Falls silent as a leader whom the others cannot reach.
+fn lead(shared: &Shared, abdication: &mut Abdication) {
+    let membership = shared.raft.metrics().borrow().membership_config.clone();
+    let voters = membership.membership().get_joint_config();
+    let says_so = |member: &Member| shared.attendance.cannot_reach(*member, HEARD_LATELY);
+    let is_silent = abdication.is_silent(is_unreachable(voters, says_so), Instant::now());
+    shared.raft.runtime_config().heartbeat(!is_silent);
+    if shared.misses_leader(is_silent) {
+        match is_silent {
+            true => {
+                warn!(
+                    "a majority of the voters cannot reach this broker, though it reaches them: it runs the controller no more, so that they elect another"
+                );
+            }
+            false => info!("nobody else was elected: this broker runs the controller again"),
         }
     }
 }

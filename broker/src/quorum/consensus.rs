@@ -2,6 +2,7 @@
 //! the records mean, nor of how the other members are reached.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -80,8 +81,10 @@ pub(super) struct Shared {
     pub(super) arriving: Mutex<Option<Arriving>>,
     /// One change of the membership at a time.
     pub(super) changing: Mutex<()>,
-    /// Whether it has not heard of the leader for so long that it would stand for election.
+    /// Whether it has not heard of the leader for so long that it would stand for election; where it leads, whether it keeps silent.
     misses_leader: watch::Sender<bool>,
+    /// Whether this broker has asked the leader in vain for longer than a lease.
+    pub(super) cannot_reach_leader: AtomicBool,
     /// Who takes what is sent from here, while this member leads.
     pub(super) attendance: Attendance,
     /// Where members told that they are.
@@ -89,9 +92,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Whether the leader is missed, from now on.
-    pub(super) fn misses_leader(&self, misses: bool) {
-        self.misses_leader.send_if_modified(|missed| std::mem::replace(missed, misses) != misses);
+    /// Whether the leader is missed from now on, or is this broker and keeps silent. True where that is new.
+    pub(super) fn misses_leader(&self, misses: bool) -> bool {
+        self.misses_leader.send_if_modified(|missed| std::mem::replace(missed, misses) != misses)
     }
 
     /// The last entry of the log here.
@@ -165,6 +168,8 @@ impl Quorum {
             arriving: Mutex::default(),
             changing: Mutex::default(),
             misses_leader: watch::Sender::new(false),
+            cannot_reach_leader: AtomicBool::new(false),
+
             attendance,
             whereabouts,
         });
@@ -299,9 +304,17 @@ impl Quorum {
 
     /// Makes sure that this broker leads now: a majority of the voters says so.
     pub async fn confirm(&self) -> bool {
+        if *self.shared.misses_leader.borrow() {
+            return false;
+        }
         let asked = self.shared.confirmation.lock().ask(clock::monotonic());
         let confirmed = tokio::time::timeout(CONFIRM_PATIENCE, self.shared.raft.get_read_log_id()).await;
         matches!(confirmed, Ok(Ok(_))) && self.shared.confirmation.lock().confirmed(asked)
+    }
+
+    /// Whether this broker has asked the leader in vain for longer than a lease: it is told so.
+    pub fn cannot_reach_leader(&self, cannot: bool) {
+        self.shared.cannot_reach_leader.store(cannot, Ordering::Relaxed);
     }
 
     /// How long a lease may be that is given now, where one of `lease_ms` is due; `None` where this broker has not made sure lately that

@@ -2,7 +2,8 @@
 //! - [`controllers`]: takes a command, lets the pure controller decide, proposes its records, waits until they hold.
 //! - `lease_book`: which brokers were heard of lately, as long as the controller runs here.
 //! - `consensus`: the seam: propose many records as one entry, watch the image, know the members; `role`: whether this broker leads; `candidacy`: when
-//!   a voter stands for election; `canvass`: whether it would win; `campaign`: both done; `quorum_error`: why something does not come about; `remedy`: what to do where metadata cannot be used.
+//!   a voter stands for election; `canvass`: whether it would win; `abdication`: when a leader lets go
+//!   whom the others cannot reach; `campaign`: all of that done; `quorum_error`: why something does not come about; `remedy`: what to do where metadata cannot be used.
 //! - `earlier_life`: whether a member runs twice.
 //! - `membership`: who belongs to it; `voter_change`: whether the voters may change, by `attendance`: who answers.
 //! - `raft_types`, `entry_batch`, `network`, `rpc`: what travels between the members; `whereabouts`: where they are.
@@ -12,6 +13,7 @@
 //!
 //! Knows nothing of sockets, nor of where partitions are opened.
 
+mod abdication;
 mod attendance;
 mod campaign;
 mod candidacy;

@@ -174,6 +174,7 @@ impl RaftNetwork<RaftTypes> for MemberClient {
         let last = rpc.entries.last().map(|entry| entry.log_id.index).or(previous);
         let answer = self.ask(request, payload, patience).await;
         let answer = answer.map_err(|error| self.fault(&error, RPCTypes::AppendEntries, patience))?;
+        let cannot_reach = answer.cannot_reach_leader;
         let answer = appended(answer).map_err(|error| Unreachable::new(&error))?;
         match &answer {
             AppendEntriesResponse::Success => self.took(sent, term, last),
@@ -181,6 +182,7 @@ impl RaftNetwork<RaftTypes> for MemberClient {
             AppendEntriesResponse::Conflict => self.lacks(term, previous),
             AppendEntriesResponse::HigherVote(_) => {}
         }
+        self.network.attendance.says(self.to, cannot_reach);
         if self.network.attendance.has_lost(self.to) {
             return Err(Unreachable::new(&OldCopy).into());
         }

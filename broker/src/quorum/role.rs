@@ -41,9 +41,9 @@ impl Leading {
     }
 }
 
-/// The member that leads, if one is known; nobody where it `misses` whom it followed.
+/// The member that leads, if one is known; nobody where it `misses` whom it followed, or leads and keeps silent.
 pub(super) fn leader_of(metrics: &RaftMetrics<Member, Address>, misses: bool) -> Option<Member> {
-    metrics.current_leader.filter(|leader| !misses || *leader == metrics.id)
+    metrics.current_leader.filter(|_| !misses)
 }
 
 /// The role that follows.
@@ -51,7 +51,7 @@ pub(super) fn role_of(leading: Option<Leading>, metrics: &RaftMetrics<Member, Ad
     let applied = metrics.last_applied.map(|last| last.index);
     match leading {
         // Until everything that it found is applied, it cannot tell what holds.
-        Some(Leading { term, found }) if applied >= found && metrics.running_state.is_ok() => {
+        Some(Leading { term, found }) if applied >= found && metrics.running_state.is_ok() && !misses => {
             Role::Leader { broker: metrics.id.broker, term }
         }
         _ => {

@@ -1,5 +1,6 @@
 //! What other members of the quorum ask of this one. Knows nothing of sockets.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -101,7 +102,12 @@ impl Quorum {
             entries,
             leader_commit: request.settled.as_ref().map(position_of),
         };
-        let mut answer = RaftAppendResponse { outcome: RaftAppendOutcome::Appended, up_to: None, ballot: None };
+        let mut answer = RaftAppendResponse {
+            outcome: RaftAppendOutcome::Appended,
+            up_to: None,
+            ballot: None,
+            cannot_reach_leader: self.shared.cannot_reach_leader.load(Ordering::Relaxed),
+        };
         match self.shared.raft.append_entries(request).await.map_err(stopped)? {
             AppendEntriesResponse::Success => {}
             AppendEntriesResponse::PartialSuccess(up_to) => {

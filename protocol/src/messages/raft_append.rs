@@ -38,5 +38,7 @@ message! {
         1 up_to: Option<RaftPosition>,
         /// The leadership that is known, with HigherBallot.
         1 ballot: Option<RaftBallot>,
+        /// Whoever answers has asked the leader in vain for longer than a lease: what it sends arrives, and it cannot be reached.
+        9 cannot_reach_leader: bool,
     }
 }

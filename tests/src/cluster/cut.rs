@@ -71,6 +71,21 @@ impl PrivateNetwork {
         cut
     }
 
+    /// From now on nobody can dial a broker, nor ask it anything over a connection that was dialled before; it reaches everybody itself.
+    ///
+    /// # Panics
+    /// Where the rules cannot be set.
+    pub fn cut_dials_to(&self, broker: u32, port: u16) -> Cut {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("dials{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let script = format!(
+            "table inet {name} {{\n  chain in {{\n    type filter hook input priority 0\n    tcp dport {port} counter drop\n  }}\n}}\n"
+        );
+        let table = Table { namespace: self.namespace(broker), name };
+        let _ = table.run(&["-f", "-"], &script);
+        Cut { tables: vec![table] }
+    }
+
     /// From now on nothing passes between the two of each pair.
     ///
     /// # Panics

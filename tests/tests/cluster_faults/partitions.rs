@@ -111,6 +111,37 @@ async fn a_leader_cut_off_from_the_other_brokers_alone_acknowledges_nothing_to_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_reaches_everybody_and_that_nobody_reaches_lets_go() {
+    let name = "a_controller_that_reaches_everybody_and_that_nobody_reaches_lets_go";
+    if !requires(name, &[Need::Namespaces]) {
+        return;
+    }
+    let mut cluster = networked(3).await;
+    let topic = "undiallable";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in turns(1) {
+            let controller = cluster.controller().await;
+            let port = cluster.address(controller).port();
+            let cut = cluster.network().cut_dials_to(controller, port);
+            let next = wait_until("another controller", async || {
+                let at = cluster.address(others(3, controller)[0]);
+                metadata(at).await.ok()?.controller.filter(|named| named.0 != controller)
+            })
+            .await;
+            println!("broker {next} runs the controller in place of {controller}");
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 50).await;
+            }
+            evidence.add(Evidence::of("packets of those who dial dropped", cut.mend()));
+            cluster.wait_healed(topic).await;
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_voter_that_was_cut_off_for_long_comes_back_without_deposing_the_controller() {
     let name = "a_voter_that_was_cut_off_for_long_comes_back_without_deposing_the_controller";
     if !requires(name, &[Need::Namespaces]) {
