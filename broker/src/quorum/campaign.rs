@@ -40,13 +40,13 @@ pub(super) async fn run(
         let Some(shared) = quorum.upgrade() else { return };
         let (due, misses_leader) = match state {
             ServerState::Follower | ServerState::Candidate => {
-                let Ok(seen) = shared.raft.with_raft_state(standing).await else { return };
+                let Ok(seen) = shared.raft.with_raft_state(standing(member)).await else { return };
                 let due = candidacy.stands_at(seen, fastrand::f64());
                 let misses = candidacy.misses_leader(seen, Instant::now());
                 if due <= Instant::now() {
                     let _ = shared.misses_leader(misses);
                     let would_win = canvass(&shared, member, &network).await;
-                    let Ok(meanwhile) = shared.raft.with_raft_state(standing).await else { return };
+                    let Ok(meanwhile) = shared.raft.with_raft_state(standing(member)).await else { return };
                     let now = Instant::now();
                     if !would_win {
                         candidacy.would_lose(now, fastrand::f64());
@@ -62,7 +62,13 @@ pub(super) async fn run(
                 (Some(if misses { due.min(Instant::now() + LOOKS_EVERY) } else { due }), misses)
             }
             ServerState::Leader => (Some(Instant::now() + LOOKS_EVERY), false),
-            ServerState::Learner | ServerState::Shutdown => (None, false),
+            // It never stands, but misses a leader as a voter does.
+            ServerState::Learner => {
+                let Ok(seen) = shared.raft.with_raft_state(standing(member)).await else { return };
+                let (_, now) = (candidacy.stands_at(seen, fastrand::f64()), Instant::now());
+                (Some(now + LOOKS_EVERY), candidacy.misses_leader(seen, now))
+            }
+            ServerState::Shutdown => (None, false),
         };
         if state == ServerState::Leader {
             lead(&shared, &mut abdication);
@@ -127,13 +133,15 @@ async fn canvass(shared: &Shared, member: Member, network: &PeerNetwork) -> bool
     }
 }
 
-/// What the library knows of who leads.
-fn standing(state: &RaftState<Member, Address, tokio::time::Instant>) -> Standing {
-    let (vote, voters) = (state.vote_ref(), state.membership_state.effective().voter_ids());
-    Standing {
-        term: vote.leader_id.term,
-        is_led: vote.is_committed(),
-        heard: state.vote_last_modified().map_or_else(Instant::now, tokio::time::Instant::into_std),
-        has_rivals: voters.count() > 1,
+/// What the library of this `member` knows of who leads.
+fn standing(member: Member) -> impl FnOnce(&RaftState<Member, Address, tokio::time::Instant>) -> Standing + Send {
+    move |state| {
+        let (vote, mut voters) = (state.vote_ref(), state.membership_state.effective().voter_ids());
+        Standing {
+            term: vote.leader_id.term,
+            is_led: vote.is_committed(),
+            heard: state.vote_last_modified().map_or_else(Instant::now, tokio::time::Instant::into_std),
+            has_rivals: voters.any(|voter| voter != member),
+        }
     }
 }

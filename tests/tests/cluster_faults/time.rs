@@ -48,8 +48,7 @@ async fn messages_that_arrive_long_after_the_leadership_moved_change_nothing() {
             let before = cluster.proxy(leader).delayed_bytes();
             // It hears nobody who dialled it, and its answers stay where they are.
             cluster.proxy(leader).hold();
-            // Longer than a lease.
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            cluster.next_leader(topic, 0, leader).await;
             cluster.proxy(leader).release();
             evidence.add(Evidence::of("bytes held", cluster.proxy(leader).delayed_bytes() - before));
             for partition in 0..3 {

@@ -10,7 +10,7 @@ use tidelog_tests::simulation::invariants::{Events, Violation};
 use tidelog_tests::simulation::schedule::{live, settings};
 
 /// How many lives, or from the environment.
-const SCHEDULES: u32 = 10_000;
+const SCHEDULES: u32 = 20_000;
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
