@@ -1,6 +1,7 @@
 //! What the client knows of the cluster: where partitions live, and a connection to each broker it needs. Knows nothing of
 //! records.
 
+mod any;
 mod coordinator;
 mod dial;
 mod image;
@@ -165,31 +166,6 @@ impl Cluster {
 
     pub(crate) const fn backoff(&self) -> Backoff {
         self.options.backoff
-    }
-
-    /// A connection to any broker: those known, then those given at the start. The same one until it is of no help. While none is known,
-    /// each setback turns to the next of those given.
-    pub(crate) async fn any(&self) -> Result<Connection, ClientError> {
-        let addresses = self.addresses();
-        let mut last = ClientError::Closed;
-        for (at, address) in addresses.iter().enumerate() {
-            let dialled = self.pool.connection(address, Purpose::Requests);
-            let found = if at + 1 == addresses.len() {
-                dialled.await
-            } else {
-                // One that hangs takes connections all the same.
-                tokio::time::timeout(OVERDUE, dialled).await.unwrap_or_else(|_| {
-                    self.pool.shun(address);
-                    let reason = format!("it does not answer within {OVERDUE:?}");
-                    Err(ClientError::Unreachable { address: address.clone(), reason })
-                })
-            };
-            match found {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
 
     /// Where a broker may be asked, in the order in which they should be: those that did not answer last.

@@ -294,3 +294,42 @@ async fn a_dial_that_outlasts_the_delivery_timeout_ends_though_everything_was_gi
     let topic = producer(&peer, |builder| builder.delivery_timeout(Duration::from_millis(100))).await;
     acknowledged_in_the_end(&topic).await;
 }
+
+/// Takes connections and answers nothing; tells of each as it comes, and as it goes.
+async fn hanging(
+    number: usize,
+    told: tokio::sync::mpsc::UnboundedSender<(usize, &'static str)>,
+) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            told.send((number, "dialled")).unwrap();
+            let told = told.clone();
+            tokio::spawn(async move {
+                // What the client says first is read and not answered.
+                let _ = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await;
+                let _ = told.send((number, "given up"));
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn of_several_brokers_that_hang_none_is_given_up_before_the_next_is_dialled() {
+    let peer = Peer::start(|_| Reaction::Ack).await;
+    let (told, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let mut addresses = Vec::new();
+    for number in 0..3 {
+        addresses.push(hanging(number, told.clone()).await.to_string());
+    }
+    addresses.push(peer.address.to_string());
+    let client = Client::connect(&addresses.join(",")).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(events.recv().await.unwrap());
+    }
+    assert_eq!(seen, [(0, "dialled"), (1, "dialled"), (2, "dialled")]);
+    drop(client);
+}
