@@ -50,6 +50,10 @@ impl InvalidConfig {
 impl fmt::Display for InvalidConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // As much a topic's own as any config, but where replicas are is decided one by one.
+            Self::UnknownKey { key, .. } if key == "replication.factor" => {
+                write!(f, "{key} is no topic config: replicas are added and moved by `tidelog cluster reassign`")
+            }
             Self::UnknownKey { key, nearest: Some(nearest) } => {
                 write!(f, "there is no topic config '{key}'; did you mean '{nearest}'?")
             }

@@ -11,6 +11,7 @@ use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, Durability, Error
 use crate::changes::everywhere;
 use crate::command::{Admission, Refusal, RegisterBroker, Registration, Reply};
 use crate::controller::Decided;
+use crate::counted;
 use crate::election::{Departure, Liveness, Standing};
 use crate::image::{BrokerImage, ClusterImage};
 use crate::records::{
@@ -151,11 +152,18 @@ fn needs_it(image: &ClusterImage, broker: BrokerId) -> u32 {
 pub(crate) fn remove(image: &ClusterImage, broker_id: BrokerId) -> Result<Decided, Refusal> {
     let broker = known(image, broker_id)?;
     let holds = held_by(broker_id);
-    let replicas = image.topics().flat_map(|topic| &topic.partitions).filter(|held| holds(held)).count();
+    let held = || image.topics().flat_map(|topic| &topic.partitions).filter(|held| holds(held));
+    let (replicas, leaving) = (held().count(), held().filter(|held| held.removing.contains(&broker_id)).count());
     let in_the_way = match (replicas, broker.fenced) {
         (0, true) => return Ok((vec![BrokerRemoved { broker_id }.into()], Reply::Done)),
         (0, false) => String::from("it still serves: stop it, and try again once its lease has ended"),
-        _ => format!("it holds {replicas} replicas: drain it first, or delete or reassign what it holds"),
+        _ if leaving == replicas => {
+            format!(
+                "what it holds is still being moved off it ({}): try again once that is done",
+                counted(replicas, "replica")
+            )
+        }
+        _ => format!("it holds {}: drain it first, or delete or reassign what it holds", counted(replicas, "replica")),
     };
     let message = format!("broker {broker_id} cannot be removed, {in_the_way}");
     Err(Refusal::new(ErrorCode::BrokerInUse, message))

@@ -206,7 +206,7 @@ pub static TOPIC_KEYS: [TopicKey; 11] = [
         kind: ValueKind::Integer,
         range: "1 to 32767 replicas",
         doc: "How many replicas must be in sync for acks=all to be accepted and for records to become readable; at most the \
-              replication factor.",
+              replication factor. A topic that is created with three replicas or more gets 2 where none is given.",
         show: |config| config.min_in_sync_replicas.to_string(),
         set: |config, text| within(text, 1, 32_767).map(|replicas| config.min_in_sync_replicas = replicas),
     },

@@ -212,10 +212,8 @@ fn check_replication(replicas: usize, live: usize) -> Result<(), Refusal> {
     }
     let message = match live {
         0 => "no broker is registered yet; try again when one is".to_string(),
-        _ => format!(
-            "cannot keep {replicas} replicas on {live} live broker{}; possible is 1 to {live}",
-            if live == 1 { "" } else { "s" }
-        ),
+        1 => format!("cannot keep {replicas} replicas on 1 live broker; possible is 1"),
+        _ => format!("cannot keep {replicas} replicas on {live} live brokers; possible is 1 to {live}"),
     };
     Err(Refusal::new(ErrorCode::InvalidReplication, message))
 }

@@ -217,7 +217,10 @@ async fn reassign(
     let moves =
         if args.dry_run { admin.plan_reassignment(assignments).await } else { admin.reassign(assignments).await };
     let moves = moves.map_err(failure)?;
-    let text = format!("{}\n", moved(moves.copying, moves.done, args.dry_run));
+    let text = match (args.cancel, moves.done, args.dry_run) {
+        (true, 1.., false) => "the move was taken back: the replicas are those of before\n".into(),
+        _ => format!("{}\n", moved(moves.copying, moves.done, args.dry_run)),
+    };
     print(context, &text, || json!({"copying": moves.copying, "done": moves.done, "dry_run": args.dry_run}))
 }
 

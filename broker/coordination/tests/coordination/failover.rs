@@ -311,7 +311,7 @@ fn a_broker_is_removed_only_when_it_is_gone_and_holds_nothing() {
     let mut cluster = Cluster::of(3);
     cluster.topic_on("x", [1, 2], &[]);
     let remove = |broker| Command::RemoveBroker { broker_id: BrokerId(broker) };
-    assert!(message(cluster.ask(&remove(1))).contains("it holds 1 replicas: drain it first"));
+    assert!(message(cluster.ask(&remove(1))).contains("it holds 1 replica: drain it first"));
     assert!(message(cluster.ask(&remove(3))).contains("it still serves: stop it"));
     assert_eq!(code(cluster.ask(&remove(4))), ErrorCode::UnknownBroker);
     cluster.fence(3);

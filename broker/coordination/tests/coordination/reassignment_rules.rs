@@ -343,3 +343,12 @@ fn a_replica_that_catches_up_has_as_many_senders_as_brokers_lead_what_it_lacks()
     cluster.alter("a", &[1, 2, 4]).unwrap();
     assert_eq!(senders(cluster.controller.image()).get(&BrokerId(4)), Some(&1), "1 has nothing more to send");
 }
+
+#[test]
+fn a_broker_whose_replicas_are_being_moved_off_is_removed_once_that_is_done() {
+    let mut cluster = Cluster::of(3);
+    cluster.topic_on("x", [1, 2], &[]);
+    assert_eq!(reassign(&mut cluster, "x", &[2, 3]), COPIES);
+    let refused = message(cluster.ask(&Command::RemoveBroker { broker_id: BrokerId(1) }));
+    assert!(refused.contains("what it holds is still being moved off it (1 replica): try again"), "{refused}");
+}
