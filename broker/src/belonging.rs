@@ -8,7 +8,6 @@ use tidelog_protocol::ErrorCode;
 use tidelog_protocol::messages::JoinClusterRequest;
 
 use crate::joining::JoinError;
-use crate::lease::Lease;
 use crate::member::Address;
 use crate::node::Node;
 use crate::peer::{PeerError, dial_once};
@@ -23,19 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Waits until the cluster says that this broker is no part of it any more.
 pub(crate) async fn lost(node: &Arc<Node>, contact: Option<&Address>, own: &Address) -> JoinError {
     loop {
-        unleased(&node.lease).await;
+        node.lease.missed_for(SILENCE).await;
         if let Some(refusal) = ask(node, contact, own).await {
             return refusal;
         }
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-async fn unleased(lease: &Lease) {
-    let mut standing = lease.standing();
-    while matches!(tokio::time::timeout(SILENCE, standing.wait_for(|standing| standing.holds)).await, Ok(Ok(_))) {
-        // The sender lives as long as the node.
-        let _ = standing.wait_for(|standing| !standing.holds).await;
     }
 }
 

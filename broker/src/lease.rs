@@ -66,6 +66,15 @@ impl Lease {
         self.standing.subscribe()
     }
 
+    /// Waits until this broker has been without a lease for so long.
+    pub async fn missed_for(&self, long: Duration) {
+        let mut standing = self.standing();
+        while matches!(tokio::time::timeout(long, standing.wait_for(|standing| standing.holds)).await, Ok(Ok(_))) {
+            // The sender lives as long as this.
+            let _ = standing.wait_for(|standing| !standing.holds).await;
+        }
+    }
+
     /// Asks for others to take over what this broker leads.
     pub fn want_shutdown(&self) {
         self.intent.send_replace(Intent::ShutDown);

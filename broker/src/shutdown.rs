@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tidelog_coordination::counted;
+use tidelog_coordination::leases::LEASE_MS;
 use tidelog_protocol::{ErrorCode, WireError};
 use tracing::{debug, error, info, warn};
 
@@ -37,6 +38,9 @@ pub(crate) async fn drain_and_close(node: &Arc<Node>) -> Result<(), WireError> {
     close_logs(node).await
 }
 
+/// A broker without a lease leads nothing that it could hand over; a controller that comes back gives it another within this time.
+const UNLEASED: Duration = Duration::from_millis(LEASE_MS);
+
 /// Lets others take over what this broker leads, where there are others and the controller answers.
 async fn hand_over(node: &Arc<Node>, patience: Duration) {
     let image = node.controllers.image();
@@ -46,9 +50,12 @@ async fn hand_over(node: &Arc<Node>, patience: Duration) {
     }
     let mut standing = node.lease.standing();
     node.lease.want_shutdown();
-    match tokio::time::timeout(patience, standing.wait_for(|standing| standing.may_shut_down)).await {
-        Ok(_) => info!("others lead what this broker led"),
-        Err(_) => warn!("not everything that this broker led could be handed over in time"),
+    tokio::select! {
+        biased;
+        // The sender lives as long as the node.
+        _ = standing.wait_for(|standing| standing.may_shut_down) => info!("others lead what this broker led"),
+        () = node.lease.missed_for(UNLEASED) => info!("no controller answers, so there is nobody to hand over to"),
+        () = tokio::time::sleep(patience) => warn!("not everything that this broker led could be handed over in time"),
     }
 }
 
