@@ -19,14 +19,15 @@ const TOGETHER_MAX: usize = 1_000;
 /// How long the controller is waited for: the leader then asks again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Carries proposals until the broker's connections close.
+/// Carries proposals until the broker's connections close, also where the controller has not answered one.
 pub(super) async fn carry(node: Arc<Node>, proposals: Arc<Proposals>) {
-    loop {
-        tokio::select! {
-            () = node.connections_close.cancelled() => return,
-            batch = proposals.take(TOGETHER_MAX) => propose(&node, batch).await,
+    let ends = node.connections_close.clone();
+    let carrying = async {
+        loop {
+            propose(&node, proposals.take(TOGETHER_MAX).await).await;
         }
-    }
+    };
+    let _: Option<std::convert::Infallible> = ends.run_until_cancelled(carrying).await;
 }
 
 async fn propose(node: &Arc<Node>, batch: Vec<Proposed>) {

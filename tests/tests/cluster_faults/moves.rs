@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tidelog_client::{Client, NewTopic, Record};
 use tidelog_protocol::messages::{
-    DescribePartitionsRequest, PartitionFilter, PartitionReplicas, ReassignRequest, ReplicaAssignment,
+    DescribePartitionsRequest, DrainBrokerRequest, PartitionFilter, PartitionReplicas, ReassignRequest,
+    ReplicaAssignment,
 };
 use tidelog_protocol::{BrokerId, PartitionId, TopicName};
 use tidelog_tests::chance::turns;
@@ -125,4 +126,45 @@ async fn a_replica_that_was_given_up_and_is_taken_again_misses_nothing() {
     let lost = cluster.process(given_up).log_lines("settled are lost");
     assert!(lost.is_empty(), "it began anew, and nothing was lost: {lost:?}");
     cluster.assert_alive();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_goes_on_under_the_next_controller_where_the_one_that_began_it_is_killed() {
+    let mut cluster = Cluster::start(ClusterSettings::of(4)).await;
+    let topic = "drained";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for _ in turns(2) {
+            let controller = cluster.controller().await;
+            let drained = BrokerId(controller % 4 + 1);
+            let drain = DrainBrokerRequest { broker_id: drained, cancel: false, validate_only: false };
+            let begun = ask(cluster.address(controller), &drain).await.expect("a drain");
+            evidence.add(cluster.kill(controller));
+            let next = cluster.next_controller(controller).await;
+            evidence.add(Evidence::of("copies begun before the kill", begun.copying));
+            cluster.restart(controller);
+            insist("the drain to end", async || {
+                for partition in 0..3 {
+                    let state = replicas(cluster.address(next), topic, partition).await?;
+                    let is_moving = !state.adding.is_empty() || !state.removing.is_empty();
+                    if is_moving || state.replicas.contains(&drained) || state.replicas.len() != 3 {
+                        return Err(format!("{state:?}"));
+                    }
+                }
+                Ok(())
+            })
+            .await;
+            for partition in 0..3 {
+                wait_for_more_acks(history, partition, 20).await;
+            }
+            let keep = DrainBrokerRequest { cancel: true, ..drain };
+            insist("the broker to be used again", async || {
+                ask(cluster.address(next), &keep).await.map(drop).map_err(|error| format!("{error:?}"))
+            })
+            .await;
+            cluster.wait_healed(topic).await;
+        }
+        evidence
+    };
+    Round::on(topic).survives(&mut cluster, fault).await;
 }
