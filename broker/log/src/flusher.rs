@@ -7,7 +7,7 @@
 //! waits: the log's listener does.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::complaint::Complaint;
+use crate::flush_metrics::{Counters, FlushMetrics};
 use crate::segment::Segment;
 use crate::space::SpaceGuard;
 use crate::state::{FlushError, LogState};
@@ -70,30 +71,6 @@ pub struct FlusherHandle {
 enum Reserve {
     Kept,
     Usable,
-}
-
-/// What a flusher has done since it started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct FlushMetrics {
-    /// Flushes that had something to do.
-    pub flushes: u64,
-    /// Bytes they made durable.
-    pub bytes: u64,
-    /// Time they took, in microseconds, summed.
-    pub micros: u64,
-    /// Flushes by time taken: bucket `i` counts those below 2^(i + 4) µs that the one before does not; the last is open.
-    pub buckets: [u64; 16],
-    /// Flushes that failed, each the end of one replica.
-    pub errors: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    flushes: AtomicU64,
-    bytes: AtomicU64,
-    micros: AtomicU64,
-    buckets: [AtomicU64; 16],
-    errors: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -184,18 +161,7 @@ impl FlusherHandle {
     #[must_use]
     pub fn metrics(&self) -> FlushMetrics {
         let Some(shared) = &self.shared else { return FlushMetrics::default() };
-        let counters = &shared.counters;
-        let mut buckets = [0; 16];
-        for (bucket, counter) in buckets.iter_mut().zip(&counters.buckets) {
-            *bucket = counter.load(Ordering::Relaxed);
-        }
-        FlushMetrics {
-            flushes: counters.flushes.load(Ordering::Relaxed),
-            bytes: counters.bytes.load(Ordering::Relaxed),
-            micros: counters.micros.load(Ordering::Relaxed),
-            buckets,
-            errors: counters.errors.load(Ordering::Relaxed),
-        }
+        shared.counters.metrics()
     }
 
     /// Whether appends may go on, as far as free space is concerned.
@@ -232,7 +198,7 @@ impl FlusherHandle {
 
     pub(crate) fn count_failure(&self) {
         if let Some(shared) = &self.shared {
-            shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+            shared.counters.note_failure();
         }
     }
 
@@ -475,16 +441,5 @@ impl UpkeepFailed {
         if let Some(untold) = complaint.again(Instant::now()) {
             tracing::warn!(%error, untold, dir = %log.place.dir.display(), "upkeep of a log failed; it is tried again");
         }
-    }
-}
-
-impl Counters {
-    fn note(&self, bytes: u64, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = (64 - (micros >> 4).leading_zeros() as usize).min(self.buckets.len() - 1);
-        self.flushes.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
     }
 }
