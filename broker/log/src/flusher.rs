@@ -20,6 +20,7 @@ use crate::segment::Segment;
 use crate::space::SpaceGuard;
 use crate::state::{FlushError, LogState};
 use crate::storage_error::StorageError;
+use crate::waits::DiskWaits;
 
 /// How often and how much is flushed without being asked.
 #[derive(Clone, Debug)]
@@ -81,6 +82,7 @@ struct Shared {
     wake_background: Condvar,
     wake_upkeep: Condvar,
     counters: Counters,
+    waits: Arc<DiskWaits>,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +112,7 @@ impl Flusher {
             wake_background: Condvar::new(),
             wake_upkeep: Condvar::new(),
             counters: Counters::default(),
+            waits: Arc::default(),
         });
         let mut flusher = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for _ in 0..FLUSHES_AT_ONCE {
@@ -164,6 +167,12 @@ impl FlusherHandle {
         shared.counters.metrics()
     }
 
+    /// What its logs wait for. What is flushed without being asked for is not among it.
+    #[must_use]
+    pub fn waits(&self) -> Arc<DiskWaits> {
+        self.shared.as_ref().map(|shared| Arc::clone(&shared.waits)).unwrap_or_default()
+    }
+
     /// Whether appends may go on, as far as free space is concerned.
     #[must_use]
     pub fn has_space(&self) -> bool {
@@ -205,6 +214,7 @@ impl FlusherHandle {
     pub(crate) fn register(&self, state: &Arc<LogState>) {
         if let Some(shared) = &self.shared {
             shared.queue.lock().all.push(Arc::downgrade(state));
+            shared.waits.add(&state.waits);
         }
     }
 
@@ -212,6 +222,8 @@ impl FlusherHandle {
         if let Some(shared) = &self.shared
             && !state.flush_queued.swap(true, Ordering::AcqRel)
         {
+            // First: whoever has its turn ends this wait.
+            state.waits.ask();
             shared.queue.lock().to_flush.push_back(Arc::clone(state));
             shared.wake_flush.notify_one();
         }
@@ -251,9 +263,12 @@ impl Shared {
     fn flush_loop(&self) {
         let mut waits = Complaint::default();
         while let Some(log) = self.next(&self.wake_flush, |queue| &mut queue.to_flush) {
+            let waiting = log.waits.flush();
             // First, so that what is written from here on asks again.
             log.flush_queued.store(false, Ordering::Release);
             self.flush(&log, &mut waits);
+            // Before another thread may have it.
+            drop(waiting);
             self.hand_back(&log);
         }
     }

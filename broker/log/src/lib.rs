@@ -6,7 +6,7 @@
 //! - [`log`]: the writer: offsets, one write for all that waits, rolling. `append_error`: why it refuses.
 //! - `segment`, `segment_index`, `offset_index`, `time_index`, `segment_files`: one file of batches, its sparse indexes, its names.
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
-//! - [`flusher`]: group commit and upkeep; `flush_metrics`: what it counts; `upkeep`: grow ahead, prepare the next segment, checkpoint.
+//! - [`flusher`]: group commit and upkeep; `flush_metrics`: what it counts; [`waits`]: what the disk was asked for and has not done; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`, `residency`: slices of the map, never cold and never unverified.
 //! - `founding`, [`recovery`], `recovery_report`, `bookkeeping`, `scan`, [`checkpoint`], `noted_start`, [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
 //!   `small_file`, [`witness`]: opening after a crash.
@@ -72,6 +72,7 @@ pub mod undone;
 mod unfinished;
 mod upkeep;
 mod verified;
+pub mod waits;
 pub mod witness;
 mod written_since;
 
@@ -103,4 +104,5 @@ pub use state::{LogListener, Unheard};
 pub use storage_error::StorageError;
 pub use time_index::TimeEntry;
 pub use timestamps::TimedOffset;
+pub use waits::{DiskWait, DiskWaits, DiskWork};
 pub use witness::Witness;

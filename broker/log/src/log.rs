@@ -181,6 +181,7 @@ impl Log {
     /// # Errors
     /// [`AppendError::Poisoned`] if the flush fails, now or earlier; [`AppendError::OutOfDescriptors`] if it could not be tried.
     pub fn flush(&self) -> Result<(), AppendError> {
+        let _waiting = self.state.waits.flush_here();
         self.state.flush().map(drop).map_err(AppendError::from)
     }
 
@@ -193,6 +194,7 @@ impl Log {
     /// # Panics
     /// Without groups, or with an epoch older than the log's newest: the owner fences those.
     pub fn append(&mut self, groups: &[Group<'_>], epoch: LeaderEpoch) -> Result<Appended, AppendError> {
+        let _waiting = self.state.waits.write();
         let base_offset = self.end();
         let taken = self.make_room(groups)?;
         let groups = &groups[..taken];
@@ -246,6 +248,7 @@ impl Log {
             newest = epoch;
             expected = header.next_offset();
         }
+        let _waiting = self.state.waits.write();
         let taken = self.make_room(groups)?;
         let groups = &groups[..taken];
         for header in groups.iter().flat_map(|group| group.headers) {
@@ -271,6 +274,7 @@ impl Log {
         if !self.state.flusher.has_space() {
             return Err(AppendError::StorageFull);
         }
+        let _waiting = self.state.waits.write();
         let segment_bytes = self.state.place.options.segment_bytes;
         if bytes > u64::from(segment_bytes) {
             return Err(AppendError::TooLarge { bytes, segment_bytes });
@@ -290,6 +294,7 @@ impl Log {
         if self.active.end_bytes() == 0 {
             return Ok(());
         }
+        let _waiting = self.state.waits.write();
         self.begin_segment(u64::from(self.state.place.options.first_allocation_bytes))
     }
 
