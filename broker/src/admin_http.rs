@@ -1,6 +1,9 @@
-//! The admin HTTP port: `/livez`, `/readyz`, `/metrics`. Knows nothing of the protocol port.
+//! The admin HTTP port: `/livez`, `/readyz`, `/metrics`. On a thread of its own: a disk that hangs may hold up all that serve the network, and
+//! here is where an operator looks then. Knows nothing of the protocol port.
 
+use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +13,9 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::error;
 
 use crate::admin_port::AdminPort;
@@ -17,8 +23,32 @@ use crate::exposition::Exposition;
 use crate::node::Node;
 use crate::{process, readiness};
 
+/// Serves on its own thread until the broker has drained.
+///
+/// # Errors
+/// If the operating system gives no thread.
+pub(crate) fn start(node: Arc<Node>, listener: std::net::TcpListener) -> io::Result<JoinHandle<()>> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().thread_name("admin-blocking").build()?;
+    let (ending, ended) = oneshot::channel::<()>();
+    let serving = runtime.spawn(async move {
+        // Dropped at the end, however that comes about.
+        let _ending = ending;
+        match TcpListener::from_std(listener) {
+            Ok(listener) => serve(node, listener).await,
+            Err(error) => error!(%error, "there is no admin port"),
+        }
+    });
+    let run = move || {
+        let _ = runtime.block_on(ended);
+        // Whatever it still asks of a disk that hangs, nobody waits for.
+        runtime.shutdown_background();
+    };
+    thread::Builder::new().name("admin-port".into()).spawn(run)?;
+    Ok(serving)
+}
+
 /// Serves until the broker has drained.
-pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
+async fn serve(node: Arc<Node>, listener: TcpListener) {
     let stop = node.connections_close.clone();
     let timeout = Duration::from_millis(node.config.admin_timeout_ms);
     let port = AdminPort::new(listener, node.config.admin_connections_max, timeout, stop.clone());

@@ -34,6 +34,7 @@ use crate::pulse::Pulse;
 use crate::quorum::{Beginning, Controllers, Quorum, QuorumStorage};
 use crate::registering::{Registered, register, register_late, served};
 use crate::replica::Board;
+use crate::stalls::{StallWatch, Stalls};
 use crate::start_error::StartError;
 use crate::vital::{BreakDown, Vital};
 use crate::{
@@ -54,6 +55,8 @@ pub struct Broker {
     flusher: Flusher,
     excluded: watch::Receiver<Option<JoinError>>,
     _pulse: Pulse,
+    /// `None` where a disk may take any time.
+    _stall_watch: Option<StallWatch>,
     /// Dropped with the broker: its tasks end.
     _end_tasks: [DropGuard; 2],
 }
@@ -159,7 +162,8 @@ impl Broker {
             vital.spawn("connections", net::serve(node.clone(), listener));
         }
         // Early: it says what the start waits for.
-        vital.spawn("admin port", admin_http::serve(node.clone(), admin.into_socket()));
+        let admin = admin.into_socket().into_std().map_err(StartError::Thread)?;
+        vital.watch("admin port", admin_http::start(node.clone(), admin).map_err(StartError::Thread)?);
         if let Some(contact) = &contact {
             let taken_in = tokio::select! {
                 taken_in = joining::be_taken_in(&node, contact, &own) => taken_in,
@@ -179,8 +183,19 @@ impl Broker {
         open_partitions(&node).await?;
         node.ready.store(true, Ordering::Release);
         let _pulse = Pulse::start(tokio::runtime::Handle::current()).map_err(StartError::Thread)?;
+        let _stall_watch = watch_disk(&node, &flusher).map_err(StartError::Thread)?;
         let (excluding, excluded) = watch::channel(None);
-        let broker = Self { node: node.clone(), address, admin_address, data, flusher, excluded, _pulse, _end_tasks };
+        let broker = Self {
+            node: node.clone(),
+            address,
+            admin_address,
+            data,
+            flusher,
+            excluded,
+            _pulse,
+            _stall_watch,
+            _end_tasks,
+        };
 
         vital.spawn("office of the controller", housekeeping::hold_office(node.clone()));
         vital.spawn("metadata", housekeeping::follow_metadata(node.clone()));
@@ -284,6 +299,12 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<Listener, StartError> 
     Listener::bind(address).map_err(|error| StartError::Listen { key, address, error })
 }
 
+fn watch_disk(node: &Node, flusher: &Flusher) -> std::io::Result<Option<StallWatch>> {
+    let limit = Duration::from_millis(node.config.disk_stall_ms);
+    let start = || StallWatch::start(flusher.handle().waits(), limit, node.stalls.clone(), node.metrics.clone());
+    (!limit.is_zero()).then(start).transpose()
+}
+
 /// Where clients and other brokers are told to connect.
 fn advertised(config: &Config, address: SocketAddr) -> Address {
     let (host, port) = config.advertise.0.clone().unwrap_or((address.ip().to_string(), address.port()));
@@ -373,6 +394,8 @@ fn assemble(
         coordinators: Coordinators::default(),
         producer_ids: ProducerIds::default(),
         lease,
+        stalls: Stalls::default(),
+        disk_probe: Arc::default(),
         peers: parts.peers,
         data: parts.data,
         watermarks,

@@ -329,6 +329,8 @@ config_table! {
     kafka_auto_create_topics: Switch = Switch(true), text ("true or false");
     /// Below this much free space in the data folder's file system, produce is refused; it heals when space is freed.
     disk_free_min_bytes: u64 = 256 << 20, number ["bytes" 0u64..=1099511627776u64];
+    /// A disk that takes longer than this for a write or a flush that somebody waits for hangs: the broker says so, and others lead what it led until it answers again. 0: it may take any time.
+    disk_stall_ms: u64 = 10_000, number ["milliseconds" 0u64..=3600000u64];
     /// How often retention, free space and index upkeep are looked after.
     housekeeping_interval_ms: u64 = 5_000, number ["milliseconds" 10u64..=3600000u64];
     /// How fast what is settled is re-read in the background in search of rot. 0: never.

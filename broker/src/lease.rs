@@ -111,14 +111,20 @@ struct Keeper {
 
 impl Keeper {
     async fn run(&mut self) {
-        let mut intents = self.node.lease.intent.subscribe();
+        let (mut intents, mut stalls) = (self.node.lease.intent.subscribe(), self.node.stalls.changes());
         loop {
             let sent = Instant::now();
             let intent = *intents.borrow_and_update();
+            let hangs = stalls.borrow_and_update().is_some();
             let pause = match self.node.controllers.failure() {
                 // Who leads what no longer reaches it, so it must not go on as if it still knew.
                 Some(why) => {
                     self.end_lease(&format!("its metadata log failed, restart it: {why}"));
+                    PAUSE
+                }
+                // Others can do what this broker cannot, as soon as it is not heard of any more.
+                None if hangs && intent == Intent::Serve && self.node.is_one_of_several() => {
+                    self.end_lease("its disk hangs");
                     PAUSE
                 }
                 None => self.renew(sent, intent).await,
@@ -127,6 +133,7 @@ impl Keeper {
                 () = tokio::time::sleep(pause) => {}
                 () = at(self.until) => self.end_lease("the controller was not heard of in time"),
                 _ = intents.changed() => {}
+                _ = stalls.changed() => {}
             }
         }
     }
@@ -212,7 +219,7 @@ impl Keeper {
     fn end_lease(&mut self, why: &str) {
         self.until = None;
         if self.node.lease.standing.send_if_modified(|standing| std::mem::replace(&mut standing.holds, false)) {
-            warn!(why, "this broker has no lease: it acknowledges nothing until the controller answers again");
+            warn!(why, "this broker has no lease: it acknowledges nothing until it has one again");
             self.tell(|| Command::LeaseEnded);
         }
     }

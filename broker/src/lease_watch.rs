@@ -46,7 +46,9 @@ async fn watch(node: &Arc<Node>) {
             continue;
         }
         look.tick().await;
-        let silent = node.controllers.look_at_leases(node.broker_id).await;
+        // It must not keep what it takes from others: see `lease`.
+        let here = node.stalls.current().is_none().then_some(node.broker_id);
+        let silent = node.controllers.look_at_leases(here).await;
         for broker in &silent.ended {
             fence(node, *broker, "its lease has ended").await;
         }

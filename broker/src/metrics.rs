@@ -91,6 +91,8 @@ pub struct Metrics {
     pub disk_free_bytes: Gauge,
     /// 1 while produce is refused for lack of space.
     pub disk_full: Gauge,
+    /// 1 while the disk hangs.
+    pub disk_stalled: Gauge,
     /// Flushes of segment files.
     pub flushes: Counter,
     /// Time spent in flushes, in seconds.
@@ -199,6 +201,10 @@ impl Metrics {
         let partitions_corrupt = gauge("partitions_corrupt", "Partitions with a damaged range");
         let disk_free_bytes = gauge("disk_free_bytes", "Free space in the data folder's file system");
         let disk_full = gauge("disk_full", "1 while produce is refused for lack of space");
+        let disk_stalled = gauge(
+            "disk_stalled",
+            "1 while the disk hangs: a write or a flush is under way for longer than disk_stall_ms",
+        );
         let process_resident_memory_bytes = gauge(
             "process_resident_memory_bytes",
             "Resident memory (VmRSS), pages of mapped log files included: those the system takes back when it needs them",
@@ -269,6 +275,7 @@ impl Metrics {
             budget_waiting,
             disk_free_bytes,
             disk_full,
+            disk_stalled,
             flushes,
             flush_seconds,
             process_cpu_seconds,

@@ -22,6 +22,7 @@ use crate::partition::Registry;
 use crate::peer::Peers;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::Controllers;
+use crate::stalls::Stalls;
 use crate::vital::Vital;
 use crate::watermarks::Watermarks;
 
@@ -59,6 +60,10 @@ pub struct Node {
     pub producer_ids: ProducerIds,
     /// Whether this broker may acknowledge.
     pub lease: Arc<Lease>,
+    /// Whether its disk hangs.
+    pub stalls: Stalls,
+    /// One look at the disk at a time: those that hang must not pile up.
+    pub(crate) disk_probe: Arc<tokio::sync::Mutex<()>>,
     /// Links to the other brokers.
     pub peers: Peers,
     /// Where it keeps everything.

@@ -29,20 +29,14 @@ impl Check {
 /// Whoever waits for memory for so long is not served.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
+/// A disk that has not answered for so long has no answer for whoever asks now.
+const DISK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Looks at everything.
 pub async fn check(node: &Arc<Node>) -> Vec<Check> {
     let drained = node.draining.is_cancelled().then(|| "shutting down".to_string());
-    let probe = node.clone();
-    let written = tokio::task::spawn_blocking(move || {
-        let measured = probe.registry.space().refresh().map_err(|error| error.to_string());
-        measured.and_then(|()| probe.registry.probe_disk())
-    })
-    .await;
-    let disk = match written {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error),
-        Err(_) => Some("the probe failed unexpectedly".into()),
-    };
+    let disk = probe_disk(node).await.err();
+    let stalled = node.stalls.current().map(|stall| format!("the disk hangs: {stall}"));
     let space = node.registry.space();
     let full = (!space.has_room()).then(|| {
         let (free, least) = (space.free_bytes(), space.low_water_bytes());
@@ -81,6 +75,7 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
         Check::new("started", starting),
         Check::new("accepting", drained),
         Check::new("log-writable", disk),
+        Check::new("disk-answers", stalled),
         Check::new("disk-space", full),
         Check::new("memory", memory),
         Check::new("lease", fenced),
@@ -88,6 +83,25 @@ pub async fn check(node: &Arc<Node>) -> Vec<Check> {
         Check { warning: damaged, ..Check::new("partitions", poisoned) },
         Check { warning: unread, ..Check::new("coordinators", None) },
     ]
+}
+
+/// Writes to the disk, unless that takes too long.
+async fn probe_disk(node: &Arc<Node>) -> Result<(), String> {
+    let probe = async {
+        let (turn, node) = (node.disk_probe.clone().lock_owned().await, node.clone());
+        let write = move || {
+            // Until it is done, also where nobody waits for it any more.
+            let _turn = turn;
+            node.registry.space().refresh().map_err(|error| error.to_string())?;
+            node.registry.probe_disk()
+        };
+        tokio::task::spawn_blocking(write).await
+    };
+    match tokio::time::timeout(DISK_PATIENCE, probe).await {
+        Ok(Ok(written)) => written,
+        Ok(Err(_)) => Err("the probe failed unexpectedly".into()),
+        Err(_) => Err(format!("a small file has not been written within {DISK_PATIENCE:?}")),
+    }
 }
 
 /// Which partitions are not served at all, as far as there are any.

@@ -1,4 +1,4 @@
-//! A small ext4 file system in a file, on a loop device: it can lose power, run full, and goes away with its value. Knows nothing of
+//! A small ext4 file system in a file, on a loop device: it can lose power, run full, hang, and goes away with its value. Knows nothing of
 //! brokers. Needs [`Need::LoopDisk`](crate::requirements::Need::LoopDisk).
 
 use std::fs::File;
@@ -89,6 +89,16 @@ impl LoopDisk {
         assert!(probe.is_err(), "the file system still takes files: the power was not lost");
     }
 
+    /// From now on whoever writes waits, without an error, until the answer is dropped.
+    ///
+    /// # Panics
+    /// Where the kernel refuses.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        system("fsfreeze", &["-f", self.mount.to_str().expect("a temporary path is text")]);
+        Frozen { mount: self.mount.clone() }
+    }
+
     /// Power is back: mounts anew, which replays the journal. Nobody may have files open on it.
     ///
     /// # Panics
@@ -108,6 +118,19 @@ impl Drop for LoopDisk {
         // Lazily: a process that a failed test left behind must not keep the mount. Both may have been done already.
         let _ = Command::new("umount").arg("-l").arg(&self.mount).output();
         let _ = Command::new("losetup").arg("-d").arg(&self.device).output();
+    }
+}
+
+/// A file system on which writers wait until it is dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    mount: PathBuf,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Not to be missed after a failed test either: a process that waits there cannot even be killed.
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.mount).output();
     }
 }
 
@@ -146,6 +169,22 @@ mod tests {
         disk.remount();
         assert_eq!(std::fs::read(disk.path().join("kept")).unwrap(), b"kept");
         assert!(std::fs::read(disk.path().join("lost")).unwrap_or_default().is_empty());
+    }
+
+    #[test]
+    fn a_frozen_disk_lets_writers_wait_and_refuses_nothing() {
+        if !requires("loop_disk", &[Need::LoopDisk]) {
+            return;
+        }
+        let disk = LoopDisk::new(32 << 20);
+        let frozen = disk.freeze();
+        let path = disk.path().join("waits");
+        let (done, written) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || done.send(std::fs::write(path, b"late").is_ok()));
+        assert!(written.recv_timeout(std::time::Duration::from_millis(200)).is_err());
+        drop(frozen);
+        assert!(written.recv().unwrap());
+        writer.join().unwrap().unwrap();
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Need {
             }
             Self::LoopDisk if !has_program("mkfs.ext4") => Some("needs mkfs.ext4 (package e2fsprogs)"),
             Self::LoopDisk if !has_program("losetup") => Some("needs losetup (package mount)"),
+            Self::LoopDisk if !has_program("fsfreeze") => Some("needs fsfreeze (package util-linux)"),
             Self::Strace if !has_program("strace") => Some("needs strace"),
             Self::Strace if !rustix::process::geteuid().is_root() => Some("must run as root to trace a process"),
             Self::Prlimit if !has_program("prlimit") => Some("needs prlimit (package util-linux)"),

@@ -7,7 +7,7 @@
 //! waits: the log's listener does.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::complaint::Complaint;
+use crate::flush_metrics::{Counters, FlushMetrics};
 use crate::segment::Segment;
 use crate::space::SpaceGuard;
 use crate::state::{FlushError, LogState};
 use crate::storage_error::StorageError;
+use crate::waits::DiskWaits;
 
 /// How often and how much is flushed without being asked.
 #[derive(Clone, Debug)]
@@ -72,30 +74,6 @@ enum Reserve {
     Usable,
 }
 
-/// What a flusher has done since it started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct FlushMetrics {
-    /// Flushes that had something to do.
-    pub flushes: u64,
-    /// Bytes they made durable.
-    pub bytes: u64,
-    /// Time they took, in microseconds, summed.
-    pub micros: u64,
-    /// Flushes by time taken: bucket `i` counts those below 2^(i + 4) µs that the one before does not; the last is open.
-    pub buckets: [u64; 16],
-    /// Flushes that failed, each the end of one replica.
-    pub errors: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    flushes: AtomicU64,
-    bytes: AtomicU64,
-    micros: AtomicU64,
-    buckets: [AtomicU64; 16],
-    errors: AtomicU64,
-}
-
 #[derive(Debug)]
 struct Shared {
     options: FlusherOptions,
@@ -104,6 +82,7 @@ struct Shared {
     wake_background: Condvar,
     wake_upkeep: Condvar,
     counters: Counters,
+    waits: Arc<DiskWaits>,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +112,7 @@ impl Flusher {
             wake_background: Condvar::new(),
             wake_upkeep: Condvar::new(),
             counters: Counters::default(),
+            waits: Arc::default(),
         });
         let mut flusher = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for _ in 0..FLUSHES_AT_ONCE {
@@ -184,18 +164,13 @@ impl FlusherHandle {
     #[must_use]
     pub fn metrics(&self) -> FlushMetrics {
         let Some(shared) = &self.shared else { return FlushMetrics::default() };
-        let counters = &shared.counters;
-        let mut buckets = [0; 16];
-        for (bucket, counter) in buckets.iter_mut().zip(&counters.buckets) {
-            *bucket = counter.load(Ordering::Relaxed);
-        }
-        FlushMetrics {
-            flushes: counters.flushes.load(Ordering::Relaxed),
-            bytes: counters.bytes.load(Ordering::Relaxed),
-            micros: counters.micros.load(Ordering::Relaxed),
-            buckets,
-            errors: counters.errors.load(Ordering::Relaxed),
-        }
+        shared.counters.metrics()
+    }
+
+    /// What its logs wait for. What is flushed without being asked for is not among it.
+    #[must_use]
+    pub fn waits(&self) -> Arc<DiskWaits> {
+        self.shared.as_ref().map(|shared| Arc::clone(&shared.waits)).unwrap_or_default()
     }
 
     /// Whether appends may go on, as far as free space is concerned.
@@ -232,13 +207,14 @@ impl FlusherHandle {
 
     pub(crate) fn count_failure(&self) {
         if let Some(shared) = &self.shared {
-            shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+            shared.counters.note_failure();
         }
     }
 
     pub(crate) fn register(&self, state: &Arc<LogState>) {
         if let Some(shared) = &self.shared {
             shared.queue.lock().all.push(Arc::downgrade(state));
+            shared.waits.add(&state.waits);
         }
     }
 
@@ -246,6 +222,8 @@ impl FlusherHandle {
         if let Some(shared) = &self.shared
             && !state.flush_queued.swap(true, Ordering::AcqRel)
         {
+            // First: whoever has its turn ends this wait.
+            state.waits.ask();
             shared.queue.lock().to_flush.push_back(Arc::clone(state));
             shared.wake_flush.notify_one();
         }
@@ -285,9 +263,12 @@ impl Shared {
     fn flush_loop(&self) {
         let mut waits = Complaint::default();
         while let Some(log) = self.next(&self.wake_flush, |queue| &mut queue.to_flush) {
+            let waiting = log.waits.flush();
             // First, so that what is written from here on asks again.
             log.flush_queued.store(false, Ordering::Release);
             self.flush(&log, &mut waits);
+            // Before another thread may have it.
+            drop(waiting);
             self.hand_back(&log);
         }
     }
@@ -475,16 +456,5 @@ impl UpkeepFailed {
         if let Some(untold) = complaint.again(Instant::now()) {
             tracing::warn!(%error, untold, dir = %log.place.dir.display(), "upkeep of a log failed; it is tried again");
         }
-    }
-}
-
-impl Counters {
-    fn note(&self, bytes: u64, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = (64 - (micros >> 4).leading_zeros() as usize).min(self.buckets.len() - 1);
-        self.flushes.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -3,10 +3,10 @@
 //!
 //! In the order a batch meets them:
 //! - [`disk`]: the one door to the operating system; [`os_disk`] is the real one; `map` holds the only `unsafe`.
-//! - [`log`]: the writer: offsets, one write for all that waits, rolling.
+//! - [`log`]: the writer: offsets, one write for all that waits, rolling. `append_error`: why it refuses.
 //! - `segment`, `segment_index`, `offset_index`, `time_index`, `segment_files`: one file of batches, its sparse indexes, its names.
 //! - `state`: the ends, segments, holes and poison that the writer publishes and everybody else reads.
-//! - [`flusher`]: group commit and upkeep; `upkeep`: grow ahead, prepare the next segment, checkpoint.
+//! - [`flusher`]: group commit and upkeep; `flush_metrics`: what it counts; [`waits`]: what the disk was asked for and has not done; `upkeep`: grow ahead, prepare the next segment, checkpoint.
 //! - [`reader`], `lookup`, `verified`, `residency`: slices of the map, never cold and never unverified.
 //! - `founding`, [`recovery`], `recovery_report`, `bookkeeping`, `scan`, [`checkpoint`], `noted_start`, [`leader_epochs`], [`identity`], [`hole`], `damage`, `unfinished`, `open_error`, `written_since`,
 //!   `small_file`, [`witness`]: opening after a crash.
@@ -19,6 +19,7 @@
 //! - [`data_dir`]: the lock, the format and the names of all partitions. [`space`]: refuse before the disk is full.
 //! - [`fault`]: the disk for tests that fails on command. `flaws`: a bug that this crate's tests plant; `sample`: a batch for them.
 
+mod append_error;
 mod bookkeeping;
 pub mod checkpoint;
 pub mod compaction;
@@ -29,6 +30,7 @@ pub mod disk;
 pub mod dump;
 pub mod fault;
 mod flaws;
+mod flush_metrics;
 pub mod flusher;
 mod founding;
 mod headers;
@@ -70,9 +72,11 @@ pub mod undone;
 mod unfinished;
 mod upkeep;
 mod verified;
+pub mod waits;
 pub mod witness;
 mod written_since;
 
+pub use append_error::AppendError;
 pub use compaction::{
     AbortedTransaction, Backlog, Compacted, Compaction, CompactionDriver, CompactionError, CompactionRules,
     CompactionStep,
@@ -81,10 +85,11 @@ pub use complaint::Complaint;
 pub use data_dir::{DataDir, DataDirError, Format, PartitionDir, format_of};
 pub use disk::{Disk, DiskFile};
 pub use dump::{BatchEntry, CrcCheck, Dump, DumpEntry, DumpError, FieldValue};
-pub use flusher::{FlushMetrics, Flusher, FlusherHandle, FlusherOptions};
+pub use flush_metrics::FlushMetrics;
+pub use flusher::{Flusher, FlusherHandle, FlusherOptions};
 pub use hole::Hole;
 pub use identity::{Identity, IdentityError};
-pub use log::{AppendError, Appended, Group, Log, LogOptions};
+pub use log::{Appended, Group, Log, LogOptions};
 pub use offset_index::OffsetEntry;
 pub use open_error::OpenError;
 pub use os_disk::OsDisk;
@@ -99,4 +104,5 @@ pub use state::{LogListener, Unheard};
 pub use storage_error::StorageError;
 pub use time_index::TimeEntry;
 pub use timestamps::TimedOffset;
+pub use waits::{DiskWait, DiskWaits, DiskWork};
 pub use witness::Witness;

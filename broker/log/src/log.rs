@@ -13,8 +13,9 @@ use smallvec::SmallVec;
 use tidelog_protocol::records::{BatchHeader, PREFIX_BYTES, ValidBatches, stamped_prefix};
 use tidelog_protocol::{Durability, LeaderEpoch, Offset};
 
+use crate::append_error::AppendError;
 use crate::checkpoint::Shutdown;
-use crate::disk::{Disk, is_full, is_out_of_descriptors};
+use crate::disk::Disk;
 use crate::flusher::FlusherHandle;
 use crate::identity::Identity;
 use crate::open_error::OpenError;
@@ -24,7 +25,7 @@ use crate::recovery_report::RecoveryReport;
 use crate::retention::Retention;
 use crate::segment::{Place, Segment, SegmentOptions};
 use crate::segment_files::Prepared;
-use crate::state::{FlushError, LogListener, LogState, Parts};
+use crate::state::{LogListener, LogState, Parts};
 use crate::storage_error::{Context, StorageError};
 use crate::witness::Witness;
 
@@ -108,68 +109,6 @@ pub struct Appended {
     pub groups: usize,
 }
 
-/// Why nothing of an append was taken. The log is as it was before.
-#[derive(Debug, thiserror::Error)]
-pub enum AppendError {
-    /// There is no room. The client may try again: freeing space heals it.
-    #[error("the disk is full (or below its low-space watermark): free space, nothing else is needed")]
-    StorageFull,
-    /// There is no file descriptor left. The client may try again: closing some, or a higher limit, heals it.
-    #[error(
-        "there is no file descriptor left ({0}): raise the limit of open files, or have fewer connections and partitions"
-    )]
-    OutOfDescriptors(StorageError),
-    /// A write or a flush failed earlier, or did now. This replica takes nothing any more until it is opened anew.
-    #[error("this replica stopped after a disk error: {0}")]
-    Poisoned(Arc<StorageError>),
-    /// The group can never fit. The client must send less, or the topic needs larger segments.
-    #[error("{bytes} bytes of batches do not fit into a segment of {segment_bytes} bytes")]
-    TooLarge {
-        /// Size of the group.
-        bytes: u64,
-        /// Size of a whole segment.
-        segment_bytes: u32,
-    },
-    /// A follower was given batches that do not continue its log.
-    #[error("the batch begins at offset {found} in epoch {epoch:?}, but the log continues at {expected}")]
-    BrokenChain {
-        /// Where the log ends.
-        expected: Offset,
-        /// Where the batch begins.
-        found: Offset,
-        /// The epoch the batch carries; it must not be older than the log's newest.
-        epoch: Option<LeaderEpoch>,
-    },
-}
-
-impl AppendError {
-    /// Whether the same call may succeed later, on the same log.
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::StorageFull | Self::OutOfDescriptors(_))
-    }
-
-    /// Of an operation that left the log as it was.
-    fn of_storage(error: StorageError) -> Self {
-        if is_full(&error.source) {
-            Self::StorageFull
-        } else if is_out_of_descriptors(&error.source) {
-            Self::OutOfDescriptors(error)
-        } else {
-            Self::Poisoned(Arc::new(error))
-        }
-    }
-}
-
-impl From<FlushError> for AppendError {
-    fn from(error: FlushError) -> Self {
-        match error {
-            FlushError::Poisoned(error) => Self::Poisoned(error),
-            FlushError::NotTried(error) => Self::OutOfDescriptors(error),
-        }
-    }
-}
-
 impl Log {
     /// Opens the partition folder, creating it if need be, and recovers what a crash left.
     ///
@@ -242,6 +181,7 @@ impl Log {
     /// # Errors
     /// [`AppendError::Poisoned`] if the flush fails, now or earlier; [`AppendError::OutOfDescriptors`] if it could not be tried.
     pub fn flush(&self) -> Result<(), AppendError> {
+        let _waiting = self.state.waits.flush_here();
         self.state.flush().map(drop).map_err(AppendError::from)
     }
 
@@ -254,6 +194,7 @@ impl Log {
     /// # Panics
     /// Without groups, or with an epoch older than the log's newest: the owner fences those.
     pub fn append(&mut self, groups: &[Group<'_>], epoch: LeaderEpoch) -> Result<Appended, AppendError> {
+        let _waiting = self.state.waits.write();
         let base_offset = self.end();
         let taken = self.make_room(groups)?;
         let groups = &groups[..taken];
@@ -307,6 +248,7 @@ impl Log {
             newest = epoch;
             expected = header.next_offset();
         }
+        let _waiting = self.state.waits.write();
         let taken = self.make_room(groups)?;
         let groups = &groups[..taken];
         for header in groups.iter().flat_map(|group| group.headers) {
@@ -332,6 +274,7 @@ impl Log {
         if !self.state.flusher.has_space() {
             return Err(AppendError::StorageFull);
         }
+        let _waiting = self.state.waits.write();
         let segment_bytes = self.state.place.options.segment_bytes;
         if bytes > u64::from(segment_bytes) {
             return Err(AppendError::TooLarge { bytes, segment_bytes });
@@ -351,6 +294,7 @@ impl Log {
         if self.active.end_bytes() == 0 {
             return Ok(());
         }
+        let _waiting = self.state.waits.write();
         self.begin_segment(u64::from(self.state.place.options.first_allocation_bytes))
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidelog_protocol::records::Batches as Walk;
 use tidelog_protocol::{LeaderEpoch, Offset};
 
-use crate::flusher::FlushMetrics;
+use crate::flush_metrics::FlushMetrics;
 use crate::hole::Hole;
 use crate::identity::Identity;
 use crate::leader_epochs::LeaderEpochs;

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tidelog_protocol::{Offset, Timestamp};
 
+use crate::append_error::AppendError;
 use crate::checkpoint::Shutdown;
 use crate::disk::is_full;
-use crate::log::{AppendError, Log};
+use crate::log::Log;
 use crate::segment::Segment;
 use crate::segment_files;
 use crate::state::{LogState, Upkeep};

@@ -28,6 +28,7 @@ use crate::segment::{Place, Segment};
 use crate::segment_files::Prepared;
 use crate::storage_error::{Context, StorageError};
 use crate::swap::Swap;
+use crate::waits::LogWaits;
 use crate::written_since::WrittenSince;
 
 /// Told what happens to a log, from the flusher's thread (or the writer's): it must not block and must not call back into the writer.
@@ -63,6 +64,7 @@ pub(crate) struct LogState {
     pub(crate) identity: Identity,
     pub(crate) flusher: FlusherHandle,
     listener: Arc<dyn LogListener>,
+    pub(crate) waits: Arc<LogWaits>,
     /// Size of the segments to come; those there are keep theirs.
     segment_bytes: AtomicU32,
     /// Invariant: log start ≤ flushed end ≤ written end, but for the instant of a truncation.
@@ -174,6 +176,7 @@ impl LogState {
         assert!(ends.log_start <= ends.end && !segments.is_empty(), "{ends:?}");
         Self {
             segment_bytes: AtomicU32::new(parts.place.options.segment_bytes),
+            waits: LogWaits::of(&parts.place.dir),
             place: parts.place,
             identity: parts.identity,
             flusher: parts.flusher,

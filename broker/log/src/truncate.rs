@@ -14,10 +14,11 @@ use std::sync::atomic::Ordering;
 use tidelog_protocol::Offset;
 use tidelog_replication::Producers;
 
+use crate::append_error::AppendError;
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, Shutdown};
 use crate::compaction::cleaned::{self, Cleaned};
 use crate::disk::{DiskFile, is_full, read_full_at, write_all_at};
-use crate::log::{AppendError, Log};
+use crate::log::Log;
 use crate::lookup::{Lookup, Miss, Patience};
 use crate::segment::{Scanned, Segment};
 use crate::segment_files::{self, INDEX, LOG, Prepared, TIME_INDEX};

@@ -302,7 +302,7 @@ mod tests {
         let decision = controllers.office.lock().await;
         let answered = async {
             loop {
-                assert_eq!(controllers.look_at_leases(BrokerId(1)).await, Silent::default());
+                assert_eq!(controllers.look_at_leases(Some(BrokerId(1))).await, Silent::default());
                 match controllers.heartbeat(heartbeat).await {
                     Ok(answer) => return answer,
                     // The look is too long ago, on a slow machine.

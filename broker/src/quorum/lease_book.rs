@@ -80,8 +80,9 @@ impl Controllers {
         })
     }
 
-    /// Makes sure that this broker still runs the controller, and says who was not heard of. `own` is heard of by being asked.
-    pub async fn look_at_leases(&self, own: BrokerId) -> Silent {
+    /// Makes sure that this broker still runs the controller, and says who was not heard of. `here` is heard of by being
+    /// asked; `None` where this broker cannot serve.
+    pub async fn look_at_leases(&self, here: Option<BrokerId>) -> Silent {
         if self.take_office().await.is_err() || !self.quorum().confirm().await {
             return Silent::default();
         }
@@ -92,7 +93,7 @@ impl Controllers {
             }
             open.looked = now;
             open.leases.follow(&image, now);
-            open.leases.is_here(own, now);
+            here.into_iter().for_each(|own| open.leases.is_here(own, now));
             Silent {
                 ended: open.leases.expired(now).collect(),
                 suspects: open.leases.silent(now, SUSPICIOUS_MS).collect(),

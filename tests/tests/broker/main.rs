@@ -8,6 +8,7 @@ mod connections;
 mod deadlines;
 mod descriptors;
 mod earlier_release;
+mod hanging_disk;
 mod idempotence;
 mod retention;
 mod shutdown;

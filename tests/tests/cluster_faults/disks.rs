@@ -1,5 +1,5 @@
-//! Disks that fail under a cluster with a load: all lose power at once, one does, one runs full, one is slow, one refuses a flush. Needs root, loop
-//! devices and strace.
+//! Disks that fail under a cluster with a load: all lose power at once, one does, one runs full, one is slow, one refuses a flush, one
+//! hangs. Needs root, loop devices and strace.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -277,4 +277,104 @@ async fn another_controller_is_elected_though_each_flush_of_a_vote_takes_half_a_
     evidence.assert_happened();
     cluster.restart(controller);
     cluster.wait_healed(topic).await;
+}
+
+/// A disk that takes so long hangs.
+const STALL_MS: &str = "1500";
+
+/// A partition that a broker leads.
+async fn led_by(cluster: &Cluster, topic: &str, broker: u32) -> u32 {
+    wait_until("the broker to lead a partition", async || {
+        for partition in 0..3 {
+            if cluster.leader(topic, partition).await.0 == broker {
+                return Some(partition);
+            }
+        }
+        None
+    })
+    .await
+}
+
+/// First the broker that runs the controller, which keeps its own lease, then another.
+async fn victim(cluster: &Cluster, turn: u32) -> u32 {
+    let controller = cluster.controller().await;
+    if turn.is_multiple_of(2) { controller } else { controller % 3 + 1 }
+}
+
+/// Others lead what `hung` led, and acknowledge; it says why.
+async fn is_replaced(cluster: &Cluster, history: &History, (topic, partition): (&str, u32), hung: u32) -> Evidence {
+    cluster.next_leader(topic, partition, hung).await;
+    for partition in 0..3 {
+        wait_for_more_acks(history, partition, 50).await;
+    }
+    let process = cluster.process(hung);
+    let told = process.log_lines("the disk hangs");
+    let folder = format!("{topic}-{partition}");
+    let names =
+        |line: &serde_json::Value| line["log"].as_str().is_some_and(|log| log.contains(&format!("broker-{hung}/")));
+    assert!(told.iter().all(names) && !told.is_empty(), "it should name what hangs, such as {folder}: {told:?}");
+    let ready = process.http("/readyz");
+    assert!(ready.status == 503 && ready.body.contains("FAULT disk-answers: the disk hangs: a "), "{ready:?}");
+    let metrics = process.http("/metrics").body;
+    assert!(metrics.contains("tidelog_disk_stalled 1"), "{metrics}");
+    Evidence::of("disks that hung", told.len())
+}
+
+/// It serves again once its disk does.
+async fn comes_back(cluster: &Cluster, topic: &str, hung: u32) {
+    cluster.wait_healed(topic).await;
+    let process = cluster.process(hung);
+    assert!(!process.log_lines("the disk answers again").is_empty(), "{}", process.log_text());
+    wait_until("the broker to be ready", async || (process.http("/readyz").status == 200).then_some(())).await;
+    assert!(process.http("/metrics").body.contains("tidelog_disk_stalled 0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_flushes_hang_is_replaced_until_they_do_not() {
+    if !requires("a_leader_whose_flushes_hang_is_replaced_until_they_do_not", &[Need::Strace]) {
+        return;
+    }
+    let settings = ClusterSettings::three().set("disk_stall_ms", STALL_MS).set("preferred_leader_interval_ms", "1000");
+    let mut cluster = Cluster::start(settings).await;
+    let topic = "hung-flush";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for turn in turns(2) {
+            let hung = victim(cluster, turn).await;
+            let partition = led_by(cluster, topic, hung).await;
+            let segment = newest_segment(&cluster.data(hung).join(format!("{topic}-{partition}")));
+            let pid = cluster.process(hung).pid();
+            let disk = SyscallFault::on_file(pid, "fdatasync:delay_enter=60000000", &segment);
+            evidence.add(is_replaced(cluster, history, (topic, partition), hung).await);
+            drop(disk);
+            comes_back(cluster, topic, hung).await;
+        }
+        evidence
+    };
+    Round::on(topic).config("durability", "flushed").survives(&mut cluster, fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_writes_hang_is_replaced_until_they_do_not() {
+    if !requires("a_leader_whose_writes_hang_is_replaced_until_they_do_not", &[Need::LoopDisk]) {
+        return;
+    }
+    let settings = ClusterSettings::three().disks(Disks::Loop(DISK_BYTES));
+    let settings = settings.set("disk_stall_ms", STALL_MS).set("preferred_leader_interval_ms", "1000");
+    // More than there are partitions, whose writes all hang.
+    let mut cluster = Cluster::start(settings.set("network_threads", "8")).await;
+    let topic = "hung-write";
+    let fault = async |cluster: &mut Cluster, history: &Arc<History>| {
+        let mut evidence = Evidence::default();
+        for turn in turns(2) {
+            let hung = victim(cluster, turn).await;
+            let partition = led_by(cluster, topic, hung).await;
+            let frozen = cluster.disk(hung).freeze();
+            evidence.add(is_replaced(cluster, history, (topic, partition), hung).await);
+            drop(frozen);
+            comes_back(cluster, topic, hung).await;
+        }
+        evidence
+    };
+    round(topic).survives(&mut cluster, fault).await;
 }

@@ -4,11 +4,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{append, options};
 use parking_lot::{Condvar, Mutex};
-use tidelog_log::{Flusher, FlusherOptions, Log, LogListener, OsDisk, StorageError};
+use tidelog_log::{DiskWork, Flusher, FlusherOptions, Log, LogListener, OsDisk, StorageError};
 use tidelog_protocol::Offset;
 
 /// More than there are threads that flush.
@@ -125,5 +125,29 @@ fn what_was_asked_for_is_flushed_before_the_flusher_is_gone() {
     drop(flusher);
     for (_, gate) in &logs {
         assert_eq!(gate.state.lock().flushed, Offset(1));
+    }
+}
+
+#[test]
+fn a_flush_that_somebody_waits_for_is_known_until_it_is_done_and_one_that_nobody_does_is_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let flusher = Flusher::start(FlusherOptions::default()).unwrap();
+    let (mut log, gate) = open(&temp.path().join("t-0"), &flusher);
+    let waits = flusher.handle().waits();
+    gate.set_closed(true);
+    append(&mut log, 1, b"nobody asks for it");
+    log.request_unawaited_flush();
+    gate.wait_until(1);
+    assert_eq!(waits.oldest(), None);
+    append(&mut log, 1, b"somebody waits");
+    log.request_flush();
+    let wait = waits.oldest().unwrap();
+    assert_eq!((wait.dir, wait.work), (temp.path().join("t-0"), DiskWork::Flush), "behind the one that is under way");
+    gate.set_closed(false);
+    gate.wait_until(2);
+    let give_up_at = Instant::now() + Duration::from_secs(20);
+    while waits.oldest().is_some() {
+        assert!(Instant::now() < give_up_at, "it is done");
+        std::thread::yield_now();
     }
 }
