@@ -19,6 +19,8 @@ use crate::quorum::Role;
 
 /// How long one heartbeat may take: the next one may find another controller.
 const PATIENCE: Duration = Duration::from_millis(LEASE_MS / 2);
+/// A broker without a lease for so long is adrift: another may lead by now what it led, and it would not hear of it.
+pub(crate) const ADRIFT: Duration = Duration::from_secs(2);
 /// Pause after a heartbeat that nobody answered.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,13 +36,32 @@ pub struct Lease {
 pub struct Standing {
     /// It may acknowledge.
     pub holds: bool,
+    /// Since when it does, or does not.
+    pub since: Instant,
     /// Everything that it led is handed over.
     pub may_shut_down: bool,
 }
 
+impl Standing {
+    /// Whether it has been without a lease for so long that others may lead by now what it led.
+    #[must_use]
+    pub fn is_adrift(self, now: Instant) -> bool {
+        !self.holds && now.saturating_duration_since(self.since) >= ADRIFT
+    }
+
+    /// Says whether that is news.
+    fn holds_from(&mut self, holds: bool, now: Instant) -> bool {
+        let is_news = self.holds != holds;
+        if is_news {
+            (self.holds, self.since) = (holds, now);
+        }
+        is_news
+    }
+}
+
 impl Default for Lease {
     fn default() -> Self {
-        let standing = Standing { holds: false, may_shut_down: false };
+        let standing = Standing { holds: false, since: Instant::now(), may_shut_down: false };
         Self { standing: watch::Sender::new(standing), intent: watch::Sender::new(Intent::Serve) }
     }
 }
@@ -58,6 +79,12 @@ impl Lease {
     #[must_use]
     pub fn holds(&self) -> bool {
         self.standing.borrow().holds
+    }
+
+    /// Whether others may lead by now what this broker led.
+    #[must_use]
+    pub fn is_adrift(&self) -> bool {
+        self.standing.borrow().is_adrift(Instant::now())
     }
 
     /// How this broker stands, and its changes.
@@ -191,7 +218,7 @@ impl Keeper {
         }
         // A later answer may give less, where its controller has not been confirmed for longer.
         self.until = self.until.max(Some(until));
-        let began = self.node.lease.standing.send_if_modified(|standing| !std::mem::replace(&mut standing.holds, true));
+        let began = self.node.lease.standing.send_if_modified(|standing| standing.holds_from(true, Instant::now()));
         if began {
             info!("this broker has a lease");
             self.tell(|| Command::LeaseRenewed);
@@ -218,7 +245,7 @@ impl Keeper {
 
     fn end_lease(&mut self, why: &str) {
         self.until = None;
-        if self.node.lease.standing.send_if_modified(|standing| std::mem::replace(&mut standing.holds, false)) {
+        if self.node.lease.standing.send_if_modified(|standing| standing.holds_from(false, Instant::now())) {
             warn!(why, "this broker has no lease: it acknowledges nothing until it has one again");
             self.tell(|| Command::LeaseEnded);
         }
@@ -252,4 +279,20 @@ async fn heartbeat(node: &Arc<Node>, intent: Intent) -> Result<BrokerHeartbeatRe
         wants_shutdown: intent == Intent::ShutDown,
     };
     to_controller(node, request, Instant::now() + PATIENCE).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_adrift_once_it_was_without_a_lease_for_long_and_until_it_has_one() {
+        let began = Instant::now();
+        let mut standing = Standing { holds: true, since: began, may_shut_down: false };
+        assert!(!standing.is_adrift(began + ADRIFT * 9), "it holds one");
+        let lost = began + ADRIFT * 9;
+        assert_eq!([standing.holds_from(false, lost), standing.holds_from(false, lost + ADRIFT)], [true, false]);
+        assert!(!standing.is_adrift(lost + ADRIFT / 2) && standing.is_adrift(lost + ADRIFT));
+        assert!(standing.holds_from(true, lost + ADRIFT) && !standing.is_adrift(lost + ADRIFT * 2));
+    }
 }

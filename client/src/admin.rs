@@ -10,6 +10,7 @@ use tidelog_protocol::{BrokerId, Offset, PartitionId, Timestamp, TopicName};
 use crate::ClientError;
 use crate::address::Address;
 use crate::cluster::{Cluster, TopicImage};
+use crate::listed::DescribedTopics;
 
 /// What manages a cluster. Every call waits for its answer within the client's request timeout. A change whose outcome became
 /// unknown on the way ([`ClientError::outcome_is_unknown`]) is not repeated; look before you do. What only reads is asked again.
@@ -75,6 +76,14 @@ impl Admin {
     /// # Errors
     /// [`ClientError::UnknownTopic`] for the first that does not exist; else as any call.
     pub async fn describe_topics(&self, names: &[&str]) -> Result<Vec<TopicDescription>, ClientError> {
+        Ok(self.describe_topics_as_answered(names).await?.topics)
+    }
+
+    /// The same, and which leaders did not say how their partitions are.
+    ///
+    /// # Errors
+    /// As [`Admin::describe_topics`].
+    pub async fn describe_topics_as_answered(&self, names: &[&str]) -> Result<DescribedTopics, ClientError> {
         let topics = names.iter().map(|name| topic_name(name)).collect::<Result<_, _>>()?;
         let request = DescribeTopicsRequest { topics: Some(topics) };
         let mut answer = self.cluster.call(&request).await?;
@@ -83,7 +92,11 @@ impl Admin {
         }
         match answer.unknown.first() {
             Some(name) => Err(ClientError::UnknownTopic { topic: name.to_string() }),
-            None => Ok(self.as_leaders_say(answer.topics).await),
+            None => {
+                let mut silent = BTreeMap::new();
+                let topics = self.as_leaders_say(answer.topics, &mut silent).await;
+                Ok(DescribedTopics { topics, silent })
+            }
         }
     }
 
@@ -92,20 +105,33 @@ impl Admin {
     /// # Errors
     /// As any call.
     pub async fn describe_all_topics(&self) -> Result<Vec<TopicDescription>, ClientError> {
+        Ok(self.describe_all_topics_as_answered().await?.topics)
+    }
+
+    /// The same, and which leaders did not say how their partitions are.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn describe_all_topics_as_answered(&self) -> Result<DescribedTopics, ClientError> {
+        let mut silent = BTreeMap::new();
         let topics = self.cluster.metadata(None).await?.topics;
         let mut described = Vec::with_capacity(topics.len());
         for part in parts(&topics) {
             let names = part.iter().map(|topic| topic.name.clone()).collect();
             // One that was deleted since is no part of every topic any more.
             let part = self.cluster.call(&DescribeTopicsRequest { topics: Some(names) }).await?.topics;
-            described.extend(self.as_leaders_say(part).await);
+            described.extend(self.as_leaders_say(part, &mut silent).await);
         }
-        Ok(described)
+        Ok(DescribedTopics { topics: described, silent })
     }
 
     /// A broker knows the log of a partition only where it holds a replica, and how far that is settled only where it leads. A leader that
-    /// does not answer leaves what another broker said.
-    async fn as_leaders_say(&self, mut topics: Vec<TopicDescription>) -> Vec<TopicDescription> {
+    /// does not answer leaves what another broker said, and is noted; it is not asked again.
+    async fn as_leaders_say(
+        &self,
+        mut topics: Vec<TopicDescription>,
+        silent: &mut BTreeMap<BrokerId, ClientError>,
+    ) -> Vec<TopicDescription> {
         let mut by_leader: BTreeMap<BrokerId, Vec<TopicName>> = BTreeMap::new();
         for topic in &topics {
             let leaders: BTreeSet<BrokerId> = topic.partitions.iter().filter_map(|known| known.leader).collect();
@@ -115,9 +141,16 @@ impl Admin {
             return topics;
         }
         for (leader, names) in by_leader {
-            let Ok(answer) = self.cluster.call_broker(leader, &DescribeTopicsRequest { topics: Some(names) }).await
-            else {
+            if silent.contains_key(&leader) {
                 continue;
+            }
+            let request = DescribeTopicsRequest { topics: Some(names) };
+            let answer = match self.cluster.call_broker(leader, &request).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    silent.insert(leader, error);
+                    continue;
+                }
             };
             for said in answer.topics {
                 let Some(topic) = topics.iter_mut().find(|topic| topic.topic_id == said.topic_id) else { continue };

@@ -76,7 +76,7 @@ pub use consumer::{
 pub use error::{ClientError, GroupBehind};
 pub use group::{CommitMode, GroupConsumer, GroupConsumerBuilder, GroupError, GroupRecord, RebalanceListener};
 pub use group_lag::GroupLag;
-pub use listed::{Listed, MissingShards};
+pub use listed::{DescribedTopics, Listed, MissingShards};
 pub use producer::{
     Delivery, Partitioner, Producer, ProducerBuilder, Receipt, Record, RecordRef, SendError, TopicProducer,
 };

@@ -1,6 +1,9 @@
 //! What many brokers were asked for together, and what of it is missing. Knows nothing of what is listed.
 
+use std::collections::BTreeMap;
+
 use tidelog_protocol::BrokerId;
+use tidelog_protocol::messages::TopicDescription;
 
 use crate::ClientError;
 
@@ -11,6 +14,15 @@ pub struct Listed<T> {
     pub found: Vec<T>,
     /// Where nobody answered: what is kept there is not among those found. Empty where all did.
     pub missing: Vec<MissingShards>,
+}
+
+/// Topics, as far as the leaders of their partitions answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DescribedTopics {
+    /// Configuration and state. Of partitions that a silent broker leads stands here what another knows of them, which may be nothing.
+    pub topics: Vec<TopicDescription>,
+    /// Leaders that did not answer, and why.
+    pub silent: BTreeMap<BrokerId, ClientError>,
 }
 
 /// Shards of what coordinators keep for which nobody answered.

@@ -1,7 +1,6 @@
 //! Subscribe: opens a stream and pushes batches for as long as there is credit and room in the outbox.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameKind};
@@ -9,12 +8,13 @@ use tidelog_protocol::messages::{Fault, PositionKind, StreamItemPush, SubscribeR
 use tidelog_protocol::{CorrelationId, ErrorCode, Offset, ProtocolVersion, WireError};
 
 use super::{Input, decode};
-use crate::lease::Lease;
+use crate::lease::{ADRIFT, Lease};
 use crate::node::Node;
+use crate::operations::adrift::{may_be_deposed, serves_settled};
 use crate::operations::leaderships::{check_continuity, check_epoch};
 use crate::operations::look_up::{look_up, readable_end};
 use crate::outbox::{FrameStamp, OutFrame, Outbox};
-use crate::partition::{Cursor, Fetched, Handle, Serves};
+use crate::partition::{Cursor, Fetched, Handle, Serves, refusals};
 use crate::session::{Reply, Session};
 use crate::streams::StreamControl;
 
@@ -25,9 +25,6 @@ const ITEM_BYTES_MIN: u32 = 4 << 10;
 
 /// From this version on a client is told which transactions were aborted.
 const KNOWS_ABORTED: ProtocolVersion = ProtocolVersion(4);
-
-/// A leader without a lease for so long may have been replaced, and would not hear of it.
-const ADRIFT: Duration = Duration::from_secs(2);
 
 pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, reply: Reply) {
     let Some((request, reply)) = decode::<SubscribeRequest>(session, input, reply) else { return };
@@ -43,7 +40,7 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
     tasks.spawn(async move {
         let stream = reply.correlation();
         match super::in_time(reply.deadline, open(&node, &session, &request)).await {
-            Ok((partition, cursor)) => {
+            Ok((partition, cursor, serves)) => {
                 let tail = cursor.tail();
                 reply.send(&SubscribeResponse {
                     start_offset: cursor.next_offset(),
@@ -57,7 +54,7 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
                 tokio::select! {
                     () = push.control.ended.cancelled() => {}
                     error = push.run(cursor) => push.end(error),
-                    error = adrift(&node.lease, &push.partition) => push.end(error),
+                    error = adrift(&node.lease, &push.partition, serves) => push.end(error),
                 }
             }
             Err(error) => reply.fail(error),
@@ -69,31 +66,37 @@ pub(super) fn handle(node: &Arc<Node>, session: &Arc<Session>, input: &Input, re
 }
 
 /// Waits until this broker leads a partition without a lease for some time, so that another may lead it by now: whoever reads here looks who does,
-/// and comes back where nobody else does.
-async fn adrift(lease: &Lease, partition: &Handle) -> WireError {
+/// and comes back where nobody else does. Whoever reads what such a broker knows to be settled does so as well, and as soon as it has a lease again.
+async fn adrift(lease: &Lease, partition: &Handle, serves: Serves) -> WireError {
     let mut standing = lease.standing();
+    if serves == Serves::Adrift {
+        let renewed = tokio::time::timeout(ADRIFT, standing.wait_for(|standing| standing.holds)).await.is_ok();
+        return if renewed { refusals::is_led() } else { refusals::is_adrift() };
+    }
     loop {
         // The sender lives as long as the node.
         let _ = standing.wait_for(|standing| !standing.holds).await;
         let renewed = tokio::time::timeout(ADRIFT, standing.wait_for(|standing| standing.holds)).await.is_ok();
         let tail = partition.tail().borrow().clone();
-        if !renewed && tail.leads && tail.has_peers {
-            let sentence =
-                "this broker has lost touch with the controller, and another may lead by now: refresh the metadata";
-            return WireError::new(ErrorCode::NotLeader, sentence);
+        if may_be_deposed(&tail, renewed) {
+            return refusals::is_adrift();
         }
     }
 }
 
-async fn open(node: &Node, session: &Session, request: &SubscribeRequest) -> Result<(Handle, Cursor), WireError> {
+async fn open(
+    node: &Node,
+    session: &Session,
+    request: &SubscribeRequest,
+) -> Result<(Handle, Cursor, Serves), WireError> {
     let (partition, _) = node.registry.find(request.topic_id, request.partition)?;
+    let tail = partition.tail().borrow().clone();
     let serves = match (session.member().is_ok(), request.nearby) {
         (true, true) => Serves::Peer,
-        (false, _) if request.settled => Serves::Survivor,
+        (false, _) if request.settled => serves_settled(&tail, node.lease.is_adrift()),
         (false, true) => Serves::Nearby,
         (_, false) => Serves::Leader,
     };
-    let tail = partition.tail().borrow().clone();
     check_epoch(request.leader_epoch, tail.leader_epoch)?;
     let position = request.position.clone();
     let start = match position.kind {
@@ -118,7 +121,7 @@ async fn open(node: &Node, session: &Session, request: &SubscribeRequest) -> Res
         let start = partition.tail().borrow().log_start;
         opened = Cursor::open(partition.clone(), start, request.isolation, serves);
     }
-    Ok((partition, opened?))
+    Ok((partition, opened?, serves))
 }
 
 struct Push<'a> {

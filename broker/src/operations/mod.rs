@@ -4,12 +4,14 @@
 //! - [`look_up`]: offsets by position and time. [`leaderships`]: what a client knows of them.
 //! - [`identity`]: who a producer is.
 //! - [`coordinator`]: who coordinates a group or a transactional producer.
+//! - [`adrift`]: a leader that may have been replaced.
 //! - [`addresses`]: where the brokers are.
 //! - [`foresight`]: what would come of a change.
 //!
 //! What changes metadata lies in `change`, reading in `partition`. Knows nothing of frames.
 
 pub(crate) mod addresses;
+pub(crate) mod adrift;
 pub(crate) mod coordinator;
 pub(crate) mod delete_records;
 pub(crate) mod foresight;

@@ -47,6 +47,9 @@ pub enum Serves {
     Nearby,
     /// Any whose broker is out of touch with the controller, to one who finds no leader: what is settled stays so whoever leads next.
     Survivor,
+    /// The leader by its own view, whose broker is out of touch with the controller, to one who finds no other: it says what it knows, and is not
+    /// asked for all there is.
+    Adrift,
     /// Any that keeps up, to a broker that fetches what is damaged at its own: what is damaged here, too, is not to be waited for.
     Peer,
 }
@@ -55,9 +58,10 @@ impl Serves {
     /// Why a replica that published this tail does not serve.
     #[must_use]
     pub fn refusal(self, tail: &Tail) -> Option<WireError> {
-        let elsewhere = || (self == Self::Leader && !tail.leads).then(refusals::not_leader);
+        let is_to_lead = matches!(self, Self::Leader | Self::Adrift);
+        let elsewhere = || (is_to_lead && !tail.leads).then(refusals::not_leader);
         match self {
-            Self::Leader | Self::Nearby | Self::Peer => tail.ended.clone().or_else(elsewhere),
+            Self::Leader | Self::Adrift | Self::Nearby | Self::Peer => tail.ended.clone().or_else(elsewhere),
             Self::Survivor if tail.closed.is_some() => tail.closed.clone(),
             // It leads, or a controller hears of it, which names a leader.
             Self::Survivor => tail.ended.is_none().then(refusals::is_led),
@@ -79,8 +83,8 @@ impl Cursor {
         // A leader that has just begun learns from its followers how far all are: until then the watermark may lie behind what a consumer
         // has read already, which waits for it.
         if start < now.log_start || start > now.log_end.max(now.high_watermark) {
-            // One that follows may not have it yet.
-            return Err(match now.leads || start < now.log_start {
+            // One that follows may not have it yet, nor one that may have been replaced.
+            return Err(match (now.leads && serves != Serves::Adrift) || start < now.log_start {
                 true => refusals::out_of_range(start, now.log_start, now.high_watermark),
                 false => refusals::not_leader(),
             });
@@ -170,7 +174,7 @@ impl Cursor {
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let reader: &LogReader = self.partition.reader();
         let mut outcome = match self.serves {
-            Serves::Leader | Serves::Nearby | Serves::Survivor => {
+            Serves::Leader | Serves::Nearby | Serves::Survivor | Serves::Adrift => {
                 reader.read(self.next_offset, upper, bytes_max).map_err(|error| refusals::of_read(&error))?
             }
             // What is to mend another is read from the disk: where it has rotted here, too, that is known from now on.

@@ -167,8 +167,14 @@ pub(crate) fn not_leader() -> WireError {
     WireError::new(ErrorCode::NotLeader, "this broker does not lead the partition (any more); refresh the metadata")
 }
 
+/// Nobody knows here whether another leads by now.
+pub(crate) fn is_adrift() -> WireError {
+    let sentence = "this broker has lost touch with the controller, and another may lead by now and have more: refresh the metadata; where no other can be reached, ask for what this one knows to be settled";
+    WireError::new(ErrorCode::NotLeader, sentence)
+}
+
 /// There is a leader to be asked for what is settled.
-pub(super) fn is_led() -> WireError {
+pub(crate) fn is_led() -> WireError {
     let sentence = "this replica leads, or is in touch with a controller that knows who does: ask the leader; refresh the metadata";
     WireError::new(ErrorCode::NotLeader, sentence)
 }

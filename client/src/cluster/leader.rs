@@ -5,11 +5,22 @@ use foldhash::{HashMap, HashMapExt};
 use tidelog_protocol::api::Request;
 use tidelog_protocol::error::Actor;
 use tidelog_protocol::messages::{Isolation, ListOffsetsRequest, OffsetAnswer, OffsetQuery, Position};
-use tidelog_protocol::{PartitionId, WireError};
+use tidelog_protocol::{ErrorCode, PartitionId, WireError};
 
+use super::settled::KNOWS_SETTLED;
 use super::{Cluster, Patience, Purpose, TopicImage};
 use crate::ClientError;
 use crate::address::Address;
+use crate::net::Connection;
+
+/// How far offsets shall be known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    /// The end is that of the log.
+    All,
+    /// A leader may be out of touch with the controller, and have been replaced: it says what it knows.
+    Settled,
+}
 
 impl Cluster {
     /// Asks the leader of a partition with the request that `request` makes of the topic; refreshes what is known and asks again
@@ -67,10 +78,30 @@ impl Cluster {
         queries: &[(PartitionId, Position)],
         isolation: Isolation,
     ) -> Result<Vec<OffsetAnswer>, ClientError> {
+        self.offsets(topic, queries, (isolation, Known::All)).await
+    }
+
+    /// The same for whoever looks for a place to read from, and not for all there is: where a majority is lost and the leader is left, that says
+    /// what it knows to be settled.
+    pub(crate) async fn places(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, Position)],
+        isolation: Isolation,
+    ) -> Result<Vec<OffsetAnswer>, ClientError> {
+        self.offsets(topic, queries, (isolation, Known::Settled)).await
+    }
+
+    async fn offsets(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, Position)],
+        wanted: (Isolation, Known),
+    ) -> Result<Vec<OffsetAnswer>, ClientError> {
         let mut patience = Patience::repeating(&self.options);
         loop {
             let image = self.topic(topic).await?;
-            let answers = self.ask_offsets(&image, queries, isolation).await;
+            let answers = self.ask_offsets(&image, queries, wanted).await;
             match self.refreshing(&image, answers).await {
                 Ok(answers) => return Ok(answers),
                 Err(error) => patience.after(error).await?,
@@ -82,7 +113,7 @@ impl Cluster {
         &self,
         image: &TopicImage,
         queries: &[(PartitionId, Position)],
-        isolation: Isolation,
+        (isolation, known): (Isolation, Known),
     ) -> Result<Vec<OffsetAnswer>, ClientError> {
         let committed_only = isolation == Isolation::ReadCommitted;
         let mut by_leader: HashMap<Address, Vec<usize>> = HashMap::new();
@@ -96,16 +127,15 @@ impl Cluster {
                 .iter()
                 .map(|at| OffsetQuery { partition: queries[*at].0, position: queries[*at].1.clone() })
                 .collect();
-            let answer = connection
-                .call(&ListOffsetsRequest { topic_id: image.id, queries: asked, committed_only, settled: false })
-                .await?;
-            for (at, answer) in places.into_iter().zip(answer.answers) {
-                if let Some(fault) = &answer.fault {
-                    let error = ClientError::Broker(WireError::from(fault.clone()));
-                    if error.is_retriable() {
-                        return Err(error);
-                    }
+            let request = ListOffsetsRequest { topic_id: image.id, queries: asked, committed_only, settled: false };
+            let said = match said(&connection, &request).await {
+                Err(error) if known == Known::Settled && may_be_deposed(&connection, &error) => {
+                    // One that leads no more refuses this, too; the first refusal says more.
+                    said(&connection, &ListOffsetsRequest { settled: true, ..request }).await.map_err(|_| error)?
                 }
+                said => said?,
+            };
+            for (at, answer) in places.into_iter().zip(said) {
                 answers[at] = Some(answer);
             }
         }
@@ -113,4 +143,19 @@ impl Cluster {
             ClientError::Argument(format!("a broker answered fewer than the {} queries it was asked", queries.len()))
         })
     }
+}
+
+/// What a broker answers, where it is no use to ask for any of it again.
+async fn said(connection: &Connection, request: &ListOffsetsRequest) -> Result<Vec<OffsetAnswer>, ClientError> {
+    let answers = connection.call(request).await?.answers;
+    let faults = answers.iter().filter_map(|answer| answer.fault.clone());
+    match faults.map(|fault| ClientError::from(WireError::from(fault))).find(ClientError::is_retriable) {
+        Some(error) => Err(error),
+        None => Ok(answers),
+    }
+}
+
+/// Whether this is what a leader says that has lost touch with the controller, too.
+fn may_be_deposed(connection: &Connection, error: &ClientError) -> bool {
+    connection.version() >= KNOWS_SETTLED && error.code() == Some(ErrorCode::NotLeader)
 }

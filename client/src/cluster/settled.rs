@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidelog_protocol::messages::{Isolation, ListOffsetsRequest, OffsetAnswer, OffsetQuery, Position};
-use tidelog_protocol::{BrokerId, PartitionId, WireError};
+use tidelog_protocol::{BrokerId, PartitionId, ProtocolVersion, WireError};
 
 use super::survivors::{self, Round};
 use super::{Cluster, OVERDUE, Purpose, TopicImage};
@@ -19,12 +19,28 @@ type Answers = Vec<Result<Vec<OffsetAnswer>, ClientError>>;
 /// Who answered for a partition, and what; or why the last of those who were asked did not.
 pub(crate) type Settled = Result<(BrokerId, Vec<OffsetAnswer>), ClientError>;
 
+/// From this version on brokers can be asked for what is settled; one before answers as if it were asked as the leader.
+pub(super) const KNOWS_SETTLED: ProtocolVersion = ProtocolVersion(8);
+
 impl Cluster {
     /// The brokers besides the leader that may hold what is settled of a partition, the likeliest first.
     pub(crate) fn others(&self, image: &TopicImage, partition: PartitionId) -> Vec<BrokerId> {
         let mut others = image.partition(partition).map(survivors::others).unwrap_or_default();
         others.retain(|broker| self.known_address(*broker).is_ok());
         others
+    }
+
+    /// All that may hold it. The leader comes last, as it could not be reached, unless it has just answered: then it is one that may have been
+    /// replaced, and of those out of touch with the controller it knows most of what is settled.
+    fn holders(&self, image: &TopicImage, partition: PartitionId) -> Vec<BrokerId> {
+        let mut holders = self.others(image, partition);
+        let leader = image.partition(partition).ok().and_then(|place| place.leader);
+        let known = leader.and_then(|leader| Some((leader, self.known_address(leader).ok()?)));
+        if let Some((leader, address)) = known {
+            let at = if self.pool.is_connected(&address, Purpose::Requests) { 0 } else { holders.len() };
+            holders.insert(at, leader);
+        }
+        holders
     }
 
     /// Where a broker is, as far as is known.
@@ -50,7 +66,13 @@ impl Cluster {
             committed_only: isolation == Isolation::ReadCommitted,
             settled: true,
         };
-        let asked = async { self.connection(&address, Purpose::Requests).await?.call_within(&request, OVERDUE).await };
+        let asked = async {
+            let connection = self.connection(&address, Purpose::Requests).await?;
+            match connection.version() < KNOWS_SETTLED {
+                true => Err(ClientError::Argument(format!("broker {broker} cannot be asked for what is settled"))),
+                false => connection.call_within(&request, OVERDUE).await,
+            }
+        };
         let answered = tokio::time::timeout(OVERDUE, asked).await.unwrap_or_else(|_| {
             let reason = format!("it does not answer within {OVERDUE:?}");
             Err(ClientError::Unreachable { address: address.clone(), reason })
@@ -75,7 +97,7 @@ impl Cluster {
     ) -> BTreeMap<PartitionId, Settled> {
         let unasked = |partition| ClientError::NoLeader { topic: image.name.to_string(), partition };
         let mut settled: BTreeMap<_, Settled> = partitions.iter().map(|at| (*at, Err(unasked(*at)))).collect();
-        let mut round = Round::new(partitions.iter().map(|at| (*at, self.others(image, *at))));
+        let mut round = Round::new(partitions.iter().map(|at| (*at, self.holders(image, *at))));
         while let Some((broker, asked)) = round.next() {
             match self.settled_offsets(image, (broker, &asked), question).await {
                 Ok(answers) => {

@@ -155,7 +155,8 @@ async fn select(
 /// What is known of a partition, and to whom but its leader.
 type Said = ([OffsetAnswer; 2], Option<BrokerId>);
 
-/// Asks leaders; first replicas that are out of touch with the controller, where that is wanted.
+/// Asks leaders; first replicas that are out of touch with the controller, where that is wanted. An end up to which is read must be that of the
+/// log, and a replica that is read from in place of a leader is named; else a leader that may have been replaced says where to begin, too.
 async fn ask(
     cluster: &Cluster,
     image: &TopicImage,
@@ -174,7 +175,11 @@ async fn ask(
     let queries: Vec<_> =
         led.flat_map(|partition| questions.each_ref().map(|position| (partition, position.clone()))).collect();
     if !queries.is_empty() {
-        let mut answers = cluster.list_offsets(&image.name, &queries, settings.isolation).await?.into_iter();
+        let answers = match settings.until_end || settings.survivors.is_some() {
+            true => cluster.list_offsets(&image.name, &queries, settings.isolation).await?,
+            false => cluster.places(&image.name, &queries, settings.isolation).await?,
+        };
+        let mut answers = answers.into_iter();
         for said in said.iter_mut().filter(|said| said.is_none()) {
             *said = answers.next().zip(answers.next()).map(|(place, end)| ([place, end], None));
         }
@@ -215,7 +220,7 @@ pub(crate) async fn resolve(
     }
     let queries = [(partition, to.position()), (partition, Position::LATEST)];
     let mut found = None;
-    for answer in cluster.list_offsets(topic, &queries, isolation).await? {
+    for answer in cluster.places(topic, &queries, isolation).await? {
         if let Some(fault) = answer.fault {
             return Err(WireError::from(fault).into());
         }

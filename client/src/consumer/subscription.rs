@@ -123,11 +123,19 @@ impl Subscription {
         }
         let others = self.cluster.others(&image, self.source.partition);
         if let Turn::Survivor(broker) = search.turn(&others, Instant::now()) {
-            return self.open_at_survivor(&image, broker, bearing).await;
+            return self.open_at_survivor(&image, broker, &bearing).await;
         }
         let rack = self.settings.rack.as_deref().filter(|_| !by_leader);
         let nearby = rack.and_then(|rack| self.cluster.nearby(&image, self.source.partition, rack));
         let is_nearby = nearby.is_some();
+        if !is_nearby && self.may_be_adrift(failed_at) {
+            let leader = image.partition(self.source.partition)?.leader.unwrap_or_default();
+            match self.open_at_survivor(&image, leader, &bearing).await {
+                // It is in touch with a controller, or of a release that cannot be asked.
+                Err(ClientError::Broker(_) | ClientError::Argument(_)) => {}
+                opened => return opened,
+            }
+        }
         let server = match nearby {
             Some(nearby) => nearby,
             None => self.cluster.leader(&image, self.source.partition)?,
@@ -139,12 +147,18 @@ impl Subscription {
         Ok((connection, stream, None))
     }
 
-    /// Reads on from another replica than the leader's, where its broker says that it may be.
+    /// Whether the leader is first asked as the others are: it may be out of touch with the controller by now, and then its end is not taken for
+    /// that of the log. One that has just said where its log ends is not.
+    fn may_be_adrift(&self, failed_at: Option<Instant>) -> bool {
+        self.settings.survivors.is_some_and(|patience| failed_at.is_some() || patience.is_zero())
+    }
+
+    /// Reads on from another replica than the leader's, or from a leader that may have been replaced, where its broker says that it may be.
     async fn open_at_survivor(
         &self,
         image: &TopicImage,
         broker: BrokerId,
-        bearing: Bearing,
+        bearing: &Bearing,
     ) -> Result<(Connection, CorrelationId, Option<Survivor>), ClientError> {
         let (place, end) = ((broker, &[self.source.partition][..]), [Position::LATEST]);
         let settled = self.cluster.settled_offsets(image, place, (&end, self.settings.isolation)).await?;
@@ -152,7 +166,7 @@ impl Subscription {
         let end = answers.first().and_then(|answer| answer.offset).unwrap_or_default();
         let connection = self.cluster.connection(&self.cluster.known_address(broker)?, Purpose::Streams).await?;
         // Whatever leadership it knows of: what is settled under one is so under all.
-        let request = SubscribeRequest { settled: true, ..self.request(image, &bearing) };
+        let request = SubscribeRequest { settled: true, ..self.request(image, bearing) };
         let stream = self.subscribe(&connection, request, bearing.generation).await?;
         Ok((connection, stream, Some(Survivor { broker, end })))
     }

@@ -44,7 +44,8 @@ async fn every_view_says_that_the_majority_is_missing_and_which_partitions_are_d
     })
     .await;
     let replicas = document(&tidelog(&servers, "partitions describe logs --output json").await.expect_code(7));
-    let topics = document(&tidelog(&servers, "topics describe logs --output json").await.expect_code(0));
+    let described = tidelog(&servers, "topics describe logs --output json").await.expect_code(8);
+    let topics = document(&described);
     let (by_replicas, by_topic) = (states(&replicas), states(&topics[0]["partitions"]));
     for (leader, state) in by_replicas.iter().chain(&by_topic) {
         let expected = match leader.as_u64() {
@@ -60,12 +61,31 @@ async fn every_view_says_that_the_majority_is_missing_and_which_partitions_are_d
     assert!(status["partitions"]["offline"].as_u64().unwrap() >= dead(&by_replicas), "{status}");
     assert_eq!(status["settled"], false);
 
+    // Of what is dead nobody knows how much there is, and both views say so.
+    for partition in topics[0]["partitions"].as_array().unwrap() {
+        assert_eq!(partition["high_watermark"].is_null(), partition["leader"] != json!(3), "{partition}");
+    }
+    let listed = tidelog(&servers, "topics list --output json").await.expect_code(8);
+    assert!(document(&listed)[0]["records"].is_null(), "{listed:?}");
+    assert_eq!(document(&listed)[0]["records_at_least"], 0);
+    let table = tidelog(&servers, "topics list").await.expect_code(8);
+    assert!(table.text().contains("at least 0"), "{table:?}");
+    for said in [described.stderr, listed.stderr, table.stderr] {
+        for (leader, _) in &by_topic {
+            let part = match leader.as_u64() {
+                Some(3) => "broker 3 has no lease".to_owned(),
+                Some(leader) => format!("broker {leader} does not tell of"),
+                None => "nobody leads".to_owned(),
+            };
+            assert!(said.contains(&part), "'{part}' is missing: {said}");
+        }
+    }
+
     let offsets = tidelog(&servers, "offsets logs --timeout 12s --output json").await.expect_code(8);
     let rows = document(&offsets)["partitions"].clone();
     let rows = rows.as_array().unwrap();
-    let (led, elsewhere): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row["as_known_to"].is_null());
-    assert_eq!((rows.len(), elsewhere.len() as u64), (6, dead(&by_replicas)), "{rows:?}");
-    assert!(!led.is_empty() && elsewhere.iter().all(|row| row["as_known_to"] == 3), "{rows:?}");
+    // Those that it leads by its own view, too: nobody says that there is no other who leads them, and has more.
+    assert!(rows.len() == 6 && rows.iter().all(|row| row["as_known_to"] == 3), "{rows:?}");
     assert!(rows.iter().all(|row| row["next"] == 0), "{rows:?}");
     assert!(offsets.stderr.contains("a majority of the brokers that vote on metadata is missing"), "{offsets:?}");
     assert!(!offsets.stderr.contains("Start one with"), "{offsets:?}");

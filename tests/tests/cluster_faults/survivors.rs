@@ -1,14 +1,16 @@
-//! A majority is lost, and the leader with it: what was settled is read from the replica that is left, up to the end that it knows and no
-//! further, and whoever reads is told that there may be more.
+//! A majority is lost, and the leader with it, or a leader that was replaced is all that can be reached: what was settled is read from the
+//! replica that is left, up to the end that it knows and no further, and whoever reads is told that there may be more.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidelog_client::{Client, Consumer, NewTopic, Offset, PartitionId, Start};
 use tidelog_tests::cluster::sight::{metadata, partitions_of, replicas_at};
-use tidelog_tests::cluster::{Cluster, ClusterSettings};
+use tidelog_tests::cluster::{Cluster, ClusterSettings, End, Wiring};
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::patience::{insist, within_limit};
+use tidelog_tests::raw_reader::RawReader;
+use tidelog_tests::requirements::{Need, requires};
 use tidelog_tests::workload::create_topic;
 
 const TOPIC: &str = "ledger";
@@ -57,8 +59,13 @@ async fn ends(cluster: &Cluster, broker: u32) -> Result<(u64, u64), String> {
 
 /// Three brokers with a topic of one partition, in which all is settled and known to be everywhere.
 async fn settled() -> (Cluster, Places) {
-    let cluster = Cluster::start(ClusterSettings::three()).await;
-    let new = NewTopic::named(TOPIC).partitions(1).replication_factor(3).config("min.insync.replicas", "3");
+    settled_in(ClusterSettings::three(), "3").await
+}
+
+/// The same in such a cluster, with so many replicas that must have a record.
+async fn settled_in(settings: ClusterSettings, least: &str) -> (Cluster, Places) {
+    let cluster = Cluster::start(settings).await;
+    let new = NewTopic::named(TOPIC).partitions(1).replication_factor(3).config("min.insync.replicas", least);
     create_topic(&cluster.servers(), &new).await.unwrap();
     cluster.wait_healed(TOPIC).await;
     // In many batches.
@@ -80,6 +87,32 @@ async fn settled() -> (Cluster, Places) {
     (cluster, places)
 }
 
+/// Waits until a broker that leads refuses to tell its end.
+async fn has_no_lease(cluster: &Cluster, broker: u32) {
+    insist("the lease to end", async || {
+        let told = RawReader::of(cluster.address(broker), TOPIC).await.end(0, false).await;
+        told.map_or(Ok(()), |end| Err(format!("it tells its end, {end}")))
+    })
+    .await;
+}
+
+/// What the commands read and tell is what one broker knows to be settled, and they say so. Returns what the one that read said.
+async fn is_said_to_be_all_that_is_known(cluster: &Cluster, left: u32) -> Finished {
+    let read = tidelog(cluster, &format!("consume {TOPIC} --until-end --timeout 40s")).await.expect_code(8);
+    assert_eq!(read.text(), lines(0..RECORDS), "what is settled, byte for byte, and nothing else: {}", read.stderr);
+    let known = format!("up to offset {RECORDS}");
+    for part in [&format!("read from broker {left}"), &known, "its leader cannot be reached", "may be more"] {
+        assert!(read.stderr.contains(part), "'{part}' is missing: {}", read.stderr);
+    }
+    assert!(!read.stderr.contains("read from its leader from now on"), "{}", read.stderr);
+    let offsets = tidelog(cluster, &format!("offsets {TOPIC} --timeout 30s --output json")).await.expect_code(8);
+    let document: Value = serde_json::from_slice(&offsets.stdout).unwrap();
+    let row = &document["partitions"][0];
+    assert_eq!((&row["next"], &row["as_known_to"]), (&json!(RECORDS), &json!(left)), "{offsets:?}");
+    assert!(offsets.stderr.contains("there may be more"), "{offsets:?}");
+    read
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_settled_can_be_read_though_the_leader_and_the_majority_are_gone() {
     let (mut cluster, places) = settled().await;
@@ -93,19 +126,8 @@ async fn what_is_settled_can_be_read_though_the_leader_and_the_majority_are_gone
     .await;
     kill_both(&mut cluster, places);
 
-    let left = places.left;
-    let read = tidelog(&cluster, &format!("consume {TOPIC} --until-end --timeout 40s")).await.expect_code(8);
-    assert_eq!(read.text(), lines(0..RECORDS), "what is settled, byte for byte, and nothing else: {}", read.stderr);
-    let known = format!("up to offset {RECORDS}");
-    for part in
-        [&format!("read from broker {left}"), &known, "its leader cannot be reached", "may be more", "a majority"]
-    {
-        assert!(read.stderr.contains(part), "'{part}' is missing: {}", read.stderr);
-    }
-    let offsets = tidelog(&cluster, &format!("offsets {TOPIC} --timeout 30s --output json")).await.expect_code(8);
-    let document: Value = serde_json::from_slice(&offsets.stdout).unwrap();
-    let row = &document["partitions"][0];
-    assert_eq!((&row["next"], &row["as_known_to"]), (&json!(RECORDS), &json!(left)), "{offsets:?}");
+    let read = is_said_to_be_all_that_is_known(&cluster, places.left).await;
+    assert!(read.stderr.contains("a majority"), "{}", read.stderr);
 
     cluster.restart_all(&[places.leader, places.other]);
     cluster.wait_healed(TOPIC).await;
@@ -141,4 +163,49 @@ async fn a_consumer_goes_on_at_the_replica_that_is_left_and_then_at_the_leader_a
     read(&mut consumer, RECORDS..RECORDS + 20).await;
     let told = consumer.take_survivors();
     assert!(matches!(&told[..], [(_, None)]), "by its leader again: {told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_replaced_and_is_all_that_can_be_reached_does_not_pass_off_its_end_as_that_of_the_log() {
+    let name = "a_leader_that_was_replaced_and_is_all_that_can_be_reached_does_not_pass_off_its_end_as_that_of_the_log";
+    if !requires(name, &[Need::Namespaces]) {
+        return;
+    }
+    let (cluster, places) = settled_in(ClusterSettings::three().wiring(Wiring::Namespaces), "2").await;
+    let deposed = End::Broker(places.leader);
+    let others = [places.other, places.left].map(End::Broker);
+    let from_others = cluster.network().cut(&others.map(|other| (deposed, other)));
+    let _ = cluster.next_leader(TOPIC, 0, places.leader).await;
+    produce(&cluster, "one more\n", &[]).await;
+    let from_clients = cluster.network().cut(&others.map(|other| (other, End::Clients)));
+
+    let _ = is_said_to_be_all_that_is_known(&cluster, places.leader).await;
+    assert!(from_others.mend() > 0 && from_clients.mend() > 0, "nothing was cut");
+    let read = tidelog(&cluster, &format!("consume {TOPIC} --until-end")).await.expect_code(0);
+    assert_eq!(read.text(), lines(0..RECORDS) + "one more\n", "{}", read.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_a_majority_goes_on_pushing_what_is_settled_and_tells_no_end() {
+    let (mut cluster, places) = settled().await;
+    let client = Client::connect(&cluster.servers()).await.unwrap();
+    let topic = || client.consumer().topic(TOPIC).start(Start::Beginning).prefetch_bytes(1 << 10).item_bytes(1 << 10);
+    // Its end was told by a leader in office.
+    let mut before = topic().until_end().build().await.unwrap();
+    read(&mut before, 0..10).await;
+    let mut killed = cluster.kill(places.other);
+    killed.add(cluster.kill(places.left));
+    killed.assert_happened();
+    has_no_lease(&cluster, places.leader).await;
+    let told = is_said_to_be_all_that_is_known(&cluster, places.leader).await;
+    assert!(told.stderr.contains("a majority"), "{}", told.stderr);
+    read(&mut before, 10..RECORDS).await;
+    assert!(within_limit("the end", before.next()).await.is_none());
+    let mut after = within_limit("a consumer", topic().build()).await.unwrap();
+    read(&mut after, 0..RECORDS).await;
+    assert_eq!((before.take_survivors(), after.take_survivors()), (Vec::new(), Vec::new()));
+    let hasty = Client::builder().request_timeout(Duration::from_secs(3)).connect(&cluster.servers()).await.unwrap();
+    let until_end = hasty.consumer().topic(TOPIC).start(Start::Beginning).until_end();
+    let refused = within_limit("a refusal", until_end.build()).await.unwrap_err().to_string();
+    assert!(refused.contains("has lost touch with the controller"), "{refused}");
 }

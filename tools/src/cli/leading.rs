@@ -58,6 +58,12 @@ impl Leading {
         Self { is_without_controller: true, away }
     }
 
+    /// These did not answer, whatever the controller says of them.
+    pub(super) fn but_for(mut self, silent: impl IntoIterator<Item = BrokerId>) -> Self {
+        self.away.extend(silent);
+        self
+    }
+
     /// How a partition with this leader is led.
     pub(super) fn of(&self, leader: Option<BrokerId>) -> Led {
         match leader {
@@ -90,6 +96,12 @@ impl Led {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_answer_leads_nothing_even_where_the_controller_hears_of_it() {
+        let silent = Leading::default().but_for([BrokerId(2)]);
+        assert_eq!((silent.of(Some(BrokerId(1))), silent.of(Some(BrokerId(2)))), (Led::Well, Led::ByNobodyThere));
+    }
 
     #[test]
     fn a_leader_counts_only_where_it_is_there_and_its_lease_is_renewed() {

@@ -3,14 +3,20 @@
 use serde_json::{Value, json};
 use tidelog_protocol::messages::{CompactionStage, CompactionState, LogHealth, PartitionDescription, TopicDescription};
 
+use super::figures::{self, Sum};
 use super::leading::{Leading, Led};
 use crate::byte_size::display_byte_size;
 use crate::output::{Align, Columns};
 use crate::start_position::display_time;
 
 /// Records that can be read, all partitions together.
-pub(super) fn records(topic: &TopicDescription) -> u64 {
-    topic.partitions.iter().map(|partition| partition.high_watermark.since(partition.log_start)).sum()
+pub(super) fn records(topic: &TopicDescription, leading: &Leading) -> Sum {
+    Sum::of(&topic.partitions, leading, |partition| partition.high_watermark.since(partition.log_start))
+}
+
+/// Bytes of log, all partitions together.
+pub(super) fn size_bytes(topic: &TopicDescription, leading: &Leading) -> Sum {
+    Sum::of(&topic.partitions, leading, |partition| partition.size_bytes)
 }
 
 /// How its worst partition is.
@@ -109,13 +115,16 @@ pub(super) fn worst_state(topic: &TopicDescription, leading: &Leading) -> &'stat
 
 /// What `topics list` says of a topic.
 pub(super) fn summary_json(topic: &TopicDescription, leading: &Leading) -> Value {
+    let (records, bytes) = (records(topic, leading), size_bytes(topic, leading));
     json!({
         "topic": topic.name.as_str(),
         "id": topic.topic_id.to_string(),
         "internal": topic.internal,
         "partitions": topic.partitions.len(),
-        "records": records(topic),
-        "size_bytes": topic.partitions.iter().map(|partition| partition.size_bytes).sum::<u64>(),
+        "records": records.all(),
+        "records_at_least": records.at_least(),
+        "size_bytes": bytes.all(),
+        "size_bytes_at_least": bytes.at_least(),
         "state": worst_state(topic, leading),
     })
 }
@@ -126,16 +135,17 @@ pub(super) fn description_json(topic: &TopicDescription, leading: &Leading) -> V
         .partitions
         .iter()
         .map(|partition| {
+            let told = |figure: u64| figures::is_told(partition, leading).then_some(figure);
             json!({
                 "partition": partition.partition.0,
                 "leader": partition.leader.map(|leader| leader.0),
                 "leader_epoch": partition.leader_epoch.0,
-                "log_start": partition.log_start.0,
-                "high_watermark": partition.high_watermark.0,
-                "log_end": partition.log_end.0,
-                "flushed_end": partition.flushed_end.0,
-                "size_bytes": partition.size_bytes,
-                "segments": partition.segments,
+                "log_start": told(partition.log_start.0),
+                "high_watermark": told(partition.high_watermark.0),
+                "log_end": told(partition.log_end.0),
+                "flushed_end": told(partition.flushed_end.0),
+                "size_bytes": told(partition.size_bytes),
+                "segments": told(partition.segments.into()),
                 "state": state(partition, leading),
                 "compaction": partition.compaction.as_ref().map(compaction_json),
             })
@@ -170,14 +180,15 @@ pub(super) fn description(topic: &TopicDescription, leading: &Leading, all: bool
         ("STATE", Align::Left),
     ]);
     for partition in &topic.partitions {
+        let told = |shown: String| figures::of_one(partition, leading, shown);
         partitions.row([
             partition.partition.to_string(),
             partition.leader.map_or("-".into(), |leader| leader.to_string()),
-            partition.log_start.to_string(),
-            partition.high_watermark.to_string(),
-            partition.flushed_end.to_string(),
-            display_byte_size(partition.size_bytes),
-            partition.segments.to_string(),
+            told(partition.log_start.to_string()),
+            told(partition.high_watermark.to_string()),
+            told(partition.flushed_end.to_string()),
+            told(display_byte_size(partition.size_bytes)),
+            told(partition.segments.to_string()),
             state(partition, leading).into(),
         ]);
     }
@@ -279,6 +290,11 @@ mod tests {
         assert_eq!(worst_state(&headless, &Leading::default()), "offline");
         assert_eq!(document["records"], 200);
         assert_eq!(document["size_bytes"], 4096);
+        let document = summary_json(&headless, &Leading::default());
+        assert_eq!((&document["records"], &document["records_at_least"]), (&Value::Null, &json!(100)));
+        let text = description(&headless, &Leading::default(), false);
+        assert!(text.contains('?'), "{text}");
+        assert_eq!(description_json(&headless, &Leading::default())["partitions"][0]["high_watermark"], Value::Null);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use clap::Subcommand;
 use serde_json::{Value, json};
-use tidelog_client::{Admin, ClientError, NewTopic};
+use tidelog_client::{Admin, ClientError, DescribedTopics, NewTopic};
 use tidelog_protocol::{ErrorCode, TopicName};
 
-use super::Context;
 use super::leading::Leading;
-use super::topic_view::{description, description_json, records, summary_json, worst_state};
+use super::topic_view::{description, description_json, records, size_bytes, summary_json, worst_state};
+use super::{Context, figures};
 use crate::byte_size::{counted, display_byte_size, display_count};
 use crate::connect::failure;
 use crate::exit::{Exit, Failure};
@@ -154,8 +154,8 @@ pub(super) async fn run(command: TopicsCommand, context: &Context) -> Result<Exi
             let existing = if if_not_exists { Existing::Accepted } else { Existing::Refused };
             create(&admin, &name, &topic, existing, context).await?;
         }
-        TopicsCommand::List { internal } => list(&admin, internal, context).await?,
-        TopicsCommand::Describe { names, all } => describe(&admin, &names, all, context).await?,
+        TopicsCommand::List { internal } => return list(&admin, internal, context).await,
+        TopicsCommand::Describe { names, all } => return describe(&admin, &names, all, context).await,
         TopicsCommand::Alter { name, config, reset } => alter(&admin, &name, &config, &reset, context).await?,
         TopicsCommand::Delete { names, if_exists } => delete(&admin, &names, if_exists, context).await?,
         TopicsCommand::AddPartitions { name, total } => {
@@ -198,9 +198,9 @@ async fn create(
     }
 }
 
-async fn list(admin: &Admin, internal: bool, context: &Context) -> Result<(), Failure> {
-    let mut topics = admin.describe_all_topics().await.map_err(failure)?;
-    let leading = leading(admin).await?;
+async fn list(admin: &Admin, internal: bool, context: &Context) -> Result<Exit, Failure> {
+    let DescribedTopics { mut topics, silent } = admin.describe_all_topics_as_answered().await.map_err(failure)?;
+    let leading = leading(admin).await?.but_for(silent.keys().copied());
     topics.retain(|topic| internal || !topic.internal);
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     let mut columns = Columns::new(&[
@@ -214,8 +214,8 @@ async fn list(admin: &Admin, internal: bool, context: &Context) -> Result<(), Fa
         columns.row([
             topic.name.to_string(),
             topic.partitions.len().to_string(),
-            display_count(records(topic)),
-            display_byte_size(topic.partitions.iter().map(|partition| partition.size_bytes).sum()),
+            records(topic, &leading).shown(display_count),
+            size_bytes(topic, &leading).shown(display_byte_size),
             worst_state(topic, &leading).into(),
         ]);
     }
@@ -223,15 +223,17 @@ async fn list(admin: &Admin, internal: bool, context: &Context) -> Result<(), Fa
         context.verbosity.say("there are no topics; create one with 'tidelog topics create NAME'");
     }
     let text = if topics.is_empty() { String::new() } else { columns.to_string() };
-    print(context, &text, || topics.iter().map(|topic| summary_json(topic, &leading)).collect())
+    print(context, &text, || topics.iter().map(|topic| summary_json(topic, &leading)).collect())?;
+    Ok(figures::told(topics.iter().flat_map(|topic| &topic.partitions), &leading, &silent))
 }
 
-async fn describe(admin: &Admin, names: &[TopicName], all: bool, context: &Context) -> Result<(), Failure> {
+async fn describe(admin: &Admin, names: &[TopicName], all: bool, context: &Context) -> Result<Exit, Failure> {
     let names: Vec<_> = names.iter().map(TopicName::as_str).collect();
-    let topics = admin.describe_topics(&names).await.map_err(failure)?;
-    let leading = leading(admin).await?;
+    let DescribedTopics { topics, silent } = admin.describe_topics_as_answered(&names).await.map_err(failure)?;
+    let leading = leading(admin).await?.but_for(silent.keys().copied());
     let text: Vec<_> = topics.iter().map(|topic| description(topic, &leading, all)).collect();
-    print(context, &text.join("\n"), || topics.iter().map(|topic| description_json(topic, &leading)).collect())
+    print(context, &text.join("\n"), || topics.iter().map(|topic| description_json(topic, &leading)).collect())?;
+    Ok(figures::told(topics.iter().flat_map(|topic| &topic.partitions), &leading, &silent))
 }
 
 async fn leading(admin: &Admin) -> Result<Leading, Failure> {
