@@ -267,7 +267,16 @@ pub(crate) async fn to_controller<R: Request>(
     let Some((leader, address)) = node.controllers.leader_elsewhere() else { return Err(no_controller_yet()) };
     let patience = deadline.saturating_duration_since(Instant::now());
     let link = node.peers.link(leader, &address, Lane::Requests);
-    match link.request(request, Vec::new(), patience).await {
+    let answer = link.request(request, Vec::new(), patience).await;
+    // It may reach this broker all the same, and would not know.
+    match &answer {
+        Ok(_) | Err(PeerError::Refused(_)) => node.controllers.quorum().reaches(leader),
+        Err(PeerError::Busy) => {}
+        Err(PeerError::Unreachable(_) | PeerError::Lost(_) | PeerError::TimedOut) => {
+            node.controllers.quorum().does_not_reach(leader);
+        }
+    }
+    match answer {
         Ok((response, _)) => Ok(response),
         Err(PeerError::Refused(error)) if error.code == ErrorCode::WrongPeer => Err(no_controller_yet()),
         Err(PeerError::Refused(error)) => Err(error),

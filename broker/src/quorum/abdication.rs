@@ -5,9 +5,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use tidelog_coordination::leases::LEASE_MS;
+
 use super::raft_types::Member;
 use super::voter_change::has_majority;
 
+/// A leader that was asked in vain for so long is not merely taking office: twice a lease.
+const IN_VAIN: Duration = Duration::from_millis(2 * LEASE_MS);
 /// How long it is silent: the others miss it after 1.4 s at most, and have a few elections' time.
 const SILENT: Duration = Duration::from_secs(5);
 /// How long it does not fall silent again where nobody else was elected.
@@ -25,6 +29,33 @@ pub(super) enum Abdication {
     Returned {
         until: Instant,
     },
+}
+
+/// Whether a member reaches whoever leads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    leader: Option<Member>,
+    /// Since when it was asked in vain, and when last.
+    failing: Option<(Instant, Instant)>,
+}
+
+impl Reach {
+    pub(super) fn answered(&mut self, leader: Member) {
+        (self.leader, self.failing) = (Some(leader), None);
+    }
+
+    pub(super) fn failed(&mut self, leader: Member, now: Instant) {
+        let since = self.failing.filter(|_| self.leader == Some(leader)).map_or(now, |(since, _)| since);
+        (self.leader, self.failing) = (Some(leader), Some((since, now)));
+    }
+
+    /// Whether `leader` is asked again and again, and has been in vain for so long that it does not merely take its time.
+    pub(super) fn is_lost(&self, leader: Member, now: Instant) -> bool {
+        let is_long = |(since, last): (Instant, Instant)| {
+            now.saturating_duration_since(since) >= IN_VAIN && now.saturating_duration_since(last) < IN_VAIN
+        };
+        self.leader == Some(leader) && self.failing.is_some_and(is_long)
+    }
 }
 
 /// Whether a majority of `voters` says that it cannot reach the leader.
@@ -64,6 +95,25 @@ mod tests {
         assert!(!is_unreachable(&[set(&[1, 2, 3, 4, 5])], says(&[2, 3])));
         assert!(!is_unreachable(&[set(&[1, 2, 3]), set(&[1, 2, 4])], says(&[2, 3])));
         assert!(!is_unreachable(&[set(&[1])], says(&[])), "one alone");
+    }
+
+    #[test]
+    fn a_leader_is_lost_that_was_asked_in_vain_for_long_and_is_still() {
+        let (start, mut reach) = (Instant::now(), Reach::default());
+        let long = start + IN_VAIN;
+        assert!(!reach.is_lost(voter(1), long), "it was not asked");
+        reach.failed(voter(1), start);
+        reach.failed(voter(1), long);
+        assert!(reach.is_lost(voter(1), long) && !reach.is_lost(voter(2), long));
+        assert!(!reach.is_lost(voter(1), long + IN_VAIN), "it is not asked any more");
+        reach.failed(voter(2), long);
+        assert!(!reach.is_lost(voter(2), long), "that was another");
+        reach.failed(voter(2), long + IN_VAIN);
+        assert!(reach.is_lost(voter(2), long + IN_VAIN));
+        reach.answered(voter(2));
+        assert!(!reach.is_lost(voter(2), long + IN_VAIN));
+        reach.failed(voter(2), long + IN_VAIN);
+        assert!(!reach.is_lost(voter(2), long + IN_VAIN), "counted anew");
     }
 
     #[test]

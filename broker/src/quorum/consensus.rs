@@ -2,7 +2,6 @@
 //! the records mean, nor of how the other members are reached.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tidelog_protocol::MetadataIndex;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+use super::abdication::Reach;
 use super::attendance::Attendance;
 use super::campaign::{self, VOTE_MS};
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
@@ -83,8 +83,8 @@ pub(super) struct Shared {
     pub(super) changing: Mutex<()>,
     /// Whether it has not heard of the leader for so long that it would stand for election; where it leads, whether it keeps silent.
     misses_leader: watch::Sender<bool>,
-    /// Whether this broker has asked the leader in vain for longer than a lease.
-    pub(super) cannot_reach_leader: AtomicBool,
+    /// Whether this broker reaches who leads.
+    pub(super) reach: parking_lot::Mutex<Reach>,
     /// Who takes what is sent from here, while this member leads.
     pub(super) attendance: Attendance,
     /// Where members told that they are.
@@ -168,7 +168,7 @@ impl Quorum {
             arriving: Mutex::default(),
             changing: Mutex::default(),
             misses_leader: watch::Sender::new(false),
-            cannot_reach_leader: AtomicBool::new(false),
+            reach: parking_lot::Mutex::default(),
 
             attendance,
             whereabouts,
@@ -312,9 +312,14 @@ impl Quorum {
         matches!(confirmed, Ok(Ok(_))) && self.shared.confirmation.lock().confirmed(asked)
     }
 
-    /// Whether this broker has asked the leader in vain for longer than a lease: it is told so.
-    pub fn cannot_reach_leader(&self, cannot: bool) {
-        self.shared.cannot_reach_leader.store(cannot, Ordering::Relaxed);
+    /// The leader has answered what this broker asked.
+    pub fn reaches(&self, leader: Member) {
+        self.shared.reach.lock().answered(leader);
+    }
+
+    /// The leader was asked in vain.
+    pub fn does_not_reach(&self, leader: Member) {
+        self.shared.reach.lock().failed(leader, std::time::Instant::now());
     }
 
     /// How long a lease may be that is given now, where one of `lease_ms` is due; `None` where this broker has not made sure lately that

@@ -1,7 +1,6 @@
 //! What other members of the quorum ask of this one. Knows nothing of sockets.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use openraft::Snapshot;
@@ -106,7 +105,7 @@ impl Quorum {
             outcome: RaftAppendOutcome::Appended,
             up_to: None,
             ballot: None,
-            cannot_reach_leader: self.shared.cannot_reach_leader.load(Ordering::Relaxed),
+            cannot_reach_leader: self.shared.reach.lock().is_lost(from, Instant::now()),
         };
         match self.shared.raft.append_entries(request).await.map_err(stopped)? {
             AppendEntriesResponse::Success => {}
