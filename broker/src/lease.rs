@@ -260,7 +260,7 @@ async fn heartbeat(node: &Arc<Node>, intent: Intent) -> Result<BrokerHeartbeatRe
         applied,
         wants_shutdown: intent == Intent::ShutDown,
     };
-    // A little less: that it took too long is to be noted.
+    // A little less than who waits for this has patience: that it took too long is noted there, which it would cut off.
     to_controller(node, request, Instant::now() + PATIENCE.mul_f32(0.9)).await
 }
 

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 /// It is looked so often within the time that a wait may take, and at least once in the other.
 const LOOKS_PER_LIMIT: u32 = 8;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(10);
 
 /// Whether the disk hangs; clones share it.
 #[derive(Clone, Debug)]
@@ -139,7 +140,7 @@ impl StallWatch {
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let (_alive, ended) = channel();
-        let every = (limit / LOOKS_PER_LIMIT).min(LOOK_AT_LEAST_EVERY);
+        let every = (limit / LOOKS_PER_LIMIT).clamp(LOOK_AT_MOST_EVERY, LOOK_AT_LEAST_EVERY);
         let watch = move || {
             let mut judge = Judge::new(limit);
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(every) {

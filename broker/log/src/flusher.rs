@@ -276,8 +276,10 @@ impl Shared {
     fn background_loop(&self) {
         let mut waits = Complaint::default();
         while let Some(log) = self.next(&self.wake_background, |queue| &mut queue.to_flush_unawaited) {
+            let waiting = log.waits.flush_unawaited();
             log.background_queued.store(false, Ordering::Release);
             self.flush(&log, &mut waits);
+            drop(waiting);
             self.hand_back(&log);
         }
     }

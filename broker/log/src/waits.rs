@@ -84,16 +84,18 @@ pub(crate) struct LogWaits {
     writing: Mark,
     /// By the owner itself.
     flushing_here: Mark,
-    /// A flush was asked for, and its turn has not come.
+    /// A flush was asked for, and its turn has not come: others may have theirs before it, for as long as there are many.
     asked: Mark,
     /// It has.
     flushing: Mark,
+    /// A flush that nobody waited for as it began, which one that was asked for meanwhile has to wait for.
+    flushing_unawaited: Mark,
 }
 
 impl LogWaits {
     pub(crate) fn of(dir: &Path) -> Arc<Self> {
-        let [writing, flushing_here, asked, flushing] = std::array::from_fn(|_| Mark::default());
-        Arc::new(Self { dir: dir.to_owned(), writing, flushing_here, asked, flushing })
+        let [writing, flushing_here, asked, flushing, flushing_unawaited] = std::array::from_fn(|_| Mark::default());
+        Arc::new(Self { dir: dir.to_owned(), writing, flushing_here, asked, flushing, flushing_unawaited })
     }
 
     /// The owner writes until this is dropped.
@@ -111,20 +113,27 @@ impl LogWaits {
         self.asked.set();
     }
 
-    /// The flush that was asked for first has its turn, until this is dropped.
+    /// The flush that was asked for has its turn, until this is dropped.
     pub(crate) fn flush(self: &Arc<Self>) -> Waiting {
-        self.flushing.0.store(self.asked.0.swap(0, Ordering::AcqRel), Ordering::Release);
-        Waiting { log: Arc::clone(self), mark: Some(|log| &log.flushing) }
+        self.asked.0.store(0, Ordering::Release);
+        Waiting::begin(self, |log| &log.flushing)
+    }
+
+    /// One that nobody waits for has.
+    pub(crate) fn flush_unawaited(self: &Arc<Self>) -> Waiting {
+        Waiting::begin(self, |log| &log.flushing_unawaited)
     }
 
     fn oldest(&self) -> Option<(u64, DiskWork)> {
+        // It may take long where there is much: what counts is how long somebody waits for it.
+        let held_up = self.flushing_unawaited.micros().zip(self.asked.micros()).map(|(began, asked)| began.max(asked));
         let marks = [
-            (&self.writing, DiskWork::Write),
-            (&self.flushing_here, DiskWork::Flush),
-            (&self.asked, DiskWork::Flush),
-            (&self.flushing, DiskWork::Flush),
+            (self.writing.micros(), DiskWork::Write),
+            (self.flushing_here.micros(), DiskWork::Flush),
+            (self.flushing.micros(), DiskWork::Flush),
+            (held_up, DiskWork::Flush),
         ];
-        marks.iter().filter_map(|(mark, work)| Some((mark.micros()?, *work))).min_by_key(|(micros, _)| *micros)
+        marks.into_iter().filter_map(|(micros, work)| Some((micros?, work))).min_by_key(|(micros, _)| *micros)
     }
 }
 
@@ -206,20 +215,31 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_waits_from_when_it_was_asked_for_and_the_next_one_for_itself() {
+    fn a_flush_counts_from_its_turn_however_long_the_queue_is() {
         let (waits, a, _b) = two();
         a.ask();
-        let asked = waits.oldest().unwrap();
-        a_moment_later();
+        assert_eq!(oldest(&waits), None, "others have their turn");
         let turn = a.flush();
-        assert_eq!(waits.oldest().unwrap(), asked);
+        let began = waits.oldest().unwrap();
+        a_moment_later();
         a.ask();
-        assert_eq!(waits.oldest().unwrap(), asked, "the one under way is older");
+        assert_eq!(waits.oldest().unwrap(), began);
         drop(turn);
-        let next = waits.oldest().unwrap();
-        assert!(next.since > asked.since, "{next:?}");
-        drop(a.flush());
         assert_eq!(oldest(&waits), None);
+    }
+
+    #[test]
+    fn a_flush_that_nobody_waits_for_counts_from_when_somebody_does() {
+        let (waits, a, _b) = two();
+        let unawaited = a.flush_unawaited();
+        assert_eq!(oldest(&waits), None);
+        a_moment_later();
+        let before = Instant::now();
+        a.ask();
+        let since = waits.oldest().unwrap().since;
+        assert!(since + Duration::from_micros(1) >= before, "not from when it began");
+        drop(unawaited);
+        assert_eq!(oldest(&waits), None, "the next one has its turn soon");
     }
 
     #[test]

@@ -112,7 +112,7 @@ async fn open(
     if let Some(refusal) = serves.refusal(&tail) {
         return Err(refusal);
     }
-    check_continuity(&partition, &tail, (request.last_epoch, start))?;
+    check_continuity(&partition, (&tail, serves), (request.last_epoch, start))?;
     let mut opened = Cursor::open(partition.clone(), start, request.isolation, serves);
     // Retention may move the start between the look and the opening; whoever asked for the start means where it is.
     while position.kind == PositionKind::Earliest

@@ -2,7 +2,7 @@
 
 use tidelog_protocol::{ErrorCode, LeaderEpoch, Offset, WireError};
 
-use crate::partition::{Handle, Tail, refusals};
+use crate::partition::{Handle, Serves, Tail, refusals};
 
 /// Is the leadership that a client knows the one that holds?
 pub(crate) fn check_epoch(theirs: Option<LeaderEpoch>, ours: LeaderEpoch) -> Result<(), WireError> {
@@ -19,10 +19,10 @@ pub(crate) fn check_epoch(theirs: Option<LeaderEpoch>, ours: LeaderEpoch) -> Res
     }
 }
 
-/// Does the log here hold what a client has read up to `start`, under `last_epoch`? (KIP-320)
+/// Does the log here hold what a client has read up to `start`, under `last_epoch`? (KIP-320) `serves` says to whom.
 pub(crate) fn check_continuity(
     partition: &Handle,
-    tail: &Tail,
+    (tail, serves): (&Tail, Serves),
     (last_epoch, start): (Option<LeaderEpoch>, Offset),
 ) -> Result<(), WireError> {
     let Some(last_epoch) = last_epoch else { return Ok(()) };
@@ -30,8 +30,10 @@ pub(crate) fn check_continuity(
     let later = epochs.starts().iter().find(|entry| entry.epoch > last_epoch);
     match later.map(|entry| entry.start) {
         Some(end) if start > end => Err(refusals::truncated(start, (tail.log_start, end))),
-        // Whoever leads has everything that was settled.
-        None if start > tail.log_end && tail.leads => Err(refusals::truncated(start, (tail.log_start, tail.log_end))),
+        // Whoever leads has everything that was settled. One that may have been replaced may not.
+        None if start > tail.log_end && tail.leads && serves != Serves::Adrift => {
+            Err(refusals::truncated(start, (tail.log_start, tail.log_end)))
+        }
         _ => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
-//! When a leader lets go that the others cannot reach: it reaches them, so they take what it sends and elect nobody else, but what they ask of it
-//! never arrives, and all of them lose their leases. It falls silent, so that they elect one that they reach; where they cannot, it goes on.
+//! When a leader lets go: where the others cannot reach it, though it reaches them, so that they take what it sends and elect nobody else, but what
+//! they ask of it never arrives, and all of them lose their leases; and where its log of metadata does not answer. It falls silent, so that they
+//! elect another; where they cannot, it goes on.
 //! Pure: it is told what they say and what time it is.
 
 use std::collections::BTreeSet;
@@ -12,6 +13,9 @@ use super::voter_change::has_majority;
 
 /// A leader that was asked in vain for so long is not merely taking office: twice a lease.
 const IN_VAIN: Duration = Duration::from_millis(2 * LEASE_MS);
+/// Its log of metadata is asked so often, and may take so long to answer.
+const PROBES_EVERY: Duration = Duration::from_secs(1);
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it is silent: the others miss it after 1.4 s at most, and have a few elections' time.
 const SILENT: Duration = Duration::from_secs(5);
 /// How long it does not fall silent again where nobody else was elected.
@@ -45,7 +49,9 @@ impl Reach {
     }
 
     pub(super) fn failed(&mut self, leader: Member, now: Instant) {
-        let since = self.failing.filter(|_| self.leader == Some(leader)).map_or(now, |(since, _)| since);
+        // After a while in which it was not asked, it is counted anew.
+        let goes_on = |last: Instant| self.leader == Some(leader) && now.saturating_duration_since(last) < IN_VAIN;
+        let since = self.failing.filter(|(_, last)| goes_on(*last)).map_or(now, |(since, _)| since);
         (self.leader, self.failing) = (Some(leader), Some((since, now)));
     }
 
@@ -55,6 +61,29 @@ impl Reach {
             now.saturating_duration_since(since) >= IN_VAIN && now.saturating_duration_since(last) < IN_VAIN
         };
         self.leader == Some(leader) && self.failing.is_some_and(is_long)
+    }
+}
+
+/// Whether the leader's log of metadata answers, which it does at once unless its disk hangs: then nothing can be decided, though heartbeats go on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct JournalProbe {
+    asked: Option<Instant>,
+}
+
+impl JournalProbe {
+    /// Whether it is to be asked now; `is_answered` says whether the question before was.
+    pub(super) fn asks(&mut self, is_answered: bool, now: Instant) -> bool {
+        let asks = is_answered && self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= PROBES_EVERY);
+        if asks {
+            self.asked = Some(now);
+        }
+        asks
+    }
+
+    /// Whether it has not answered for so long that it hangs.
+    pub(super) fn hangs(&self, is_answered: bool, now: Instant) -> bool {
+        let is_long = |asked: Instant| now.saturating_duration_since(asked) >= JOURNAL_PATIENCE;
+        !is_answered && self.asked.is_some_and(is_long)
     }
 }
 
@@ -98,22 +127,35 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_is_lost_that_was_asked_in_vain_for_long_and_is_still() {
+    fn a_leader_is_lost_that_was_asked_in_vain_again_and_again_for_long() {
         let (start, mut reach) = (Instant::now(), Reach::default());
-        let long = start + IN_VAIN;
-        assert!(!reach.is_lost(voter(1), long), "it was not asked");
-        reach.failed(voter(1), start);
-        reach.failed(voter(1), long);
-        assert!(reach.is_lost(voter(1), long) && !reach.is_lost(voter(2), long));
-        assert!(!reach.is_lost(voter(1), long + IN_VAIN), "it is not asked any more");
-        reach.failed(voter(2), long);
-        assert!(!reach.is_lost(voter(2), long), "that was another");
-        reach.failed(voter(2), long + IN_VAIN);
-        assert!(reach.is_lost(voter(2), long + IN_VAIN));
+        let at = |halves: u32| start + IN_VAIN / 2 * halves;
+        assert!(!reach.is_lost(voter(1), at(2)), "it was not asked");
+        let fail = |reach: &mut Reach, id: u32, halves: std::ops::RangeInclusive<u32>| {
+            halves.for_each(|half| reach.failed(voter(id), at(half)));
+        };
+        fail(&mut reach, 1, 0..=2);
+        assert!(reach.is_lost(voter(1), at(2)) && !reach.is_lost(voter(2), at(2)));
+        assert!(!reach.is_lost(voter(1), at(4)), "it is not asked any more");
+        fail(&mut reach, 1, 4..=4);
+        assert!(!reach.is_lost(voter(1), at(4)), "counted anew after a while without a question");
+        fail(&mut reach, 2, 4..=5);
+        assert!(!reach.is_lost(voter(2), at(5)), "before that it was another");
+        fail(&mut reach, 2, 6..=6);
+        assert!(reach.is_lost(voter(2), at(6)));
         reach.answered(voter(2));
-        assert!(!reach.is_lost(voter(2), long + IN_VAIN));
-        reach.failed(voter(2), long + IN_VAIN);
-        assert!(!reach.is_lost(voter(2), long + IN_VAIN), "counted anew");
+        fail(&mut reach, 2, 7..=7);
+        assert!(!reach.is_lost(voter(2), at(7)), "it has answered since");
+    }
+
+    #[test]
+    fn a_journal_hangs_that_has_not_answered_for_long_and_is_asked_again_once_it_has() {
+        let (start, mut probe) = (Instant::now(), JournalProbe::default());
+        assert!(probe.asks(true, start) && !probe.hangs(false, start));
+        assert!(!probe.asks(false, start + PROBES_EVERY), "one question at a time");
+        let long = start + JOURNAL_PATIENCE;
+        assert!(probe.hangs(false, long) && !probe.hangs(true, long));
+        assert!(probe.asks(true, long) && !probe.asks(true, long) && !probe.hangs(true, long));
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use openraft::{RaftMetrics, RaftState, ServerState};
 use tidelog_coordination::confirmation::FAITHFUL_MS;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
-use super::abdication::{Abdication, is_unreachable};
+use super::abdication::{Abdication, JournalProbe, is_unreachable};
 use super::candidacy::{Candidacy, Standing};
 use super::canvass::would_win;
 use super::consensus::Shared;
@@ -31,7 +31,8 @@ pub(super) async fn run(
     mut metrics: watch::Receiver<RaftMetrics<Member, Address>>,
     (member, network): (Member, PeerNetwork),
 ) {
-    let (mut candidacy, mut abdication) = (Candidacy::default(), Abdication::default());
+    let (mut candidacy, mut abdication, mut journal) =
+        (Candidacy::default(), Abdication::default(), JournalQuestion::default());
     loop {
         let (vote, state) = {
             let metrics = metrics.borrow_and_update();
@@ -71,7 +72,7 @@ pub(super) async fn run(
             ServerState::Shutdown => (None, false),
         };
         if state == ServerState::Leader {
-            lead(&shared, &mut abdication);
+            lead(&shared, &mut abdication, &mut journal);
         } else {
             abdication = Abdication::default();
             shared.raft.runtime_config().heartbeat(true);
@@ -90,22 +91,45 @@ pub(super) async fn run(
     }
 }
 
-/// Falls silent as a leader whom the others cannot reach.
-fn lead(shared: &Shared, abdication: &mut Abdication) {
+/// Falls silent as a leader whom the others cannot reach, or whose disk keeps it from deciding anything.
+fn lead(shared: &Shared, abdication: &mut Abdication, journal: &mut JournalQuestion) {
     let membership = shared.raft.metrics().borrow().membership_config.clone();
     let voters = membership.membership().get_joint_config();
     let says_so = |member: &Member| shared.attendance.cannot_reach(*member, HEARD_LATELY);
-    let is_silent = abdication.is_silent(is_unreachable(voters, says_so), Instant::now());
+    let are_others = voters.iter().any(|voters| voters.len() > 1);
+    let (is_unreachable, hangs) = (is_unreachable(voters, says_so), are_others && journal.hangs(shared));
+    let is_silent = abdication.is_silent(is_unreachable || hangs, Instant::now());
     shared.raft.runtime_config().heartbeat(!is_silent);
     if shared.misses_leader(is_silent) {
+        let why = match hangs {
+            true => "its metadata log does not answer",
+            false => "a majority of the voters cannot reach it, though it reaches them",
+        };
         match is_silent {
-            true => {
-                warn!(
-                    "a majority of the voters cannot reach this broker, though it reaches them: it runs the controller no more, so that they elect another"
-                );
-            }
+            true => warn!(why, "this broker runs the controller no more, so that the others elect another"),
             false => info!("nobody else was elected: this broker runs the controller again"),
         }
+    }
+}
+
+/// A question to the log of metadata, and when it was asked.
+#[derive(Default)]
+struct JournalQuestion {
+    probe: JournalProbe,
+    answer: Option<JoinHandle<()>>,
+}
+
+impl JournalQuestion {
+    fn hangs(&mut self, shared: &Shared) -> bool {
+        let is_answered = self.answer.as_ref().is_none_or(JoinHandle::is_finished);
+        if self.probe.asks(is_answered, Instant::now()) {
+            let journal = shared.journal();
+            self.answer = Some(tokio::spawn(async move {
+                // Where it has ended, so has this member.
+                let _ = journal.ask(|journal| journal.last()).await;
+            }));
+        }
+        self.probe.hangs(is_answered, Instant::now())
     }
 }
 

@@ -35,8 +35,7 @@ pub(super) struct Candidacy {
     patience: Duration,
     /// Votes in a row by which nobody has come to lead.
     in_vain: u32,
-    stood: Option<Instant>,
-    /// It asked the others whether it would win, and would not; it asks again no sooner than this.
+    /// It asked the others whether it would win, and would not, or stood; it asks again no sooner than this.
     asks_again: Option<Instant>,
 }
 
@@ -45,8 +44,9 @@ impl Candidacy {
     pub(super) fn stands_at(&mut self, standing: Standing, drawn: f64) -> Instant {
         let Standing { term, is_led, heard, has_rivals } = standing;
         if !has_rivals {
-            // One alone has nobody to wait for but its own disk.
-            return self.stood.map_or(heard, |stood| stood + Duration::from_millis(WAITS_FOR_WINNER_MS.1));
+            // One alone has nobody to wait for but the leases that a leader gave of whom it heard, and its own disk.
+            let faithful = if is_led { heard + Duration::from_millis(FAITHFUL_MS) } else { heard };
+            return self.asks_again.map_or(faithful, |again| faithful.max(again));
         }
         if self.drawn_for != Some((term, is_led)) {
             self.drawn_for = Some((term, is_led));
@@ -72,8 +72,9 @@ impl Candidacy {
     }
 
     /// It stands.
-    pub(super) const fn stands(&mut self, now: Instant) {
-        self.stood = Some(now);
+    pub(super) fn stands(&mut self, now: Instant) {
+        // Where nothing comes of that, not even another term, not at once again.
+        self.asks_again = Some(now + Duration::from_millis(WAITS_FOR_WINNER_MS.0));
     }
 }
 
@@ -124,13 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_stands_at_once_and_lets_its_disk_write_its_vote() {
+    fn one_alone_waits_for_the_leases_of_whom_it_heard_and_lets_its_disk_write_its_vote() {
         let (start, mut candidacy) = (Instant::now(), Candidacy::default());
+        let after = |millis| start + Duration::from_millis(millis);
         let alone = Standing { has_rivals: false, ..standing(5, true, start) };
-        assert_eq!(candidacy.stands_at(alone, 1.0), start);
-        candidacy.stands(start);
-        let again = candidacy.stands_at(Standing { term: 6, is_led: false, ..alone }, 1.0);
-        assert_eq!(again, start + Duration::from_millis(WAITS_FOR_WINNER_MS.1));
+        assert_eq!(candidacy.stands_at(alone, 1.0), after(FAITHFUL_MS));
+        candidacy.stands(after(FAITHFUL_MS));
+        let stood = Standing { term: 6, is_led: false, heard: after(FAITHFUL_MS), ..alone };
+        assert_eq!(candidacy.stands_at(stood, 1.0), after(FAITHFUL_MS + WAITS_FOR_WINNER_MS.0));
+        assert_eq!(Candidacy::default().stands_at(Standing { is_led: false, ..alone }, 1.0), start);
     }
 
     /// Two of three voters are left, and each vote is on its way for `travel_ms`, flushes included.

@@ -19,7 +19,7 @@ use super::attendance::Attendance;
 use super::campaign::{self, VOTE_MS};
 use super::entry_batch::{ENTRY_BYTES_MAX, pack};
 use super::journal::WriteError;
-use super::journal_thread::Closed;
+use super::journal_thread::{Closed, JournalHandle};
 use super::log_store::LogStore;
 use super::network::PeerNetwork;
 use super::quorum_error::QuorumError;
@@ -97,7 +97,12 @@ impl Shared {
         self.misses_leader.send_if_modified(|missed| std::mem::replace(missed, misses) != misses)
     }
 
-    /// The last entry of the log here.
+    /// The log here.
+    pub(super) fn journal(&self) -> JournalHandle {
+        self.storage.journal.clone()
+    }
+
+    /// Its last entry.
     pub(super) async fn last_entry(&self) -> Result<Option<Position>, Closed> {
         self.storage.journal.ask(|journal| journal.last()).await
     }
@@ -169,7 +174,6 @@ impl Quorum {
             changing: Mutex::default(),
             misses_leader: watch::Sender::new(false),
             reach: parking_lot::Mutex::default(),
-
             attendance,
             whereabouts,
         });
@@ -282,7 +286,9 @@ impl Quorum {
         if bytes > limit {
             return Err(QuorumError::TooLarge { bytes, limit });
         }
-        self.reserve(bytes as u64).await?;
+        // Nothing was proposed where that takes too long; but a disk that hangs may be at it still.
+        let reserved = tokio::time::timeout(PATIENCE, self.reserve(bytes as u64)).await;
+        reserved.unwrap_or(Err(QuorumError::Unknown))?;
         let written = self.shared.raft.client_write(Proposal { decided_on, records });
         match tokio::time::timeout(PATIENCE, written).await {
             Ok(Ok(written)) => match written.data {

@@ -10,6 +10,9 @@ use super::{Cluster, OVERDUE, Purpose, TopicImage};
 use crate::ClientError;
 use crate::address::Address;
 
+/// Partitions that are asked for in one request.
+const TOGETHER_MAX: usize = 1_000;
+
 /// What is asked of each partition.
 pub(crate) type Question<'a> = (&'a [Position], Isolation);
 
@@ -40,6 +43,9 @@ impl Cluster {
             let at = if self.pool.is_connected(&address, Purpose::Requests) { 0 } else { holders.len() };
             holders.insert(at, leader);
         }
+        // Who did not answer a moment ago costs time before another is asked.
+        let is_shunned = |address| self.pool.is_shunned(&address);
+        holders.sort_by_key(|broker| self.known_address(*broker).is_ok_and(is_shunned));
         holders
     }
 
@@ -98,7 +104,9 @@ impl Cluster {
         let unasked = |partition| ClientError::NoLeader { topic: image.name.to_string(), partition };
         let mut settled: BTreeMap<_, Settled> = partitions.iter().map(|at| (*at, Err(unasked(*at)))).collect();
         let mut round = Round::new(partitions.iter().map(|at| (*at, self.holders(image, *at))));
-        while let Some((broker, asked)) = round.next() {
+        while let Some((broker, mut asked)) = round.next() {
+            // The others are next, of the same broker.
+            asked.truncate(TOGETHER_MAX);
             match self.settled_offsets(image, (broker, &asked), question).await {
                 Ok(answers) => {
                     for (partition, answers) in asked.into_iter().zip(answers) {
@@ -111,6 +119,9 @@ impl Cluster {
                 }
                 Err(error) => {
                     tracing::debug!(%broker, %error, "does not say what it knows to be settled");
+                    if let (ClientError::Unreachable { .. }, Ok(address)) = (&error, self.known_address(broker)) {
+                        self.pool.shun(&address);
+                    }
                     round.is_silent(broker);
                 }
             }

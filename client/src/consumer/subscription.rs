@@ -128,8 +128,8 @@ impl Subscription {
         let rack = self.settings.rack.as_deref().filter(|_| !by_leader);
         let nearby = rack.and_then(|rack| self.cluster.nearby(&image, self.source.partition, rack));
         let is_nearby = nearby.is_some();
-        if !is_nearby && self.may_be_adrift(failed_at) {
-            let leader = image.partition(self.source.partition)?.leader.unwrap_or_default();
+        let leader = image.partition(self.source.partition)?.leader;
+        if let Some(leader) = leader.filter(|_| !is_nearby && self.may_be_adrift(failed_at)) {
             match self.open_at_survivor(&image, leader, &bearing).await {
                 // It is in touch with a controller, or of a release that cannot be asked.
                 Err(ClientError::Broker(_) | ClientError::Argument(_)) => {}
