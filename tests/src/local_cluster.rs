@@ -12,11 +12,11 @@ use tidelog_broker::config::{Advertise, PathText};
 use tidelog_broker::member::{Address, Member as QuorumMember};
 use tidelog_broker::peer::{PeerIdentity, Peers};
 use tidelog_broker::quorum::{Beginning, Controllers, Quorum, QuorumStorage, StorageOptions};
-use tidelog_broker::{Broker, Config};
+use tidelog_broker::{Broker, Config, StartError};
 use tidelog_coordination::command::{CreateTopic, Registration};
 use tidelog_coordination::records::FeatureLevel;
 use tidelog_coordination::{ClusterImage, Command, PartitionImage};
-use tidelog_log::{DataDir, FlusherHandle, OsDisk};
+use tidelog_log::{DataDir, DataDirError, FlusherHandle, OsDisk};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{BrokerId, ClusterId, LeaderEpoch, PartitionId, TopicId};
 use tokio::runtime::Runtime;
@@ -97,8 +97,13 @@ impl LocalCluster {
         };
         (self.settings)(&mut config);
         let runtime = runtime();
-        let started = Broker::start_within(config, Arc::new(member.disk.clone()), Some(self.metadata.clone()));
-        let broker = runtime.block_on(started).unwrap();
+        let broker = wait_for("the life before to let go of the folder", || {
+            let metadata = Some(self.metadata.clone());
+            match runtime.block_on(Broker::start_within(config.clone(), Arc::new(member.disk.clone()), metadata)) {
+                Err(StartError::Data(DataDirError::InUse { .. })) => None,
+                started => Some(started.unwrap()),
+            }
+        });
         member.link.lead_to(broker.address());
         member.running = Some((broker, runtime));
     }

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidelog_client::{Client, Consumer, NewTopic, Offset, PartitionId, Start};
+use tidelog_protocol::messages::{Isolation, Position, SubscribeRequest};
+use tidelog_protocol::{ErrorCode, LeaderEpoch};
 use tidelog_tests::cluster::sight::{metadata, partitions_of, replicas_at};
 use tidelog_tests::cluster::{Cluster, ClusterSettings, End, Wiring};
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::patience::{insist, within_limit};
+use tidelog_tests::raw_connection::RawConnection;
 use tidelog_tests::raw_reader::RawReader;
 use tidelog_tests::requirements::{Need, requires};
 use tidelog_tests::workload::create_topic;
@@ -165,6 +168,26 @@ async fn a_consumer_goes_on_at_the_replica_that_is_left_and_then_at_the_leader_a
     assert!(matches!(&told[..], [(_, None)]), "by its leader again: {told:?}");
 }
 
+/// Whoever has read more under a later leader is not told that this is lost, but that it is not here.
+async fn misses_nothing_of_what_another_leader_wrote(cluster: &Cluster, deposed: u32) {
+    let mut connection = RawConnection::introduced(cluster.address(deposed)).await;
+    let request = SubscribeRequest {
+        topic_id: connection.topic_id(TOPIC).await,
+        partition: PartitionId(0),
+        position: Position::offset(Offset(RECORDS + 1)),
+        leader_epoch: None,
+        isolation: Isolation::ReadUncommitted,
+        credit_bytes: 1 << 20,
+        item_bytes_max: 1 << 20,
+        last_epoch: Some(LeaderEpoch(1_000)),
+        nearby: false,
+        settled: true,
+    };
+    let asked = connection.ask(&request, &[]).await;
+    let refused = RawConnection::told(&connection.answer(asked).await).expect_err("it does not have that");
+    assert_eq!(refused.code, ErrorCode::NotLeader, "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_replaced_and_is_all_that_can_be_reached_does_not_pass_off_its_end_as_that_of_the_log() {
     let name = "a_leader_that_was_replaced_and_is_all_that_can_be_reached_does_not_pass_off_its_end_as_that_of_the_log";
@@ -180,6 +203,7 @@ async fn a_leader_that_was_replaced_and_is_all_that_can_be_reached_does_not_pass
     let from_clients = cluster.network().cut(&others.map(|other| (other, End::Clients)));
 
     let _ = is_said_to_be_all_that_is_known(&cluster, places.leader).await;
+    misses_nothing_of_what_another_leader_wrote(&cluster, places.leader).await;
     assert!(from_others.mend() > 0 && from_clients.mend() > 0, "nothing was cut");
     let read = tidelog(&cluster, &format!("consume {TOPIC} --until-end")).await.expect_code(0);
     assert_eq!(read.text(), lines(0..RECORDS) + "one more\n", "{}", read.stderr);
