@@ -35,7 +35,8 @@ pub fn program_with(classes: &Path, class: &str) -> CommandLine {
 }
 
 fn started_fast(class_path: &str, class: &str) -> CommandLine {
-    CommandLine::system("java").args([
+    // What is not ASCII is printed as it is, whatever the machine's language.
+    CommandLine::system("java").env("LC_ALL", "C.UTF-8").args([
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseSerialGC",
         "-Xmx256m",
