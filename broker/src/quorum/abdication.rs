@@ -92,15 +92,28 @@ pub(super) fn is_unreachable(voters: &[BTreeSet<Member>], says_so: impl Fn(&Memb
     voters.iter().all(|voters| has_majority(voters, &says_so))
 }
 
+/// What has become of a leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    FellSilent,
+    /// Nobody else was elected.
+    Speaks,
+}
+
 impl Abdication {
-    /// Whether it is silent from `now` on.
-    pub(super) fn is_silent(&mut self, is_unreachable: bool, now: Instant) -> bool {
-        *self = match *self {
-            Self::Leads if is_unreachable => Self::Silent { until: now + SILENT },
-            Self::Silent { until } if now >= until => Self::Returned { until: now + SPEAKS },
-            Self::Returned { until } if now >= until => Self::Leads,
-            same => same,
+    /// `lets_go`: there is a reason to fall silent at `now`.
+    pub(super) fn look(&mut self, lets_go: bool, now: Instant) -> Option<Change> {
+        let (next, change) = match *self {
+            Self::Leads if lets_go => (Self::Silent { until: now + SILENT }, Some(Change::FellSilent)),
+            Self::Silent { until } if now >= until => (Self::Returned { until: now + SPEAKS }, Some(Change::Speaks)),
+            Self::Returned { until } if now >= until => (Self::Leads, None),
+            same => (same, None),
         };
+        *self = next;
+        change
+    }
+
+    pub(super) const fn is_silent(self) -> bool {
         matches!(self, Self::Silent { .. })
     }
 }
@@ -161,13 +174,15 @@ mod tests {
     #[test]
     fn it_is_silent_for_a_while_and_then_speaks_for_longer() {
         let (start, mut abdication) = (Instant::now(), Abdication::default());
-        assert!(!abdication.is_silent(false, start));
-        assert!(abdication.is_silent(true, start));
-        assert!(abdication.is_silent(false, start + SILENT / 2), "nobody can tell it meanwhile that they reach it");
+        assert_eq!(abdication.look(false, start), None, "one that was elected just now says nothing of it");
+        assert_eq!(abdication.look(true, start), Some(Change::FellSilent));
+        assert_eq!(abdication.look(false, start + SILENT / 2), None);
+        assert!(abdication.is_silent(), "nobody can tell it meanwhile that they reach it");
         let returned = start + SILENT;
-        assert!(!abdication.is_silent(true, returned));
-        assert!(!abdication.is_silent(true, returned + SPEAKS / 2));
-        assert!(!abdication.is_silent(true, returned + SPEAKS), "what was said before does not count");
-        assert!(abdication.is_silent(true, returned + SPEAKS));
+        assert_eq!(abdication.look(true, returned), Some(Change::Speaks));
+        assert_eq!(abdication.look(true, returned + SPEAKS / 2), None);
+        assert!(!abdication.is_silent());
+        assert_eq!(abdication.look(true, returned + SPEAKS), None, "what was said before does not count");
+        assert_eq!(abdication.look(true, returned + SPEAKS), Some(Change::FellSilent));
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
-use super::abdication::{Abdication, JournalProbe, is_unreachable};
+use super::abdication::{Abdication, Change, JournalProbe, is_unreachable};
 use super::candidacy::{Candidacy, Standing};
 use super::canvass::would_win;
 use super::consensus::Shared;
@@ -45,7 +45,7 @@ pub(super) async fn run(
                 let due = candidacy.stands_at(seen, fastrand::f64());
                 let misses = candidacy.misses_leader(seen, Instant::now());
                 if due <= Instant::now() {
-                    let _ = shared.misses_leader(misses);
+                    shared.misses_leader(misses);
                     let would_win = canvass(&shared, member, &network).await;
                     let Ok(meanwhile) = shared.raft.with_raft_state(standing(member)).await else { return };
                     let now = Instant::now();
@@ -76,7 +76,7 @@ pub(super) async fn run(
         } else {
             abdication = Abdication::default();
             shared.raft.runtime_config().heartbeat(true);
-            let _ = shared.misses_leader(misses_leader);
+            shared.misses_leader(misses_leader);
         }
         drop(shared);
         // A leader that is heard of puts it off, of which nobody is told: it is looked at again when it is due.
@@ -98,17 +98,19 @@ fn lead(shared: &Shared, abdication: &mut Abdication, journal: &mut JournalQuest
     let says_so = |member: &Member| shared.attendance.cannot_reach(*member, HEARD_LATELY);
     let are_others = voters.iter().any(|voters| voters.len() > 1);
     let (is_unreachable, hangs) = (is_unreachable(voters, says_so), are_others && journal.hangs(shared));
-    let is_silent = abdication.is_silent(is_unreachable || hangs, Instant::now());
-    shared.raft.runtime_config().heartbeat(!is_silent);
-    if shared.misses_leader(is_silent) {
-        let why = match hangs {
-            true => "its metadata log does not answer",
-            false => "a majority of the voters cannot reach it, though it reaches them",
-        };
-        match is_silent {
-            true => warn!(why, "this broker runs the controller no more, so that the others elect another"),
-            false => info!("nobody else was elected: this broker runs the controller again"),
+    let change = abdication.look(is_unreachable || hangs, Instant::now());
+    shared.raft.runtime_config().heartbeat(!abdication.is_silent());
+    shared.misses_leader(abdication.is_silent());
+    let why = match hangs {
+        true => "its metadata log does not answer",
+        false => "a majority of the voters cannot reach it, though it reaches them",
+    };
+    match change {
+        Some(Change::FellSilent) => {
+            warn!(why, "this broker runs the controller no more, so that the others elect another");
         }
+        Some(Change::Speaks) => info!("nobody else was elected: this broker runs the controller again"),
+        None => {}
     }
 }
 

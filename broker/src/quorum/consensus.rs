@@ -92,9 +92,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Whether the leader is missed from now on, or is this broker and keeps silent. True where that is new.
-    pub(super) fn misses_leader(&self, misses: bool) -> bool {
-        self.misses_leader.send_if_modified(|missed| std::mem::replace(missed, misses) != misses)
+    /// Whether the leader is missed from now on, or is this broker and keeps silent.
+    pub(super) fn misses_leader(&self, misses: bool) {
+        self.misses_leader.send_if_modified(|missed| std::mem::replace(missed, misses) != misses);
     }
 
     /// The log here.
