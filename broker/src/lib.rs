@@ -13,7 +13,7 @@
 //!   them; `belonging`: being one still.
 //! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
 //! - `replica`: following leaders elsewhere.
-//! - `housekeeping`, `scrubber`, `scrub_plan`, `compactor`, `compactions`, `compaction_metrics`, `pulse`, [`stalls`], `readiness`, `admin_http`, `admin_port`, `exposition`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`pool`], `gait`, `turns`, [`files`], [`throttle`], [`catch_up`]: what runs beside.
+//! - `housekeeping`, `scrubber`, `scrub_plan`, `compactor`, `compactions`, `compaction_metrics`, `pulse`, [`stalls`], [`stall_rule`], `readiness`, `admin_http`, `admin_port`, `exposition`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`pool`], `gait`, `turns`, [`files`], [`throttle`], [`catch_up`]: what runs beside.
 //! - [`dev_cluster`]: several brokers on one machine, as processes of their own.
 //! - [`producer_ids`]: ids for idempotent producers.
 //! - [`watermarks`], `clean_mark`, `broker_mark`: what a broker notes for its next start.
@@ -70,6 +70,7 @@ mod scrub_plan;
 mod scrubber;
 pub mod session;
 mod shutdown;
+pub mod stall_rule;
 pub mod stalls;
 mod start_error;
 pub mod streams;
