@@ -1,7 +1,7 @@
 //! Looks on while a fault lasts: asks every broker again and again, and notes what must never go back. Knows nothing of faults.
 //!
 //! `MonotonicEpochs`: an epoch of a partition has one leader, whoever is asked, and no broker falls back behind an epoch that it has named.
-//! `MonotonicHighWatermark`: within one life of a broker a watermark only rises.
+//! `MonotonicHighWatermark`: within one life of a broker a watermark only rises, for as long as it holds the partition.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -117,11 +117,14 @@ impl Watched {
             }
         }
         for (index, replica) in replicas.into_iter().flatten().enumerate() {
+            let (watermark, broker) = (replica.high_watermark.0, self.broker);
+            let place = (broker, life, index);
+            // It holds none; one that it takes later begins anew.
             if replica.health == LogHealth::Offline {
+                noted.watermarks.remove(&place);
                 continue;
             }
-            let (watermark, broker) = (replica.high_watermark.0, self.broker);
-            let before = noted.watermarks.insert((broker, life, index), watermark);
+            let before = noted.watermarks.insert(place, watermark);
             if let Some(before) = before.filter(|before| *before > watermark) {
                 let sentence =
                     format!("MonotonicHighWatermark: broker {broker} fell from {before} to {watermark} of {index}");

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tidelog_client::{Client, NewTopic, Record};
 use tidelog_protocol::messages::{
-    DescribePartitionsRequest, DrainBrokerRequest, PartitionFilter, PartitionReplicas, ReassignRequest,
+    DescribePartitionsRequest, DrainBrokerRequest, LogHealth, PartitionFilter, PartitionReplicas, ReassignRequest,
     ReplicaAssignment,
 };
 use tidelog_protocol::{BrokerId, PartitionId, TopicName};
 use tidelog_tests::chance::turns;
+use tidelog_tests::cluster::sight::replicas_at;
 use tidelog_tests::cluster::{Cluster, ClusterSettings, Evidence, Round};
 use tidelog_tests::history::History;
 use tidelog_tests::patience::{insist, within_limit};
@@ -152,6 +153,12 @@ async fn a_drain_goes_on_under_the_next_controller_where_the_one_that_began_it_i
                     }
                 }
                 Ok(())
+            })
+            .await;
+            insist("the broker to hold nothing any more", async || {
+                let held = replicas_at(cluster.address(drained.0), topic).await?;
+                let is_held = held.iter().any(|replica| replica.health != LogHealth::Offline);
+                if is_held { Err(format!("{held:?}")) } else { Ok(()) }
             })
             .await;
             for partition in 0..3 {

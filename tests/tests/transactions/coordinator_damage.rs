@@ -134,7 +134,14 @@ async fn damage_in_what_is_kept_of_groups_is_told_with_the_way_out_and_that_lose
     let ready = broker.http("/readyz");
     assert_eq!(ready.status, 200, "the rest is served");
     assert!(ready.body.contains("warn  coordinators: ") && ready.body.contains(&way_out), "{}", ready.body);
-    assert!(broker.http("/metrics").body.contains("tidelog_coordinator_partitions_unread 1\n"));
+    let unread = |count: u32| {
+        let line = format!("tidelog_coordinator_partitions_unread {count}\n");
+        let broker = &broker;
+        wait_until("the metric of what is unread", async move || {
+            broker.http("/metrics").body.contains(&line).then_some(())
+        })
+    };
+    unread(1).await;
     let status = tidelog(&broker, "cluster status").await;
     assert!(status.code != Some(0) && status.text().contains("damaged"), "{status:?}");
     refused_whole_in_the_version_before(&broker).await;
@@ -172,8 +179,7 @@ async fn damage_in_what_is_kept_of_groups_is_told_with_the_way_out_and_that_lose
     assert_eq!(shown(&tidelog(&broker, "groups list").await.expect_code(0))["groups"].as_array().unwrap().len(), 4);
     let ready = broker.http("/readyz").body;
     assert!(!ready.contains("warn"), "{ready}");
-    let metric = || broker.http("/metrics").body.contains("tidelog_coordinator_partitions_unread 0\n");
-    wait_until("nothing to be unread by the metrics", async || metric().then_some(())).await;
+    unread(0).await;
     assert_eq!(broker.log_lines("an operator has given up what was damaged of what is coordinated here").len(), 1);
     let left = std::fs::read(&segments(broker.data(), folder)[0]).unwrap();
     assert!(batches(&left)[0].0.start >= lost.end, "the damaged file is gone");
