@@ -228,7 +228,7 @@ impl Admin {
     }
 
     /// Gives up what is damaged of a partition of `__groups` or `__transactions` that cannot be read, where no other replica has it and all of the
-    /// damage ends at `before`, as the error of whoever asks that partition says (`CorruptLog`). What can be read of it stays. Of groups that are
+    /// damage ends at `before`, as the error of whoever asks that partition says (`CorruptLog`); 0 where all of it is gone (`OutOfService`). What can be read of it stays. Of groups that are
     /// kept there offsets may go back, and members join again; transactional ids that were not used since get other producers, those they have
     /// are fenced, and what is open under them is undone. Returns the first offset that is left.
     ///

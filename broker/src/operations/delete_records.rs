@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tidelog_coordination::controller::INTERNAL_PREFIX;
-use tidelog_protocol::{ErrorCode, Offset, WireError};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, TopicId, WireError};
 
 use crate::node::Node;
 use crate::partition::Handle;
@@ -49,6 +49,29 @@ pub(crate) async fn delete_records(
 async fn give_up_damaged(node: &Node, partition: &Handle, before: Option<Offset>) -> Result<Offset, WireError> {
     let given_up = node.coordinators.give_up_damaged(partition, before).await;
     given_up.unwrap_or_else(|| Err(by_hand(partition)))
+}
+
+/// Gives up a partition that coordinators keep their state in, of which nothing is left: an empty one takes its place. `before` must say that
+/// nothing of it is kept.
+///
+/// # Errors
+/// `refusal`, why it is not served, where it is another, or `before` another offset than 0; why it could not be done.
+pub(crate) async fn give_up_whole(
+    node: &Arc<Node>,
+    (topic_id, partition): (TopicId, PartitionId),
+    before: Option<Offset>,
+    refusal: WireError,
+) -> Result<Offset, WireError> {
+    if before != Some(Offset::ZERO) || !node.registry.is_gone(topic_id, partition) {
+        return Err(refusal);
+    }
+    let beginning = node.clone();
+    let begun = tokio::task::spawn_blocking(move || beginning.registry.begin_anew(topic_id, partition)).await;
+    begun.unwrap_or_else(|_| {
+        let sentence = "giving it up failed unexpectedly; whether that is done is unknown";
+        Err(WireError::new(ErrorCode::Internal, sentence))
+    })?;
+    Ok(Offset::ZERO)
 }
 
 fn by_hand(partition: &Handle) -> WireError {

@@ -45,10 +45,7 @@ pub enum OpeningError {
     #[error(transparent)]
     Folder(#[from] DataDirError),
     /// It was there before, as a whole.
-    #[error(
-        "the folder {} is gone, and the records in it: restore it from a copy, or delete the topic, which loses nothing where it never held a record",
-        path.display()
-    )]
+    #[error("the folder {} is gone, and the records in it", path.display())]
     Missing {
         /// Which.
         path: PathBuf,
@@ -67,9 +64,7 @@ pub enum OpeningError {
     #[error(transparent)]
     Log(OpenError),
     /// Its folder is there, and what was in it is not.
-    #[error(
-        "{0}: restore the folder from a copy, or delete the topic; an earlier release that was killed while it made the folder left one like it: where the topic never held a record, deleting it loses nothing"
-    )]
+    #[error(transparent)]
     Emptied(OpenError),
 }
 
@@ -97,6 +92,22 @@ impl OpeningError {
             Self::Short { .. } => ReplicaHolding::Short,
             Self::Folder(_) | Self::Log(_) => ReplicaHolding::Unreadable,
         }
+    }
+
+    /// What an operator can do about it, where the error itself does not say. A topic that `belongs_to_broker` cannot be deleted.
+    #[must_use]
+    pub fn remedy(&self, topic: &TopicName, partition: PartitionId, belongs_to_broker: bool) -> Option<String> {
+        let or_else = match self {
+            Self::Missing { .. } | Self::Emptied(_) if belongs_to_broker => {
+                format!(
+                    "or give up what it said: tidelog records delete {topic} --partition {partition} --before 0 --accept-loss (its --help says what that means)"
+                )
+            }
+            Self::Missing { .. } => "or delete the topic, which loses nothing where it never held a record".into(),
+            Self::Emptied(_) => "or delete the topic; an earlier release that was killed while it made the folder left one like it: where the topic never held a record, deleting it loses nothing".into(),
+            Self::Folder(_) | Self::Short { .. } | Self::Log(_) => return None,
+        };
+        Some(format!("restore the folder from a copy, {or_else}"))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Which partitions live here, kept in step with the metadata image: opens what is new, tells the others what is wanted of them now,
 //! removes what was deleted or moved away. A partition that cannot be opened is answered for with the reason; the others go on. Knows nothing of who asks.
 
+mod anew;
+mod place;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -24,68 +27,10 @@ use super::recoveries::Recoveries;
 use super::refusals;
 use super::upstream::Replica;
 use crate::metrics::Metrics;
+use place::{Place, Slot, Topic};
 
 /// Threads that open partitions side by side; they mostly wait for the disk.
 const OPENING_THREADS: usize = 4;
-
-#[derive(Clone, Debug)]
-enum Slot {
-    Open(Handle),
-    /// Why not, and what there is of it.
-    Failed(WireError, ReplicaHolding),
-    /// Why not yet: nothing is broken, so it is tried again.
-    NotYet(WireError),
-    /// No replica is here.
-    Elsewhere,
-}
-
-impl Slot {
-    const fn is_failed(&self) -> bool {
-        matches!(self, Self::Failed(..) | Self::NotYet(_))
-    }
-}
-
-/// A partition: what is wanted of it here, and what became of that.
-#[derive(Clone, Debug)]
-struct Place {
-    assignment: Option<Assignment>,
-    slot: Slot,
-}
-
-impl Place {
-    /// What there is of a replica that the controller may have lead, and that is not whole.
-    fn lacks(&self) -> Option<ReplicaHolding> {
-        let assignment = self.assignment.as_ref().filter(|assignment| assignment.counts)?;
-        let unreadable = match &self.slot {
-            Slot::Failed(_, holding) => return Some(*holding),
-            // It comes back by itself: only a lead is worth giving away, and only where somebody takes it at once.
-            Slot::NotYet(_) => match &assignment.part {
-                Part::Lead { membership, .. } => membership.in_sync.len() > 1,
-                Part::Follow(_) | Part::Wait { .. } => false,
-            },
-            Slot::Open(handle) => {
-                let tail = handle.tail();
-                let tail = tail.borrow();
-                // As leader it gives the lead up itself.
-                tail.is_broken && !(tail.leads && tail.leader_epoch == assignment.epoch())
-            }
-            Slot::Elsewhere => false,
-        };
-        unreadable.then_some(ReplicaHolding::Unreadable)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Topic {
-    image: Arc<TopicImage>,
-    places: Vec<Place>,
-}
-
-impl Topic {
-    fn has_waiting(&self) -> bool {
-        self.places.iter().any(|place| matches!(place.slot, Slot::NotYet(_)))
-    }
-}
 
 type Topics = HashMap<TopicId, Arc<Topic>, foldhash::fast::RandomState>;
 
@@ -338,7 +283,7 @@ impl Registry {
             missing.extend(indexes.map(|(index, _)| (wanted.clone(), PartitionId(index as u32))));
             topics.insert(wanted.id, Arc::new(Topic { image: wanted.clone(), places }));
         }
-        let Opening { watermarks, data, .. } = &self.options.opening;
+        let watermarks = &self.options.opening.watermarks;
         let known = |(topic, partition): &(Arc<TopicImage>, PartitionId)| {
             let epoch = topic.partition(*partition).map(|state| state.leader_epoch).unwrap_or_default();
             (Replica { topic_id: topic.id, partition: *partition }, epoch)
@@ -347,15 +292,24 @@ impl Registry {
         let opened = self.open_all(&missing, image.as_of());
         let founded =
             opened.iter().filter_map(|slot| if let Slot::Open(handle) = slot { Some(handle.clone()) } else { None });
-        // Before anybody can write to them: from here on the loss of a folder is told from one that was never made.
-        if let Err(error) = watermarks.found(data, &founded.collect::<Vec<_>>()) {
-            warn!(%error, "which folders of partitions were made cannot be noted; it is tried again");
-        }
+        self.note_founded(&founded.collect::<Vec<_>>());
         for ((wanted, partition), slot) in missing.iter().zip(opened) {
             if let Some(topic) = topics.get_mut(&wanted.id) {
                 Arc::make_mut(topic).places[partition.0 as usize].slot = slot;
             }
         }
+        self.publish(topics);
+    }
+
+    /// To be called before anybody can write to them: from then on the loss of a folder is told from one that was never made.
+    fn note_founded(&self, founded: &[Handle]) {
+        let Opening { watermarks, data, .. } = &self.options.opening;
+        if let Err(error) = watermarks.found(data, founded) {
+            warn!(%error, "which folders of partitions were made cannot be noted; it is tried again");
+        }
+    }
+
+    fn publish(&self, topics: Topics) {
         let is_open = |place: &&Place| matches!(place.slot, Slot::Open(_));
         let count = topics.values().map(|topic| topic.places.iter().filter(is_open).count()).sum();
         self.count.store(count, Ordering::Relaxed);
@@ -442,6 +396,7 @@ impl Registry {
 
     fn open(&self, topic: &TopicImage, partition: PartitionId, recoveries: &Recoveries) -> Slot {
         let Some(assignment) = Assignment::of(topic, partition, self.member()) else { return Slot::Elsewhere };
+        let is_ours_alone = topic.internal && assignment.is_sole;
         match self.options.opening.open(topic, partition, assignment, recoveries) {
             Ok(handle) => Slot::Open(handle),
             Err(error) if error.is_transient() => {
@@ -449,8 +404,10 @@ impl Registry {
                 not_yet(topic, partition, &error)
             }
             Err(error) => {
-                error!(topic = %topic.name, %partition, %error, "a partition cannot be opened; the others are served");
-                let sentence = format!("{}-{partition} could not be opened, nothing was done: {error}", topic.name);
+                let remedy = error.remedy(&topic.name, partition, is_ours_alone);
+                let why = remedy.map_or_else(|| error.to_string(), |remedy| format!("{error}: {remedy}"));
+                error!(topic = %topic.name, %partition, error = why, "a partition cannot be opened; the others are served");
+                let sentence = format!("{}-{partition} could not be opened, nothing was done: {why}", topic.name);
                 Slot::Failed(WireError::new(ErrorCode::OutOfService, sentence), error.holding())
             }
         }

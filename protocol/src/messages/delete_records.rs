@@ -12,8 +12,8 @@ message! {
         1 partition: PartitionId,
         /// The first offset to keep; absent means the high watermark, which empties the partition.
         1 before: Option<Offset>,
-        /// Allows it for a partition of the broker's own that cannot be read, where damage ends at `before`: what it still says is kept, what
-        /// stood in the damage is given up.
+        /// Allows it for a partition of the broker's own that cannot be read, where damage ends at `before` (0 where all of it is gone): what it
+        /// still says is kept, what is lost is given up.
         6 accept_loss: bool,
     }
 }

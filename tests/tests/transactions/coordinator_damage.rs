@@ -235,7 +235,7 @@ async fn what_is_missing_at_the_end_of_such_a_log_is_given_up_likewise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_is_gone_altogether_is_told_and_listed_as_missing_too() {
+async fn a_log_that_is_gone_altogether_is_told_and_listed_as_missing_and_given_up_on_an_operators_word() {
     let mut broker = settings().start();
     let client = Client::connect(&broker.server()).await.unwrap();
     let orders = create(&client, broker.address(), "orders").await;
@@ -252,11 +252,70 @@ async fn a_log_that_is_gone_altogether_is_told_and_listed_as_missing_too() {
 
     let client = Client::connect(&broker.server()).await.unwrap();
     let refused = within_limit("an answer", client.admin().group_offsets(&gone)).await.unwrap_err();
-    assert!(!refused.is_retriable() && refused.to_string().contains("__groups, partition 3"), "{refused:?}");
+    let way_out = "tidelog records delete __groups --partition 3 --before 0 --accept-loss";
+    let sentence = refused.to_string();
+    assert!(
+        !refused.is_retriable() && sentence.contains("__groups, partition 3") && sentence.contains(way_out),
+        "{sentence}"
+    );
     assert_eq!(committed(&client, &elsewhere).await, Ok(vec![0]), "others are served");
     let listed = tidelog(&broker, "groups list").await.expect_code(8);
     assert_eq!(shown(&listed)["groups"].as_array().unwrap().len(), 1, "{listed:?}");
     assert!(listed.stderr.contains("__groups, partition 3"), "{listed:?}");
+
+    // Nothing is given up that was not named, and nothing of a user's.
+    for line in ["__groups --partition 3 --before 1 --accept-loss", "__groups --partition 3 --before 0"] {
+        let refused = tidelog(&broker, &format!("records delete {line}")).await;
+        assert!(refused.code != Some(0) && refused.stderr.contains("are gone"), "{line}: {refused:?}");
+    }
+    let _ = tidelog(&broker, &way_out["tidelog ".len()..]).await.success();
+    wait_until("an empty group", async || (committed(&client, &gone).await == Ok(vec![])).then_some(())).await;
+    assert_eq!(committed(&client, &elsewhere).await, Ok(vec![0]), "nothing else was given up");
+    assert_eq!(broker.log_lines("an operator has given up what was lost").len(), 1);
+    client.admin().set_group_offsets(&gone, vec![at(orders, 0)]).await.unwrap();
+    drop(client);
+    broker.kill();
+    broker.restart();
+    let client = Client::connect(&broker.server()).await.unwrap();
+    for group in [&gone, &elsewhere] {
+        assert_eq!(committed(&client, group).await, Ok(vec![0]), "{group}");
+    }
+    let _ = tidelog(&broker, "cluster status").await.expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_transactions_that_is_gone_is_given_up_and_what_was_open_is_undone() {
+    let mut broker = settings().start();
+    let client = Client::connect(&broker.server()).await.unwrap();
+    let orders = create(&client, broker.address(), "orders").await;
+    let addresses = [broker.address()];
+    let [hit] = neighbours::<1>("id", 7);
+    let mut lost = RawProducer::begin(&addresses, &hit, LONG).await;
+    lost.send((orders, 0), 0, &["lost"]).await.unwrap();
+    drop(client);
+    assert!(broker.terminate().success());
+    std::fs::remove_dir_all(broker.data().join("__transactions-7")).unwrap();
+    std::fs::remove_dir_all(broker.data().join("orders-1")).unwrap();
+    broker.restart();
+
+    let way_out = "records delete __transactions --partition 7 --before 0 --accept-loss";
+    let refused = init(&addresses, &hit, LONG, None).await.unwrap_err();
+    assert!(refused.to_string().contains(way_out), "{refused}");
+    let _ = tidelog(&broker, way_out).await.success();
+    let of_a_user = tidelog(&broker, "records delete orders --partition 1 --before 0 --accept-loss").await;
+    assert!(of_a_user.code != Some(0) && of_a_user.stderr.contains("or delete the topic"), "{of_a_user:?}");
+    // Nobody knows any more that it was ever open.
+    nothing_open(&addresses, orders, 0).await;
+    assert_eq!(codes(lost.end(true).await), Some(ErrorCode::UnknownTransaction));
+    assert!(codes(lost.send((orders, 0), 1, &["late"]).await).is_some(), "nor becomes anything else part of it");
+    let mut reader = RawReader::of(broker.address(), "orders").await;
+    assert_eq!(reader.committed(0, Offset(0)).await.unwrap().values(), Vec::<&str>::new());
+    let mut successor = RawProducer::begin(&addresses, &hit, LONG).await;
+    assert_ne!(successor.identity.producer_id, lost.identity.producer_id, "no epoch of it comes again");
+    successor.send((orders, 0), 0, &["new"]).await.unwrap();
+    successor.end(true).await.unwrap();
+    nothing_open(&addresses, orders, 0).await;
+    assert_eq!(reader.committed(0, Offset(0)).await.unwrap().values(), ["new"]);
 }
 
 /// One that cannot hear of a part that is missing hears nothing, rather than a part for the whole.

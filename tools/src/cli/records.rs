@@ -24,7 +24,8 @@ it is damaged and no other replica has it, the groups or transactional ids of th
 What can be read of the partition stays. What stood in the damage is lost: offsets of its groups may go back to earlier ones, so that
 records are read twice, what was deleted there may be back, and members join again. Transactional ids that were not used since the damage
 get a new producer: the one they have is fenced, and what it has open is undone; a transaction whose commit stood in the damage may be seen
-in part.")]
+in part. The same holds of a partition of which nothing is left; its errors name offset 0:
+  tidelog records delete __groups --partition 3 --before 0 --accept-loss")]
     Delete {
         /// The topic.
         topic: TopicName,
