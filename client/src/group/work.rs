@@ -41,8 +41,8 @@ struct Claim {
     announced: bool,
     /// Where it is read; `None` before its place is found, and while it is let go of.
     slot: Option<Slot>,
-    /// What the next record would have been as the partition was let go of.
-    left_at: Option<Reached>,
+    /// `None` until the partition is let go of.
+    left: Option<Left>,
     progress: Progress,
     /// Records in the program's hands.
     in_hand: usize,
@@ -51,6 +51,15 @@ struct Claim {
     paused: bool,
     /// It waits for its oldest unfinished record.
     full: bool,
+}
+
+/// How a partition was let go of.
+#[derive(Clone, Copy)]
+enum Left {
+    /// It had not been read yet: what is committed of it stays as it is.
+    Unread,
+    /// The next record would have been this.
+    At(Reached),
 }
 
 /// A record handed out, and where it belongs.
@@ -152,7 +161,7 @@ impl Work {
 
     /// True while records of this stay are the member's and it is not letting go of them.
     pub(super) fn is_current(&self, place: Place, run: Run) -> bool {
-        self.claims.get(&place).is_some_and(|claim| claim.run == run && claim.left_at.is_none()) && !self.ended
+        self.claims.get(&place).is_some_and(|claim| claim.run == run && claim.left.is_none()) && !self.ended
     }
 
     /// Takes a claim on partitions; where they are read is found out next.
@@ -164,7 +173,7 @@ impl Work {
                 source: None,
                 announced: false,
                 slot: None,
-                left_at: None,
+                left: None,
                 progress: Progress::default(),
                 in_hand: 0,
                 committed: None,
@@ -215,18 +224,17 @@ impl Work {
     pub(super) fn begin_to_let_go(&mut self, places: &[Place]) -> Vec<(Place, Run)> {
         let mut begun = Vec::new();
         for place in places {
-            let Some(claim) = self.claims.get_mut(place).filter(|claim| claim.left_at.is_none()) else { continue };
-            let left_at = match claim.slot.take() {
+            let Some(claim) = self.claims.get_mut(place).filter(|claim| claim.left.is_none()) else { continue };
+            let left = match claim.slot.take() {
                 Some(slot) => {
                     let (next, leader_epoch) = self.reader.place_of(slot);
                     self.reader.let_go(slot);
                     self.slots[slot] = None;
-                    Reached { offset: next, leader_epoch }
+                    Left::At(Reached { offset: next, leader_epoch })
                 }
-                // Never read: nothing of it is to be committed.
-                None => Reached { offset: claim.committed.unwrap_or_default(), leader_epoch: None },
+                None => Left::Unread,
             };
-            claim.left_at = Some(left_at);
+            claim.left = Some(left);
             begun.push((*place, claim.run));
         }
         begun
@@ -268,7 +276,7 @@ impl Work {
 
     /// Partitions that are the member's, by name.
     pub(super) fn assignment(&self) -> Vec<TopicPartition> {
-        let held = self.claims.values().filter(|claim| claim.left_at.is_none() && claim.announced);
+        let held = self.claims.values().filter(|claim| claim.left.is_none() && claim.announced);
         held.filter_map(|claim| claim.source.as_deref().cloned()).collect()
     }
 
@@ -286,13 +294,13 @@ impl Work {
     }
 
     fn reached(&self, claim: &Claim) -> Option<Reached> {
-        let next = match (claim.left_at, claim.slot) {
-            (Some(left_at), _) => left_at,
+        let next = match (claim.left, claim.slot) {
+            (Some(Left::At(left_at)), _) => left_at,
             (None, Some(slot)) => {
                 let (offset, leader_epoch) = self.reader.place_of(slot);
                 Reached { offset, leader_epoch }
             }
-            (None, None) => return None,
+            (Some(Left::Unread), _) | (None, None) => return None,
         };
         Some(claim.progress.reached(next.offset, next.leader_epoch))
     }
@@ -307,7 +315,7 @@ impl Work {
     /// The claim on a partition by name.
     pub(super) fn find(&self, topic: &str, partition: PartitionId) -> Option<(Place, Run)> {
         let is_it = |source: &TopicPartition| source.partition == partition && source.topic.as_str() == topic;
-        let mut held = self.claims.iter().filter(|(_, claim)| claim.left_at.is_none());
+        let mut held = self.claims.iter().filter(|(_, claim)| claim.left.is_none());
         let found = held.find(|(_, claim)| claim.source.as_deref().is_some_and(is_it));
         found.map(|(place, claim)| (*place, claim.run))
     }
@@ -332,7 +340,7 @@ impl Work {
     /// Hands out again what is not committed. Returns whom to wake.
     #[must_use]
     pub(super) fn rewind(&mut self) -> Option<Waker> {
-        let behind = self.claims.iter().filter(|(_, claim)| claim.left_at.is_none()).filter_map(|(place, claim)| {
+        let behind = self.claims.iter().filter(|(_, claim)| claim.left.is_none()).filter_map(|(place, claim)| {
             let (next, _) = self.reader.place_of(claim.slot?);
             claim.committed.filter(|committed| *committed != next).map(|committed| (*place, committed))
         });

@@ -12,3 +12,4 @@ mod peer;
 mod restart;
 mod round_trip;
 mod send_futures;
+mod unread_partitions;
