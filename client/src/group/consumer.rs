@@ -5,10 +5,11 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use tidelog_protocol::messages::Isolation;
-use tidelog_protocol::{Offset, PartitionId};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, WireError};
 
 use super::GroupError;
 use super::commits::{CommitTicket, Commits, GroupOffset};
@@ -228,8 +229,12 @@ impl GroupConsumer {
     }
 
     /// What stood in the way of joining last.
-    pub(super) fn why_it_did_not_join(&self) -> GroupError {
-        self.shared.failed_last.lock().take().map_or(GroupError::Left, GroupError::Client)
+    pub(super) fn why_it_did_not_join(&self, waited: Duration) -> GroupError {
+        let failed = self.shared.failed_last.lock().take().unwrap_or_else(|| {
+            let sentence = format!("no coordinator of the group answered within {waited:?}");
+            WireError::new(ErrorCode::DeadlineExceeded, sentence).into()
+        });
+        GroupError::Client(failed)
     }
 
     fn set_paused(&self, topic: &str, partition: PartitionId, paused: bool) -> Result<(), GroupError> {

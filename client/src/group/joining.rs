@@ -19,6 +19,8 @@ use crate::cluster::Cluster;
 
 /// Events that wait for the member's task: it takes each at once.
 const EVENTS: usize = 256;
+/// How much longer than one question may take it is tried to join: as long as it takes until another coordinates, where one hangs.
+const FAILOVER: Duration = Duration::from_secs(10);
 /// How long a session is taken to be where the broker has not said: its usual default.
 const SESSION_MS: u64 = 45_000;
 
@@ -54,6 +56,7 @@ pub(super) async fn join(
         settings,
     });
     let patience = shared.cluster.options.request_timeout
+        + FAILOVER
         + if rules.is_static { Duration::from_millis(rules.taken_patience_ms) } else { Duration::ZERO };
     let member = Member::new(rules, shared.now());
     let heartbeats = Heartbeats { shared: Arc::clone(&shared), member, commands, asking: None, is_leaving: false };
@@ -71,6 +74,6 @@ pub(super) async fn join(
     match tokio::time::timeout(patience, joined).await {
         Ok(true) => Ok(consumer),
         Ok(false) => Err(consumer.why_it_ended().await),
-        Err(_) => Err(consumer.why_it_did_not_join()),
+        Err(_) => Err(consumer.why_it_did_not_join(patience)),
     }
 }

@@ -52,5 +52,5 @@ pub(crate) use offer::Offer;
 pub use rebalance::{Call, RebalanceListener};
 pub use record::GroupRecord;
 pub use redrive::{DeadLetters, RedriveFilter, Redriven};
-pub(crate) use run::caught;
+pub(crate) use run::{begun, caught};
 pub use run_options::{DeadLetterTopic, Order, RetryPolicy, RunOptions};

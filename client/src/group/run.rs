@@ -69,7 +69,7 @@ impl GroupConsumer {
     /// As [`GroupConsumer::run`], as `options` say, until `stop` resolves: then nothing more begins, what was begun is finished, what is done is
     /// committed, and the member leaves.
     ///
-    /// A handler that panics has failed. Records of partitions that were taken away are not begun, nor tried again. Where the run itself is
+    /// A handler that panics has failed, in its call or in what that gives. Records of partitions that were taken away are not begun, nor tried again. Where the run itself is
     /// dropped, what was begun is cancelled and counts as not done.
     ///
     /// A pattern that matches the dead-letter topics reads them, too: such a record fails the run rather than go round for ever.
@@ -172,7 +172,7 @@ where
                 self.lanes.finished(lane);
                 continue;
             }
-            let handling = (self.handler)(piece.work.record().clone());
+            let handling = begun(|| (self.handler)(piece.work.record().clone()));
             let (letters, options) = (Arc::clone(&self.letters), self.options.clone());
             self.doing.spawn(async move {
                 let result = match caught(handling).await {
@@ -215,18 +215,26 @@ async fn until(born: std::time::Instant, due: Option<Monotonic>) {
     }
 }
 
-/// What a handler says, also where it panics.
-pub(crate) async fn caught<E: Display>(handling: impl Future<Output = Result<(), E>> + Send) -> Result<(), String> {
-    let mut handling = Box::pin(handling);
+/// The work of a handler, or that it panicked before it had any.
+pub(crate) fn begun<Fut>(handler: impl FnOnce() -> Fut) -> Result<Fut, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(handler)).map_err(|panic| said(&*panic))
+}
+
+/// What the work of a handler comes to, also where it panics.
+pub(crate) async fn caught<E: Display>(
+    handling: Result<impl Future<Output = Result<(), E>> + Send, String>,
+) -> Result<(), String> {
+    let mut handling = Box::pin(handling?);
     let polled = poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
         Ok(polled) => polled.map(|result| result.map_err(|error| error.to_string())),
-        Err(panic) => {
-            let said = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            std::task::Poll::Ready(Err(format!("panicked: {said}")))
-        }
+        Err(panic) => std::task::Poll::Ready(Err(said(&*panic))),
     });
     polled.await
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or_default())
 }
 
 /// Writes dead letters.

@@ -57,6 +57,12 @@ impl Log {
         };
         let handler = |record: ConsumerRecord| {
             let log = self.clone();
+            let value = text(record.value.as_deref());
+            if value.contains("at-once") {
+                *log.tries.lock().entry(value).or_default() += 1;
+                log.changed.notify_one();
+                panic!("a handler panics before it does anything");
+            }
             async move {
                 let (key, value) = (text(record.key.as_deref()), text(record.value.as_deref()));
                 *log.tries.lock().entry(value.clone()).or_default() += 1;
@@ -76,6 +82,20 @@ impl Log {
 
 async fn consumer(client: &Client) -> GroupConsumer {
     client.group("billing").topics(["orders"]).start(Start::Beginning).build().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_before_it_has_any_work_has_failed_too() {
+    let broker = TestBroker::start().await;
+    let client = broker.client_with_topic("orders", 1).await;
+    send(&client, ["bad-at-once", "fine"].map(|value| (0, value.into(), value.into()))).await;
+    let log = Log::default();
+    let all = |log: &Log| log.done().len() == 1 && log.tries.lock().get("bad-at-once") == Some(&3);
+    let options = RunOptions::new(4).order(Order::Key).retry(quickly());
+    log.run(consumer(&client).await, options, all).await.unwrap();
+    let listed = client.admin().dead_letters("orders").list(&RedriveFilter::default(), 10).await.unwrap();
+    let causes: Vec<_> = listed.iter().map(|letter| letter.cause.as_str()).collect();
+    assert_eq!(causes, ["panicked: a handler panics before it does anything"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

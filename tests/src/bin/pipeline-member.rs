@@ -22,11 +22,11 @@ async fn main() -> Result<()> {
     let partitions: u32 = argument("PARTITIONS")?.parse()?;
     let notes: &'static Notes = Box::leak(Box::new(Notes::open(Path::new(&argument("NOTES")?))?));
     tracing::subscriber::set_global_default(Listener(notes))?;
-    let client = client().connect(&servers).await?;
+    let client = client().connect(&servers).await.context("to connect")?;
     let builder = client.group(&group).topics([input.as_str()]).start(Start::Beginning);
-    let consumer = builder.session_timeout(Duration::from_secs(3)).build().await?;
-    let builder = client.transactional_producer(&transactional_id);
-    let producer = builder.transaction_timeout(Duration::from_secs(5)).build().await?;
+    let consumer = builder.session_timeout(Duration::from_secs(3)).build().await.context("to join the group")?;
+    let builder = client.transactional_producer(&transactional_id).transaction_timeout(Duration::from_secs(5));
+    let producer = builder.build().await.context("to begin as a producer")?;
     // No other process, and no earlier life of this one, has the same.
     let born = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
     let life = format!("{transactional_id}.{}.{born}", std::process::id());
