@@ -105,8 +105,8 @@ impl Admin {
         self.cluster.ask_coordinator(Coordinate::group(group), &request).await.map(drop)
     }
 
-    /// Waits until a group is done with the record at `offset`, so that what it makes of it can be read; gives the next offset that
-    /// the group will read.
+    /// Waits until a group is done with the record at `offset`, or has begun behind it; gives the next offset that the group will read. What it made of
+    /// the record can be read then: what was written before the commit, and within a transaction what is committed with it.
     ///
     /// # Errors
     /// [`ClientError::GroupBehind`] where it did not come so far in time; [`ClientError::UnknownTopic`], also where the topic is deleted

@@ -235,7 +235,8 @@ impl Transactions {
         pending.into_iter().map(|(ending, touched)| ending.markers(&touched)).collect()
     }
 
-    /// The same place by place, for whoever takes only some: shown to `visit` in the order of the ids.
+    /// The same place by place, for whoever takes only some: shown to `visit` in the order of the ids. Groups hear of a commit once all partitions
+    /// have.
     pub fn visit_pending<'a>(&'a self, mut visit: impl FnMut(&Ending<'a>, Place<'a>)) {
         for id in &self.ending {
             let Some(entry) = self.entries.get(id) else { continue };
@@ -246,10 +247,15 @@ impl Transactions {
             };
             let ending = Ending { transactional_id: id, identity, commit, own_epoch };
             let Touched { partitions, groups } = &entry.transaction.touched;
-            let missing = partitions.iter().filter(|partition| !entry.confirmed.partitions.contains(partition));
+            let mut missing =
+                partitions.iter().filter(|partition| !entry.confirmed.partitions.contains(partition)).peekable();
+            // Whoever waits for a group to be so far is to find what was made on the way.
+            let groups_come = !commit || missing.peek().is_none();
             missing.for_each(|(topic_id, partition)| visit(&ending, Place::Partition(*topic_id, *partition)));
-            let missing = groups.difference(&entry.confirmed.groups);
-            missing.for_each(|group| visit(&ending, Place::Group(group)));
+            if groups_come {
+                let missing = groups.difference(&entry.confirmed.groups);
+                missing.for_each(|group| visit(&ending, Place::Group(group)));
+            }
         }
     }
 

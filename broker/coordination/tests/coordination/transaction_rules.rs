@@ -38,11 +38,14 @@ fn a_transaction_begins_ends_and_the_next_has_another_epoch() {
         identity: second.clone(),
         commit: true,
         partitions: paper.partitions("orders", &[0, 2]),
-        groups: vec!["readers".into()],
+        groups: vec![],
         own_epoch: false,
     };
-    assert_eq!(paper.markers(), Some(markers));
+    assert_eq!(paper.markers(), Some(markers.clone()));
     assert_eq!(paper.describe().state, TransactionState::Committing);
+    paper.confirm(markers.clone());
+    let of_groups = TransactionMarkers { partitions: vec![], groups: vec!["readers".into()], ..markers };
+    assert_eq!(paper.markers(), Some(of_groups), "a group is so far once what was made on the way can be read");
     paper.finish();
     let described = paper.describe();
     assert_eq!((described.state, described.identity), (TransactionState::Empty, second.clone()));
@@ -64,6 +67,16 @@ fn taking_in_what_is_in_already_writes_nothing() {
     assert_eq!(paper.log.len(), 2);
     assert_eq!(paper.add(&producer, &[1, 2]), ADDED);
     assert_eq!(paper.describe().partitions, paper.partitions("orders", &[0, 1, 2]));
+}
+
+#[test]
+fn of_an_abort_groups_hear_at_once() {
+    let mut paper = Paper::new();
+    let first = paper.begin();
+    let orders = paper.partitions("orders", &[0]);
+    paper.add_all(&first, orders, &["readers"]).expect("it is open");
+    paper.end(&first, false).expect("it is undone");
+    assert_eq!(paper.markers().map(|markers| (markers.partitions.len(), markers.groups.len())), Some((1, 1)));
 }
 
 #[test]
@@ -295,7 +308,7 @@ fn markers_are_written_until_each_is_confirmed_also_by_another_coordinator() {
     paper.add_all(&first, orders, &["readers"]).expect("it is open");
     paper.end(&first, true).expect("it is committed");
     let all = paper.markers().expect("they are missing");
-    let one = TransactionMarkers { partitions: paper.partitions("orders", &[1]), groups: vec![], ..all.clone() };
+    let one = TransactionMarkers { partitions: paper.partitions("orders", &[1]), ..all.clone() };
     paper.confirm(one.clone());
     let rest = TransactionMarkers { partitions: paper.partitions("orders", &[0]), ..all.clone() };
     assert_eq!((paper.markers(), paper.describe().partitions), (Some(rest.clone()), rest.partitions.clone()));
@@ -304,6 +317,9 @@ fn markers_are_written_until_each_is_confirmed_also_by_another_coordinator() {
     assert_eq!(paper.markers(), Some(all), "written again, which does nothing where they stand");
     paper.confirm(rest);
     paper.confirm(one.clone());
+    let of_groups = TransactionMarkers { partitions: vec![], groups: vec!["readers".into()], ..one.clone() };
+    assert_eq!(paper.markers(), Some(of_groups.clone()));
+    paper.confirm(of_groups);
     assert_eq!((paper.markers(), paper.describe().state), (None, TransactionState::Empty));
     paper.confirm(one);
     assert_eq!(paper.log.len(), 3, "it is not stored at once");
