@@ -26,6 +26,10 @@ pub enum TransactionError {
     /// The coordinator has undone the transaction: it was open for longer than its timeout, or an operator aborted it.
     #[error("the transaction is undone: {0}")]
     Undone(WireError),
+    /// It was dropped, or aborted, before its commit was asked for: [`TransactionalProducer::settle`](super::TransactionalProducer::settle) says so
+    /// where the future of a commit was.
+    #[error("the transaction is undone: it was dropped or aborted before its commit was asked for")]
+    Dropped,
     /// It was begun while the one before was being [committed in the background](super::Transaction::commit_in_background), and that does not
     /// hold, or is not known to: so this one does not, and nothing of it was written.
     #[error("the transaction is undone, as the one before it was not committed: {cause}")]
@@ -94,7 +98,7 @@ impl TransactionError {
                 }
                 _ => Actor::ClientAborts,
             },
-            Self::Undone(_) => Actor::ClientAborts,
+            Self::Undone(_) | Self::Dropped => Actor::ClientAborts,
             Self::Follows { cause } => match &**cause {
                 Self::Fenced { .. } => Actor::ClientStops,
                 _ => Actor::ClientAborts,
@@ -114,6 +118,7 @@ impl TransactionError {
             self,
             Self::NotWritten { .. }
                 | Self::Undone(_)
+                | Self::Dropped
                 | Self::Follows { .. }
                 | Self::Group(_)
                 | Self::Fenced { in_doubt: false, .. }

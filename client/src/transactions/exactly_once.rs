@@ -15,7 +15,7 @@ use tidelog_protocol::error::Actor;
 use tokio::time::Instant;
 
 use super::{ExactlyOnceOptions, TransactionError, TransactionSender, TransactionalProducer};
-use crate::group::{Commits, GroupRecord, Letters, caught};
+use crate::group::{Commits, GroupRecord, Letters, begun, caught};
 use crate::{ClientError, ConsumerRecord, GroupConsumer, GroupError, Isolation, Offset, SendError, TopicPartition};
 
 /// Resolves when nothing more shall begin.
@@ -58,7 +58,8 @@ impl TransactionalProducer {
     /// leaves.
     ///
     /// A record whose handler fails, or panics, undoes its transaction; those before it are processed again, and so is it, until it has failed
-    /// as often as it may: then it goes to its dead-letter topic. So does one whose output is refused for good. While it waits for its next try
+    /// as often as it may: then it goes to its dead-letter topic. So does one whose output is refused for good, and one that takes its handler
+    /// longer than a transaction may be [open](super::TransactionalProducerBuilder::transaction_timeout). While it waits for its next try
     /// its partition does, too, and the others go on. Whatever undoes a transaction otherwise is no failure of a record: the member
     /// reads on from where the group stands. What the handler does beside the transaction may happen more than once.
     ///
@@ -129,6 +130,13 @@ impl<T: Into<TransactionError>> From<T> for Trouble {
     }
 }
 
+/// Records of a transaction, until it is committed.
+struct Held {
+    records: Vec<GroupRecord>,
+    /// What the handler took for one of them, at most.
+    longest: Duration,
+}
+
 /// Whether more is to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Course {
@@ -191,7 +199,29 @@ where
     }
 
     /// One transaction, of `first` and what comes soon after it.
-    async fn transaction(&mut self, first: GroupRecord, mut stop: Stop<'_>) -> Result<Course, Trouble> {
+    async fn transaction(&mut self, first: GroupRecord, stop: Stop<'_>) -> Result<Course, Trouble> {
+        let mut held = Held { records: Vec::new(), longest: Duration::ZERO };
+        let trouble = match self.transact(first, stop, &mut held).await {
+            Ok(course) => {
+                held.records.into_iter().for_each(GroupRecord::done);
+                return Ok(course);
+            }
+            Err(trouble) => trouble,
+        };
+        let timeout = self.producer.transaction_timeout();
+        match trouble {
+            Trouble::Transaction(error) if held.longest >= timeout && is_over(&error) => {
+                let Held { records, longest } = held;
+                tracing::warn!(id = self.producer.transactional_id(), records = records.len(), ?longest, ?timeout, %error,
+                    "a record took its handler longer than a transaction may be open");
+                let cause = || format!("its handler took {longest:?}, and a transaction may be open for {timeout:?}");
+                Err(blame(&records, cause))
+            }
+            trouble => Err(trouble),
+        }
+    }
+
+    async fn transact(&mut self, first: GroupRecord, mut stop: Stop<'_>, held: &mut Held) -> Result<Course, Trouble> {
         let ends = Instant::now() + self.options.interval;
         // One that is suspected, or tried again, shall undo no others.
         let is_usual = self.suspects.is_empty() && self.failing.iter().all(|failing| failing.due.is_some());
@@ -199,7 +229,6 @@ where
         let mut transaction = self.producer.begin().await?;
         let sender = transaction.sender();
         let mut course = Course::GoesOn;
-        let mut held: Vec<GroupRecord> = Vec::new();
         let mut next = first;
         loop {
             // One of a partition that is not the member's any more is others' to process.
@@ -210,20 +239,26 @@ where
                         send_away(&self.letters, &self.options, &sender, &next, given_up).await?;
                         Ok(())
                     }
-                    None => caught((self.handler)(next.record().clone(), sender.clone())).await,
+                    None => {
+                        let began = Instant::now();
+                        let handling = begun(|| (self.handler)(next.record().clone(), sender.clone()));
+                        let worked = caught(handling).await;
+                        held.longest = held.longest.max(began.elapsed());
+                        worked
+                    }
                 };
                 if let Err(cause) = worked {
                     // Whatever the handler made of it, it is no failure of the record's.
                     if let Some(cause) = transaction.failure() {
-                        held.push(next);
+                        held.records.push(next);
                         drop(transaction);
-                        return Err(self.not_written(&held, cause));
+                        return Err(self.not_written(&held.records, cause));
                     }
                     return Err(Trouble::Record(Failing::of(&next, cause)));
                 }
-                held.push(next);
+                held.records.push(next);
             }
-            if held.len() >= limit {
+            if held.records.len() >= limit {
                 break;
             }
             next = tokio::select! {
@@ -243,24 +278,23 @@ where
                 },
             };
         }
-        if held.is_empty() {
+        if held.records.is_empty() {
             return Ok(course);
         }
-        let written = transaction.flush_and_offer(self.commits.offer_of(&held)).await;
+        let written = transaction.flush_and_offer(self.commits.offer_of(&held.records)).await;
         if let Err(TransactionError::NotWritten { cause }) = written {
             drop(transaction);
-            return Err(self.not_written(&held, cause));
+            return Err(self.not_written(&held.records, cause));
         }
         written?;
         transaction.commit().await?;
         // Also those that never came again, as they were deleted.
         let is_passed = |at: &TopicPartition, offset: Offset| {
-            held.iter().any(|record| *record.source() == *at && record.offset >= offset)
+            held.records.iter().any(|record| *record.source() == *at && record.offset >= offset)
         };
         self.suspects.retain(|(at, offset)| !is_passed(at, *offset));
         self.failing.retain(|failing| !is_passed(&failing.at, failing.offset));
         self.troubles = 0;
-        held.into_iter().for_each(GroupRecord::done);
         Ok(course)
     }
 
@@ -274,8 +308,7 @@ where
                 let dead_letters = self.options.dead_letters.of(record.topic()).unwrap_or_default();
                 Letters::refusal(record, dead_letters, cause).into()
             }
-            [record] => Trouble::Record(Failing::of(record, cause.to_string())),
-            several => Trouble::AnyOf(several.iter().map(|record| (record.source().clone(), record.offset)).collect()),
+            records => blame(records, || cause.to_string()),
         }
     }
 
@@ -354,6 +387,28 @@ fn is_refused_for_good(cause: &SendError) -> bool {
             matches!(error.code, ErrorCode::KeyMissing | ErrorCode::TooLarge | ErrorCode::InvalidBatch)
         }
         _ => false,
+    }
+}
+
+/// Has the transaction been undone by its coordinator, or its group?
+fn is_over(error: &TransactionError) -> bool {
+    use ErrorCode::{InvalidTransactionState, ProducerFenced, TransactionFenced, UnknownTransaction};
+    match error {
+        TransactionError::Undone(_) => true,
+        TransactionError::NotWritten { cause: SendError::Rejected(error) }
+        | TransactionError::Group(GroupError::Client(ClientError::Broker(error))) => {
+            matches!(error.code, InvalidTransactionState | ProducerFenced | TransactionFenced | UnknownTransaction)
+        }
+        TransactionError::NotWritten { cause } => matches!(cause, SendError::Undone | SendError::TransactionEnded),
+        _ => false,
+    }
+}
+
+/// Finds fault with the record, or with one of several.
+fn blame(records: &[GroupRecord], cause: impl Fn() -> String) -> Trouble {
+    match records {
+        [record] => Trouble::Record(Failing::of(record, cause())),
+        several => Trouble::AnyOf(several.iter().map(|record| (record.source().clone(), record.offset)).collect()),
     }
 }
 

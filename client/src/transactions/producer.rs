@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_protocol::messages::ProducerIdentity;
 use tokio::sync::{Mutex, watch};
@@ -13,6 +14,9 @@ use super::standing::{Ended, Fenced, Initiated, Standing};
 use super::transaction::{Open, Transaction};
 use crate::group::Offer;
 use crate::producer::{Producer, Scope, Supplies};
+
+/// What a broker takes for the timeout of a transaction where nothing is said.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Has transactions, one after the other, under an id that outlives it.
 ///
@@ -49,6 +53,8 @@ pub(super) struct State {
     pub(super) standing: Standing,
     /// Offsets of the transaction that is in doubt.
     pub(super) offers: Vec<Offer>,
+    /// What became of the last transaction, unless it is in doubt.
+    pub(super) last: Result<(), TransactionError>,
 }
 
 impl fmt::Debug for TransactionalProducer {
@@ -60,7 +66,7 @@ impl fmt::Debug for TransactionalProducer {
 impl TransactionalProducer {
     /// Asks who it is, so that whoever was it before is fenced.
     pub(super) async fn begin_as(coordinator: Coordinator, supplies: Supplies) -> Result<Self, TransactionError> {
-        let mut state = State { standing: Standing::Unknown(None), offers: Vec::new() };
+        let mut state = State { standing: Standing::Unknown(None), offers: Vec::new(), last: Ok(()) };
         state.identity(&coordinator).await?;
         let (coordinator, state) = (Arc::new(coordinator), Arc::new(Mutex::new(state)));
         Ok(Self { coordinator, supplies, state, line: Arc::default() })
@@ -70,6 +76,14 @@ impl TransactionalProducer {
     #[must_use]
     pub fn transactional_id(&self) -> &str {
         &self.coordinator.transactional_id
+    }
+
+    /// For so long one may be open, as far as it is known here.
+    pub(super) fn transaction_timeout(&self) -> Duration {
+        match self.coordinator.timeout_ms {
+            0 => DEFAULT_TIMEOUT,
+            ms => Duration::from_millis(ms.into()),
+        }
     }
 
     /// Begins a transaction; waits for the end of the one before, where that was dropped. Costs nothing else but after a failure: then the
@@ -107,19 +121,20 @@ impl TransactionalProducer {
         Open::new(Arc::clone(&self.coordinator), producer, turn, (Arc::clone(&self.line), told))
     }
 
-    /// Asks again for a commit that failed with [`TransactionError::InDoubt`], until it is known whether the transaction holds: it does where
-    /// this returns without an error, or where nothing is in doubt. To be called before the next [`TransactionalProducer::begin`].
+    /// Whether the last transaction holds: it does where this returns without an error, or where there was none. A commit that failed with
+    /// [`TransactionError::InDoubt`], or whose future was dropped, is asked for again until that is known. To be called before the next
+    /// [`TransactionalProducer::begin`].
     ///
     /// # Errors
-    /// [`TransactionError::Undone`]: it does not hold. [`TransactionError::Fenced`], [`TransactionError::FateUnknown`]: nobody can tell any more.
-    /// [`TransactionError::InDoubt`] where that is still unknown.
+    /// [`TransactionError::InDoubt`] where it is still unknown. [`TransactionError::Fenced`], [`TransactionError::FateUnknown`]: nobody can tell any
+    /// more. Else why it does not hold: [`TransactionError::Undone`], [`TransactionError::Dropped`], or what its commit failed with.
     pub async fn settle(&mut self) -> Result<(), TransactionError> {
         if let Some(next) = self.line.take() {
             // Whatever became of it: the state is free then.
             drop(next.before.await);
         }
         let mut state = self.state.lock().await;
-        let Standing::InDoubt(identity) = state.standing.clone() else { return Ok(()) };
+        let Standing::InDoubt(identity) = state.standing.clone() else { return state.last.clone() };
         let ended = self.coordinator.commit(&identity, true).await;
         state.committed(&identity, ended, &self.coordinator)
     }
@@ -159,7 +174,7 @@ impl State {
                 offers.iter().for_each(Offer::holds);
             }
         }
-        match ended {
+        self.last = match ended {
             Ended::AsAsked(_) => Ok(()),
             Ended::Undone(error) => Err(TransactionError::Undone(error)),
             Ended::Fenced(Fenced { error, in_doubt }) => Err(TransactionError::Fenced { error, in_doubt }),
@@ -168,6 +183,7 @@ impl State {
             }
             Ended::Unknowable(error) => Err(TransactionError::FateUnknown { cause: Box::new(error) }),
             Ended::Never(error) => Err(error.into()),
-        }
+        };
+        self.last.clone()
     }
 }

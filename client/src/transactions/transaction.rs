@@ -235,12 +235,17 @@ impl Open {
         };
         let failure = self.producer.failure().or(closed.err()).map(|cause| TransactionError::NotWritten { cause });
         if let Some(failure) = failure.or(self.refused.take().map(TransactionError::Group)) {
-            return match self.abort().await {
-                Err(fenced @ TransactionError::Fenced { .. }) => Err(fenced),
-                Ok(()) | Err(_) => Err(failure),
+            let failed = match self.abort().await {
+                Err(fenced @ TransactionError::Fenced { .. }) => fenced,
+                Ok(()) | Err(_) => failure,
             };
+            if let Some(state) = self.turn.state() {
+                state.last = Err(failed.clone());
+            }
+            return Err(failed);
         }
         if self.is_untouched() {
+            self.leave_as_it_was(Ok(()));
             return Ok(());
         }
         let Some(state) = self.turn.state() else { return Ok(()) };
@@ -252,14 +257,18 @@ impl Open {
         state.committed(&identity, ended, &self.coordinator)
     }
 
+    /// No broker has heard of it: who comes next has its identity.
+    fn leave_as_it_was(&mut self, outcome: Result<(), TransactionError>) {
+        if let Turn::Has { state, identity } = &mut self.turn {
+            state.standing = Standing::Ready(identity.clone());
+            state.last = outcome;
+            self.ended = true;
+        }
+    }
+
     /// Commits, lets the next one have its turn, and tells what became of it.
     async fn commit_for(mut self, successor: Successor, tell: oneshot::Sender<Result<(), TransactionError>>) {
         let outcome = self.commit().await;
-        if self.is_untouched()
-            && let Turn::Has { state, identity } = &mut self.turn
-        {
-            state.standing = Standing::Ready(identity.clone());
-        }
         if let Some(state) = self.turn.leave() {
             let Successor { handover, identity } = successor;
             if let (Ok(()), Standing::Ready(next)) = (&outcome, &state.standing) {
@@ -275,6 +284,7 @@ impl Open {
     async fn abort(&mut self) -> Result<(), TransactionError> {
         self.producer.abandon();
         if self.is_untouched() {
+            self.leave_as_it_was(Err(TransactionError::Dropped));
             return Ok(());
         }
         // Where the one before does not hold, nothing of this one left.
@@ -285,6 +295,7 @@ impl Open {
         let ended = self.coordinator.abort(&identity).await;
         self.ended = true;
         state.standing.ended(&identity, false, &ended);
+        state.last = Err(TransactionError::Dropped);
         match ended {
             Ended::AsAsked(_) | Ended::Undone(_) => Ok(()),
             Ended::Fenced(Fenced { error, in_doubt }) => Err(TransactionError::Fenced { error, in_doubt }),
@@ -296,27 +307,29 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.producer.abandon();
-        let untouched = self.is_untouched();
-        let turn = match std::mem::replace(&mut self.turn, Turn::Over) {
-            _ if self.ended => return,
-            Turn::Has { mut state, identity } if untouched => {
-                state.standing = Standing::Ready(identity);
-                return;
-            }
-            // Whoever begins the next waits for the one before instead.
-            Turn::Waits(_) if untouched => return,
-            Turn::Refused { .. } | Turn::Over => return,
-            turn @ (Turn::Has { .. } | Turn::Waits(_)) => turn,
-        };
-        self.coordinator.cluster.runtime.spawn(undo(Arc::clone(&self.coordinator), turn));
+        let is_untouched = self.is_untouched();
+        if !self.ended && is_untouched {
+            self.leave_as_it_was(Err(TransactionError::Dropped));
+        }
+        if self.ended {
+            return;
+        }
+        if let turn @ (Turn::Has { .. } | Turn::Waits(_)) = std::mem::replace(&mut self.turn, Turn::Over) {
+            self.coordinator.cluster.runtime.spawn(undo(Arc::clone(&self.coordinator), turn, is_untouched));
+        }
     }
 }
 
-/// Aborts one that was dropped.
-async fn undo(coordinator: Arc<Coordinator>, mut turn: Turn) {
+/// Aborts one that was dropped, once it is its turn.
+async fn undo(coordinator: Arc<Coordinator>, mut turn: Turn, is_untouched: bool) {
     let Ok(identity) = turn.come().await.cloned() else { return };
     let Some(state) = turn.state() else { return };
     state.offers.clear();
+    state.last = Err(TransactionError::Dropped);
+    if is_untouched {
+        state.standing = Standing::Ready(identity);
+        return;
+    }
     let ended = coordinator.abort(&identity).await;
     state.standing.ended(&identity, false, &ended);
     if let Ended::NotYet(error) | Ended::Never(error) = ended {

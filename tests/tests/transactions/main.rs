@@ -12,4 +12,5 @@ mod lost_markers;
 mod offsets;
 mod partitions;
 mod pipeline;
+mod settling;
 mod timeouts;
