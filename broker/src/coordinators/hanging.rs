@@ -158,7 +158,7 @@ pub(crate) async fn fates(node: &Node, identities: &[ProducerIdentity]) -> Trans
     let mut looked = Vec::new();
     let mut fates = vec![TransactionFate::Unknown; identities.len()];
     for shard in node.coordinators.transactions.all() {
-        let said = shard.look(|machine| identities.iter().map(|asked| machine.fate(asked)).collect::<Vec<_>>());
+        let said = shard.look(|machine| machine.fates(identities));
         let Some((said, end)) = said else { continue };
         // Without a lease another may coordinate, and know what is not known here.
         let is_current = !node.is_one_of_several() || node.lease.holds();

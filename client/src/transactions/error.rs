@@ -37,8 +37,8 @@ pub enum TransactionError {
         /// What became of that one.
         cause: Box<Self>,
     },
-    /// The offsets could not be committed with it, so that it was undone.
-    #[error("the transaction is undone, as the offsets of the group cannot be part of it: {0}")]
+    /// The offsets could not be committed with it, or the member could not read on, so that it was undone.
+    #[error("the transaction is undone, as the member of the group cannot go on with it: {0}")]
     Group(#[from] GroupError),
     /// It was to be committed, and no answer came in time: whether it holds is unknown.
     /// [`TransactionalProducer::settle`](super::TransactionalProducer::settle) asks for the same commit again, and tells. To begin another

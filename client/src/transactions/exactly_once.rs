@@ -173,11 +173,15 @@ where
                 () = &mut stop => return Ok(()),
                 () = until(due), if due.is_some() => continue,
                 taken = self.consumer.take() => match taken {
-                    Some(first) => first?,
+                    Some(first) => first,
                     None => return Ok(()),
                 },
             };
-            let pause = match self.transaction(first, stop.as_mut()).await {
+            let transacted = match first {
+                Ok(first) => self.transaction(first, stop.as_mut()).await,
+                Err(error) => Err(error.into()),
+            };
+            let pause = match transacted {
                 Ok(Course::GoesOn) => continue,
                 Ok(Course::Stops) => return Ok(()),
                 Err(Trouble::Record(failing)) => {

@@ -57,12 +57,13 @@ mod transaction;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use tidelog_protocol::messages::{
     ListTransactionsResponse, ProducerIdentity, TransactionFate, TransactionMarkers, TransactionState,
 };
-use tidelog_protocol::{Monotonic, Timestamp};
+use tidelog_protocol::{Monotonic, ProducerId, Timestamp};
 
 use crate::command::Refusal;
 use crate::image::ClusterImage;
@@ -260,12 +261,27 @@ impl Transactions {
     }
 
     /// What became of the transaction of this identity, as far as the ids here know; to be told once all that was replayed until now is stored.
-    /// Costs as much as there are ids.
     #[must_use]
     pub fn fate(&self, transaction: &ProducerIdentity) -> TransactionFate {
-        let asked = Identity::from(transaction);
-        let mut said = self.entries.values().map(|entry| fate::of(&entry.transaction, asked, self.flaws));
-        said.find(|fate| *fate != TransactionFate::Unknown).unwrap_or(TransactionFate::Unknown)
+        self.fates(core::slice::from_ref(transaction))[0]
+    }
+
+    /// The same of many. Costs as much as there are ids, however many are asked about.
+    #[must_use]
+    pub fn fates(&self, transactions: &[ProducerIdentity]) -> Vec<TransactionFate> {
+        let mut said = vec![TransactionFate::Unknown; transactions.len()];
+        let mut asked: BTreeMap<ProducerId, Vec<usize>> = BTreeMap::new();
+        for (at, transaction) in transactions.iter().enumerate() {
+            asked.entry(transaction.producer_id).or_default().push(at);
+        }
+        for known in self.entries.values().map(|entry| &entry.transaction) {
+            for at in known.producers().filter_map(|producer| asked.get(&producer)).flatten() {
+                if said[*at] == TransactionFate::Unknown {
+                    said[*at] = fate::of(known, Identity::from(&transactions[*at]), self.flaws);
+                }
+            }
+        }
+        said
     }
 
     /// What is open, for metrics.

@@ -40,6 +40,13 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    /// Whose transactions it knows of.
+    pub fn producers(&self) -> impl Iterator<Item = ProducerId> {
+        let now = self.identity.producer_id;
+        let before = self.ended.map(|ended| ended.identity.producer_id).filter(|before| *before != now);
+        core::iter::once(now).chain(before)
+    }
+
     /// Nothing was ever open.
     pub fn new(producer_id: ProducerId, timeout_ms: u32, wall: Timestamp) -> Self {
         Self {
