@@ -66,6 +66,18 @@ macro_rules! error_table {
             pub const fn actor(self) -> Actor {
                 match self { $(Self::$name => Actor::$actor,)* }
             }
+
+            /// What a client does next, in a word or three.
+            #[must_use]
+            pub const fn advice(self) -> &'static str {
+                match self.actor() {
+                    _ if self.is_retriable() => "may be retried",
+                    Actor::ClientRejoins => "rejoin",
+                    Actor::ClientAborts => "abort",
+                    Actor::ClientStops => "stop",
+                    Actor::ClientRefreshes | Actor::ClientBacksOff | Actor::Operator | Actor::Programmer => "do not retry",
+                }
+            }
         }
     };
 }
@@ -173,7 +185,7 @@ error_table! {
     /// The member has another epoch by now: its next heartbeat says which, and whether it still owns what it commits.
     105 StaleMember true ClientBacksOff;
     /// The member does not own the partition; nothing was committed.
-    106 NotOwned false Programmer;
+    106 NotOwned false ClientRejoins;
     /// The group has members: stop them first.
     107 GroupNotEmpty false Operator;
     /// A group, member or instance name, a pattern, an assignor or a timeout breaks a rule.
@@ -185,7 +197,7 @@ error_table! {
     /// Records of this producer that come before these are missing from the log: nothing was written. They go first.
     120 OutOfOrderSequence true ClientBacksOff;
     /// A later epoch of this producer has written here: nothing was written, and nothing of this epoch will be.
-    121 ProducerFenced false Programmer;
+    121 ProducerFenced false ClientStops;
     /// Nothing is known here of this producer, whose records do not begin at sequence 0; what it wrote may have been forgotten. Nothing was
     /// written.
     122 UnknownProducer false ClientRefreshes;
@@ -219,7 +231,7 @@ impl fmt::Display for ErrorCode {
 
 /// An error as a response carries it: a code for programs and a sentence for people.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{code}: {message}")]
+#[error("{code} ({}): {message}", code.advice())]
 pub struct WireError {
     /// For programs.
     pub code: ErrorCode,
@@ -249,5 +261,15 @@ mod tests {
             assert_eq!(ErrorCode::from_u16(*code as u16), Some(*code));
         }
         assert_eq!(ErrorCode::from_u16(0), None);
+    }
+
+    #[test]
+    fn an_error_says_what_to_do_next() {
+        let said = |code: ErrorCode| WireError::new(code, "why").to_string();
+        assert_eq!(said(ErrorCode::Overloaded), "Overloaded (may be retried): why");
+        assert_eq!(said(ErrorCode::NotOwned), "NotOwned (rejoin): why");
+        assert_eq!(said(ErrorCode::InvalidTransactionState), "InvalidTransactionState (abort): why");
+        assert_eq!(said(ErrorCode::TransactionFenced), "TransactionFenced (stop): why");
+        assert_eq!(said(ErrorCode::KeyMissing), "KeyMissing (do not retry): why");
     }
 }

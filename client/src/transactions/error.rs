@@ -90,12 +90,9 @@ impl TransactionError {
                 SendError::TooLarge { .. } => Actor::Programmer,
                 SendError::Client(error) if !error.is_retriable() => error.actor(),
                 SendError::Rejected(error) if matches!(error.code.actor(), Actor::Operator | Actor::Programmer) => {
-                    match error.code {
-                        // Of a later epoch: by a timeout, an operator, or who else has the id. To begin tells.
-                        tidelog_protocol::ErrorCode::ProducerFenced => Actor::ClientAborts,
-                        code => code.actor(),
-                    }
+                    error.code.actor()
                 }
+                // Also one of a later epoch: by a timeout, an operator, or who else has the id. To begin tells.
                 _ => Actor::ClientAborts,
             },
             Self::Undone(_) | Self::Dropped => Actor::ClientAborts,

@@ -8,7 +8,7 @@ use tidelog_protocol::messages::TransactionEnder;
 use tidelog_protocol::{ErrorCode, PartitionId};
 use tidelog_tests::contents::read_all;
 use tidelog_tests::patience::wait_until;
-use tidelog_tests::raw_transactions::{RawProducer, SHARDS, Scene, create, ends, nothing_open};
+use tidelog_tests::raw_transactions::{RawProducer, SHARDS, Scene, codes, create, ends, nothing_open};
 
 const PARTITIONS: u32 = 3;
 const LONG: u32 = 900_000;
@@ -160,8 +160,13 @@ async fn a_transaction_that_nobody_ends_is_undone_everywhere_after_its_timeout()
     scene.send_everywhere(&producer, 0, "lost").await;
     scene.nothing_open().await;
     assert_eq!(producer.describe().await.ended.unwrap().by, TransactionEnder::Timeout);
-    let late = producer.send((scene.orders, 0), 1, &["late"]).await.unwrap_err();
-    assert!(!late.code.is_retriable(), "{late}");
+    // Behind what it sent, and once more what it sent.
+    for (partition, first) in (0..PARTITIONS).flat_map(|partition| [(partition, 1), (partition, 0)]) {
+        let late = producer.send((scene.orders, partition), first, &["late"]).await.unwrap_err();
+        assert!(!late.code.is_retriable(), "partition {partition}, sequence {first}: {late}");
+    }
+    assert_eq!(codes(producer.clone().end(true).await), Some(ErrorCode::InvalidTransactionState), "it was undone");
+    scene.nothing_open().await;
     assert_eq!(scene.committed().await, everywhere(&[]));
     let mut next = producer.clone();
     next.ask_again().await.unwrap();
