@@ -133,9 +133,7 @@ impl Unanswered {
             Self::Failed(error) => error.into(),
         }
     }
-}
 
-impl Unanswered {
     /// As far as offers are concerned: what they hold comes again, from wherever its partition was committed before.
     pub(super) fn into_offer_error(self, offer: &Offer) -> GroupError {
         match self {

@@ -32,20 +32,22 @@ impl Letters {
         cause: &str,
         attempts: u32,
     ) -> Result<String, GroupError> {
-        let failed = || GroupError::Failed {
+        let failed = |cause: String| GroupError::Failed {
             topic: record.source().topic.clone(),
             partition: record.partition(),
             offset: record.offset,
             attempts,
-            cause: cause.to_owned(),
+            cause,
         };
-        let Some(topic) = to.of(record.topic()) else { return Err(failed()) };
+        let Some(topic) = to.of(record.topic()) else { return Err(failed(cause.to_owned())) };
         // A dead letter that is read like any record would go round for ever.
         if self.shared.work.lock().assignment().iter().any(|at| at.topic.as_str() == topic)
             || topic == record.topic()
             || *to == DeadLetterTopic::default() && record.topic().ends_with(DeadLetterTopic::SUFFIX)
         {
-            return Err(failed());
+            let sentence =
+                format!("{cause} (the group reads dead letters itself: leave dead-letter topics out of its pattern)");
+            return Err(failed(sentence));
         }
         Ok(topic)
     }

@@ -57,9 +57,7 @@ impl LettingGo {
                 "records of partitions that were taken away are still being processed: others get them, too");
         }
     }
-}
 
-impl LettingGo {
     /// True once it is so, false where it is not after half the time that there is to let go.
     async fn until(&self, is_so: impl Fn(&Shared) -> bool) -> bool {
         let wait = async {

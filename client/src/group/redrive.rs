@@ -183,7 +183,7 @@ impl DeadLetters {
                 break;
             }
             for letter in &step {
-                // What is known of it may be old: one that is gone is to be left at once, and not tried for long.
+                // What is known of it may be old: one that is gone is to be left at once, and not tried for long. Where nobody tells, sending does.
                 if touched.insert(letter.origin.topic.clone()) {
                     let _ = self.cluster.refreshed(&letter.origin.topic, Instant::now().into_std()).await;
                 }
