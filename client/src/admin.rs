@@ -193,7 +193,20 @@ impl Admin {
         topic: &str,
         queries: &[(PartitionId, Position)],
     ) -> Result<Vec<OffsetAnswer>, ClientError> {
-        self.cluster.list_offsets(topic, queries, Isolation::ReadUncommitted).await
+        self.list_offsets_seen_by(topic, queries, Isolation::ReadUncommitted).await
+    }
+
+    /// The same as whoever reads so sees them: of what is committed, the log ends where the first transaction begins that is still open.
+    ///
+    /// # Errors
+    /// As [`Admin::list_offsets`].
+    pub async fn list_offsets_seen_by(
+        &self,
+        topic: &str,
+        queries: &[(PartitionId, Position)],
+        isolation: Isolation,
+    ) -> Result<Vec<OffsetAnswer>, ClientError> {
+        self.cluster.list_offsets(topic, queries, isolation).await
     }
 
     /// The same positions of each of these partitions, whose leaders cannot be reached: as far as a replica knows records to be settled whose

@@ -51,6 +51,10 @@ async fn what_is_open_is_shown_can_be_undone_and_is_left_out() {
     assert!(text.contains("'billing-1' is open") && text.contains("touches 1 partition: orders:1"), "{text}");
     assert_eq!(consumed(&server, "orders --until-end"), [""; 0]);
     assert_eq!(consumed(&server, "orders --until-end --isolation uncommitted"), ["undone"]);
+    // A group's end is the end that its member sees, too.
+    assert_eq!(consumed(&server, "orders --until-end --group readers --from beginning"), [""; 0]);
+    let uncommitted = "orders --until-end --group others --from beginning --isolation uncommitted";
+    assert_eq!(consumed(&server, uncommitted), ["undone"]);
 
     let _ = run("tidelog", &server, "transactions abort billing-1").expect_code(0);
     let ended = wait_for("the markers", || {

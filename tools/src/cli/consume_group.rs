@@ -15,7 +15,7 @@ use super::Context;
 use super::consume::{consume_failure, outcome};
 use super::offsets::chosen_partitions;
 use crate::byte_size::counted;
-use crate::connect::{failure, send_failure};
+use crate::connect::{failure, refusal, send_failure};
 use crate::contact::until_lost;
 use crate::exit::{Exit, Failure};
 use crate::record_format::{PrintedRecord, RecordFormat};
@@ -43,7 +43,7 @@ impl Membership {
     }
 }
 
-/// What was the end when the command started.
+/// What was the end, as the member sees it, when the command started.
 struct End {
     topic_id: TopicId,
     partitions: Vec<(PartitionId, Offset)>,
@@ -140,7 +140,11 @@ async fn end(client: &Client, membership: &Membership) -> Result<Option<End>, Fa
         return Err(crate::connect::unknown_topic(topic.as_str()));
     };
     let queries: Vec<_> = partitions.iter().map(|partition| (*partition, Position::LATEST)).collect();
-    let answers = client.admin().list_offsets(topic.as_str(), &queries).await.map_err(failure)?;
+    let asked = client.admin().list_offsets_seen_by(topic.as_str(), &queries, membership.isolation).await;
+    let answers = asked.map_err(failure)?;
+    if let Some(fault) = answers.iter().find_map(|answer| answer.fault.clone()) {
+        return Err(refusal(&fault.into()));
+    }
     let ends = partitions.into_iter().zip(answers.iter().map(|answer| answer.offset.unwrap_or_default()));
     Ok(Some(End { topic_id, partitions: ends.collect() }))
 }
