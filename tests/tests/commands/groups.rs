@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::command::{CommandLine, Finished};
@@ -140,4 +141,45 @@ fn a_group_whose_place_is_gone_is_told_how_to_go_on() {
     let _ = tidelog(&server, hint.trim_start_matches("tidelog ")).expect_code(0);
     let read = tidelog(&server, "consume logs --group readers --until-end").expect_code(0);
     assert_eq!(read.text(), "three\n");
+}
+
+#[test]
+fn a_member_that_is_told_to_stop_leaves_its_group_and_loses_no_line() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create logs --partitions 1").expect_code(0);
+    produce(&server, "logs", 0, &["one", "two"]);
+    for (group, flags, code) in [("followers", "", 0), ("counters", "--max 9", 130)] {
+        let line = format!("consume logs --group {group} --from beginning {flags}");
+        let member = CommandLine::of("tidelog").args(["--server", &server]).args(line.split_whitespace()).start();
+        wait_for("its records to be committed", || (committed(&server, group) == Some(2)).then_some(()));
+        member.signal(Signal::TERM);
+        let printed = member.finish().expect_code(code);
+        assert_eq!(printed.text(), "one\ntwo\n");
+        assert_eq!(json(&server, &format!("groups describe {group}"))["members"], json!([]), "{group}");
+    }
+
+    let line = "--topic logs --group meters --records 9 --json";
+    let meter = CommandLine::of("perf-consumer").args(["--server", &server]).args(line.split_whitespace()).start();
+    let described = || {
+        let described = tidelog(&server, "--output json groups describe meters");
+        serde_json::from_slice::<Value>(&described.stdout).ok()
+    };
+    wait_for("it to be a member", || described().filter(|group| group["members"][0]["owned"][0].is_object()));
+    meter.signal(Signal::TERM);
+    let _ = meter.finish().expect_code(130);
+    assert_eq!(described().unwrap()["members"], json!([]));
+}
+
+#[test]
+fn what_follows_a_topic_ends_with_whole_lines_where_it_is_told_to_stop() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create logs --partitions 1").expect_code(0);
+    produce(&server, "logs", 0, &["one"]);
+    let line = "consume logs --from beginning";
+    let follower = CommandLine::of("tidelog").args(["--server", &server]).args(line.split_whitespace()).start();
+    wait_for("the first line", || (follower.stdout_so_far() == "one\n").then_some(()));
+    follower.signal(Signal::TERM);
+    let _ = follower.finish().expect_code(0);
 }

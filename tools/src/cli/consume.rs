@@ -23,6 +23,7 @@ use crate::isolation::IsolationArg;
 use crate::output::OutputFormat;
 use crate::record_format::{FORMAT_HELP, PrintedRecord, RecordFormat};
 use crate::start_position::StartPosition;
+use crate::stop_signal::StopSignal;
 
 /// Arguments of `consume`.
 #[derive(Debug, Args)]
@@ -110,7 +111,7 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
         left: args.max.unwrap_or(u64::MAX),
         printed: 0,
     };
-    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let mut stop = StopSignal::listen()?;
     let ended = loop {
         if printer.left == 0 {
             break Ok(Exit::Done);
@@ -127,7 +128,7 @@ pub(super) async fn run(args: ConsumeArgs, context: &Context) -> Result<Exit, Fa
                 }
                 tokio::select! {
                     batch = sources.next(|batch| printer.print(&batch)) => batch,
-                    _ = &mut interrupt => break Ok(if args.follows() { Exit::Done } else { Exit::Interrupted }),
+                    () = stop.received() => break Ok(if args.follows() { Exit::Done } else { Exit::Interrupted }),
                     failure = &mut lost => break Err(failure),
                 }
             }

@@ -2,7 +2,6 @@
 //! this process. Knows nothing of arguments.
 
 use std::io::{self, BufWriter, Write};
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tidelog_client::messages::CommittedOffset;
@@ -19,6 +18,7 @@ use crate::connect::{failure, refusal, send_failure};
 use crate::contact::until_lost;
 use crate::exit::{Exit, Failure};
 use crate::record_format::{PrintedRecord, RecordFormat};
+use crate::stop_signal::StopSignal;
 
 /// How long records may be printed before they are committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -50,9 +50,19 @@ struct End {
 }
 
 pub(super) async fn run(membership: Membership, context: &Context) -> Result<Exit, Failure> {
-    // Reading goes on for longer than the timeout: it bounds only how long each answer is waited for.
-    let client = context.connect.in_time(context.connect.client("tidelog")).await?;
-    let end = context.connect.in_time(end(&client, &membership)).await?;
+    // From here on: whatever was joined is left before the process ends.
+    let mut stop = StopSignal::listen()?;
+    let stopped = if membership.follows() { Exit::Done } else { Exit::Interrupted };
+    let connecting = async {
+        // Reading goes on for longer than the timeout: it bounds only how long each answer is waited for.
+        let client = context.connect.in_time(context.connect.client("tidelog")).await?;
+        let end = context.connect.in_time(end(&client, &membership)).await?;
+        Ok((client, end))
+    };
+    let (client, end) = tokio::select! {
+        connected = connecting => connected?,
+        () = stop.received() => return Ok(stopped),
+    };
     let builder = client.group(&membership.group).topics([membership.topic.as_str()]);
     let joining = async {
         builder
@@ -63,20 +73,29 @@ pub(super) async fn run(membership: Membership, context: &Context) -> Result<Exi
             .await
             .map_err(group_failure)
     };
-    let mut consumer = context.connect.in_time(joining).await?;
+    // Whoever has asked to join may be a member already.
+    let Some(joined) = stop.unless_again(context.connect.in_time(joining)).await else {
+        return Ok(Exit::Interrupted);
+    };
+    let mut consumer = joined?;
     context.verbosity.say(format!("joined group '{}' as {}", membership.group, consumer.member_id()));
     let mut printing = Printing { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()), printed: 0 };
     let silence_max = context.connect.silence_max(membership.follows());
     let ended = tokio::select! {
+        biased;
+        () = stop.received() => Ok(stopped),
         ended = read(&client, &mut consumer, &membership, end.as_ref(), &mut printing) => ended,
         failure = until_lost(&client, &context.connect.server, silence_max) => {
             // Nobody is there to commit to, or to take leave of.
             return outcome(printing.out.flush()).unwrap_or(Err(failure));
         }
     };
-    // What is printed is done, whatever ended it.
-    let flushed = printing.settle(&mut consumer).await;
-    let left = consumer.leave().await.map_err(group_failure);
+    let leaving = async {
+        // What is printed is done, whatever ended it.
+        let flushed = printing.settle(&mut consumer).await;
+        (flushed, consumer.leave().await.map_err(group_failure))
+    };
+    let Some((flushed, left)) = stop.unless_again(leaving).await else { return Ok(Exit::Interrupted) };
     context.verbosity.say(counted(printing.printed, "record"));
     let exit = ended?;
     if let Some(broken) = flushed? {
@@ -92,18 +111,12 @@ async fn read(
     end: Option<&End>,
     printing: &mut Printing<impl Write>,
 ) -> Result<Exit, Failure> {
-    let mut interrupt = pin!(tokio::signal::ctrl_c());
     let mut settled = Instant::now();
     loop {
         if membership.max == Some(printing.printed) {
             return Ok(Exit::Done);
         }
-        let next = tokio::select! {
-            next = tokio::time::timeout(SILENCE, consumer.next()) => next,
-            _ = &mut interrupt => {
-                return Ok(if membership.follows() { Exit::Done } else { Exit::Interrupted });
-            }
-        };
+        let next = tokio::time::timeout(SILENCE, consumer.next()).await;
         let is_silent = next.is_err();
         if let Ok(next) = next {
             let Some(record) = next else { return Err(Failure::new(Exit::Failed, "the member has left its group")) };

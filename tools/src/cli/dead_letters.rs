@@ -12,6 +12,7 @@ use crate::connect::{failure, transaction_failure, unknown_topic};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::display_time;
+use crate::stop_signal::StopSignal;
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
@@ -97,9 +98,25 @@ pub(super) async fn run(command: DeadLettersCommand, context: &Context) -> Resul
         }
         DeadLettersCommand::Redrive { which } => {
             check_origin(&client, &which).await?;
-            redrive(&letters(&which), &which, context).await
+            let mut stop = StopSignal::listen()?;
+            let letters = letters(&which);
+            tokio::select! {
+                done = redrive(&letters, &which, context) => done,
+                () = stop.received() => {
+                    // Asked again, it is left to the timeout.
+                    let _ = stop.unless_again(undo(&client, &letters, context)).await;
+                    Ok(Exit::Interrupted)
+                }
+            }
         }
     }
+}
+
+/// Undoes what a redrive that is called off has open, so that who reads what is committed need not wait for its timeout.
+async fn undo(client: &Client, letters: &DeadLetters, context: &Context) {
+    let (admin, id) = (client.admin(), letters.transactional_id());
+    // Where nothing is open there is nothing to undo, and where nobody answers it is undone later.
+    let _ = tokio::time::timeout(context.connect.timeout(), admin.abort_transaction(&id)).await;
 }
 
 /// Where nothing of a topic has failed there is no dead-letter topic, which must not hide that there is no such topic either.

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use tidelog_client::outbox::{Backlog, DeadEvent, Outbox, Relay, RelayError, RelayFigures, Settling, Store};
 use tidelog_client::sql::{DatabaseError, open_postgres, open_sqlite};
 use tidelog_client::{ConsumeError, Timestamp};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, topics::print};
 use crate::byte_size::counted;
@@ -17,6 +16,7 @@ use crate::duration::{display_duration, parse_duration};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::display_time;
+use crate::stop_signal::StopSignal;
 
 /// What to do with an outbox.
 #[derive(Debug, Subcommand)]
@@ -198,17 +198,9 @@ async fn relay<S: Store>(outbox: Outbox<S>, args: RelayArgs, context: &Context) 
             || json!({"published": published}),
         );
     }
-    let cannot_listen =
-        |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot listen for signals: {error}"));
-    let mut terminated = signal(SignalKind::terminate()).map_err(cannot_listen)?;
-    let stop = async move {
-        tokio::select! {
-            _ = terminated.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-    };
+    let mut stop = StopSignal::listen()?;
     let ended = tokio::select! {
-        ended = relay.run(stop) => ended,
+        ended = relay.run(async move { stop.received().await }) => ended,
         never = talk(&figures, context) => match never {},
     };
     ended.map_err(relay_failure)?;

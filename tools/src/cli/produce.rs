@@ -24,6 +24,7 @@ use crate::lines::LineSplitter;
 use crate::output::OutputFormat;
 use crate::perf::live_rate::{LiveCount, Visible};
 use crate::producer_args::ProducerArgs;
+use crate::stop_signal::StopSignal;
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -100,11 +101,11 @@ pub(super) async fn run(args: ProduceArgs, context: &Context) -> Result<Exit, Fa
     let start = Instant::now();
     let mut chunks = input.read_lines();
     let mut sending = Sending { args: &args, topic: &topic, waiting: VecDeque::new(), tally: Tally::default() };
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut stop = StopSignal::listen()?;
     let ended = loop {
         let chunk = tokio::select! {
             biased;
-            _ = &mut interrupt => break Ok(Exit::Interrupted),
+            () = stop.received() => break Ok(Exit::Interrupted),
             chunk = chunks.recv() => chunk,
         };
         let sent = match chunk {

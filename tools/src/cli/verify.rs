@@ -14,6 +14,7 @@ use crate::connect::{failure, unknown_topic};
 use crate::duration::parse_duration;
 use crate::exit::{Exit, Failure};
 use crate::perf::live_rate::{LiveCount, SAMPLE_EVERY, Visible};
+use crate::stop_signal::StopSignal;
 use crate::verify::events::{Event, HistoryWriter};
 use crate::verify::judge::judge;
 use crate::verify::last_reading::{self, LastReadingError};
@@ -88,9 +89,10 @@ pub(super) async fn run(args: VerifyArgs, context: &Context) -> Result<Exit, Fai
     let path = args.history.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("tidelog-{run}.jsonl")));
     let history = Arc::new(HistoryWriter::create(&path).map_err(|error| Failure::file(path.display(), &error))?);
     let topic = OwnTopic { name: run.clone(), may_be_there: AtomicBool::new(false) };
+    let mut stop = StopSignal::listen()?;
     let worked = tokio::select! {
         worked = work(&client, &args, run, &history, &topic) => worked,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted before there was a verdict")),
+        () = stop.received() => Err(Failure::new(Exit::Interrupted, "interrupted before there was a verdict")),
     };
     let noted = history.flush().map_err(|error| Failure::file(path.display(), &error));
     let worked = worked.and(noted).map_err(|failure| without_verdict(failure, &path));

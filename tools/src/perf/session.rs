@@ -1,6 +1,7 @@
 //! What surrounds the workers of a run: the topic, the limits, both sides' usage before and after, samples while it runs, and
 //! the end: JSON, text, report. Knows nothing of what the workers do.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::future::Future;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::cli::Verbosity;
 use crate::connect::{failure, unknown_topic};
 use crate::exit::{Exit, Failure};
 use crate::output::{print_json, print_text};
+use crate::stop_signal::StopSignal;
 
 /// How long the figures of the broker are waited for.
 const USAGE_PATIENCE: Duration = Duration::from_secs(5);
@@ -34,7 +36,7 @@ pub struct Session {
     pub partitions: u32,
     /// Whether to talk on standard error.
     pub verbosity: Verbosity,
-    /// Set by Ctrl-C: workers stop early, and what was measured is still told.
+    /// Set by Ctrl-C or SIGTERM: workers stop early, and what was measured is still told.
     pub stop: Stop,
     tool: &'static str,
     admin: Admin,
@@ -58,15 +60,14 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Ctrl-C wishes to stop; a second one ends the process at once.
-    fn on_interrupt(&self) {
-        let flag = Arc::clone(&self.0);
+    /// A signal wishes to stop; a second one ends the process at once.
+    fn on_signal(&self, mut signal: StopSignal) {
+        let stop = self.clone();
         tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if flag.swap(true, Ordering::Relaxed) {
-                    std::process::exit(Exit::Interrupted as i32);
-                }
-            }
+            signal.received().await;
+            stop.ask();
+            let None::<Infallible> = signal.unless_again(std::future::pending()).await;
+            std::process::exit(Exit::Interrupted as i32);
         });
     }
 }
@@ -106,7 +107,7 @@ impl Session {
         let admin = client.admin();
         let partitions = ensure_topic(&admin, &args, unless_told).await?;
         let stop = Stop::default();
-        stop.on_interrupt();
+        stop.on_signal(StopSignal::listen()?);
         let started_at = format!("{:.0}", jiff::Timestamp::now());
         Ok(Self { args, partitions, verbosity, stop, tool, admin, limits, started_at })
     }
