@@ -46,11 +46,18 @@ fn ping_waits_no_longer_for_a_broker_that_says_nothing() {
 }
 
 #[test]
-fn perf_producer_makes_no_topic_for_a_command_line_that_is_wrong() {
+fn the_perf_tools_make_no_topic_for_a_command_line_that_is_wrong() {
     let broker = BrokerProcess::start();
-    for wrong in ["--batch-size 1", "--acks none --idempotent true"] {
+    for (perf, wrong) in [
+        ("perf-producer", "--batch-size 1"),
+        ("perf-producer", "--acks none --idempotent true"),
+        ("perf-producer", "--acks leader --transaction-records 10"),
+        ("perf-producer", "--batches-in-flight 6 --transaction-records 10"),
+        ("perf-producer", "--transactional-id x"),
+        ("perf-consumer", "--create-topic --partitions 1 --consumers 2"),
+    ] {
         let line = format!("--server {} --topic ghost --records 1 {wrong}", broker.server());
-        let said = CommandLine::of("perf-producer").args(line.split_whitespace()).run().expect_code(2);
+        let said = CommandLine::of(perf).args(line.split_whitespace()).run().expect_code(2);
         assert!(!said.stderr.contains("created"), "{wrong}: {}", said.stderr);
     }
     assert_eq!(json(tidelog(&broker.server(), "--output json topics list")), json!([]));

@@ -99,15 +99,16 @@ async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
     let workers = usize::from(command.consumers);
     let block = command.batch_size as usize;
     let unless_told = (CreateTopic::Never, workers as u32);
-    let session = Session::open(command.run.clone(), "perf-consumer", block, unless_told, |_| Ok(())).await?;
-    if command.group.is_none() && workers > session.partitions as usize {
-        let (topic, partitions) = (&session.args.topic, session.partitions);
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("{workers} consumers share {} of '{topic}', so some would have none", counted(partitions, "partition")),
-        )
-        .hint(format!("read with --consumers {partitions}, or add partitions: tidelog topics add-partitions {topic} --total {workers}")));
+    let spread_over = |partitions: u32| match command.group.is_none() && workers > partitions as usize {
+        true => Err(some_idle(workers, partitions, command.run.topic.as_str())),
+        false => Ok(()),
+    };
+    if let (Some(CreateTopic::Missing), Some(partitions)) = (command.run.create_topic, command.run.partitions) {
+        // Before the topic is created.
+        spread_over(partitions)?;
     }
+    let session = Session::open(command.run.clone(), "perf-consumer", block, unless_told, |_| Ok(())).await?;
+    spread_over(session.partitions)?;
     let mut clients = Vec::with_capacity(workers);
     for _ in 0..workers {
         clients.push(session.worker_client().await?);
@@ -126,6 +127,12 @@ async fn run(command: ConsumerCommand) -> Result<Exit, Failure> {
     let after = session.usage().await;
     let warmup = command.warmup;
     session.finish(command.settings(), &measured, [before, after], failed, warmup)
+}
+
+fn some_idle(workers: usize, partitions: u32, topic: &str) -> Failure {
+    let places = counted(partitions, "partition");
+    Failure::new(Exit::Usage, format!("{workers} consumers share {places} of '{topic}', so some would have none"))
+        .hint(format!("read with --consumers {partitions}, or add partitions: tidelog topics add-partitions {topic} --total {workers}"))
 }
 
 impl ConsumerCommand {

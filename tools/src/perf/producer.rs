@@ -85,16 +85,16 @@ pub struct ProducerCommand {
     batches_in_flight: u16,
 
     /// Whether the broker writes once what has to be sent twice; not said: as acks and batches in flight allow.
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     idempotent: Option<bool>,
 
     /// The id of transactions, with the number of the producer behind it; one of this run's own if absent.
-    #[arg(long, value_name = "ID", requires = "transaction_records")]
+    #[arg(long, value_name = "ID")]
     transactional_id: Option<String>,
 
     /// Send within transactions of so many records. The next begins while the one before is being committed; a latency counts to the ack of
     /// its record.
-    #[arg(long, value_name = "N", conflicts_with_all = ["idempotent", "throughput"])]
+    #[arg(long, value_name = "N", conflicts_with = "throughput")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     transaction_records: Option<u64>,
 
@@ -127,10 +127,16 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(command: ProducerCommand) -> Result<Exit, Failure> {
+    command.check()?;
     let workers = usize::from(command.producers);
     let block = command.producer.batch_size as usize;
     let unless_told = (CreateTopic::Missing, workers as u32);
-    let check = |client: &Client| command.describe(client.producer()).build().map(drop).map_err(failure);
+    let check = |client: &Client| {
+        let described = command.describe(client.producer());
+        // As the producers of transactions are, whose building asks for more than this.
+        let described = if command.transaction_records.is_some() { described.idempotent(true) } else { described };
+        described.build().map(drop).map_err(failure)
+    };
     let session = Session::open(command.run.clone(), "perf-producer", block, unless_told, check).await?;
     let mut senders = Vec::with_capacity(workers);
     for worker in 0..workers {
@@ -160,6 +166,22 @@ async fn run(command: ProducerCommand) -> Result<Exit, Failure> {
 }
 
 impl ProducerCommand {
+    /// Refuses what goes with nothing else that was said, for which the grammar has no words.
+    fn check(&self) -> Result<(), Failure> {
+        match (self.transaction_records, &self.transactional_id, self.idempotent) {
+            (None, Some(_), _) => {
+                let sentence = "--transactional-id says under which id there are transactions, and nothing says that there are any";
+                Err(Failure::new(Exit::Usage, sentence).hint("--transaction-records 1000"))
+            }
+            (Some(_), _, Some(false)) => {
+                let sentence =
+                    "--transaction-records cannot be used with --idempotent false: transactions are idempotent";
+                Err(Failure::new(Exit::Usage, sentence))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn content(&self) -> Content {
         let compressed = self.producer.compression != CompressionArg::None;
         self.content.unwrap_or(if compressed { Content::Text } else { Content::Random })
@@ -427,6 +449,19 @@ mod tests {
         );
         let refused = ProducerCommand::try_parse_from(["perf-producer", "--recods", "7"]).unwrap_err();
         assert!(refused.to_string().contains("--records"));
+    }
+
+    #[test]
+    fn idempotence_may_be_said_without_a_value_and_transactions_only_refuse_its_opposite() {
+        let parsed =
+            |arguments: &[&str]| ProducerCommand::try_parse_from([&["perf-producer"], arguments].concat()).unwrap();
+        assert_eq!(parsed(&["--idempotent", "--topic", "t"]).idempotent, Some(true));
+        assert_eq!(parsed(&["--idempotent", "false"]).idempotent, Some(false));
+        let exit = |arguments: &[&str]| parsed(arguments).check().map_err(|refused| refused.exit());
+        assert_eq!(exit(&["--idempotent", "true", "--transaction-records", "500"]), Ok(()));
+        assert_eq!(exit(&["--idempotent", "--transaction-records", "500", "--transactional-id", "x"]), Ok(()));
+        assert_eq!(exit(&["--idempotent", "false", "--transaction-records", "500"]), Err(Exit::Usage));
+        assert_eq!(exit(&["--transactional-id", "x"]), Err(Exit::Usage));
     }
 
     #[test]
