@@ -52,6 +52,16 @@ impl GroupLag {
             _ => 0,
         }
     }
+
+    /// How many offsets that the group has not read are gone from the front of the log: its place is not there any more, and without
+    /// [another to go on at](crate::GroupConsumerBuilder::reset) its members fail.
+    #[must_use]
+    pub fn gone(&self) -> u64 {
+        match (&self.log, self.committed) {
+            (Ok(log), Some(committed)) if committed < log.start => log.start.since(committed),
+            _ => 0,
+        }
+    }
 }
 
 /// What a group says of a partition.
@@ -197,6 +207,10 @@ mod tests {
         assert_eq!(of(None, 4..10), (Some(6), 0));
         assert_eq!(of(Some(1), 4..10), (Some(6), 0), "what retention has taken cannot be read any more");
         assert_eq!(of(Some(15), 4..10), (Some(0), 5));
+        let gone = |committed, log: Range<u64>| lag(committed, log).gone();
+        assert_eq!(gone(Some(1), 4..10), 3);
+        assert_eq!(gone(Some(0), 50..50), 50, "nothing is behind, and still it cannot go on");
+        assert_eq!((gone(Some(4), 4..10), gone(None, 4..10), gone(Some(15), 4..10)), (0, 0, 0));
         let error = ClientError::NoLeader { topic: "orders".into(), partition: PartitionId(0) };
         assert_eq!(GroupLag { log: Err(error), ..lag(Some(1), 0..1) }.lag(), None);
     }

@@ -47,6 +47,10 @@ fn text(group: &str, lags: &[GroupLag]) -> String {
         };
         let lag = match (at.lag(), at.ahead()) {
             (None, _) => "?".into(),
+            (Some(lag), 0) if at.gone() > 0 => {
+                let start = at.log.as_ref().map(|log| log.start).unwrap_or_default();
+                format!("{}, its place is gone: the log starts at {start}", display_count(lag))
+            }
             (Some(lag), 0) => display_count(lag),
             (Some(_), ahead) => format!("ahead of the log by {}", display_count(ahead)),
         };
@@ -76,6 +80,10 @@ fn text(group: &str, lags: &[GroupLag]) -> String {
     if ahead > 0 {
         text.push_str(&format!("; in {} it is ahead of the log", counted(ahead as u64, "partition")));
     }
+    let gone = lags.iter().filter(|at| at.gone() > 0).count();
+    if gone > 0 {
+        text.push_str(&format!("; in {} its place is gone", counted(gone as u64, "partition")));
+    }
     text.push('\n');
     text
 }
@@ -90,6 +98,7 @@ fn document(at: &GroupLag) -> Value {
         "high_watermark": log.map(|log| log.end.0),
         "lag": at.lag(),
         "ahead": at.ahead(),
+        "gone": at.gone(),
         "member_id": at.member_id,
         "next_member_id": at.next_member_id,
         "cause": at.log.as_ref().err().map(ToString::to_string),
@@ -124,6 +133,11 @@ mod tests {
         let sum = "group 'billing' is 12 records behind, 10 of them in 1 partition where it has committed nothing; \
                    of 1 partition it is not known; in 1 partition it is ahead of the log\n";
         assert!(text.ends_with(sum), "{text}");
+        let gone = GroupLag { log: Ok(Offset(50)..Offset(50)), ..lag(4, Some(0)) };
+        assert_eq!((&document(&gone)["lag"], &document(&gone)["gone"]), (&json!(0), &json!(50)));
+        let gone = super::text("billing", &[gone]);
+        assert!(gone.contains("0, its place is gone: the log starts at 50"), "{gone}");
+        assert!(gone.ends_with("is 0 records behind; in 1 partition its place is gone\n"), "{gone}");
         assert!(super::text("billing", &[lag(0, Some(10))]).ends_with("group 'billing' is 0 records behind\n"));
     }
 }

@@ -31,7 +31,8 @@ oldest unfinished record; it decides nothing.")]
     },
     /// Show how far a group is behind, partition by partition.
     #[command(after_help = "\
-Where the group has committed nothing, all there is counts as behind. A partition whose leader does not answer is shown without an end, and the
+Where the group has committed nothing, all there is counts as behind. Where its place is gone, as what it had not read is deleted, it cannot go on
+before 'groups reset-offsets' sets another. A partition whose leader does not answer is shown without an end, and the
 exit code is 8 then.")]
     Lag {
         /// The group.
