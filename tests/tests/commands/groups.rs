@@ -153,10 +153,14 @@ fn a_member_that_is_told_to_stop_leaves_its_group_and_loses_no_line() {
         let line = format!("consume logs --group {group} --from beginning {flags}");
         let member = CommandLine::of("tidelog").args(["--server", &server]).args(line.split_whitespace()).start();
         wait_for("its records to be committed", || (committed(&server, group) == Some(2)).then_some(()));
+        let reset = format!("groups reset-offsets {group} --topic logs --to beginning");
+        let refused = tidelog(&server, &reset).expect_code(1);
+        assert_eq!(tidelog(&server, &format!("{reset} --dry-run")), refused, "a dry run ends as the other would");
         member.signal(Signal::TERM);
         let printed = member.finish().expect_code(code);
         assert_eq!(printed.text(), "one\ntwo\n");
         assert_eq!(json(&server, &format!("groups describe {group}"))["members"], json!([]), "{group}");
+        let _ = tidelog(&server, &format!("{reset} --dry-run")).expect_code(0);
     }
 
     let line = "--topic logs --group meters --records 9 --json";

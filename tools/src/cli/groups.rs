@@ -5,7 +5,9 @@ use std::time::Instant;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tidelog_client::messages::{CommittedOffset, DescribeGroupResponse, GroupState, TopicPartitions};
-use tidelog_client::{Admin, Client, ClientError, Listed, Offset, PartitionId, Position, TopicName};
+use tidelog_client::{
+    Admin, Client, ClientError, ErrorCode, Listed, Offset, PartitionId, Position, TopicName, WireError,
+};
 
 use super::offsets::chosen_partitions;
 use super::{Context, group_lag, incomplete, topics::print};
@@ -344,7 +346,9 @@ async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<()
         columns.row([topic.to_string(), at.partition.to_string(), at.offset.to_string()]);
         documents.push(json!({"partition": at.partition.0, "offset": at.offset.0}));
     }
-    if !dry_run {
+    if dry_run {
+        check_has_no_members(&admin, &group).await?;
+    } else {
         admin.set_group_offsets(&group, offsets).await.map_err(failure)?;
     }
     let done = if dry_run { "would go on" } else { "goes on" };
@@ -354,6 +358,22 @@ async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<()
         &text,
         || json!({"group": group, "topic": topic.as_str(), "dry_run": dry_run, "partitions": documents}),
     )
+}
+
+/// Refuses what the coordinator would refuse, and as it would.
+async fn check_has_no_members(admin: &Admin, group: &str) -> Result<(), Failure> {
+    let members = match admin.describe_group(group).await {
+        Ok(described) => described.members.len() as u64,
+        // It would be made.
+        Err(error) if error.code() == Some(ErrorCode::UnknownGroup) => 0,
+        Err(error) => return Err(failure(error)),
+    };
+    if members == 0 {
+        return Ok(());
+    }
+    let members = counted(members, "member");
+    let sentence = format!("group '{group}' has {members}: only members commit; stop them first");
+    Err(refusal(&WireError::new(ErrorCode::GroupNotEmpty, sentence)))
 }
 
 #[cfg(test)]
