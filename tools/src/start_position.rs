@@ -53,7 +53,7 @@ impl fmt::Display for StartPosition {
 pub fn parse_offset(text: &str) -> Result<Offset, String> {
     match text.parse::<u64>() {
         Ok(number) if Offset(number) <= Offset::MAX => Ok(Offset(number)),
-        _ => Err(format!("'{text}' is no offset; offsets are whole numbers from 0")),
+        _ => Err(format!("'{text}' is no offset; offsets are whole numbers from 0 to {}", Offset::MAX)),
     }
 }
 
@@ -120,7 +120,8 @@ mod tests {
             assert!(text.parse::<StartPosition>().unwrap_err().contains("beginning, end, offset:N"), "{text}");
         }
         assert!("offset:-1".parse::<StartPosition>().unwrap_err().contains("whole numbers from 0"));
-        assert!("offset:18446744073709551615".parse::<StartPosition>().is_err());
+        let refused = "offset:18446744073709551615".parse::<StartPosition>().unwrap_err();
+        assert!(refused.ends_with("from 0 to 9223372036854775807"), "{refused}");
         assert!("time:yesterday".parse::<StartPosition>().unwrap_err().contains("2026-01-31T12:00:00Z"));
         assert!("time:2026-01-31".parse::<StartPosition>().is_err());
     }

@@ -77,6 +77,8 @@ fn a_wait_that_is_over_says_where_the_group_is_and_one_for_a_topic_that_is_delet
     assert!(late.stderr.contains(told), "{late:?}");
     let late = tidelog(&server, &wait("1s", "readers", 1, 0)).expect_code(4);
     assert!(late.stderr.contains("it has committed nothing there"), "{late:?}");
+    let unknown = tidelog(&server, &wait("1s", "nobody", 0, 0)).expect_code(4);
+    assert!(unknown.stderr.contains("there is no such group") && !unknown.stderr.contains("longer"), "{unknown:?}");
     assert!(tidelog(&server, &wait("1m", "readers", 0, 0)).expect_code(0).text().contains("it goes on at 1"));
 
     let line = wait("10m", "readers", 0, 2);
@@ -94,7 +96,8 @@ fn the_lag_hides_neither_what_was_never_read_nor_what_is_ahead_and_nobody_is_set
     produce(&server, "logs", 0, &["a", "b", "c"]);
     produce(&server, "logs", 1, &["d", "e"]);
     let refused = tidelog(&server, "groups reset-offsets readers --topic logs --to offset:3").expect_code(3);
-    assert!(refused.stderr.contains("partition 1 of topic 'logs' has no offset 3"), "{refused:?}");
+    let told = "partition 1 of topic 'logs' has no offset 3: the log holds 0 up to, not including, 2";
+    assert!(refused.stderr.contains(told), "{refused:?}");
     let _ = tidelog(&server, "groups reset-offsets readers --topic logs --partition 0 --to offset:2").expect_code(0);
     let lag = json(&server, "groups lag readers");
     let lags: Vec<&Value> = lag["partitions"].as_array().unwrap().iter().map(|at| &at["lag"]).collect();

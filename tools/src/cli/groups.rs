@@ -1,6 +1,6 @@
 //! `tidelog groups`: consumer groups, who is in them, how far they are, and where they shall go on.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -17,6 +17,11 @@ use crate::duration::display_duration;
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::{StartPosition, parse_offset};
+
+/// How long it is looked, at most, for why a wait was in vain.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// What may help where a group is behind.
+const LONGER: &str = "a longer wait may help: --timeout 60s";
 
 /// What to do with groups.
 #[derive(Debug, Subcommand)]
@@ -128,18 +133,23 @@ async fn wait(
     let began = Instant::now();
     let client = context.connect.in_time(context.connect.client("tidelog")).await?;
     let left = timeout.saturating_sub(began.elapsed());
-    let waited = client.admin().wait_for_group(group, topic.as_str(), partition, offset, left).await;
-    let committed = waited.map_err(|error| match error {
-        ClientError::GroupBehind(behind) => {
-            let place = behind
-                .committed
-                .map_or("it has committed nothing there".into(), |next| format!("it goes on at {next}"));
+    let admin = client.admin();
+    let committed = match admin.wait_for_group(group, topic.as_str(), partition, offset, left).await {
+        Ok(committed) => committed,
+        Err(ClientError::GroupBehind(behind)) => {
+            let (place, hint) = match behind.committed {
+                Some(next) => (format!("it goes on at {next}"), LONGER),
+                None if is_unknown(&admin, group).await => {
+                    ("there is no such group".into(), "see which there are with 'tidelog groups list'")
+                }
+                None => ("it has committed nothing there".into(), LONGER),
+            };
             let (at, limit) = (format!("partition {partition} of '{topic}'"), display_duration(timeout));
             let message = format!("group '{group}' is not done with offset {offset} of {at} after {limit}: {place}");
-            Failure::new(Exit::Unavailable, message).hint("a longer wait may help: --timeout 60s")
+            return Err(Failure::new(Exit::Unavailable, message).hint(hint));
         }
-        error => failure(error),
-    })?;
+        Err(error) => return Err(failure(error)),
+    };
     let text = format!("group '{group}' is done with offset {offset}: it goes on at {committed}\n");
     print(
         context,
@@ -147,6 +157,12 @@ async fn wait(
         || json!({"group": group, "topic": topic.as_str(), "partition": partition.0, "offset": offset.0, "committed": committed.0}),
     )?;
     Ok(Exit::Done)
+}
+
+/// Whether its coordinator says soon that there is no such group.
+async fn is_unknown(admin: &Admin, group: &str) -> bool {
+    let described = tokio::time::timeout(LAST_WORD, admin.describe_group(group)).await;
+    matches!(described, Ok(Err(error)) if error.code() == Some(ErrorCode::UnknownGroup))
 }
 
 const fn state_name(state: GroupState) -> &'static str {
@@ -332,8 +348,13 @@ async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<()
         let offset = match (found.offset, to) {
             (Some(offset), _) => offset,
             (None, StartPosition::Offset(offset)) => {
-                let message = format!("partition {} of topic '{topic}' has no offset {offset}", found.partition);
-                return Err(Failure::new(Exit::NotFound, message));
+                let first = first_of(&admin, &topic, found.partition).await?;
+                let end = end.offset.unwrap_or_default();
+                let message = format!(
+                    "partition {} of topic '{topic}' has no offset {offset}: the log holds {first} up to, not including, {end}",
+                    found.partition
+                );
+                return Err(Failure::new(Exit::NotFound, message).hint("--to beginning, or --to end"));
             }
             (None, _) => end.offset.unwrap_or_default(),
         };
@@ -358,6 +379,12 @@ async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<()
         &text,
         || json!({"group": group, "topic": topic.as_str(), "dry_run": dry_run, "partitions": documents}),
     )
+}
+
+/// The first offset that a partition holds.
+async fn first_of(admin: &Admin, topic: &TopicName, partition: PartitionId) -> Result<Offset, Failure> {
+    let answers = admin.list_offsets(topic.as_str(), &[(partition, Position::EARLIEST)]).await.map_err(failure)?;
+    Ok(answers.first().and_then(|answer| answer.offset).unwrap_or_default())
 }
 
 /// Refuses what the coordinator would refuse, and as it would.
