@@ -430,7 +430,7 @@ fn a_group_goes_on_where_it_stopped_and_dead_letters_are_listed_and_sent_back() 
             .await;
         };
         let handler = |record: tidelog_client::ConsumerRecord| async move {
-            if record.value.as_deref() == Some(b"v0007") { Err("seven is out of stock") } else { Ok(()) }
+            if record.value.as_deref() == Some(b"v0007") { Err("seven is\tout of 'stock'") } else { Ok(()) }
         };
         consumer.build().await.unwrap().run_with(options, stop, handler).await.unwrap();
     });
@@ -438,16 +438,23 @@ fn a_group_goes_on_where_it_stopped_and_dead_letters_are_listed_and_sent_back() 
     let letter = &listed[0];
     assert_eq!(
         (&letter["cause"], &letter["value"], &letter["redriven"]),
-        (&"seven is out of stock".into(), &"v0007".into(), &false.into())
+        (&"seven is\tout of 'stock'".into(), &"v0007".into(), &false.into())
     );
     assert!(tidelog(&server, "dead-letters list orders").success().windows(5).any(|text| text == b"stock"));
+    // What is printed can be given back, and is what is meant.
+    let text = tidelog(&server, "dead-letters list orders").text();
+    assert!(text.contains(r"seven is\tout of 'stock'"), "{text}");
+    for (cause, found) in [("'stock'", 1), (r"is\tout", 1), (r"is\nout", 0), (r"is\\tout", 0)] {
+        let listed = json(tidelog(&server, &format!("--output json dead-letters list orders --cause {cause}")));
+        assert_eq!(listed.as_array().unwrap().len(), found, "{cause}");
+    }
     let sent = json(tidelog(&server, "--output json dead-letters redrive orders"));
     assert_eq!((&sent["sent"], &sent["passed"]), (&1.into(), &0.into()));
     assert_eq!(consumed("consume orders --group printers --until-end"), ["v0007"]);
     let again = json(tidelog(&server, "--output json dead-letters redrive orders"));
     assert_eq!((&again["sent"], &again["already"]), (&0.into(), &1.into()));
     // Whatever the filter: what was sent back is not sent again, and is shown as such.
-    let again = json(tidelog(&server, "--output json dead-letters redrive orders --cause stock"));
+    let again = json(tidelog(&server, "--output json dead-letters redrive orders --cause is\\tout"));
     assert_eq!((&again["sent"], &again["already"]), (&0.into(), &1.into()));
     assert_eq!(json(tidelog(&server, "--output json dead-letters list orders"))[0]["redriven"], true);
 }

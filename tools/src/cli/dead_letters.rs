@@ -9,6 +9,7 @@ use super::consume_group::group_failure;
 use super::{Context, topics::print};
 use crate::byte_size::{counted, display_count};
 use crate::connect::{failure, transaction_failure, unknown_topic};
+use crate::escape::{printable, printed};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::display_time;
@@ -56,7 +57,7 @@ pub struct Which {
     /// Only those that this group failed.
     #[arg(short, long)]
     group: Option<String>,
-    /// Only those whose cause contains this.
+    /// Only those whose cause contains this: as it is, or, where there is none, as 'dead-letters list' prints it.
     #[arg(long, value_name = "TEXT")]
     cause: Option<String>,
     /// Only those with this key.
@@ -65,13 +66,20 @@ pub struct Which {
 }
 
 impl Which {
-    fn filter(&self) -> RedriveFilter {
-        RedriveFilter {
+    /// Which these are among the letters: the cause may be as it was printed.
+    async fn filter(&self, letters: &DeadLetters) -> Result<RedriveFilter, GroupError> {
+        let filter = RedriveFilter {
             // In a topic of its own name there are only its own.
             topic: self.from.is_some().then(|| self.topic.to_string()),
             group: self.group.clone(),
             cause: self.cause.clone(),
             key: self.key.as_ref().map(|key| key.clone().into_bytes()),
+        };
+        match self.cause.as_deref().and_then(printed) {
+            Some(text) if letters.list(&filter, 1).await?.is_empty() => {
+                Ok(RedriveFilter { cause: Some(text), ..filter })
+            }
+            _ => Ok(filter),
         }
     }
 }
@@ -87,7 +95,9 @@ pub(super) async fn run(command: DeadLettersCommand, context: &Context) -> Resul
         DeadLettersCommand::List { which, max } => {
             check_origin(&client, &which).await?;
             let listing = async {
-                match letters(&which).list(&which.filter(), max).await {
+                let letters = letters(&which);
+                let listed = async { letters.list(&which.filter(&letters).await?, max).await };
+                match listed.await {
                     Err(error) if is_not_there(&error, &which) => Ok(Vec::new()),
                     listed => listed.map_err(group_failure),
                 }
@@ -142,11 +152,13 @@ fn is_not_there(error: &GroupError, which: &Which) -> bool {
 }
 
 async fn redrive(letters: &DeadLetters, which: &Which, context: &Context) -> Result<Exit, Failure> {
-    let done = match letters.redrive(&which.filter()).await {
+    let redriven = async { letters.redrive(&which.filter(letters).await?).await };
+    let done = match redriven.await {
         Ok(done) => done,
         Err(TransactionError::Client(error)) if is_not_there(&GroupError::Client(error.clone()), which) => {
             Redriven::default()
         }
+        Err(TransactionError::Group(error)) if is_not_there(&error, which) => Redriven::default(),
         Err(TransactionError::Group(error)) => return Err(group_failure(error)),
         Err(TransactionError::Fenced { .. }) => {
             let sentence = format!("another redrive of '{}' has begun, which goes on from here", letters.topic());
@@ -193,7 +205,7 @@ fn print_letters(letters: &[DeadLetter], which: &Which, context: &Context) -> Re
             letter.group.clone(),
             letter.attempts.to_string(),
             if letter.redriven { "yes" } else { "no" }.into(),
-            letter.cause.escape_debug().to_string(),
+            printable(&letter.cause),
         ]);
     }
     let is_all = which.group.is_none() && which.cause.is_none() && which.key.is_none();
