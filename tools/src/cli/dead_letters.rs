@@ -66,6 +66,19 @@ pub struct Which {
 }
 
 impl Which {
+    /// Refuses a topic that can have no dead-letter topic of its own.
+    fn check(&self) -> Result<(), Failure> {
+        let (bytes, limit) = (self.topic.as_str().len() + DeadLetterTopic::SUFFIX.len(), TopicName::MAX_BYTES);
+        if self.from.is_some() || bytes <= limit {
+            return Ok(());
+        }
+        let (topic, suffix) = (&self.topic, DeadLetterTopic::SUFFIX);
+        let sentence = format!(
+            "topic '{topic}' has no dead-letter topic of its own: with '{suffix}' behind it the name would have {bytes} bytes, and may have {limit} at most"
+        );
+        Err(Failure::new(Exit::Usage, sentence).hint("--from says which topic holds its dead letters"))
+    }
+
     /// Which these are among the letters: the cause may be as it was printed.
     async fn filter(&self, letters: &DeadLetters) -> Result<RedriveFilter, GroupError> {
         let filter = RedriveFilter {
@@ -85,6 +98,8 @@ impl Which {
 }
 
 pub(super) async fn run(command: DeadLettersCommand, context: &Context) -> Result<Exit, Failure> {
+    let (DeadLettersCommand::List { which, .. } | DeadLettersCommand::Redrive { which }) = &command;
+    which.check()?;
     // Sending back goes on for as long as there is something: the timeout bounds only how long each answer is waited for.
     let client = context.connect.in_time(context.connect.client("tidelog")).await?;
     let letters = |which: &Which| match &which.from {
@@ -235,4 +250,27 @@ fn document(letter: &DeadLetter) -> Value {
         "key": text(letter.record.key.as_deref()),
         "value": text(letter.record.value.as_deref()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_whose_name_leaves_no_room_for_its_dead_letters_is_told_so() {
+        let which = |bytes: usize, from: Option<&str>| Which {
+            topic: TopicName::new(&"a".repeat(bytes)).unwrap(),
+            from: from.map(|name| TopicName::new(name).unwrap()),
+            group: None,
+            cause: None,
+            key: None,
+        };
+        let longest = TopicName::MAX_BYTES - DeadLetterTopic::SUFFIX.len();
+        assert_eq!(which(longest, None).check(), Ok(()));
+        assert_eq!(which(longest + 1, Some("others")).check(), Ok(()));
+        let refused = which(longest + 1, None).check().unwrap_err();
+        assert_eq!(refused.exit(), Exit::Usage);
+        let told = format!("topic '{}' has no dead-letter topic", "a".repeat(longest + 1));
+        assert!(refused.to_string().contains(&told) && refused.to_string().contains("250 bytes"), "{refused}");
+    }
 }
