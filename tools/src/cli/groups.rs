@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tidelog_client::messages::{CommittedOffset, DescribeGroupResponse, GroupState, TopicPartitions};
+use tidelog_client::messages::{
+    CommittedOffset, DescribeGroupResponse, GroupState, MemberDescription, TopicPartitions,
+};
 use tidelog_client::{
     Admin, Client, ClientError, ErrorCode, Listed, Offset, PartitionId, Position, TopicName, WireError,
 };
+use tidelog_protocol::messages::PAUSING;
 
 use super::offsets::chosen_partitions;
 use super::{Context, group_lag, incomplete, topics::print};
@@ -31,7 +34,8 @@ pub enum GroupsCommand {
     /// Show the members of a group and what each owns.
     #[command(after_help = "\
 A member that is silent for its session is removed, and what it owned goes to others. BUSY says for how long it has been working on its
-oldest unfinished record; it decides nothing.")]
+oldest unfinished record; it decides nothing. One that left under an instance id has the epoch 'away', and what it owned is kept for it for its
+session.")]
     Describe {
         /// The group.
         group: String,
@@ -242,9 +246,17 @@ fn millis(ms: u32) -> String {
 async fn describe(admin: &Admin, group: &str, context: &Context) -> Result<(), Failure> {
     let described = admin.describe_group(group).await.map_err(failure)?;
     let names = Names::ask(admin).await?;
-    let DescribeGroupResponse { state, epoch, target_epoch, assignor, members, offsets } = &described;
+    print(context, &described_text(group, &described, &names), || document(group, &described, &names))
+}
+
+fn described_text(group: &str, described: &DescribeGroupResponse, names: &Names) -> String {
+    let DescribeGroupResponse { state, epoch, assignor, members, offsets, .. } = described;
+    let away = match members.iter().filter(|member| is_away(member)).count() {
+        0 => String::new(),
+        away => format!(" ({away} of them away)"),
+    };
     let mut text = format!(
-        "group '{group}' is {}: {}, epoch {epoch}, assignor {assignor}, offsets of {}\n",
+        "group '{group}' is {}: {}{away}, epoch {epoch}, assignor {assignor}, offsets of {}\n",
         state_name(*state),
         counted(members.len() as u64, "member"),
         counted(offsets.len() as u64, "partition"),
@@ -259,24 +271,36 @@ async fn describe(admin: &Admin, group: &str, context: &Context) -> Result<(), F
         ("HEARD", Align::Right),
         ("BUSY", Align::Right),
     ]);
-    let mut documents = Vec::with_capacity(members.len());
     for member in members {
         let name = member
             .instance_id
             .as_ref()
             .map_or_else(|| member.member_id.clone(), |instance| format!("{instance} ({})", member.member_id));
-        let waits = missing(&member.target, &member.owned);
         columns.row([
             name,
             member.client_name.clone().unwrap_or_else(|| "-".into()),
-            member.member_epoch.to_string(),
+            if is_away(member) { "away".into() } else { member.member_epoch.to_string() },
             names.places(&member.owned),
             names.places(&member.letting_go),
-            names.places(&waits),
+            names.places(&missing(&member.target, &member.owned)),
             format!("{} ago", millis(member.silent_ms)),
             member.busy_ms.map_or_else(|| "-".into(), millis),
         ]);
-        documents.push(json!({
+    }
+    if !members.is_empty() {
+        text.push_str(&columns.to_string());
+    }
+    text
+}
+
+/// It has left under a name that it means to come back under, and what it had is kept for it meanwhile.
+const fn is_away(member: &MemberDescription) -> bool {
+    member.member_epoch == PAUSING
+}
+
+fn document(group: &str, described: &DescribeGroupResponse, names: &Names) -> Value {
+    let member = |member: &MemberDescription| {
+        json!({
             "member_id": member.member_id,
             "instance_id": member.instance_id,
             "client_name": member.client_name,
@@ -289,20 +313,15 @@ async fn describe(admin: &Admin, group: &str, context: &Context) -> Result<(), F
             "target": names.documents(&member.target),
             "silent_ms": member.silent_ms,
             "busy_ms": member.busy_ms,
-        }));
-    }
-    if !members.is_empty() {
-        text.push_str(&columns.to_string());
-    }
-    print(context, &text, || {
-        json!({
-            "group": group,
-            "state": state_name(*state),
-            "epoch": epoch,
-            "target_epoch": target_epoch,
-            "assignor": assignor,
-            "members": documents,
         })
+    };
+    json!({
+        "group": group,
+        "state": state_name(described.state),
+        "epoch": described.epoch,
+        "target_epoch": described.target_epoch,
+        "assignor": described.assignor,
+        "members": described.members.iter().map(member).collect::<Vec<_>>(),
     })
 }
 
@@ -422,5 +441,36 @@ mod tests {
         };
         assert_eq!(missing(&of(&[0, 1, 2]), &of(&[1])), of(&[0, 2]));
         assert_eq!(missing(&of(&[0]), &of(&[0, 1])), []);
+    }
+
+    #[test]
+    fn a_member_that_means_to_come_back_is_told_to_be_away() {
+        let member = |epoch| MemberDescription {
+            member_id: "m".into(),
+            instance_id: Some("printer-1".into()),
+            client_name: None,
+            rack: None,
+            member_epoch: epoch,
+            subscription: tidelog_protocol::messages::Subscription { topics: Vec::new(), pattern: None },
+            owned: Vec::new(),
+            letting_go: Vec::new(),
+            target: Vec::new(),
+            silent_ms: 0,
+            busy_ms: None,
+        };
+        let described = DescribeGroupResponse {
+            state: GroupState::Stable,
+            epoch: 3,
+            target_epoch: 3,
+            assignor: "uniform".into(),
+            members: vec![member(3), member(PAUSING)],
+            offsets: Vec::new(),
+        };
+        let names = Names::default();
+        let text = described_text("printers", &described, &names);
+        assert!(text.starts_with("group 'printers' is stable: 2 members (1 of them away), epoch 3"), "{text}");
+        let row = text.lines().last().unwrap();
+        assert!(row.contains(" away ") && !row.contains("-2"), "{text}");
+        assert_eq!(document("printers", &described, &names)["members"][1]["member_epoch"], -2);
     }
 }
