@@ -46,6 +46,12 @@ pub fn display_duration(duration: Duration) -> String {
     }
 }
 
+/// For how long something has been so: by the millisecond where that tells something, else in whole seconds.
+#[must_use]
+pub fn display_millis(ms: u64) -> String {
+    if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1_000) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +97,11 @@ mod tests {
         {
             assert_eq!(display_duration(Duration::from_millis(millis)), expected);
         }
+    }
+
+    #[test]
+    fn what_has_lasted_is_told_in_one_unit() {
+        let told = [0, 9_999, 10_000, 61_999].map(display_millis);
+        assert_eq!(told, ["0 ms", "9999 ms", "10 s", "61 s"]);
     }
 }

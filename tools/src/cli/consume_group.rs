@@ -12,7 +12,7 @@ use tidelog_client::{
 
 use super::Context;
 use super::consume::{consume_failure, outcome};
-use super::offsets::chosen_partitions;
+use super::offsets::topic_and_partitions;
 use crate::byte_size::counted;
 use crate::connect::{failure, refusal, send_failure};
 use crate::contact::until_lost;
@@ -143,15 +143,10 @@ async fn read(
 async fn end(client: &Client, membership: &Membership) -> Result<Option<End>, Failure> {
     let topic = &membership.topic;
     // Also to say at once that there is no such topic.
-    let partitions = chosen_partitions(client, topic, &[]).await?;
+    let (topic_id, partitions) = topic_and_partitions(client, topic, &[]).await?;
     if !membership.until_end {
         return Ok(None);
     }
-    let metadata = client.admin().metadata().await.map_err(failure)?;
-    let found = metadata.topics.iter().find(|found| found.name == *topic);
-    let Some(topic_id) = found.map(|found| found.topic_id) else {
-        return Err(crate::connect::unknown_topic(topic.as_str()));
-    };
     let queries: Vec<_> = partitions.iter().map(|partition| (*partition, Position::LATEST)).collect();
     let asked = client.admin().list_offsets_seen_by(topic.as_str(), &queries, membership.isolation).await;
     let answers = asked.map_err(failure)?;

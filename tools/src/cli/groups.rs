@@ -12,11 +12,11 @@ use tidelog_client::{
 };
 use tidelog_protocol::messages::PAUSING;
 
-use super::offsets::chosen_partitions;
+use super::offsets::topic_and_partitions;
 use super::{Context, group_lag, incomplete, topics::print};
 use crate::byte_size::counted;
 use crate::connect::{failure, refusal};
-use crate::duration::display_duration;
+use crate::duration::{display_duration, display_millis};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::{StartPosition, parse_offset};
@@ -101,28 +101,32 @@ pub struct ResetArgs {
 
 pub(super) async fn run(command: GroupsCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
+        GroupsCommand::List => asked(context, async |client| list(&client.admin(), context).await).await,
+        GroupsCommand::Describe { group } => {
+            asked(context, async |client| describe(&client.admin(), &group, context).await).await
+        }
+        GroupsCommand::Lag { group } => {
+            asked(context, async |client| group_lag::show(&client.admin(), &group, context).await).await
+        }
+        GroupsCommand::ResetOffsets(args) => asked(context, async |client| reset(&client, args, context).await).await,
+        GroupsCommand::Delete { group } => {
+            asked(context, async |client| delete(&client.admin(), &group, context).await).await
+        }
         // It says for itself what its timeout means.
         GroupsCommand::Wait { group, topic, partition, offset } => {
             wait(&group, &topic, PartitionId(partition), offset, context).await
         }
-        command => context.connect.in_time(ask(command, context)).await,
     }
 }
 
-async fn ask(command: GroupsCommand, context: &Context) -> Result<Exit, Failure> {
-    let client = context.connect.client_in_time("tidelog").await?;
-    let admin = client.admin();
-    match command {
-        GroupsCommand::List => return list(&admin, context).await,
-        GroupsCommand::Describe { group } => describe(&admin, &group, context).await?,
-        GroupsCommand::Lag { group } => return group_lag::show(&admin, &group, context).await,
-        GroupsCommand::ResetOffsets(args) => reset(&client, args, context).await?,
-        GroupsCommand::Delete { group } => {
-            admin.delete_group(&group).await.map_err(failure)?;
-            print(context, &format!("group '{group}' is forgotten\n"), || json!({"group": group, "deleted": true}))?;
-        }
-        GroupsCommand::Wait { .. } => unreachable!("it is not asked like the others"),
-    }
+/// What is asked, and all it takes, within the timeout.
+async fn asked(context: &Context, ask: impl AsyncFnOnce(Client) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    context.connect.in_time(async { ask(context.connect.client_in_time("tidelog").await?).await }).await
+}
+
+async fn delete(admin: &Admin, group: &str, context: &Context) -> Result<Exit, Failure> {
+    admin.delete_group(group).await.map_err(failure)?;
+    print(context, &format!("group '{group}' is forgotten\n"), || json!({"group": group, "deleted": true}))?;
     Ok(Exit::Done)
 }
 
@@ -239,14 +243,11 @@ fn ranges(partitions: &[PartitionId]) -> String {
     ranges.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
-fn millis(ms: u32) -> String {
-    if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1_000) }
-}
-
-async fn describe(admin: &Admin, group: &str, context: &Context) -> Result<(), Failure> {
+async fn describe(admin: &Admin, group: &str, context: &Context) -> Result<Exit, Failure> {
     let described = admin.describe_group(group).await.map_err(failure)?;
     let names = Names::ask(admin).await?;
-    print(context, &described_text(group, &described, &names), || document(group, &described, &names))
+    print(context, &described_text(group, &described, &names), || document(group, &described, &names))?;
+    Ok(Exit::Done)
 }
 
 fn described_text(group: &str, described: &DescribeGroupResponse, names: &Names) -> String {
@@ -283,8 +284,8 @@ fn described_text(group: &str, described: &DescribeGroupResponse, names: &Names)
             names.places(&member.owned),
             names.places(&member.letting_go),
             names.places(&missing(&member.target, &member.owned)),
-            format!("{} ago", millis(member.silent_ms)),
-            member.busy_ms.map_or_else(|| "-".into(), millis),
+            format!("{} ago", display_millis(member.silent_ms.into())),
+            member.busy_ms.map_or_else(|| "-".into(), |ms| display_millis(ms.into())),
         ]);
     }
     if !members.is_empty() {
@@ -337,15 +338,10 @@ fn missing(wanted: &[TopicPartitions], held: &[TopicPartitions]) -> Vec<TopicPar
     rest.filter(|topic| !topic.partitions.is_empty()).collect()
 }
 
-async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<(), Failure> {
+async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<Exit, Failure> {
     let admin = client.admin();
     let ResetArgs { group, topic, partition, to, dry_run } = args;
-    let partitions = chosen_partitions(client, &topic, &partition).await?;
-    let topic_id = {
-        let metadata = admin.metadata().await.map_err(failure)?;
-        let found = metadata.topics.iter().find(|found| found.name == topic);
-        found.map(|found| found.topic_id).ok_or_else(|| crate::connect::unknown_topic(topic.as_str()))?
-    };
+    let (topic_id, partitions) = topic_and_partitions(client, &topic, &partition).await?;
     let position = match to {
         StartPosition::Beginning => Position::EARLIEST,
         StartPosition::End => Position::LATEST,
@@ -397,7 +393,8 @@ async fn reset(client: &Client, args: ResetArgs, context: &Context) -> Result<()
         context,
         &text,
         || json!({"group": group, "topic": topic.as_str(), "dry_run": dry_run, "partitions": documents}),
-    )
+    )?;
+    Ok(Exit::Done)
 }
 
 /// The first offset that a partition holds.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use tidelog_client::{BrokerId, Client, PartitionId, Position, TopicName};
+use tidelog_client::{BrokerId, Client, PartitionId, Position, TopicId, TopicName};
 use tidelog_protocol::messages::OffsetAnswer;
 
 use super::{Context, topics::print};
@@ -56,19 +56,31 @@ fn parse_point(text: &str) -> Result<Point, String> {
 /// # Errors
 /// Where the topic or a partition does not exist.
 pub async fn chosen_partitions(client: &Client, topic: &TopicName, asked: &[u32]) -> Result<Vec<PartitionId>, Failure> {
+    Ok(topic_and_partitions(client, topic, asked).await?.1)
+}
+
+/// The same, and which topic it is that has the name now.
+///
+/// # Errors
+/// As [`chosen_partitions`].
+pub async fn topic_and_partitions(
+    client: &Client,
+    topic: &TopicName,
+    asked: &[u32],
+) -> Result<(TopicId, Vec<PartitionId>), Failure> {
     let metadata = client.admin().metadata().await.map_err(failure)?;
     let Some(found) = metadata.topics.iter().find(|found| found.name == *topic) else {
         return Err(crate::connect::unknown_topic(topic.as_str()));
     };
     let all: Vec<_> = found.partitions.iter().map(|partition| partition.partition).collect();
     if asked.is_empty() {
-        return Ok(all);
+        return Ok((found.topic_id, all));
     }
     let mut chosen: Vec<_> = asked.iter().copied().map(PartitionId).collect();
     chosen.sort_unstable();
     chosen.dedup();
     match chosen.iter().find(|partition| !all.contains(partition)) {
-        None => Ok(chosen),
+        None => Ok((found.topic_id, chosen)),
         Some(missing) => Err(Failure::new(
             Exit::NotFound,
             format!(

@@ -11,6 +11,7 @@ use super::groups::Names;
 use super::{Context, incomplete, topics::print};
 use crate::byte_size::counted;
 use crate::connect::failure;
+use crate::duration::display_millis;
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::display_time;
@@ -79,10 +80,6 @@ const fn ender_name(by: TransactionEnder) -> &'static str {
     }
 }
 
-fn seconds(ms: u64) -> String {
-    if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1_000) }
-}
-
 async fn list(admin: &Admin, filter: TransactionFilter, context: &Context) -> Result<Exit, Failure> {
     let Listed { found, missing } = admin.list_transactions(filter).await.map_err(failure)?;
     let mut columns = Columns::new(&[
@@ -98,7 +95,7 @@ async fn list(admin: &Admin, filter: TransactionFilter, context: &Context) -> Re
         columns.row([
             at.transactional_id.clone(),
             state_name(at.state).into(),
-            if is_open { seconds(at.open_ms) } else { "-".into() },
+            if is_open { display_millis(at.open_ms) } else { "-".into() },
             at.identity.producer_id.to_string(),
             at.identity.epoch.to_string(),
         ]);
@@ -129,7 +126,7 @@ async fn describe(admin: &Admin, id: &str, context: &Context) -> Result<(), Fail
 fn text(id: &str, described: &DescribeTransactionResponse, names: &Names) -> String {
     let DescribeTransactionResponse { state, identity, timeout_ms, began_at, partitions, groups, ended, .. } =
         described;
-    let timeout = seconds(u64::from(*timeout_ms));
+    let timeout = display_millis(u64::from(*timeout_ms));
     let mut text = format!(
         "'{id}' is {}: producer {} in epoch {}, timeout {timeout}\n",
         state_name(*state),
