@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidelog_coordination::groups::check_group;
+use tidelog_coordination::groups::{Groups, check_group};
 use tidelog_protocol::WireError;
 use tidelog_protocol::messages::{WaitForRequest, WaitForResponse};
 
@@ -23,8 +23,8 @@ impl Handle for WaitForRequest {
         check_group(&self.group)?;
         let shard = node.coordinators.groups.of(node, &self.group)?;
         let passed = |committed: &tidelog_protocol::Offset| *committed > self.offset;
-        let committed =
-            shard.watch(|groups| groups.committed(&self.group, self.topic_id, self.partition).filter(passed)).await?;
+        let found = |groups: &Groups| groups.committed(&self.group, self.topic_id, self.partition).filter(passed);
+        let committed = shard.watch(node, found).await?;
         Ok(WaitForResponse { committed })
     }
 }

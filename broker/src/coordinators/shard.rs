@@ -22,7 +22,7 @@ use super::machine::{Machine, Moment};
 use super::unread::Unread;
 use crate::clock;
 use crate::node::Node;
-use crate::partition::{Acked, Append, Handle};
+use crate::partition::{Acked, Append, Handle, refusals};
 
 /// Bytes of the records of one decision: they are one batch, for a crash leaves a batch whole or not at all.
 const BATCH_BYTES: usize = 8 << 20;
@@ -242,11 +242,20 @@ impl<M: Machine> Shard<M> {
         let _ = tail.wait_for(|tail| tail.ended.is_some() || !tail.leads || tail.leader_epoch != self.epoch).await;
     }
 
-    /// Looks at the machine again and again, as it changes, until `found` finds something that is settled.
+    /// Looks at the machine again and again, as it changes, until `found` finds something that is settled. Whoever waits changes nothing, and asks
+    /// the next coordinator as soon as this broker drains.
     ///
     /// # Errors
-    /// NotCoordinator, CoordinatorLoading.
-    pub(crate) async fn watch<T>(&self, mut found: impl FnMut(&M) -> Option<T>) -> Result<T, WireError> {
+    /// NotCoordinator, CoordinatorLoading, ShuttingDown.
+    pub(crate) async fn watch<T>(&self, node: &Node, found: impl FnMut(&M) -> Option<T>) -> Result<T, WireError> {
+        tokio::select! {
+            biased;
+            found = self.find(found) => found,
+            () = node.draining.cancelled() => Err(refusals::closed()),
+        }
+    }
+
+    async fn find<T>(&self, mut found: impl FnMut(&M) -> Option<T>) -> Result<T, WireError> {
         let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();

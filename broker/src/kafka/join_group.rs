@@ -62,8 +62,7 @@ async fn join(request: JoinGroupRequest, node: &Arc<Node>, asker: &Asker) -> Res
         biased;
         // Nobody hears this.
         () = asker.client.session.closed.cancelled() => Err(Refused::Coordinator(KafkaError::NotCoordinator)),
-        () = node.draining.cancelled() => Err(Refused::Coordinator(KafkaError::NotCoordinator)),
-        begun = shard.watch(|groups| groups.classic_joined(&group, member, after)) => Ok(begun??),
+        begun = shard.watch(node, |groups| groups.classic_joined(&group, member, after)) => Ok(begun??),
     }
 }
 

@@ -55,7 +55,6 @@ async fn sync(request: SyncGroupRequest, node: &Arc<Node>, asker: &Asker) -> Res
         biased;
         // Nobody hears this.
         () = asker.client.session.closed.cancelled() => Err(Refused::Coordinator(KafkaError::NotCoordinator)),
-        () = node.draining.cancelled() => Err(Refused::Coordinator(KafkaError::NotCoordinator)),
-        told = shard.watch(|groups| groups.classic_synced(&caller)) => Ok(told??),
+        told = shard.watch(node, |groups| groups.classic_synced(&caller)) => Ok(told??),
     }
 }

@@ -81,8 +81,8 @@ pub(crate) fn unknown_topic(topic_id: TopicId) -> WireError {
     WireError::new(ErrorCode::UnknownTopic, format!("there is no topic of id {topic_id}; it may have been deleted"))
 }
 
-/// The partition is being closed.
-pub(super) fn closed() -> WireError {
+/// The partition is being closed, or the whole broker.
+pub(crate) fn closed() -> WireError {
     WireError::new(ErrorCode::ShuttingDown, "the broker shuts down; connect elsewhere or try again")
 }
 

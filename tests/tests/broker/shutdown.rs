@@ -5,18 +5,22 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tidelog_broker::config::PathText;
 use tidelog_broker::{Broker, Config};
-use tidelog_client::{Client, NewTopic, Start};
+use tidelog_client::{Client, NewTopic, Record, Start};
 use tidelog_protocol::api::Api;
-use tidelog_protocol::messages::{Acks, ProduceRequest};
+use tidelog_protocol::kafka::KafkaError;
+use tidelog_protocol::kafka::find_coordinator::FindCoordinatorRequest;
+use tidelog_protocol::kafka::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
+use tidelog_protocol::messages::{Acks, CommittedOffset, ProduceRequest, WaitForRequest};
 use tidelog_protocol::records::Compression;
-use tidelog_protocol::{Message, ProtocolVersion};
+use tidelog_protocol::{ErrorCode, Message, Offset, PartitionId, ProtocolVersion, TopicId};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::broker_process::BrokerSettings;
 use tidelog_tests::checkers::{ALL, Run, assert_holds, duplicates};
 use tidelog_tests::contents::read_all;
 use tidelog_tests::history::History;
-use tidelog_tests::patience::{wait_until, within_limit};
+use tidelog_tests::patience::{LIMIT, wait_until, within_limit};
 use tidelog_tests::raw_connection::{RawConnection, batch, produce_request};
+use tidelog_tests::raw_kafka::RawKafka;
 use tidelog_tests::workload::{Workload, create_topic, wait_for_acks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -189,6 +193,67 @@ async fn a_client_that_never_says_anything_keeps_no_broker_from_ending() {
     for socket in [&mut silent, &mut halfway] {
         assert!(socket.read_u8().await.is_err(), "it is closed");
     }
+}
+
+fn committed(topic_id: TopicId, offset: u64) -> CommittedOffset {
+    let (partition, offset) = (PartitionId(0), Offset(offset));
+    CommittedOffset { topic_id, partition, offset, leader_epoch: None, metadata: String::new() }
+}
+
+fn join() -> JoinGroupRequest {
+    JoinGroupRequest {
+        group_id: "joined".into(),
+        session_timeout_ms: 300_000,
+        rebalance_timeout_ms: 300_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol { name: "range".into(), metadata: Vec::new().into() }],
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_group_hears_at_once_that_the_broker_ends_and_asks_the_next_life() {
+    let settings = BrokerSettings::new().set("shutdown_timeout_ms", "600000");
+    let mut broker = settings.start();
+    create_topic(&broker.server(), &NewTopic::named("logs")).await.unwrap();
+    let client = Client::connect(&broker.server()).await.unwrap();
+    client.producer().build().unwrap().send(Record::to("logs").value("one")).await.unwrap().await.unwrap();
+    let mut native = RawConnection::introduced(broker.address()).await;
+    let topic_id = native.topic_id("logs").await;
+    client.admin().set_group_offsets("readers", vec![committed(topic_id, 0)]).await.unwrap();
+    let (partition, offset) = (PartitionId(0), Offset(0));
+    let request = WaitForRequest { group: "readers".into(), topic_id, partition, offset };
+    let native_wait = native.ask(&request, &[]).await;
+    // The generation of the first has begun; the second waits for it to join again.
+    let mut kafka = RawKafka::open(broker.address()).await;
+    wait_until("a coordinator", async || {
+        let find = FindCoordinatorRequest { coordinator_keys: vec!["joined".into()], ..Default::default() };
+        kafka.call(&find, 6).await;
+        (kafka.call(&join(), 3).await.error_code == KafkaError::None.code()).then_some(())
+    })
+    .await;
+    let kafka_wait = kafka.ask(&join(), 3).await;
+    let waiting = {
+        let admin = client.admin();
+        tokio::spawn(async move { admin.wait_for_group("readers", "logs", partition, offset, LIMIT).await })
+    };
+    wait_until("all three to wait", async || {
+        let metrics = broker.http("/metrics").body;
+        metrics.lines().any(|line| line == "tidelog_requests_under_way 3").then_some(())
+    })
+    .await;
+
+    broker.signal(Signal::TERM);
+    let told = RawConnection::outcome(&native.answer(native_wait).await).unwrap_err();
+    assert_eq!(told.code, ErrorCode::ShuttingDown, "{told}");
+    let told = kafka.answer::<JoinGroupRequest>(kafka_wait, 3).await;
+    assert_eq!(told.error_code, KafkaError::NotCoordinator.code());
+    assert!(broker.wait_for_end().success(), "{}", broker.log_text());
+    assert!(broker.log_lines("some requests were not done in time").is_empty(), "{}", broker.log_text());
+
+    broker.restart();
+    client.admin().set_group_offsets("readers", vec![committed(topic_id, 1)]).await.unwrap();
+    assert_eq!(within_limit("the next life to answer", waiting).await.unwrap().unwrap(), Offset(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
