@@ -96,10 +96,12 @@ fn look_after(node: &Node) {
     let now = clock::now();
     let mut corrupt = 0;
     let mut transactions = OpenTransactions::default();
+    let mut producers_most = 0;
     for partition in node.registry.all() {
         let open = partition.reader().open_transactions();
         transactions.count += open.count;
         transactions.oldest_ms = transactions.oldest_ms.max(open.oldest_ms);
+        producers_most = producers_most.max(partition.reader().producers_known());
         corrupt += i64::from(partition.reader().is_damaged());
         if node.draining.is_cancelled() {
             return;
@@ -107,6 +109,7 @@ fn look_after(node: &Node) {
         tidy(node, &partition, now);
     }
     node.metrics.partitions_corrupt.set(corrupt);
+    node.metrics.partition_producers_most.set(i64::try_from(producers_most).unwrap_or(i64::MAX));
     node.metrics.partition_transactions_open.set(i64::try_from(transactions.count).unwrap_or(i64::MAX));
     let oldest_seconds = i64::try_from(transactions.oldest_ms / 1_000).unwrap_or(i64::MAX);
     node.metrics.partition_transactions_oldest_seconds.set(oldest_seconds);

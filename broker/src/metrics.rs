@@ -69,6 +69,8 @@ pub struct Metrics {
     pub produce_refused: Counter,
     /// Produce requests that had been written before and were not written again.
     pub produce_duplicates: Counter,
+    /// Produce requests of new producers that were refused as their partition remembered as many as it may.
+    pub produce_refused_producers: Counter,
     /// Partitions served.
     pub partitions: Gauge,
     /// Partitions out of service after a failed write or flush.
@@ -109,6 +111,8 @@ pub struct Metrics {
     pub scrubbed_bytes: Counter,
     /// Producer ids that can be given out without the controller.
     pub producer_ids_left: Gauge,
+    /// How many producers the partition remembers that remembers the most.
+    pub partition_producers_most: Gauge,
     /// Bytes that could be compacted and were not.
     pub compaction_dirty_bytes: Gauge,
     /// When compaction last finished a pass, in seconds since 1970; 0 for never.
@@ -173,6 +177,10 @@ impl Metrics {
         let produce_refused = counter("produce_refused", "Produce requests answered with a fault");
         let produce_duplicates =
             counter("produce_duplicates", "Produce requests that had been written before and were not written again");
+        let produce_refused_producers = counter(
+            "produce_refused_producers",
+            "Produce requests of new producers that were refused, as their partition remembered as many as it may",
+        );
         let flushes = counter("flushes", "Flushes of segment files");
         let segments_deleted = counter("segments_deleted", "Segments removed by retention or on request");
         let ranges_repaired = counter("ranges_repaired", "Damaged ranges put back from a replica");
@@ -220,6 +228,10 @@ impl Metrics {
             "For how long the oldest transaction that is open in a partition of this broker has been",
         );
         let producer_ids_left = gauge("producer_ids_left", "Producer ids that can be given out without the controller");
+        let partition_producers_most = gauge(
+            "partition_producers_most",
+            "Producers remembered by the partition of this broker that remembers the most; from 10000 on new ones may have to wait",
+        );
         let compaction_dirty_bytes =
             gauge("compaction_dirty_bytes", "Bytes of compacted topics written since their last compaction");
         let compaction_last_pass = gauge(
@@ -265,6 +277,7 @@ impl Metrics {
             bytes_sent,
             produce_refused,
             produce_duplicates,
+            produce_refused_producers,
             partitions,
             partitions_poisoned,
             partitions_corrupt,
@@ -286,6 +299,7 @@ impl Metrics {
             partition_transactions_open,
             partition_transactions_oldest_seconds,
             producer_ids_left,
+            partition_producers_most,
             compaction_dirty_bytes,
             compaction_last_pass,
             compaction_passes,

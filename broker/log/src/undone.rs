@@ -65,6 +65,12 @@ impl LogReader {
         self.state.producers.lock().open_transactions()
     }
 
+    /// Of how many producers something is known.
+    #[must_use]
+    pub fn producers_known(&self) -> usize {
+        self.state.producers.lock().len()
+    }
+
     /// Transactions that have been open for at least `ms` of the log being open, up to `count_max`: who wrote them, under which epoch. Cheap.
     #[must_use]
     pub fn transactions_open_for(&self, ms: u64, count_max: usize) -> Vec<(ProducerId, ProducerEpoch)> {

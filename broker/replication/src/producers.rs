@@ -248,6 +248,20 @@ impl Producers {
         known - self.by_id.len()
     }
 
+    /// In how many milliseconds of the log being open [`Producers::forget`] can have made it `count` fewer at the earliest, where nothing more is
+    /// heard of them and what they sent is settled by then.
+    #[must_use]
+    pub fn fewer_in_ms(&self, count: usize) -> u64 {
+        // What is open ends with a marker first, of which the same holds.
+        let idle = self.by_id.values().filter(|standing| standing.open().is_none());
+        let left = |standing: &Standing| standing.seen_at_ms.saturating_add(SILENCE_MS_MIN).saturating_sub(self.age_ms);
+        let mut left: Vec<u64> = idle.map(left).collect();
+        if count == 0 || count > left.len() {
+            return SILENCE_MS_MIN;
+        }
+        *left.select_nth_unstable(count - 1).1
+    }
+
     /// All of it, to be stored or sent.
     #[must_use]
     pub fn snapshot(&self) -> ProducersSnapshot {

@@ -7,6 +7,9 @@ use tidelog_protocol::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, Wi
 
 use crate::sequencing::SequenceFault;
 
+/// A log is told its age in steps of a second: nobody finds room for a new producer by asking more often.
+const ROOM_MS_MIN: u64 = 1_000;
+
 /// Why an append, a deletion or a follower's progress is not accepted. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -112,7 +115,7 @@ impl Refusal {
                 | SequenceFault::OutsideTransaction { .. }
                 | SequenceFault::StandsOutside { .. } => ErrorCode::InvalidTransactionState,
                 SequenceFault::Mixed => ErrorCode::InvalidBatch,
-                SequenceFault::TooMany => ErrorCode::Overloaded,
+                SequenceFault::TooMany { .. } => ErrorCode::Overloaded,
             },
         }
     }
@@ -200,8 +203,10 @@ impl fmt::Display for SequenceFault {
             Self::Mixed => f.write_str(
                 "some batches of the request stand in the log already and some do not: send them one by one; nothing was written",
             ),
-            Self::TooMany => f.write_str(
-                "too many producers have written to this partition within a quarter of an hour: keep producers open, or wait; nothing was written",
+            Self::TooMany { room_in_ms } => write!(
+                f,
+                "too many producers have written to this partition within a quarter of an hour, and there is room for another in {} s: keep producers open, or wait; nothing was written",
+                room_in_ms.div_ceil(1_000)
             ),
         }
     }
@@ -217,6 +222,12 @@ impl From<Refusal> for WireError {
             Refusal::Sequence { log_start, log_end, .. } => Some((log_start, log_end)),
             _ => None,
         };
-        Self { range, ..Self::new(refusal.code(), refusal.to_string()) }
+        let retry_after_ms = match refusal {
+            Refusal::Sequence { fault: SequenceFault::TooMany { room_in_ms }, .. } => {
+                u32::try_from(room_in_ms.max(ROOM_MS_MIN)).unwrap_or(u32::MAX)
+            }
+            _ => 0,
+        };
+        Self { range, retry_after_ms, ..Self::new(refusal.code(), refusal.to_string()) }
     }
 }

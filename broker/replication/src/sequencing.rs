@@ -133,7 +133,10 @@ pub enum SequenceFault {
     /// Some batches of the request stand in the log, and some do not.
     Mixed,
     /// The log knows as many producers as it may, and all of them wrote a short while ago.
-    TooMany,
+    TooMany {
+        /// When there is room for another at the earliest.
+        room_in_ms: u64,
+    },
 }
 
 /// A batch that was admitted and is not written yet.
@@ -252,9 +255,18 @@ impl Sequencing<'_> {
             Some(known) if epoch <= known.epoch && !self.flaws.has(Flaw::MarkerEndsLaterTransaction) => {
                 Ok(MarkerAdmission::Stands { next_offset: known.heard_at().plus(1) })
             }
-            None if self.producers.len() + self.unwritten.0.len() >= 2 * PRODUCERS_MAX => Err(SequenceFault::TooMany),
+            None => self.room_within(2 * PRODUCERS_MAX).map(|()| MarkerAdmission::Append),
             _ => Ok(MarkerAdmission::Append),
         }
+    }
+
+    /// Is there room for another producer?
+    fn room_within(&self, count_max: usize) -> Result<(), SequenceFault> {
+        let count = self.producers.len() + self.unwritten.0.len();
+        if count < count_max {
+            return Ok(());
+        }
+        Err(SequenceFault::TooMany { room_in_ms: self.producers.fewer_in_ms(count - count_max + 1) })
     }
 
     fn standing(&self, producer: ProducerId) -> Option<Standing> {
@@ -271,13 +283,11 @@ impl Sequencing<'_> {
         let (producer, epoch, found) = (header.producer_id, header.producer_epoch, header.base_sequence);
         let is_transactional = header.attributes.is_transactional();
         let Some(known) = standing else {
-            return if found != Sequence(0) {
-                Err(SequenceFault::Unknown { producer, never_wrote: self.producers.never_wrote(producer) })
-            } else if self.producers.len() + self.unwritten.0.len() >= PRODUCERS_MAX {
-                Err(SequenceFault::TooMany)
-            } else {
-                Ok(self.new_batch(header, None))
-            };
+            if found != Sequence(0) {
+                return Err(SequenceFault::Unknown { producer, never_wrote: self.producers.never_wrote(producer) });
+            }
+            self.room_within(PRODUCERS_MAX)?;
+            return Ok(self.new_batch(header, None));
         };
         if epoch < known.epoch {
             if self.flaws.has(Flaw::FencedProducerAccepted) {

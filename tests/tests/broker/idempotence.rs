@@ -8,6 +8,7 @@ use tidelog_protocol::messages::{InitProducerIdRequest, ProducerIdentity};
 use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS, Producer};
 use tidelog_protocol::{ErrorCode, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, WireError};
 use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::RawConnection;
 use tidelog_tests::workload::create_topic;
 
@@ -108,6 +109,40 @@ async fn an_idle_producer_goes_on_after_its_records_were_deleted_and_its_broker_
     create_topic(&broker.server(), &NewTopic::named("logs")).await.unwrap();
     let receipt = producer.send(Record::to("logs").value("one")).await.unwrap().await.unwrap();
     assert_eq!(receipt.offset, Some(Offset(0)));
+}
+
+/// So many a partition remembers.
+const PRODUCERS_MAX: i64 = 10_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_remembers_as_many_producers_as_it_may_says_when_there_is_room_for_another() {
+    let mut broker = BrokerProcess::start();
+    create_topic(&broker.server(), &NewTopic::named("crowded")).await.unwrap();
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let topic = connection.topic_id("crowded").await;
+    for first in (0..PRODUCERS_MAX).step_by(500) {
+        let batches: Vec<u8> = (first..first + 500).flat_map(|id| numbered(id, 0, 0, 1)).collect();
+        connection.produce(topic, &batches).await.unwrap();
+    }
+    for life in ["first", "after kill -9"] {
+        let mut connection = RawConnection::introduced(broker.address()).await;
+        let refused = connection.produce(topic, &numbered(PRODUCERS_MAX, 0, 0, 1)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Overloaded, "{life}: {refused}");
+        assert!((1..=15 * 60 * 1_000).contains(&refused.retry_after_ms), "{life}: {refused:?}");
+        // It may have lost the answer.
+        let told = connection.produce(topic, &numbered(7, 0, 0, 1)).await.unwrap();
+        assert_eq!(told.base_offset, Offset(7), "{life}: it stands once");
+        connection.produce(topic, &numbered(8, 0, i32::from(life != "first") + 1, 1)).await.unwrap();
+        wait_until("the metrics of that", async || {
+            let metrics = broker.http("/metrics").body;
+            let tells = |line: &str| metrics.lines().any(|found| found == line);
+            let most = format!("tidelog_partition_producers_most {PRODUCERS_MAX}");
+            (tells("tidelog_produce_refused_producers_total 1") && tells(&most)).then_some(())
+        })
+        .await;
+        broker.kill();
+        broker.restart();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

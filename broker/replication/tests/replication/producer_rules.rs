@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic)] // Tests only; clippy sees just the functions marked as one.
 
+use proptest::prelude::*;
 use tidelog_protocol::messages::Acks;
 use tidelog_protocol::records::{Attributes, BatchHeader};
 use tidelog_protocol::{
@@ -238,18 +239,72 @@ fn silent_producers_are_forgotten_and_nobody_else() {
     assert_eq!(producers.forget(0, Offset(3)), 0, "nothing that may still be sent again");
 }
 
-#[test]
-fn a_partition_knows_so_many_producers_and_new_ones_wait() {
+/// A log that knows as many producers as it may, from 0 on, of each its first batch.
+fn crowded() -> Producers {
     let mut producers = Producers::new(Offset(0));
     for id in 0..PRODUCERS_MAX as i64 {
         producers.note(&BatchHeader { base_offset: Offset(id as u64), ..batch(id, 0, 0, 1) });
     }
-    let mut partition = Partition::knowing(producers, Durability::Written);
-    assert_eq!(partition.judge(&[batch(1 << 40, 0, 0, 1)]), Err(SequenceFault::TooMany));
+    producers
+}
+
+#[test]
+fn a_partition_knows_so_many_producers_and_new_ones_are_told_when_there_is_room() {
+    let mut partition = Partition::knowing(crowded(), Durability::Written);
+    let stranger = [batch(1 << 40, 0, 0, 1)];
+    partition.producers.elapse(1_000);
+    let room_in_ms = SILENCE_MS_MIN - 1_000;
+    assert_eq!(partition.judge(&stranger), Err(SequenceFault::TooMany { room_in_ms }));
+    let told = WireError::from(partition.leader.admit_batches(&ALL, &stranger, &partition.producers).unwrap_err());
+    assert_eq!((told.code, told.retry_after_ms), (ErrorCode::Overloaded, room_in_ms as u32));
+    assert!(told.message.contains("room for another in 899 s"), "{told}");
     assert_eq!(partition.judge(&[batch(7, 0, 1, 1)]), Ok(Admission::Append), "those that are known go on");
-    partition.producers.elapse(SILENCE_MS_MIN);
+    partition.producers.elapse(room_in_ms - 1);
+    assert_eq!(partition.producers.forget(0, Offset::MAX), 0);
+    assert_eq!(partition.judge(&stranger), Err(SequenceFault::TooMany { room_in_ms: 1 }));
+    partition.producers.elapse(1);
     partition.producers.forget(0, Offset::MAX);
-    assert_eq!(partition.judge(&[batch(1 << 40, 0, 0, 1)]), Ok(Admission::Append));
+    assert_eq!(partition.judge(&stranger), Ok(Admission::Append));
+}
+
+/// Its producer may have lost the answer, and nothing but this memory tells the batch from a new producer's: whoever is new waits instead.
+#[test]
+fn a_first_batch_that_comes_again_within_a_quarter_of_an_hour_is_known_however_many_are_new() {
+    let mut partition = Partition::knowing(crowded(), Durability::Written);
+    partition.producers.elapse(15 * 60 * 1_000 - 1);
+    for id in (PRODUCERS_MAX as i64..).take(3) {
+        assert!(matches!(partition.judge(&[batch(id, 0, 0, 1)]), Err(SequenceFault::TooMany { .. })));
+        partition.producers.forget(0, Offset::MAX);
+    }
+    assert_eq!(partition.judge(&[batch(7, 0, 0, 1)]), duplicate(7, 8));
+}
+
+/// When a producer was heard of, and whether it left a transaction open.
+fn heard() -> impl Strategy<Value = Vec<(u64, bool)>> {
+    prop::collection::vec((0..2_000u64, prop::bool::weighted(0.2)), 1..40)
+}
+
+proptest! {
+    #[test]
+    fn as_many_are_forgotten_when_it_was_promised_and_not_before(heard in heard(), count in 1..40usize) {
+        let mut producers = Producers::new(Offset(0));
+        for (id, (later_ms, open)) in heard.iter().enumerate() {
+            producers.elapse(*later_ms);
+            let attributes = if *open { Attributes::default().transactional() } else { Attributes::default() };
+            producers.note(&BatchHeader { base_offset: Offset(id as u64), attributes, ..batch(id as i64, 0, 0, 1) });
+        }
+        let in_ms = producers.fewer_in_ms(count);
+        let idle = heard.iter().filter(|(_, open)| !open).count();
+        if count > idle {
+            prop_assert_eq!(in_ms, SILENCE_MS_MIN);
+            return Ok(());
+        }
+        let mut before = producers.clone();
+        before.elapse(in_ms.saturating_sub(1));
+        prop_assert!(in_ms == 0 || before.forget(0, Offset::MAX) < count);
+        producers.elapse(in_ms);
+        prop_assert!(producers.forget(0, Offset::MAX) >= count);
+    }
 }
 
 #[test]

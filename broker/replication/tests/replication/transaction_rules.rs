@@ -298,7 +298,7 @@ fn markers_go_on_where_new_producers_wait_and_are_bounded_too() {
         log.batch(of(100 + id, plain(0, 0, 1)));
     }
     let mut partition = Partition::of(log);
-    assert_eq!(partition.judge(&[batch(0, 0, 1)]), Err(SequenceFault::TooMany));
+    assert_eq!(partition.judge(&[batch(0, 0, 1)]), Err(SequenceFault::TooMany { room_in_ms: SILENCE_MS_MIN }));
     assert_eq!(partition.marker(1), MarkerAdmission::Append);
     for id in 0..PRODUCERS_MAX as i64 {
         partition.log.marker(of(1 << 40 | id, marker(1)), Outcome::Aborted);

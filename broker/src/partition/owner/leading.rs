@@ -147,13 +147,16 @@ impl Owner {
         };
         let admission =
             log.with_producers(|producers| match leader.admit_with_word(terms, headers, (producers, word)) {
-                Err(Refusal::Sequence { fault: SequenceFault::TooMany, .. }) => {
+                Err(Refusal::Sequence { fault: SequenceFault::TooMany { .. }, .. }) => {
                     // Room for a new one is only made of those that were silent for long enough.
                     producers.forget(0, leader.offsets().high_watermark());
                     leader.admit_with_word(terms, headers, (producers, word))
                 }
                 admission => admission,
             });
+        if let Err(Refusal::Sequence { fault: SequenceFault::TooMany { .. }, .. }) = admission {
+            self.metrics.produce_refused_producers.inc();
+        }
         Ok(admission?)
     }
 

@@ -220,7 +220,7 @@ impl Owner {
             return Err(refusals::storage_full("free space is below disk_free_min_bytes"));
         }
         let admission = log.with_producers(|producers| match leader.admit_marker(word, marker.carries, producers) {
-            Err(Refusal::Sequence { fault: SequenceFault::TooMany, .. }) => {
+            Err(Refusal::Sequence { fault: SequenceFault::TooMany { .. }, .. }) => {
                 producers.forget(0, leader.offsets().high_watermark());
                 leader.admit_marker(word, marker.carries, producers)
             }
