@@ -230,10 +230,13 @@ impl Producers {
         self.age_ms = self.age_ms.saturating_add(ms);
     }
 
-    /// Forgets producers that were silent for `silence_ms` (never less than [`SILENCE_MS_MIN`]), have nothing open, and of which nothing lies at
-    /// or above `settled`: what they sent last is acknowledged or given up. Says how many.
+    /// Forgets producers that were silent for `silence_ms` (never less than [`SILENCE_MS_MIN`], nor more where there are more than
+    /// [`PRODUCERS_MAX`]), have nothing open, and of which nothing lies at or above `settled`: what they sent last is acknowledged or given up. Says
+    /// how many.
     pub fn forget(&mut self, silence_ms: u64, settled: Offset) -> usize {
-        let silence_ms = silence_ms.max(SILENCE_MS_MIN);
+        // A leader makes room when somebody new comes. Nobody asks a follower, which would know all that its leader has forgotten.
+        let is_crowded = self.by_id.len() > PRODUCERS_MAX;
+        let silence_ms = if is_crowded { SILENCE_MS_MIN } else { silence_ms.max(SILENCE_MS_MIN) };
         let Some(before) = self.age_ms.checked_sub(silence_ms) else { return 0 };
         let known = self.by_id.len();
         let mut forgotten_below = self.forgotten_below;

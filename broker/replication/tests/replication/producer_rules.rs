@@ -267,6 +267,27 @@ fn a_partition_knows_so_many_producers_and_new_ones_are_told_when_there_is_room(
     assert_eq!(partition.judge(&stranger), Ok(Admission::Append));
 }
 
+#[test]
+fn a_follower_that_nobody_asks_for_room_remembers_no_more_than_its_leader_for_long() {
+    let (mut leader, mut follower) = (crowded(), crowded());
+    let (long_ms, mut end) = (7 * 86_400_000, PRODUCERS_MAX as u64);
+    for round in 1..=3 {
+        leader.elapse(SILENCE_MS_MIN);
+        follower.elapse(SILENCE_MS_MIN);
+        // Somebody new asks the leader for room.
+        assert_eq!(leader.forget(0, Offset(end)), PRODUCERS_MAX);
+        for _ in 0..PRODUCERS_MAX {
+            let header = BatchHeader { base_offset: Offset(end), ..batch(end as i64, 0, 0, 1) };
+            leader.note(&header);
+            follower.note(&header);
+            end += 1;
+        }
+        assert_eq!(follower.forget(long_ms, Offset(end)), PRODUCERS_MAX, "round {round}");
+        assert!(leader == follower, "round {round}");
+        assert_eq!(follower.forget(long_ms, Offset(end)), 0, "as many as it may remember");
+    }
+}
+
 /// Its producer may have lost the answer, and nothing but this memory tells the batch from a new producer's: whoever is new waits instead.
 #[test]
 fn a_first_batch_that_comes_again_within_a_quarter_of_an_hour_is_known_however_many_are_new() {
