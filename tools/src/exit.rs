@@ -30,7 +30,7 @@ pub enum Exit {
     Partial = 8,
     /// There was nothing to judge.
     NoVerdict = 9,
-    /// Interrupted (Ctrl-C, or SIGTERM where that is heard) before it was done.
+    /// Interrupted (Ctrl-C, or SIGTERM) before it was done.
     Interrupted = 130,
 }
 
@@ -47,7 +47,7 @@ Exit codes:
     7  the cluster is not settled ('cluster status', 'partitions describe')
     8  done in part; what is missing, or left, is named on standard error
     9  nothing was acknowledged, so there was nothing to judge ('verify')
-  130  interrupted (Ctrl-C) before it was done";
+  130  interrupted (Ctrl-C or SIGTERM) before it was done";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
