@@ -71,10 +71,16 @@ impl LogReader {
         self.state.producers.lock().len()
     }
 
-    /// Transactions that have been open for at least `ms` of the log being open, up to `count_max`: who wrote them, under which epoch. Cheap.
+    /// Transactions that have been open for at least `ms` of the log being open, up to `count_max`: who wrote them, under which epoch; those of
+    /// producers behind `after` come first. Cheap.
     #[must_use]
-    pub fn transactions_open_for(&self, ms: u64, count_max: usize) -> Vec<(ProducerId, ProducerEpoch)> {
-        self.state.producers.lock().open_for(ms, count_max)
+    pub fn transactions_open_for(
+        &self,
+        ms: u64,
+        after: Option<ProducerId>,
+        count_max: usize,
+    ) -> Vec<(ProducerId, ProducerEpoch)> {
+        self.state.producers.lock().open_for(ms, after, count_max)
     }
 
     fn search_segment(&self, search: &mut Search, segment: &Segment, from: Offset) -> Result<Offset, ReadError> {

@@ -6,7 +6,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::ops::{Bound, Range};
 
 use tidelog_protocol::messages::{
     AbortedTransaction, OpenTransaction, ProducerStanding, ProducersSnapshot, SequenceSpan,
@@ -210,10 +210,10 @@ impl Producers {
         OpenTransactions { count, oldest_ms: ages.max().unwrap_or(0) }
     }
 
-    /// Transactions that have been open for at least `ms`, up to `count_max`: who wrote them, under which epoch. Those of which only a leader told
-    /// that they were open, and not under which epoch, are not among them.
+    /// Transactions that have been open for at least `ms`, up to `count_max`: who wrote them, under which epoch; those of producers behind `after` come
+    /// first. Those of which only a leader told that they were open, and not under which epoch, are not among them.
     #[must_use]
-    pub fn open_for(&self, ms: u64, count_max: usize) -> Vec<(ProducerId, ProducerEpoch)> {
+    pub fn open_for(&self, ms: u64, after: Option<ProducerId>, count_max: usize) -> Vec<(ProducerId, ProducerEpoch)> {
         if self.transactions.open_count() == 0 {
             return Vec::new();
         }
@@ -221,7 +221,9 @@ impl Producers {
             let since = standing.open().map(|open| open.since_ms);
             standing.last().is_some() && since.is_some_and(|since| self.age_ms.saturating_sub(since) >= ms)
         };
-        let old = self.by_id.iter().filter(|(_, standing)| is_old(standing));
+        let behind = self.by_id.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        let before = after.map(|after| self.by_id.range(..=after)).into_iter().flatten();
+        let old = behind.chain(before).filter(|(_, standing)| is_old(standing));
         old.map(|(id, standing)| (*id, standing.epoch)).take(count_max).collect()
     }
 

@@ -27,7 +27,7 @@ use crate::peer::Lane;
 /// How often is looked, and how long a transaction is open before anybody is asked. Nearly all are shorter.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const OPEN_FOR: Duration = Duration::from_secs(10);
-/// Transactions of one question; the others wait for the next look.
+/// Transactions of one question; the others wait for the next look, and come first then.
 pub(crate) const ASKED_MAX: usize = 1_000;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -44,32 +44,46 @@ enum Place {
 /// In how many looks each transaction was open in a group: nothing else tells for how long it has been.
 type Noted = BTreeMap<(String, Transaction), u32>;
 
+/// What one look leaves to the next.
+#[derive(Default)]
+struct Before {
+    noted: Noted,
+    /// The last producer of those that were asked about, where there were more.
+    last: Option<ProducerId>,
+}
+
 /// Looks again and again, until the connections close.
 pub(crate) async fn run(node: Arc<Node>) {
     let ends = node.connections_close.clone();
     let looking = async {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut noted = Noted::new();
+        let mut before = Before::default();
         loop {
             tick.tick().await;
-            look(&node, &mut noted).await;
+            look(&node, &mut before).await;
         }
     };
     ends.run_until_cancelled(looking).await;
 }
 
-async fn look(node: &Arc<Node>, noted: &mut Noted) {
-    let mut open: BTreeMap<Transaction, Vec<Place>> = BTreeMap::new();
-    let places = in_partitions(node).into_iter().chain(in_groups(node, noted));
-    for (transaction, place) in places {
-        if open.len() < ASKED_MAX || open.contains_key(&transaction) {
-            open.entry(transaction).or_default().push(place);
+async fn look(node: &Arc<Node>, before: &mut Before) {
+    let last = before.last.take();
+    // Those behind the last first.
+    let rank = |(producer_id, _): Transaction| (last.is_some_and(|last| producer_id <= last), producer_id);
+    let (mut ranked, mut is_cut) = (BTreeMap::<_, Vec<Place>>::new(), false);
+    for (transaction, place) in in_partitions(node, last).into_iter().chain(in_groups(node, &mut before.noted)) {
+        ranked.entry((rank(transaction), transaction)).or_default().push(place);
+        if ranked.len() > ASKED_MAX {
+            ranked.pop_last();
+            is_cut = true;
         }
     }
-    if open.is_empty() {
+    before.last = ranked.last_key_value().filter(|_| is_cut).map(|((_, (producer_id, _)), _)| *producer_id);
+    if ranked.is_empty() {
         return;
     }
+    let open: BTreeMap<Transaction, Vec<Place>> = ranked.into_iter().map(|((_, key), places)| (key, places)).collect();
     let verdicts = ask_all(node, open.keys().copied().collect()).await;
     node.metrics.transaction_fates_asked.inc_by(verdicts.len() as u64);
     for (transaction, verdict) in verdicts {
@@ -80,13 +94,13 @@ async fn look(node: &Arc<Node>, noted: &mut Noted) {
     }
 }
 
-/// What is open for long in partitions that are led here.
-fn in_partitions(node: &Node) -> Vec<(Transaction, Place)> {
+/// What is open for long in partitions that are led here, that of producers behind `after` first.
+fn in_partitions(node: &Node, after: Option<ProducerId>) -> Vec<(Transaction, Place)> {
     let mut open = Vec::new();
     for partition in node.registry.all() {
         let tail = partition.tail().borrow().clone();
         if tail.leads && tail.ended.is_none() {
-            let found = partition.reader().transactions_open_for(OPEN_FOR.as_millis() as u64, ASKED_MAX);
+            let found = partition.reader().transactions_open_for(OPEN_FOR.as_millis() as u64, after, ASKED_MAX);
             open.extend(found.into_iter().map(|transaction| (transaction, Place::Partition(partition.clone()))));
         }
     }

@@ -354,13 +354,16 @@ fn what_is_open_for_long_is_told_and_what_ended_is_not() {
     log.batch(of(2, batch(5, 0, 1))).batch(of(3, batch(0, 0, 1))).batch(of(4, plain(0, 0, 1)));
     log.0.elapse(4_000);
     let named = |producer, epoch| (ProducerId(producer), ProducerEpoch(epoch));
-    assert_eq!(log.0.open_for(10_000, 9), [named(1, 3)]);
-    assert_eq!(log.0.open_for(10_001, 9), []);
+    assert_eq!(log.0.open_for(10_000, None, 9), [named(1, 3)]);
+    assert_eq!(log.0.open_for(10_001, None, 9), []);
     log.marker(of(3, marker(1)), Outcome::Committed);
-    assert_eq!(log.0.open_for(0, 9), [named(1, 3), named(2, 5)]);
-    assert_eq!(log.0.open_for(0, 1), [named(1, 3)]);
+    assert_eq!(log.0.open_for(0, None, 9), [named(1, 3), named(2, 5)]);
+    assert_eq!(log.0.open_for(0, None, 1), [named(1, 3)]);
+    assert_eq!(log.0.open_for(0, Some(named(1, 3).0), 1), [named(2, 5)], "nobody stands in another's way for ever");
+    assert_eq!(log.0.open_for(0, Some(named(2, 5).0), 9), [named(1, 3), named(2, 5)]);
+    assert_eq!(log.0.open_for(0, Some(named(1, 3).0), 9), [named(2, 5), named(1, 3)]);
     log.marker(of(1, marker(4)), Outcome::Aborted).marker(of(2, marker(6)), Outcome::Committed);
-    assert_eq!(log.0.open_for(0, 9), []);
+    assert_eq!(log.0.open_for(0, None, 9), []);
 }
 
 #[test]
