@@ -213,8 +213,10 @@ where
             Err(trouble) => trouble,
         };
         let timeout = self.producer.transaction_timeout();
+        // It began no later within the transaction than that.
+        let before = self.options.interval.min(timeout / 2);
         match trouble {
-            Trouble::Transaction(error) if held.longest >= timeout && is_over(&error) => {
+            Trouble::Transaction(error) if held.longest + before >= timeout && is_over(&error) => {
                 let Held { records, longest } = held;
                 tracing::warn!(id = self.producer.transactional_id(), records = records.len(), ?longest, ?timeout, %error,
                     "a record took its handler longer than a transaction may be open");

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tidelog_client::group::RetryPolicy;
 use tidelog_client::{
-    Client, ConsumerRecord, ExactlyOnceOptions, PartitionId, Record, SendError, Start, TransactionError,
+    Admin, Client, ConsumerRecord, ExactlyOnceOptions, PartitionId, Record, SendError, Start, TransactionError,
     TransactionSender,
 };
+use tidelog_protocol::messages::TransactionState;
 use tidelog_tests::patience::within_limit;
 use tidelog_tests::transacting::{cluster_with, committed, producer, send, until_settled};
 use tokio::sync::Notify;
@@ -63,6 +64,13 @@ async fn one_that_waits_behind_another_and_is_dropped_is_told_from_that() {
     assert_eq!(committed(&client, "orders").await, ["first"]);
 }
 
+/// Waits until nothing is open under the id.
+async fn undone(admin: Admin) {
+    while admin.describe_transaction("p-1").await.is_ok_and(|described| described.state == TransactionState::Ongoing) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_takes_longer_than_a_transaction_may_be_open_goes_to_the_dead_letters_and_the_others_on() {
     let (_cluster, client) = cluster_with(&[("in", 2), ("out", 1)]).await;
@@ -76,15 +84,14 @@ async fn a_record_that_takes_longer_than_a_transaction_may_be_open_goes_to_the_d
     let producer = building.build().await.unwrap();
     let (tries, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let handler = |record: ConsumerRecord, transaction: TransactionSender| {
-        let (tries, all) = (tries.clone(), all.clone());
+        let (tries, all, admin) = (tries.clone(), all.clone(), client.admin());
         async move {
             let value = record.value.clone().unwrap();
-            let _written_or_the_commit_fails = transaction.send(Record::to("out").value(value.clone())).await?;
+            let _written = transaction.send(Record::to("out").value(value.clone())).await?.await?;
             match &value[..] {
                 b"slow" => {
                     tries.fetch_add(1, Ordering::SeqCst);
-                    // Its time is what is at fault.
-                    tokio::time::sleep(Duration::from_millis(2_500)).await;
+                    within_limit("the transaction to be undone", undone(admin)).await;
                 }
                 b"behind" => all.notify_one(),
                 _ => {}
