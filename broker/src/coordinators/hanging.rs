@@ -68,22 +68,12 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 async fn look(node: &Arc<Node>, before: &mut Before) {
-    let last = before.last.take();
-    // Those behind the last first.
-    let rank = |(producer_id, _): Transaction| (last.is_some_and(|last| producer_id <= last), producer_id);
-    let (mut ranked, mut is_cut) = (BTreeMap::<_, Vec<Place>>::new(), false);
-    for (transaction, place) in in_partitions(node, last).into_iter().chain(in_groups(node, &mut before.noted)) {
-        ranked.entry((rank(transaction), transaction)).or_default().push(place);
-        if ranked.len() > ASKED_MAX {
-            ranked.pop_last();
-            is_cut = true;
-        }
-    }
-    before.last = ranked.last_key_value().filter(|_| is_cut).map(|((_, (producer_id, _)), _)| *producer_id);
-    if ranked.is_empty() {
+    let places = in_partitions(node, before.last).into_iter().chain(in_groups(node, &mut before.noted));
+    let (open, last) = in_turn(places, before.last, ASKED_MAX);
+    before.last = last;
+    if open.is_empty() {
         return;
     }
-    let open: BTreeMap<Transaction, Vec<Place>> = ranked.into_iter().map(|((_, key), places)| (key, places)).collect();
     let verdicts = ask_all(node, open.keys().copied().collect()).await;
     node.metrics.transaction_fates_asked.inc_by(verdicts.len() as u64);
     for (transaction, verdict) in verdicts {
@@ -92,6 +82,25 @@ async fn look(node: &Arc<Node>, before: &mut Before) {
             write_again(node, place, transaction, commit).await;
         }
     }
+}
+
+/// Those whose turn it is, `count_max` at most: of producers behind `last` first; and the last of them, where there are more.
+fn in_turn<P>(
+    places: impl Iterator<Item = (Transaction, P)>,
+    last: Option<ProducerId>,
+    count_max: usize,
+) -> (BTreeMap<Transaction, Vec<P>>, Option<ProducerId>) {
+    let (mut ranked, mut is_cut) = (BTreeMap::<_, Vec<P>>::new(), false);
+    for (transaction, place) in places {
+        let comes_later = last.is_some_and(|last| transaction.0 <= last);
+        ranked.entry((comes_later, transaction)).or_default().push(place);
+        if ranked.len() > count_max {
+            ranked.pop_last();
+            is_cut = true;
+        }
+    }
+    let last = ranked.last_key_value().filter(|_| is_cut).map(|((_, (producer_id, _)), _)| *producer_id);
+    (ranked.into_iter().map(|((_, transaction), places)| (transaction, places)).collect(), last)
 }
 
 /// What is open for long in partitions that are led here, that of producers behind `after` first.
@@ -216,5 +225,25 @@ impl fmt::Display for Place {
             Self::Partition(partition) => write!(f, "{}-{}", partition.topic(), partition.partition()),
             Self::Group(group, _) => write!(f, "group {}", group.escape_debug()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_turn_however_many_are_open() {
+        let of = |id| (ProducerId(id), ProducerEpoch(3));
+        let open = || [5, 1, 4, 2, 3, 1].map(|id| (of(id), "somewhere")).into_iter();
+        let asked = |last| {
+            let (asked, last) = in_turn(open(), last, 2);
+            (asked.into_keys().map(|(ProducerId(id), _)| id).collect::<Vec<_>>(), last)
+        };
+        assert_eq!(asked(None), (vec![1, 2], Some(ProducerId(2))));
+        assert_eq!(asked(Some(ProducerId(2))), (vec![3, 4], Some(ProducerId(4))));
+        assert_eq!(asked(Some(ProducerId(4))), (vec![1, 5], Some(ProducerId(1))));
+        assert_eq!(in_turn(open(), Some(ProducerId(2)), 5).1, None, "there are no more");
+        assert_eq!(in_turn(open(), None, 9).0[&of(1)].len(), 2, "of each everywhere where it is open");
     }
 }
