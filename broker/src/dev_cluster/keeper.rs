@@ -140,6 +140,7 @@ async fn end(broker: u32, keeping: &Keeping, child: &mut Child) {
     }
     if tokio::time::timeout(keeping.patience, child.wait()).await.is_err() {
         say(broker, &format!("has not ended within {:?}; killed", keeping.patience));
+        // One that ends just now needs no kill.
         let _ = child.kill().await;
     }
 }

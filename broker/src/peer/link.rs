@@ -124,8 +124,9 @@ async fn run(mut queue: mpsc::Receiver<Call>, address: Address, identity: PeerId
     let mut pause = PAUSE_MIN;
     let mut refused: Option<(Instant, PeerError)> = None;
     while let Some(call) = queue.recv().await {
-        if let Some((until, error)) = refused.as_ref().filter(|(until, _)| Instant::now() < *until) {
-            let _ = (until, call.answer.send(Err(error.clone())));
+        if let Some((_, error)) = refused.as_ref().filter(|(until, _)| Instant::now() < *until) {
+            // Whoever asked may have stopped waiting; so below.
+            let _ = call.answer.send(Err(error.clone()));
             continue;
         }
         match dial(&address, Some(identity), expected).await {

@@ -73,6 +73,7 @@ impl JournalHandle {
     pub(super) async fn close(&self) -> Result<Result<(), WriteError>, Closed> {
         self.stop_waiting();
         let (answer, answered) = oneshot::channel();
+        // Where the thread has ended nobody answers, which says it.
         let _ = self.steps.send(Step::Close(answer));
         answered.await.map_err(|_| Closed)
     }
@@ -86,6 +87,7 @@ fn run(mut journal: Journal, data: Arc<DataDir>, queue: &mpsc::Receiver<Step>) {
             Step::Close(answer) => {
                 let closed = journal.close();
                 drop(data);
+                // Whoever asked may have stopped waiting.
                 let _ = answer.send(closed);
                 return;
             }

@@ -85,6 +85,13 @@ fn attempts(broker: &BrokerProcess, shard: u32) -> usize {
     broker.log_lines("what is coordinated here still cannot be read").iter().filter(of).count()
 }
 
+/// A client of its next life.
+async fn after_a_crash(broker: &mut BrokerProcess) -> Client {
+    broker.kill();
+    broker.restart();
+    Client::connect(&broker.server()).await.unwrap()
+}
+
 async fn committed(client: &Client, group: &str) -> Result<Vec<u64>, ErrorCode> {
     let asked = within_limit("an answer, whatever it is", client.admin().group_offsets(group)).await;
     asked.map(|offsets| offsets.iter().map(|at| at.offset.0).collect()).map_err(|error| error.code().unwrap())
@@ -185,9 +192,7 @@ async fn damage_in_what_is_kept_of_groups_is_told_with_the_way_out_and_that_lose
     assert!(batches(&left)[0].0.start >= lost.end, "the damaged file is gone");
     client.admin().set_group_offsets(&elsewhere, vec![at(orders, 4)]).await.unwrap();
     drop(client);
-    broker.kill();
-    broker.restart();
-    let client = Client::connect(&broker.server()).await.unwrap();
+    let client = after_a_crash(&mut broker).await;
     kept(&client, "after a crash").await;
     client.admin().set_group_offsets(&hit, vec![at(orders, 6)]).await.unwrap();
     assert_eq!(committed(&client, &hit).await, Ok(vec![6]), "and goes on");
@@ -226,9 +231,7 @@ async fn what_is_missing_at_the_end_of_such_a_log_is_given_up_likewise() {
     let groups: Vec<String> = groups.await.into_iter().map(|listing| listing.group).collect();
     assert_eq!((groups.len(), groups.first()), (1, Some(&kept)), "the other was only in what is lost");
     client.admin().set_group_offsets(&lost, vec![at(orders, 0)]).await.unwrap();
-    broker.kill();
-    broker.restart();
-    let client = Client::connect(&broker.server()).await.unwrap();
+    let client = after_a_crash(&mut broker).await;
     for group in [&kept, &lost] {
         assert_eq!(client.admin().group_offsets(group).await.unwrap().len(), 1, "{group}");
     }
@@ -274,9 +277,7 @@ async fn a_log_that_is_gone_altogether_is_told_and_listed_as_missing_and_given_u
     assert_eq!(broker.log_lines("an operator has given up what was lost").len(), 1);
     client.admin().set_group_offsets(&gone, vec![at(orders, 0)]).await.unwrap();
     drop(client);
-    broker.kill();
-    broker.restart();
-    let client = Client::connect(&broker.server()).await.unwrap();
+    let client = after_a_crash(&mut broker).await;
     for group in [&gone, &elsewhere] {
         assert_eq!(committed(&client, group).await, Ok(vec![0]), "{group}");
     }

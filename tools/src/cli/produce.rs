@@ -301,6 +301,7 @@ fn cut(mut input: impl Read, name: &str, sender: &mpsc::Sender<Result<Vec<Bytes>
         })?;
     }
     if let Some(last) = splitter.finish() {
+        // Nobody takes it where sending has ended, which says why by itself.
         let _ = sender.blocking_send(Ok(vec![last]));
     }
     Ok(())
