@@ -45,6 +45,7 @@ pub mod kafka_java;
 pub mod local_cluster;
 pub mod loop_disk;
 pub mod loopback;
+pub mod numbered;
 pub mod outbox;
 pub mod patience;
 pub mod pipeline;

@@ -25,11 +25,11 @@ use crate::small_file::{self, Kind, SmallFileError};
 use crate::state::{LogState, Upkeep};
 use crate::storage_error::{Context, StorageError};
 
-pub(crate) const KIND: Kind = Kind { magic: *b"TLpr", version: 2 };
+pub(crate) const KIND: Kind = Kind { magic: *b"TLpr", version: 3 };
 /// The version of the messages that the file holds now.
-const FORM: ProtocolVersion = ProtocolVersion(4);
-/// And that version 1 of it held, from before there were transactions.
-const FORM_1: ProtocolVersion = ProtocolVersion(3);
+const FORM: ProtocolVersion = ProtocolVersion(10);
+/// And those that versions 1 and 2 of it held: from before there were transactions, and from before producers were forgotten early.
+const EARLIER_FORMS: [ProtocolVersion; 2] = [ProtocolVersion(3), ProtocolVersion(4)];
 /// So many are kept, besides a few that lie further back: a log is seldom cut far from its end.
 const KEPT: usize = 4;
 
@@ -66,7 +66,8 @@ impl Log {
 
 /// What a snapshot of this version of the file says.
 pub(crate) fn decode(version: u16, body: &[u8]) -> Result<ProducersSnapshot, String> {
-    let form = if version == 1 { FORM_1 } else { FORM };
+    let earlier = usize::from(version).checked_sub(1).and_then(|earlier| EARLIER_FORMS.get(earlier));
+    let form = earlier.copied().unwrap_or(FORM);
     ProducersSnapshot::from_body(body, form).map_err(|error| error.to_string())
 }
 

@@ -19,10 +19,13 @@ pub use crate::standing::{BATCHES_REMEMBERED, Span, Standing};
 use crate::standing::{Open, Step, advance};
 use crate::transactions::{Outcome, Transactions};
 
-/// Where a log knows this many producers, new ones wait until others were silent for [`SILENCE_MS_MIN`]. Markers may tell of as many more.
+/// Where a log knows this many producers, others are forgotten as new ones come. Markers may tell of as many more.
 pub const PRODUCERS_MAX: usize = 10_000;
 
-/// For so long a producer may still send again what it sent last: nothing younger is ever forgotten.
+/// So many more than necessary are forgotten early at once, so that not every new producer asks for room.
+const FORGOTTEN_EARLY: usize = PRODUCERS_MAX / 10;
+
+/// For so long a producer may still send again what it sent last: whoever was silent for longer is forgotten without a trace.
 pub const SILENCE_MS_MIN: u64 = 15 * 60 * 1_000;
 
 /// The transactions that are open in a log.
@@ -42,6 +45,7 @@ pub struct Producers {
     end: Offset,
     age_ms: u64,
     forgotten_below: ProducerId,
+    early_below: ProducerId,
     transactions: Transactions,
     flaws: Flaws,
 }
@@ -55,6 +59,7 @@ impl Producers {
             end,
             age_ms: 0,
             forgotten_below: ProducerId(0),
+            early_below: ProducerId(0),
             transactions: Transactions::default(),
             flaws: Flaws::NONE,
         }
@@ -88,6 +93,13 @@ impl Producers {
     #[must_use]
     pub fn never_wrote(&self, producer: ProducerId) -> bool {
         producer >= self.forgotten_below && !self.by_id.contains_key(&producer)
+    }
+
+    /// May this producer, of which nothing is known, still send again what it began with? It was not silent for long, perhaps, when it was
+    /// forgotten.
+    #[must_use]
+    pub fn may_have_begun(&self, producer: ProducerId) -> bool {
+        producer < self.early_below && !self.by_id.contains_key(&producer)
     }
 
     /// What is known of a producer.
@@ -232,25 +244,63 @@ impl Producers {
         self.age_ms = self.age_ms.saturating_add(ms);
     }
 
-    /// Forgets producers that were silent for `silence_ms` (never less than [`SILENCE_MS_MIN`], nor more where there are more than
-    /// [`PRODUCERS_MAX`]), have nothing open, and of which nothing lies at or above `settled`: what they sent last is acknowledged or given up. Says
-    /// how many.
+    /// Forgets producers that were silent for `silence_ms` (never less than [`SILENCE_MS_MIN`]), have nothing open, and of which nothing lies at or
+    /// above `settled`: what they sent last is acknowledged or given up. Where there are more than [`PRODUCERS_MAX`], makes
+    /// [room](Producers::make_room). Says how many.
     pub fn forget(&mut self, silence_ms: u64, settled: Offset) -> usize {
         // A leader makes room when somebody new comes. Nobody asks a follower, which would know all that its leader has forgotten.
-        let is_crowded = self.by_id.len() > PRODUCERS_MAX;
-        let silence_ms = if is_crowded { SILENCE_MS_MIN } else { silence_ms.max(SILENCE_MS_MIN) };
+        if self.by_id.len() > PRODUCERS_MAX {
+            return self.make_room(settled);
+        }
+        self.forget_silent(silence_ms.max(SILENCE_MS_MIN), settled)
+    }
+
+    /// Forgets producers so that there is room for others: those that were silent for [`SILENCE_MS_MIN`], as [`Producers::forget`] does, and where
+    /// there are none, some that were heard of less long ago. Says how many.
+    pub fn make_room(&mut self, settled: Offset) -> usize {
+        match self.forget_silent(SILENCE_MS_MIN, settled) {
+            0 => self.forget_early(settled),
+            forgotten => forgotten,
+        }
+    }
+
+    fn forget_silent(&mut self, silence_ms: u64, settled: Offset) -> usize {
         let Some(before) = self.age_ms.checked_sub(silence_ms) else { return 0 };
-        let known = self.by_id.len();
-        let mut forgotten_below = self.forgotten_below;
-        self.by_id.retain(|id, standing| {
-            let kept = standing.seen_at_ms > before || standing.heard_at() >= settled || standing.open().is_some();
-            if !kept {
-                forgotten_below = forgotten_below.max(ProducerId(id.0.saturating_add(1)));
-            }
-            kept
+        self.forget_where(|standing| standing.seen_at_ms <= before && standing.is_settled(settled)).0
+    }
+
+    /// Forgets those that were silent for longest of all that are known by their numbers when they come again: they never had another epoch, so
+    /// that whoever has this one and an id that was given out before theirs may be one of them, and is told to take another. Those whose
+    /// transaction or later epoch was heard of stay: that is what keeps out what comes late.
+    fn forget_early(&mut self, settled: Offset) -> usize {
+        let is_first = |standing: &Standing| standing.is_settled(settled) && standing.knows_only_its_first_epoch();
+        let mut seen: Vec<u64> =
+            self.by_id.values().filter(|known| is_first(known)).map(|known| known.seen_at_ms).collect();
+        let excess = self.by_id.len().saturating_sub(PRODUCERS_MAX);
+        let Some(last) = (excess + FORGOTTEN_EARLY).min(seen.len()).checked_sub(1) else { return 0 };
+        let until = *seen.select_nth_unstable(last).1;
+        let mut left = last + 1;
+        let (forgotten, below) = self.forget_where(|standing| {
+            let goes = left > 0 && standing.seen_at_ms <= until && is_first(standing);
+            left -= usize::from(goes);
+            goes
         });
-        self.forgotten_below = forgotten_below;
-        known - self.by_id.len()
+        self.early_below = self.early_below.max(below);
+        forgotten
+    }
+
+    /// Says how many, and below which id they lie.
+    fn forget_where(&mut self, mut goes: impl FnMut(&Standing) -> bool) -> (usize, ProducerId) {
+        let (known, mut below) = (self.by_id.len(), ProducerId(0));
+        self.by_id.retain(|id, standing| {
+            let goes = goes(standing);
+            if goes {
+                below = below.max(ProducerId(id.0.saturating_add(1)));
+            }
+            !goes
+        });
+        self.forgotten_below = self.forgotten_below.max(below);
+        (known - self.by_id.len(), below)
     }
 
     /// In how many milliseconds of the log being open [`Producers::forget`] can have made it `count` fewer at the earliest, where nothing more is
@@ -292,6 +342,7 @@ impl Producers {
             ended,
             aborted,
             aborted_from,
+            early_below: self.early_below,
         }
     }
 
@@ -311,8 +362,8 @@ impl Producers {
                 return None;
             }
         }
-        let ProducersSnapshot { end, age_ms, forgotten_below, .. } = *snapshot;
-        Some(Self { by_id, end, age_ms, forgotten_below, transactions, flaws: Flaws::NONE })
+        let ProducersSnapshot { end, age_ms, forgotten_below, early_below, .. } = *snapshot;
+        Some(Self { by_id, end, age_ms, forgotten_below, early_below, transactions, flaws: Flaws::NONE })
     }
 
     /// For a replica that lacks what lies below its log, of which it knows what it holds: adds what the leader knows of that. The leader's
@@ -344,6 +395,7 @@ impl Producers {
             }
         }
         self.forgotten_below = forgotten_below;
+        self.early_below = self.early_below.max(theirs.early_below);
         true
     }
 }
@@ -351,7 +403,10 @@ impl Producers {
 impl PartialEq for Producers {
     /// Whether they know the same, however old either is.
     fn eq(&self, other: &Self) -> bool {
-        self.end == other.end && self.by_id == other.by_id && self.forgotten_below == other.forgotten_below
+        self.end == other.end
+            && self.by_id == other.by_id
+            && self.forgotten_below == other.forgotten_below
+            && self.early_below == other.early_below
     }
 }
 impl Eq for Producers {}

@@ -90,7 +90,7 @@ pub enum SequenceFault {
         /// The epoch that holds.
         current: ProducerEpoch,
     },
-    /// Nothing is known of the producer, and it does not begin at 0.
+    /// Nothing is known of the producer, and it does not begin at 0, or may have begun here before.
     Unknown {
         /// The producer.
         producer: ProducerId,
@@ -285,6 +285,11 @@ impl Sequencing<'_> {
         let Some(known) = standing else {
             if found != Sequence(0) {
                 return Err(SequenceFault::Unknown { producer, never_wrote: self.producers.never_wrote(producer) });
+            }
+            // Nobody who writes within transactions is forgotten before its end is, and what a later epoch begins with is no other's.
+            let is_first = epoch == ProducerEpoch(0) && !is_transactional;
+            if is_first && self.producers.may_have_begun(producer) {
+                return Err(SequenceFault::Unknown { producer, never_wrote: false });
             }
             self.room_within(PRODUCERS_MAX)?;
             return Ok(self.new_batch(header, None));

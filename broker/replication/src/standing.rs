@@ -149,6 +149,16 @@ impl Standing {
         self.open.is_some() || self.count == 0
     }
 
+    /// Has it nothing open, and does nothing of it lie at or above `settled`?
+    pub(crate) fn is_settled(&self, settled: Offset) -> bool {
+        self.heard_at < settled && self.open.is_none()
+    }
+
+    /// Was nothing but batches of the first epoch ever heard of it, neither a later one nor a marker?
+    pub(crate) fn knows_only_its_first_epoch(&self) -> bool {
+        self.epoch == ProducerEpoch(0) && self.last().is_some_and(|last| last.base_offset == self.heard_at)
+    }
+
     /// Is one of its last batches part of a transaction? The one that is open takes in all that was written since it began, and what an epoch has
     /// open ends with the epoch: so nothing before is part of any.
     #[must_use]

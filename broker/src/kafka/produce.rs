@@ -11,7 +11,7 @@ use tidelog_protocol::kafka::produce::{
     LeaderIdAndEpoch, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use tidelog_protocol::messages::{Acks, ProduceRequest as Native};
-use tidelog_protocol::{ErrorCode, WireError};
+use tidelog_protocol::{ErrorCode, Offset, WireError};
 
 use super::reply::Reply;
 use super::topics::{NO_ID, code, find, node_id, partition_id};
@@ -63,6 +63,9 @@ struct Larger;
 struct Refused {
     error: KafkaError,
     message: String,
+    /// Where the log begins, as far as that is told: Kafka's own client sends again what it sent to a log that does not know it, and makes
+    /// nothing of such an answer without this.
+    log_start: Option<Offset>,
 }
 
 impl From<WireError> for Refused {
@@ -74,12 +77,12 @@ impl From<WireError> for Refused {
             }
             _ => written_code(&error).unwrap_or_else(|| code(&error)),
         };
-        Self { error: error_code, message: error.message }
+        Self { error: error_code, message: error.message, log_start: error.range.map(|(log_start, _)| log_start) }
     }
 }
 
 fn refused<T>(error: KafkaError, message: &str) -> Result<T, Refused> {
-    Err(Refused { error, message: message.into() })
+    Err(Refused { error, message: message.into(), log_start: None })
 }
 
 type Looked = Result<Checked, Refused>;
@@ -126,7 +129,10 @@ fn parts(node: &Node, request: ProduceRequest, arrived: Instant, reply: Reply) -
                 let Some(acks) = acks else {
                     return refused(KafkaError::InvalidRequiredAcks, "acks are 0, 1 or -1 (all); nothing was written");
                 };
-                let of_error = |error: KafkaError| Refused { error, message: "there is no such partition".into() };
+                let of_error = |error: KafkaError| {
+                    let message = "there is no such partition".into();
+                    Refused { error, message, log_start: None }
+                };
                 let Some(records) = data.records.clone() else {
                     return refused(KafkaError::InvalidRecord, "there is no batch; nothing was written");
                 };
@@ -285,9 +291,10 @@ impl Outcome {
                     response.base_offset = acked.base_offset.signed();
                     response.log_start_offset = acked.log_start.signed();
                 }
-                Err((Refused { error, message }, leader)) => {
+                Err((Refused { error, message, log_start }, leader)) => {
                     response.error_code = error.code();
                     response.base_offset = -1;
+                    response.log_start_offset = log_start.map_or(-1, Offset::signed);
                     response.current_leader = leader.unwrap_or_default();
                     fault = Some(message.clone());
                     response.error_message = has_sentence.then_some(message);

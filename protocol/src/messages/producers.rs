@@ -76,5 +76,7 @@ message! {
         4 aborted: Vec<AbortedTransaction>,
         /// All of those are named whose marker is at or above.
         4 aborted_from: Offset,
+        /// Producers below this one may have been forgotten so soon that they still send again what they began with under their first epoch.
+        10 early_below: ProducerId,
     }
 }

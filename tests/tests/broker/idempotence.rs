@@ -5,25 +5,15 @@ use std::collections::BTreeSet;
 
 use tidelog_client::{Client, NewTopic, Record};
 use tidelog_protocol::messages::{InitProducerIdRequest, ProducerIdentity};
-use tidelog_protocol::records::{BatchBuilder, Compression, NO_HEADERS, Producer};
-use tidelog_protocol::{ErrorCode, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, Timestamp, WireError};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, ProducerEpoch, ProducerId, WireError};
 use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::numbered::{CROWD, PRODUCERS_MAX, crowd, numbered};
 use tidelog_tests::patience::wait_until;
 use tidelog_tests::raw_connection::RawConnection;
 use tidelog_tests::workload::create_topic;
 
 const NEW: InitProducerIdRequest =
     InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 0, current: None };
-
-fn numbered(id: i64, epoch: i16, first: i32, records: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(1 << 16);
-    let (id, epoch, base_sequence) = (ProducerId(id), ProducerEpoch(epoch), Sequence(first));
-    builder.set_producer(Producer { id, epoch, base_sequence });
-    for _ in 0..records {
-        builder.append(Timestamp(5), None, Some(b"value"), NO_HEADERS).unwrap();
-    }
-    builder.finish(Compression::None).unwrap().to_vec()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_producer_id_is_given_out_twice_not_even_after_kill_9() {
@@ -111,28 +101,20 @@ async fn an_idle_producer_goes_on_after_its_records_were_deleted_and_its_broker_
     assert_eq!(receipt.offset, Some(Offset(0)));
 }
 
-/// So many a partition remembers.
-const PRODUCERS_MAX: i64 = 10_000;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_remembers_as_many_producers_as_it_may_says_when_there_is_room_for_another() {
     let mut broker = BrokerProcess::start();
-    create_topic(&broker.server(), &NewTopic::named("crowded")).await.unwrap();
-    let mut connection = RawConnection::introduced(broker.address()).await;
-    let topic = connection.topic_id("crowded").await;
-    for first in (0..PRODUCERS_MAX).step_by(500) {
-        let batches: Vec<u8> = (first..first + 500).flat_map(|id| numbered(id, 0, 0, 1)).collect();
-        connection.produce(topic, &batches).await.unwrap();
-    }
+    // Of a later epoch nobody can be told from who sends again.
+    let topic = crowd(&broker, "crowded", 1).await;
     for life in ["first", "after kill -9"] {
         let mut connection = RawConnection::introduced(broker.address()).await;
-        let refused = connection.produce(topic, &numbered(PRODUCERS_MAX, 0, 0, 1)).await.unwrap_err();
+        let refused = connection.produce(topic, &numbered(CROWD + PRODUCERS_MAX, 0, 0, 1)).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Overloaded, "{life}: {refused}");
         assert!((1..=15 * 60 * 1_000).contains(&refused.retry_after_ms), "{life}: {refused:?}");
         // It may have lost the answer.
-        let told = connection.produce(topic, &numbered(7, 0, 0, 1)).await.unwrap();
+        let told = connection.produce(topic, &numbered(CROWD + 7, 1, 0, 1)).await.unwrap();
         assert_eq!(told.base_offset, Offset(7), "{life}: it stands once");
-        connection.produce(topic, &numbered(8, 0, i32::from(life != "first") + 1, 1)).await.unwrap();
+        connection.produce(topic, &numbered(CROWD + 8, 1, i32::from(life != "first") + 1, 1)).await.unwrap();
         wait_until("the metrics of that", async || {
             let metrics = broker.http("/metrics").body;
             let tells = |line: &str| metrics.lines().any(|found| found == line);
@@ -143,6 +125,36 @@ async fn a_partition_that_remembers_as_many_producers_as_it_may_says_when_there_
         broker.kill();
         broker.restart();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_producers_get_in_though_a_partition_remembers_as_many_as_it_may_and_nothing_stands_twice() {
+    let mut broker = BrokerProcess::start();
+    let client = Client::connect(&broker.server()).await.unwrap();
+    // Somebody with an earlier id, who has written elsewhere so far.
+    create_topic(&broker.server(), &NewTopic::named("elsewhere")).await.unwrap();
+    let early = client.producer().build().unwrap();
+    early.send(Record::to("elsewhere").value("one")).await.unwrap().await.unwrap();
+    let topic = crowd(&broker, "crowded", 0).await;
+    for life in ["first", "after kill -9"] {
+        let mut connection = RawConnection::introduced(broker.address()).await;
+        let first = CROWD + PRODUCERS_MAX * if life == "first" { 1 } else { 2 };
+        for id in first..first + 1_500 {
+            let told = connection.produce(topic, &numbered(id, 0, 0, 1)).await.unwrap().base_offset;
+            let again = connection.produce(topic, &numbered(id, 0, 0, 1)).await.unwrap().base_offset;
+            assert_eq!(again, told, "{life}: it stands once");
+        }
+        // Whose first answer was lost, and who was forgotten meanwhile: nobody knows any more, and it is not written again.
+        let refused = connection.produce(topic, &numbered(CROWD + 7, 0, 0, 1)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::UnknownProducer, "{life}: {refused}");
+        broker.kill();
+        broker.restart();
+    }
+    // Whoever may be one of them takes another epoch, and the program hears nothing of it.
+    let receipt = early.send(Record::to("crowded").value("mine")).await.unwrap().await.unwrap();
+    assert_eq!((receipt.offset, receipt.maybe_twice), (Some(Offset(PRODUCERS_MAX as u64 + 3_000)), false));
+    let metrics = broker.http("/metrics").body;
+    assert!(metrics.lines().any(|line| line == "tidelog_produce_refused_producers_total 0"), "nobody had to wait");
 }
 
 #[tokio::test(flavor = "multi_thread")]

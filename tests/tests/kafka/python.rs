@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use tidelog_tests::broker_process::BrokerProcess;
+use tidelog_tests::numbered::crowd_with_room;
 use tidelog_tests::requirements::{Need, requires};
 
 /// Runs a script to its end.
@@ -62,4 +63,14 @@ fn kafka_python_produces_reads_and_administers() {
 #[test]
 fn confluent_kafka_produces_reads_and_administers() {
     serves("confluent_kafka_produces_reads_and_administers", "confluent-kafka");
+}
+
+/// A log that has forgotten somebody of a later id early takes nothing of this one's first epoch, and the client begins another by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn confluent_kafka_gets_in_where_producers_were_forgotten_early() {
+    if requires("confluent_kafka_gets_in_where_producers_were_forgotten_early", &[Need::KafkaPython]) {
+        let broker = BrokerProcess::start();
+        crowd_with_room(&broker, "crowded").await;
+        tokio::task::block_in_place(|| run("clients.py", &["early-id", &broker.server()]));
+    }
 }

@@ -367,7 +367,13 @@ fn no_more_snapshots_are_kept_than_a_cut_may_need() {
 }
 
 #[test]
-fn a_snapshot_of_a_release_without_transactions_is_read() {
+fn snapshots_of_releases_without_transactions_and_from_before_producers_were_forgotten_early_are_read() {
+    for (version, form) in [(1, 3), (2, 4)] {
+        an_older_snapshot_is_read(version, form);
+    }
+}
+
+fn an_older_snapshot_is_read(version: u16, form: u16) {
     use bytes::BytesMut;
     use tidelog_protocol::{Message, ProtocolVersion};
 
@@ -388,14 +394,9 @@ fn a_snapshot_of_a_release_without_transactions_is_read() {
     known.log.take().unwrap().close().unwrap();
     let path = snapshots(&dir).pop().unwrap();
     let mut body = BytesMut::new();
-    known.expected().snapshot().encode(&mut body, ProtocolVersion(3));
-    tidelog_log::small_file::replace(
-        &OsDisk,
-        &path,
-        tidelog_log::small_file::Kind { magic: *b"TLpr", version: 1 },
-        &body,
-    )
-    .unwrap();
+    known.expected().snapshot().encode(&mut body, ProtocolVersion(form));
+    tidelog_log::small_file::replace(&OsDisk, &path, tidelog_log::small_file::Kind { magic: *b"TLpr", version }, &body)
+        .unwrap();
     let (log, report) = open(&dir);
     assert_eq!(report.scanned_bytes, 0);
     known.log = Some(log);

@@ -10,7 +10,7 @@ use tidelog_protocol::{
 };
 use tidelog_replication::producers::{PRODUCERS_MAX, SILENCE_MS_MIN};
 use tidelog_replication::{
-    AckFailure, Admission, AppendedRange, Durability, Effects, EpochHistory, Leader, Leadership, Membership,
+    AckFailure, Admission, AppendedRange, Durability, Effects, EpochHistory, Leader, Leadership, Membership, Outcome,
     PartitionOffsets, ProduceTerms, Producers, Refusal, SequenceFault,
 };
 
@@ -239,65 +239,104 @@ fn silent_producers_are_forgotten_and_nobody_else() {
     assert_eq!(producers.forget(0, Offset(3)), 0, "nothing that may still be sent again");
 }
 
-/// A log that knows as many producers as it may, from 0 on, of each its first batch.
-fn crowded() -> Producers {
+/// A log that knows as many producers as it may, from 0 on, of each its first batch under this epoch, a millisecond after the other.
+fn crowded(epoch: i16) -> Producers {
     let mut producers = Producers::new(Offset(0));
     for id in 0..PRODUCERS_MAX as i64 {
-        producers.note(&BatchHeader { base_offset: Offset(id as u64), ..batch(id, 0, 0, 1) });
+        producers.elapse(1);
+        producers.note(&BatchHeader { base_offset: Offset(id as u64), ..batch(id, epoch, 0, 1) });
     }
     producers
 }
 
+const STRANGER: i64 = 1 << 40;
+
 #[test]
-fn a_partition_knows_so_many_producers_and_new_ones_are_told_when_there_is_room() {
-    let mut partition = Partition::knowing(crowded(), Durability::Written);
-    let stranger = [batch(1 << 40, 0, 0, 1)];
-    partition.producers.elapse(1_000);
-    let room_in_ms = SILENCE_MS_MIN - 1_000;
+fn where_all_have_a_later_epoch_new_producers_wait_and_are_told_when_there_is_room() {
+    let mut partition = Partition::knowing(crowded(1), Durability::Written);
+    let stranger = [batch(STRANGER, 0, 0, 1)];
+    let room_in_ms = SILENCE_MS_MIN - (PRODUCERS_MAX as u64 - 1);
+    assert_eq!(partition.producers.make_room(Offset::MAX), 0);
     assert_eq!(partition.judge(&stranger), Err(SequenceFault::TooMany { room_in_ms }));
     let told = WireError::from(partition.leader.admit_batches(&ALL, &stranger, &partition.producers).unwrap_err());
     assert_eq!((told.code, told.retry_after_ms), (ErrorCode::Overloaded, room_in_ms as u32));
-    assert!(told.message.contains("room for another in 899 s"), "{told}");
-    assert_eq!(partition.judge(&[batch(7, 0, 1, 1)]), Ok(Admission::Append), "those that are known go on");
+    assert!(told.message.contains("room for another in 891 s"), "{told}");
+    assert_eq!(partition.judge(&[batch(7, 1, 1, 1)]), Ok(Admission::Append), "those that are known go on");
     partition.producers.elapse(room_in_ms - 1);
-    assert_eq!(partition.producers.forget(0, Offset::MAX), 0);
+    assert_eq!(partition.producers.make_room(Offset::MAX), 0);
     assert_eq!(partition.judge(&stranger), Err(SequenceFault::TooMany { room_in_ms: 1 }));
     partition.producers.elapse(1);
-    partition.producers.forget(0, Offset::MAX);
+    assert_eq!(partition.producers.make_room(Offset::MAX), 1);
     assert_eq!(partition.judge(&stranger), Ok(Admission::Append));
 }
 
 #[test]
-fn a_follower_that_nobody_asks_for_room_remembers_no_more_than_its_leader_for_long() {
-    let (mut leader, mut follower) = (crowded(), crowded());
-    let (long_ms, mut end) = (7 * 86_400_000, PRODUCERS_MAX as u64);
-    for round in 1..=3 {
-        leader.elapse(SILENCE_MS_MIN);
-        follower.elapse(SILENCE_MS_MIN);
-        // Somebody new asks the leader for room.
-        assert_eq!(leader.forget(0, Offset(end)), PRODUCERS_MAX);
-        for _ in 0..PRODUCERS_MAX {
-            let header = BatchHeader { base_offset: Offset(end), ..batch(end as i64, 0, 0, 1) };
-            leader.note(&header);
-            follower.note(&header);
-            end += 1;
-        }
-        assert_eq!(follower.forget(long_ms, Offset(end)), PRODUCERS_MAX, "round {round}");
-        assert!(leader == follower, "round {round}");
-        assert_eq!(follower.forget(long_ms, Offset(end)), 0, "as many as it may remember");
-    }
+fn room_is_made_of_those_that_were_silent_for_longest_and_not_of_what_is_unsettled_open_or_fenced() {
+    let mut producers = crowded(0);
+    let mut end = PRODUCERS_MAX as u64;
+    let mut next = |header| {
+        end += 1;
+        BatchHeader { base_offset: Offset(end - 1), ..header }
+    };
+    // The oldest: one that is heard of again, one of a later epoch, one with a transaction that is open, one with a marker.
+    producers.elapse(1);
+    producers.note(&next(batch(0, 0, 1, 1)));
+    producers.note(&next(batch(1, 1, 0, 1)));
+    producers.note(&next(BatchHeader { attributes: Attributes::default().transactional(), ..batch(2, 0, 1, 1) }));
+    producers.note(&next(BatchHeader { attributes: Attributes::default().transactional(), ..batch(3, 0, 1, 1) }));
+    producers.note_marker(&next(batch(3, 0, 0, 1)), Outcome::Committed);
+    assert_eq!(producers.make_room(Offset(100)), 96, "only what is settled");
+    assert_eq!(producers.make_room(Offset::MAX), PRODUCERS_MAX / 10);
+    let known = |id| producers.standing(ProducerId(id)).is_some();
+    assert_eq!(
+        [0, 1, 2, 3, 4, 99, 100, 1_099, 1_100].map(known),
+        [true, true, true, true, false, false, false, false, true]
+    );
+    // Those that came last are no better than others that fit.
+    assert_eq!(producers.len(), PRODUCERS_MAX - 96 - PRODUCERS_MAX / 10);
 }
 
-/// Its producer may have lost the answer, and nothing but this memory tells the batch from a new producer's: whoever is new waits instead.
+/// Its producer may have lost the answer, and nothing in the log tells the batch from a new producer's: whoever might be it begins under another
+/// epoch.
 #[test]
-fn a_first_batch_that_comes_again_within_a_quarter_of_an_hour_is_known_however_many_are_new() {
-    let mut partition = Partition::knowing(crowded(), Durability::Written);
-    partition.producers.elapse(15 * 60 * 1_000 - 1);
-    for id in (PRODUCERS_MAX as i64..).take(3) {
-        assert!(matches!(partition.judge(&[batch(id, 0, 0, 1)]), Err(SequenceFault::TooMany { .. })));
-        partition.producers.forget(0, Offset::MAX);
+fn a_first_batch_that_comes_again_never_stands_twice_however_many_are_new() {
+    let mut partition = Partition::knowing(crowded(0), Durability::Written);
+    let again = |epoch| batch(7, epoch, 0, 1);
+    assert_eq!(partition.judge(&[again(0)]), duplicate(7, 8));
+    assert!(matches!(partition.judge(&[batch(STRANGER, 0, 0, 1)]), Err(SequenceFault::TooMany { .. })));
+    assert_eq!(partition.producers.make_room(Offset::MAX), PRODUCERS_MAX / 10);
+    assert_eq!(partition.judge(&[batch(STRANGER, 0, 0, 1)]), Ok(Admission::Append), "there is room");
+    let unknown = Err(SequenceFault::Unknown { producer: ProducerId(7), never_wrote: false });
+    for restored in [false, true] {
+        if restored {
+            partition.producers = Producers::restored(&partition.producers.snapshot()).unwrap();
+        }
+        assert_eq!(partition.judge(&[again(0)]), unknown, "restored: {restored}");
+        assert_eq!(partition.judge(&[batch(7, 0, 1, 1)]), unknown, "restored: {restored}");
+        assert_eq!(partition.judge(&[again(1)]), Ok(Admission::Append), "restored: {restored}");
     }
-    assert_eq!(partition.judge(&[batch(7, 0, 0, 1)]), duplicate(7, 8));
+    // Whoever hears of it from a leader, too.
+    let mut told = Producers::new(Offset(0));
+    assert!(told.adopt(&partition.producers.snapshot()));
+    let told = Partition::knowing(told, Durability::Written);
+    assert_eq!(told.judge(&[again(0)]), unknown);
+}
+
+#[test]
+fn a_follower_that_nobody_asks_for_room_remembers_no_more_than_it_may_for_long() {
+    for epoch in [0, 1] {
+        let (mut follower, mut end) = (crowded(epoch), PRODUCERS_MAX as u64);
+        for round in 1..=3 {
+            follower.elapse(SILENCE_MS_MIN * u64::from(epoch == 1));
+            for _ in 0..PRODUCERS_MAX {
+                follower.note(&BatchHeader { base_offset: Offset(end), ..batch(end as i64, epoch, 0, 1) });
+                end += 1;
+            }
+            assert!(follower.forget(7 * 86_400_000, Offset(end)) >= PRODUCERS_MAX, "round {round}");
+            assert!(follower.len() <= PRODUCERS_MAX, "round {round}");
+            assert_eq!(follower.forget(7 * 86_400_000, Offset(end)), 0, "as many as it may remember");
+        }
+    }
 }
 
 /// When a producer was heard of, and whether it left a transaction open.

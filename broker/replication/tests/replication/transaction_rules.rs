@@ -299,6 +299,8 @@ fn markers_go_on_where_new_producers_wait_and_are_bounded_too() {
     }
     let mut partition = Partition::of(log);
     assert_eq!(partition.judge(&[batch(0, 0, 1)]), Err(SequenceFault::TooMany { room_in_ms: SILENCE_MS_MIN }));
+    let unsettled = partition.log.0.make_room(Offset(0));
+    assert_eq!(unsettled, 0, "nobody of whom something is not settled is forgotten");
     assert_eq!(partition.marker(1), MarkerAdmission::Append);
     for id in 0..PRODUCERS_MAX as i64 {
         partition.log.marker(of(1 << 40 | id, marker(1)), Outcome::Aborted);

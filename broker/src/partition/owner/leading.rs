@@ -148,8 +148,7 @@ impl Owner {
         let admission =
             log.with_producers(|producers| match leader.admit_with_word(terms, headers, (producers, word)) {
                 Err(Refusal::Sequence { fault: SequenceFault::TooMany { .. }, .. }) => {
-                    // Room for a new one is only made of those that were silent for long enough.
-                    producers.forget(0, leader.offsets().high_watermark());
+                    producers.make_room(leader.offsets().high_watermark());
                     leader.admit_with_word(terms, headers, (producers, word))
                 }
                 admission => admission,

@@ -221,7 +221,7 @@ impl Owner {
         }
         let admission = log.with_producers(|producers| match leader.admit_marker(word, marker.carries, producers) {
             Err(Refusal::Sequence { fault: SequenceFault::TooMany { .. }, .. }) => {
-                producers.forget(0, leader.offsets().high_watermark());
+                producers.make_room(leader.offsets().high_watermark());
                 leader.admit_marker(word, marker.carries, producers)
             }
             admission => admission,

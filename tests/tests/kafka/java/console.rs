@@ -3,6 +3,7 @@
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::command::CommandLine;
 use tidelog_tests::input::{lines, lines_file};
+use tidelog_tests::numbered::crowd_with_room;
 
 use super::{asking, broker_for, native, told};
 
@@ -88,4 +89,16 @@ fn a_console_consumer_of_a_group_goes_on_where_the_last_one_stopped() {
     let lag: serde_json::Value =
         serde_json::from_str(&native(&broker, &["--output", "json", "groups", "lag", "readers"])).unwrap();
     assert_eq!(lag["lag"], input.iter().filter(|byte| **byte == b'\n').count() - 300, "{lag}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_producer_gets_in_where_producers_were_forgotten_early() {
+    let test = "the_console_producer_gets_in_where_producers_were_forgotten_early";
+    let Some(broker) = broker_for(test) else { return };
+    let before = crowd_with_room(&broker, "crowded").await;
+    let offsets = tokio::task::block_in_place(|| {
+        produce(&broker, "crowded", &[], b"one\ntwo\n");
+        told(&broker, OFFSETS, &["--topic", "crowded"])
+    });
+    assert_eq!(offsets, format!("crowded:0:{}\n", before + 2));
 }

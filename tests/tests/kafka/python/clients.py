@@ -1,4 +1,4 @@
-"""Unmodified Python clients against a broker: clients.py (kafka-python|confluent-kafka) HOST:PORT. Ends with an error where anything is amiss."""
+"""Unmodified Python clients against a broker: clients.py (kafka-python|confluent-kafka|early-id) HOST:PORT. Ends with an error where anything is amiss."""
 
 import sys
 
@@ -91,4 +91,18 @@ def confluent_kafka(server):
         gone.result(30)
 
 
-{"kafka-python": kafka_python, "confluent-kafka": confluent_kafka}[sys.argv[1]](sys.argv[2])
+def confluent_kafka_of_early_id(server):
+    """Writes to a partition that has forgotten producers of later ids than this one's."""
+    from confluent_kafka import Producer
+
+    told = []
+    producer = Producer({"bootstrap.servers": server, "enable.idempotence": True, "delivery.timeout.ms": 60000})
+    for i in range(RECORDS):
+        producer.produce("crowded", value=b"v%d" % i, on_delivery=lambda error, record: told.append((error, record.offset())))
+        producer.poll(0)
+    check("records left", producer.flush(60), 0)
+    first = told[0][1]
+    check("what was told of the records", told, [(None, first + i) for i in range(RECORDS)])
+
+
+{"early-id": confluent_kafka_of_early_id, "kafka-python": kafka_python, "confluent-kafka": confluent_kafka}[sys.argv[1]](sys.argv[2])
