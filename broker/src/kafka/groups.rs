@@ -105,6 +105,11 @@ pub(super) fn named<'a>(
     asked.filter_map(of).collect()
 }
 
+/// Indexes as Kafka has them.
+pub(super) fn indexes(partitions: &[PartitionId]) -> Vec<i32> {
+    partitions.iter().filter_map(|partition| i32::try_from(partition.0).ok()).collect()
+}
+
 /// What is said of partitions, by the names of their topics; of topics that are gone nothing.
 pub(super) fn by_topic<T>(image: &ClusterImage, said: impl Iterator<Item = (TopicId, T)>) -> Vec<(String, Vec<T>)> {
     let mut topics: Vec<(String, Vec<T>)> = Vec::new();

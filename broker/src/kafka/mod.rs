@@ -15,6 +15,8 @@ mod answers;
 mod api_versions;
 mod client;
 mod configs;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -63,6 +65,8 @@ use tidelog_protocol::kafka::alter_configs::AlterConfigsRequest;
 use tidelog_protocol::kafka::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
 use tidelog_protocol::kafka::api_versions::ApiVersionsRequest;
 use tidelog_protocol::kafka::codec::Reader;
+use tidelog_protocol::kafka::consumer_group_describe::ConsumerGroupDescribeRequest;
+use tidelog_protocol::kafka::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use tidelog_protocol::kafka::create_partitions::CreatePartitionsRequest;
 use tidelog_protocol::kafka::create_topics::CreateTopicsRequest;
 use tidelog_protocol::kafka::delete_groups::DeleteGroupsRequest;
@@ -206,6 +210,8 @@ pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> 
         ApiKey::DescribeCluster => run::<DescribeClusterRequest>(asked),
         ApiKey::DescribeTransactions => run::<DescribeTransactionsRequest>(asked),
         ApiKey::ListTransactions => run::<ListTransactionsRequest>(asked),
+        ApiKey::ConsumerGroupHeartbeat => run::<ConsumerGroupHeartbeatRequest>(asked),
+        ApiKey::ConsumerGroupDescribe => run::<ConsumerGroupDescribeRequest>(asked),
     }
 }
 

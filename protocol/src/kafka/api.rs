@@ -9,11 +9,11 @@ use super::codec::{DecodeError, Entropy, Reader};
 use super::message::Message;
 use super::{
     add_offsets_to_txn, add_partitions_to_txn, alter_configs, alter_partition_reassignments, api_versions,
-    create_partitions, create_topics, delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
-    describe_groups, describe_log_dirs, describe_transactions, elect_leaders, end_txn, fetch, find_coordinator,
-    heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups, list_offsets,
-    list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
-    offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
+    consumer_group_describe, consumer_group_heartbeat, create_partitions, create_topics, delete_groups, delete_records,
+    delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_transactions,
+    elect_leaders, end_txn, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
+    join_group, leave_group, list_groups, list_offsets, list_partition_reassignments, list_transactions, metadata,
+    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
 };
 
 /// A request and what answers it.
@@ -195,6 +195,12 @@ api_table! {
     /// Which transactional ids there are.
     66 ListTransactions 0..=1, flexible 0,
         list_transactions::ListTransactionsRequest => list_transactions::ListTransactionsResponse;
+    /// A member of a group whose coordinator assigns.
+    68 ConsumerGroupHeartbeat 0..=1, flexible 0, consumer_group_heartbeat::ConsumerGroupHeartbeatRequest
+        => consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;
+    /// How groups are whose coordinator assigns.
+    69 ConsumerGroupDescribe 0..=1, flexible 0, consumer_group_describe::ConsumerGroupDescribeRequest
+        => consumer_group_describe::ConsumerGroupDescribeResponse;
 }
 
 impl ApiKey {

@@ -288,6 +288,32 @@ pub trait Nullable: Field + Default {
     fn read_nullable(input: &mut Reader<'_>, layout: Layout) -> Result<Option<Self>, DecodeError>;
 }
 
+/// Whether a structure stands behind it.
+const NO_STRUCT: i8 = -1;
+
+/// A structure that may be missing has a byte before it.
+pub fn write_nullable_struct<T: Field>(value: Option<&T>, out: &mut Writer, layout: Layout) {
+    match value {
+        None => out.open.put_i8(NO_STRUCT),
+        Some(value) => {
+            out.open.put_i8(1);
+            value.write(out, layout.nullable(false));
+        }
+    }
+}
+
+/// Likewise.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn read_nullable_struct<T: Field>(input: &mut Reader<'_>, layout: Layout) -> Result<Option<T>, DecodeError> {
+    // Whatever is not negative is a structure, as with Kafka.
+    if input.take(1)?.get_i8() < 0 {
+        return Ok(None);
+    }
+    T::read(input, layout.nullable(false)).map(Some)
+}
+
 macro_rules! integers {
     ($($raw:ident $get:ident $put:ident;)*) => {$(
         impl Field for $raw {

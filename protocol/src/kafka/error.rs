@@ -148,10 +148,14 @@ codes! {
     110 FencedMemberEpoch;
     /// Another member still has this instance id.
     111 UnreleasedInstanceId;
+    /// Nobody assigns like that.
+    112 UnsupportedAssignor;
     /// The member's epoch is not the one it has: it is to be heard of first.
     113 StaleMemberEpoch;
     /// This is no port of those that were asked for.
     114 MismatchedEndpointType;
+    /// What is to match names of topics is no regular expression.
+    128 InvalidRegularExpression;
 }
 
 impl From<ErrorCode> for KafkaError {

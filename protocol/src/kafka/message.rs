@@ -98,6 +98,23 @@ macro_rules! kafka_message {
             const NAME: &'static str = stringify!($name);
         }
 
+        impl $crate::kafka::codec::Nullable for $name {
+            fn write_nullable(
+                value: Option<&Self>,
+                out: &mut $crate::kafka::codec::Writer,
+                layout: $crate::kafka::codec::Layout,
+            ) {
+                $crate::kafka::codec::write_nullable_struct(value, out, layout);
+            }
+
+            fn read_nullable(
+                input: &mut $crate::kafka::codec::Reader<'_>,
+                layout: $crate::kafka::codec::Layout,
+            ) -> Result<Option<Self>, $crate::kafka::codec::DecodeError> {
+                $crate::kafka::codec::read_nullable_struct(input, layout)
+            }
+        }
+
         impl $crate::kafka::codec::Field for $name {
             fn write(&self, out: &mut $crate::kafka::codec::Writer, layout: $crate::kafka::codec::Layout) {
                 let _ = (&out, layout);

@@ -18,6 +18,8 @@ pub mod alter_partition_reassignments;
 pub mod api;
 pub mod api_versions;
 pub mod codec;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod consumer_protocol;
 pub mod create_partitions;
 pub mod create_topics;

@@ -12,12 +12,12 @@ use tidelog_protocol::kafka::codec::Reader;
 use tidelog_protocol::kafka::header::read_answer;
 use tidelog_protocol::kafka::{
     ApiKey, Message, Request, RequestHeader, add_offsets_to_txn, add_partitions_to_txn, alter_configs,
-    alter_partition_reassignments, api_versions, consumer_protocol, create_partitions, create_topics, delete_groups,
-    delete_records, delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs,
-    describe_transactions, elect_leaders, end_txn, fetch, find_coordinator, frame_of, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups, list_offsets,
-    list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete, offset_fetch,
-    offset_for_leader_epoch, produce, request_frame, sync_group, txn_offset_commit,
+    alter_partition_reassignments, api_versions, consumer_group_describe, consumer_group_heartbeat, consumer_protocol,
+    create_partitions, create_topics, delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
+    describe_groups, describe_log_dirs, describe_transactions, elect_leaders, end_txn, fetch, find_coordinator,
+    frame_of, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups,
+    list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete,
+    offset_fetch, offset_for_leader_epoch, produce, request_frame, sync_group, txn_offset_commit,
 };
 
 /// Drawn for each message and version.
@@ -108,6 +108,10 @@ agreements! {
         later ["transactional_id_pattern"];
     describe_transactions_agrees DescribeTransactions describe_transactions DescribeTransactionsRequest
         DescribeTransactionsResponse later [];
+    consumer_group_heartbeat_agrees ConsumerGroupHeartbeat consumer_group_heartbeat ConsumerGroupHeartbeatRequest
+        ConsumerGroupHeartbeatResponse later [];
+    consumer_group_describe_agrees ConsumerGroupDescribe consumer_group_describe ConsumerGroupDescribeRequest
+        ConsumerGroupDescribeResponse later [];
     describe_configs_agrees DescribeConfigs describe_configs DescribeConfigsRequest DescribeConfigsResponse later [];
     alter_configs_agrees AlterConfigs alter_configs AlterConfigsRequest AlterConfigsResponse later [];
     incremental_alter_configs_agrees IncrementalAlterConfigs incremental_alter_configs IncrementalAlterConfigsRequest

@@ -3,6 +3,7 @@
 
 mod bad_bytes;
 mod configs;
+mod consumer_groups;
 mod groups;
 mod java;
 mod kcat;

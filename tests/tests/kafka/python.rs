@@ -55,6 +55,12 @@ fn confluent_kafka_shares_work_without_letting_go_of_what_stays() {
     shares("confluent_kafka_shares_work_without_letting_go_of_what_stays", "confluent-kafka", "cooperative-sticky");
 }
 
+/// The coordinator assigns (KIP-848).
+#[test]
+fn confluent_kafka_shares_work_that_the_coordinator_assigns() {
+    shares("confluent_kafka_shares_work_that_the_coordinator_assigns", "confluent-kafka", "consumer-protocol");
+}
+
 #[test]
 fn kafka_python_produces_reads_and_administers() {
     serves("kafka_python_produces_reads_and_administers", "kafka-python");

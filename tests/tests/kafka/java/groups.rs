@@ -68,3 +68,54 @@ fn kafka_consumer_groups_lists_describes_resets_and_deletes_groups() {
     let gone = told(&broker, GROUPS, &["--describe", "--group", "readers"]);
     assert!(gone.contains("GroupIdNotFoundException"), "{gone}");
 }
+
+/// Members by the newest protocol of Kafka, where the coordinator assigns (KIP-848), beside a native one.
+#[test]
+fn consumers_whose_coordinator_assigns_share_with_native_members_and_are_described() {
+    let test = "consumers_whose_coordinator_assigns_share_with_native_members_and_are_described";
+    let Some(broker) = broker_for(test) else { return };
+    let _ = native(&broker, &["topics", "create", "work", "--partitions", "4"]);
+    let consumer = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+    let protocol = ["--command-property", "group.protocol=consumer"];
+    let base = ["--topic", "work", "--group", "sharers", "--from-beginning"];
+    let member = asking(&broker, consumer, &[&base[..], &protocol].concat()).start();
+    let described = || told(&broker, GROUPS, &["--describe", "--group", "sharers", "--members", "--verbose"]);
+    wait_for("the first to have all", || described().contains("work:0,1,2,3").then_some(()));
+    let state = told(&broker, GROUPS, &["--describe", "--group", "sharers", "--state"]);
+    assert_eq!(rows(&state)[1][3..6], ["uniform", "Stable", "1"], "{state}");
+    assert!(told(&broker, GROUPS, &["--list", "--type"]).contains("Consumer"));
+
+    let arguments = ["--server", &broker.server(), "consume", "work", "--group", "sharers"];
+    let native_member = tidelog_tests::command::CommandLine::of("tidelog").args(arguments).start();
+    // Each cell names what a member has: `work:0,1`.
+    let is_half = |cell: &&str| cell.starts_with("work:") && cell.matches(',').count() == 1;
+    let halves = |shown: &str| rows(shown).len() == 3 && rows(shown)[1..].iter().all(|row| row.iter().any(is_half));
+    wait_for("both to have half", || halves(&described()).then_some(()));
+    let folder = tempfile::tempdir().unwrap();
+    for partition in ["0", "1", "2", "3"] {
+        let file = lines_file(folder.path());
+        let _ = native(&broker, &["produce", "work", "--partition", partition, &file.to_string_lossy()]);
+    }
+    let count = 4 * lines().iter().filter(|byte| **byte == b'\n').count();
+    let read = || (member.stdout_so_far().lines().count(), native_member.stdout_so_far().lines().count());
+    wait_for("all to be read", || (read().0 + read().1 == count).then_some(()));
+    assert_eq!(read(), (count / 2, count / 2), "each read its half");
+
+    // Whoever leaves has committed, and what it had goes on.
+    for leaver in [member, native_member] {
+        leaver.signal(Signal::TERM);
+        let _ = leaver.finish();
+    }
+    let shown = told(&broker, GROUPS, &["--describe", "--group", "sharers"]);
+    let lags: Vec<_> = rows(&shown)[1..].iter().map(|row| row[5]).collect();
+    assert_eq!(lags, ["0"; 4], "{shown}");
+    let classic = asking(&broker, consumer, &base).start();
+    wait_for("the classic protocol to be taken once nobody is left", || {
+        let state = told(&broker, GROUPS, &["--describe", "--group", "sharers", "--state"]);
+        (rows(&state)[1][3..] == ["range", "Stable", "1"]).then_some(())
+    });
+    let refused = asking(&broker, consumer, &[&base[..], &protocol].concat()).run();
+    assert!(refused.stderr.contains("classic protocol: stop them first"), "{}", refused.stderr);
+    classic.signal(Signal::TERM);
+    let _ = classic.finish();
+}

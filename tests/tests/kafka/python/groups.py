@@ -76,6 +76,12 @@ class ConfluentKafka:
             producer.produce(topic, value=b"%d" % i, partition=i % PARTITIONS)
         check("records left", producer.flush(PATIENCE), 0)
 
+    @staticmethod
+    def assigning(strategy):
+        if strategy == "consumer-protocol":
+            return {"group.protocol": "consumer"}
+        return {} if strategy == "default" else {"partition.assignment.strategy": strategy}
+
     def __init__(self, server, topic, strategy):
         from confluent_kafka import Consumer
 
@@ -84,7 +90,7 @@ class ConfluentKafka:
                 "bootstrap.servers": server,
                 "group.id": "workers",
                 "auto.offset.reset": "earliest",
-                **({} if strategy == "default" else {"partition.assignment.strategy": strategy}),
+                **self.assigning(strategy),
             }
         )
         self.consumer.subscribe([topic])
