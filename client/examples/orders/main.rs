@@ -1,24 +1,37 @@
-//! A shop of four services, each with a database of its own: an order is noted, its pieces reserved, paid for, and shipped, as a saga; where a card is refused or a street
-//! is not found, all of that is undone. Clerk, workers and services are processes of their own over three brokers. At the end the four databases are compared with
-//! what the sagas say.
+//! A shop of four services, each with a database of its own: an order is noted, its pieces reserved, paid for, and shipped; where a card is refused or a street
+//! is not found, all of that is undone. Clerk, services and, where there are any, workers are processes of their own over three brokers. At the end the four databases
+//! are compared with each other and with the events in which the services tell what they did, each by its outbox.
 //!
 //! ```text
 //! cargo build --bin tidelog-broker
 //! cargo run -p tidelog-client --features saga,outbox-sqlite --example orders -- --chaos --duration 30s
+//! cargo run -p tidelog-client --features saga,outbox-sqlite --example orders -- --choreography --chaos --duration 30s
 //! ```
+//!
+//! The same services work in two styles. In an *orchestration* a saga for each order asks one after the other, and asks those that did their part to
+//! undo it where a later one refuses. In a *choreography* nobody asks: each service reacts to the events of the one before it by doing its part, and to those of the
+//! one behind it, where that refused or took back its own, by taking back its part.
 //!
 //! `--chaos` kills clerk, workers, services and brokers again and again; `--seed N` does so in the same order; `--refusals N` has N of a hundred cards refused (and a quarter
 //! as many streets not found); `--server HOST:PORT` uses brokers that are there. `--without-keys` has services be asked without idempotency keys, so that what is asked
-//! again is done again: the verdict must be bad then.
+//! again is done again, and `--choreography --without-inbox` has them react again to an event that comes again: the verdict must be bad then.
 
+mod books;
+mod choreography;
 mod clerk;
 #[path = "../demo/mod.rs"]
 mod demo;
+mod ends;
 mod fulfilment;
+mod ledger;
 mod order;
 mod picture;
 mod service;
+mod services;
+mod style;
+mod told;
 mod verdict;
+mod watch;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,15 +46,17 @@ use demo::{Failure, conclude};
 use tidelog_client::Client;
 use tidelog_client::saga::Sagas;
 
-use picture::{COLUMNS, Picture};
-use service::{REST, SERVICES, ask};
-use verdict::{Verdict, settled};
+use books::Books;
+use choreography::Listener;
+use clerk::Desk;
+use fulfilment::fulfilment;
+use services::{SERVICES, Service};
+use style::Style;
+use verdict::Verdict;
+use watch::Watch;
 
 const WORKERS: usize = 2;
-/// How long a service may take to come to rest.
-const REST_MAX: Duration = Duration::from_secs(30);
-const USAGE: &str =
-    "orders [--chaos] [--seed N] [--duration 30s] [--refusals 20] [--server HOST:PORT] [--without-keys]";
+const USAGE: &str = "orders [--choreography] [--chaos] [--seed N] [--duration 30s] [--refusals 20] [--server HOST:PORT] [--without-keys | --without-inbox]";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -58,16 +73,41 @@ async fn main() -> ExitCode {
 
 /// One of the processes, until it is killed.
 async fn act(role: &str, mut arguments: Arguments) -> Result<(), Failure> {
-    if role == "service" {
-        return service::run(arguments).await;
-    }
     let client = Client::connect(&arguments.required("--server")?).await?;
-    let sagas = Sagas::of(client.event_store(arguments.required("--store")?).open().await?);
-    match role {
-        "clerk" => clerk::run(sagas, arguments).await,
-        "worker" => fulfilment::work(sagas, arguments).await,
-        other => Err(format!("there is no role {other}\n\n{USAGE}").into()),
+    let (shop, folder) = (arguments.required("--shop")?, arguments.required("--folder")?);
+    let (folder, style) = (Path::new(&folder), Style::of(&mut arguments)?);
+    match (role, style) {
+        ("clerk", Style::Orchestration(keys)) => {
+            let sagas = Sagas::of(client.event_store(shop).open().await?);
+            clerk::run(Desk::Sagas(sagas, fulfilment(folder, keys)?), folder, arguments).await
+        }
+        ("clerk", Style::Choreography(_)) => {
+            let books = Books::open(folder, Service::named("order")?).await?;
+            clerk::run(Desk::Books(books), folder, arguments).await
+        }
+        ("worker", Style::Orchestration(keys)) => {
+            let sagas = Sagas::of(client.event_store(shop).open().await?);
+            fulfilment::work(sagas, fulfilment(folder, keys)?).await
+        }
+        ("service", _) => {
+            let service = Service::named(&arguments.required("--name")?)?;
+            let books = Books::open(folder, service).await?.refusing(arguments.required("--refusals")?.parse()?);
+            serve(books, style, client, &shop, folder).await
+        }
+        (other, _) => Err(format!("there is no role {other}\n\n{USAGE}").into()),
     }
+}
+
+/// A service, which publishes what it tells by itself.
+async fn serve(books: Books, style: Style, client: Client, shop: &str, folder: &Path) -> Result<(), Failure> {
+    let publishing = books.publish(client.clone(), shop);
+    let working = async {
+        match style {
+            Style::Orchestration(_) => service::run(books.clone(), folder).await,
+            Style::Choreography(inbox) => Listener { books: books.clone(), inbox }.run(&client, shop).await,
+        }
+    };
+    tokio::try_join!(publishing, working).map(drop)
 }
 
 /// What was asked for.
@@ -75,36 +115,41 @@ struct Options {
     seed: u64,
     /// Of a hundred cards so many are refused.
     refusals: u8,
-    without_keys: bool,
+    style: Style,
+}
+
+impl Options {
+    fn of(arguments: &mut Arguments) -> Result<Self, Failure> {
+        let refusals = match arguments.value("--refusals")? {
+            None => 20,
+            Some(text) => text.parse().ok().filter(|of| *of <= 100).ok_or("--refusals is a number up to 100")?,
+        };
+        Ok(Self { seed: arguments.seed()?, refusals, style: Style::of(arguments)? })
+    }
 }
 
 /// The whole demo; true where the verdict is good.
 async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
-    let (is_chaotic, without_keys) = (arguments.switch("--chaos"), arguments.switch("--without-keys"));
-    let (seed, duration) = (arguments.seed()?, arguments.duration(Duration::from_secs(30))?);
-    let refusals = match arguments.value("--refusals")? {
-        None => 20,
-        Some(text) => text.parse().ok().filter(|of| *of <= 100).ok_or("--refusals is a number up to 100")?,
-    };
-    let server = arguments.value("--server")?;
+    let (is_chaotic, options) = (arguments.switch("--chaos"), Options::of(&mut arguments)?);
+    let (duration, server) = (arguments.duration(Duration::from_secs(30))?, arguments.value("--server")?);
     arguments.finish(USAGE)?;
     let folder = tempfile::tempdir()?;
     let cluster = if server.is_none() { Some(Cluster::start(folder.path())?) } else { None };
     let server = server.or(cluster.as_ref().map(|cluster| cluster.servers().to_owned())).unwrap_or_default();
+    let Options { seed, refusals, style } = options;
     println!(
-        "A shop of four services takes orders for {duration:?}, of which {refusals} in a hundred cannot be paid; seed {seed}. Killed on the way: {}. Switched off: {}.\n",
+        "A shop of four services takes orders for {duration:?}, of which {refusals} in a hundred cannot be paid; seed {seed}. {}. Killed on the way: {}. Switched off: {}.\n",
+        style.told(),
         if is_chaotic { "everybody" } else { "nobody" },
-        if without_keys { "idempotency keys" } else { "nothing" },
+        style.switched_off(),
     );
     // Brokers that are there may have seen a shop before.
-    let name = format!("orders-{}", std::process::id());
-    let store = Client::connect(&server).await?.event_store(&name).create(3, None).await?;
-    let sagas = Sagas::of(store.clone());
-    let options = Options { seed, refusals, without_keys };
-    let mut cast = cast(folder.path(), &server, &name, &options)?;
-    let picture = Picture::default();
-    let mut following = tokio::spawn(picture.clone().follow(store));
-    let mut timeline = Timeline::new(&COLUMNS, 1);
+    let shop = format!("orders-{}", std::process::id());
+    let client = Client::connect(&server).await?;
+    let watch = Watch::prepare(style, &client, &shop, folder.path()).await?;
+    let mut cast = cast(folder.path(), &server, &shop, &options)?;
+    let mut following = watch.follow(&client, &shop);
+    let mut timeline = Timeline::new(&watch.columns(), 1);
     let mut chaos = Chaos::new(seed, is_chaotic);
     let began = Instant::now();
     while began.elapsed() < duration {
@@ -112,44 +157,39 @@ async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
             moment = chaos.moment(&mut cast, cluster.as_ref(), &mut timeline) => moment?,
             ended = &mut following => return Err(ended?),
         }
-        timeline.draw(&picture.numbers());
+        timeline.draw(&watch.numbers());
     }
 
     println!("\nThe clerk goes home; what is under way ends.");
     cast.remove(0).kill();
-    let all = settled(&sagas, &mut cast).await?;
-    timeline.draw(&picture.numbers());
-    // Calls that somebody gave up waiting for arrive as well, before anything is judged.
-    for (service, _) in SERVICES {
-        tokio::time::timeout(REST_MAX, ask(folder.path(), service, REST)).await??;
-    }
-    let verdict = Verdict::of(&all, folder.path()).await?;
+    let orders = watch.settled(folder.path(), &mut cast).await?;
+    timeline.draw(&watch.numbers());
+    let verdict = Verdict::of(&orders, folder.path(), &client, &shop).await?;
     println!("\n{verdict}{}", chaos.said());
     Ok(verdict.is_good())
 }
 
 /// The processes; the clerk first.
-fn cast(folder: &Path, server: &str, store: &str, options: &Options) -> Result<Vec<Actor>, Failure> {
+fn cast(folder: &Path, server: &str, shop: &str, options: &Options) -> Result<Vec<Actor>, Failure> {
     let path = folder.display().to_string();
-    let common = ["--server", server, "--store", store, "--folder", &path];
+    let common = [&["--server", server, "--shop", shop, "--folder", &path], options.style.words()].concat();
     let log = |name: &str| folder.join(format!("{name}.log"));
     let seed = options.seed.to_string();
     let mut cast = vec![Actor::start("clerk", &[&["clerk"], &common[..], &["--seed", &seed]].concat(), log("clerk"))?];
-    for worker in 0..WORKERS {
-        let name = format!("worker-{worker}");
-        let mut arguments = [&["worker"], &common[..]].concat();
-        arguments.extend(options.without_keys.then_some("--without-keys"));
-        cast.push(Actor::start(&name, &arguments, log(&name))?);
+    if matches!(options.style, Style::Orchestration(_)) {
+        for worker in 0..WORKERS {
+            let name = format!("worker-{worker}");
+            cast.push(Actor::start(&name, &[&["worker"], &common[..]].concat(), log(&name))?);
+        }
     }
-    for (service, _) in SERVICES {
-        let refusals = match service {
-            "payment" => options.refusals,
+    for service in &SERVICES {
+        let refusals = match service.name {
             "shipping" => options.refusals / 4,
-            _ => 0,
+            _ => options.refusals,
         };
         let refusals = refusals.to_string();
-        let arguments = ["service", "--folder", &path, "--name", service, "--refusals", &refusals];
-        cast.push(Actor::start(service, &arguments, log(service))?);
+        let own = ["--name", service.name, "--refusals", &refusals];
+        cast.push(Actor::start(service.name, &[&["service"], &common[..], &own].concat(), log(service.name))?);
     }
     Ok(cast)
 }

@@ -55,7 +55,7 @@
 //! # How it goes
 //!
 //! [`Worker::figures`] says how many sagas stand where, for how long the oldest have been, and what was tried. `examples/orders` is a shop of four
-//! services whose processes are killed all the time.
+//! services whose processes are killed all the time; with `--choreography` they do the same without a saga, by the events of the others.
 //!
 //! # In here
 //!
