@@ -63,3 +63,30 @@ fn services_that_do_not_recognise_what_is_asked_again_do_it_again() {
     assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
     assert!(said.contains("was done 2 times by"), "what is bad is not what was taken away: {said}");
 }
+
+#[test]
+fn services_that_react_to_events_alone_ship_or_undo_every_order_whoever_is_killed() {
+    // With this seed the clerk, all of the services and a broker are killed.
+    let (code, said) = play("orders", "12", &["--choreography"]);
+    assert!(code == Some(0) && said.contains("Verdict: good. Every order is shipped or undone"), "{code:?} {said}");
+}
+
+#[test]
+fn services_without_an_inbox_react_again_to_what_is_told_again() {
+    // With this seed those services whose reactions show are killed late, so that there is something to be told again.
+    let (code, said) = play("orders", "19", &["--choreography", "--without-inbox"]);
+    assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
+    assert!(said.contains("2 times"), "what is bad is not what was taken away: {said}");
+}
+
+#[test]
+fn a_safety_of_the_other_style_is_refused() {
+    let refused = |more: &[&str]| {
+        let ended = without_settings(&mut Command::new(demo("orders"))).args(more).output().unwrap();
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    let (code, said) = refused(&["--without-inbox"]);
+    assert!(code == Some(2) && said.contains("goes with --choreography"), "{code:?} {said}");
+    let (code, said) = refused(&["--choreography", "--without-keys"]);
+    assert!(code == Some(2) && said.contains("it has --without-inbox"), "{code:?} {said}");
+}
