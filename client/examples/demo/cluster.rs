@@ -26,6 +26,8 @@ impl Cluster {
         let child = Command::new(&program)
             .args(["--dev-cluster", &BROKERS.to_string(), "--listen", &format!("127.0.0.1:{port}")])
             .args(["--admin-listen", &format!("127.0.0.1:{}", port + BROKERS)])
+            // However the demo ends, by a signal too.
+            .args(["--ends-with", &std::process::id().to_string()])
             .args(["--set", "disk_free_min_bytes=0", "--data"])
             .arg(folder.join("brokers"))
             .stdin(Stdio::null())
