@@ -90,6 +90,7 @@ impl Schema {
     }
 
     /// What PostgreSQL says as something was staged.
+    #[cfg(feature = "outbox-postgres")]
     pub(crate) fn channel(&self) -> String {
         format!("{}_staged", self.table.bare())
     }

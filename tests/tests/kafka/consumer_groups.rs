@@ -64,11 +64,7 @@ async fn commit(kafka: &mut RawKafka, member: &str, epoch: i32) -> i16 {
         group_id: GROUP.into(),
         generation_id_or_member_epoch: epoch,
         member_id: member.into(),
-        topics: vec![OffsetCommitRequestTopic {
-            name: "orders".into(),
-            partitions: vec![partition],
-            ..Default::default()
-        }],
+        topics: vec![OffsetCommitRequestTopic { name: "orders".into(), partitions: vec![partition] }],
         ..Default::default()
     };
     kafka.call(&request, 9).await.topics[0].partitions[0].error_code
