@@ -189,6 +189,17 @@ impl GroupConsumer {
         Ok(())
     }
 
+    /// Where the builder has a partition begin of which nothing is known, whatever the group has committed.
+    #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
+    pub(crate) async fn beginning(&self, at: &TopicPartition) -> Result<Offset, GroupError> {
+        let Some(start) = self.shared.settings.start else {
+            return Err(GroupError::NoOffset { topic: at.topic.clone(), partition: at.partition });
+        };
+        let isolation = self.shared.settings.reading.isolation;
+        let found = consumer::resolve(&self.shared.cluster, at.topic.as_str(), at.partition, start, isolation).await?;
+        Ok(found.1)
+    }
+
     /// Leaves the group: hands out nothing more, waits for what other tasks still have in their hands, commits what is done (unless
     /// [`CommitMode::Manual`](super::CommitMode::Manual)), and lets others have its partitions. A member with an instance id means to come back:
     /// they wait for it until its session ends.

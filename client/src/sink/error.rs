@@ -27,3 +27,26 @@ pub enum SinkError<E> {
     #[error(transparent)]
     Group(#[from] GroupError),
 }
+
+impl<E> SinkError<E> {
+    /// True where the same may succeed later without anyone changing it.
+    pub(super) fn is_retriable(&self) -> bool {
+        match self {
+            Self::Effect { .. } => false,
+            Self::Database(error) => error.is_retriable(),
+            Self::Group(GroupError::Client(error)) => error.is_retriable(),
+            Self::Group(_) => false,
+        }
+    }
+
+    /// For a log, whatever the effect's error is.
+    pub(super) fn said(&self) -> String {
+        match self {
+            Self::Effect { topic, partition, offset, .. } => {
+                format!("the effect of {topic}/{partition} offset {offset}")
+            }
+            Self::Database(error) => error.to_string(),
+            Self::Group(error) => error.to_string(),
+        }
+    }
+}

@@ -2,8 +2,9 @@
 //!
 //! A [`SqlSink`] reads as a member of a group, and keeps its offsets in a table beside what the records effect. As it gets a partition it takes a new number for its row of
 //! that table, and goes on where the row says; each transaction moves the row under that number, and is undone where another has taken a later one. So a member that was
-//! away for too long, and comes back with records that another has worked on meanwhile, changes nothing. The group's own offsets are only a hint
-//! for those who look at its lag.
+//! away for too long, and comes back with records that another has worked on meanwhile, changes nothing. Where the table says nothing of a partition, as in a new
+//! database, it begins where the group's builder says with `start`, and that place is noted before anything is read. The group's own offsets are never gone by: they
+//! are only a hint for those who look at its lag.
 //!
 //! ```no_run
 //! # #[cfg(feature = "outbox-sqlite")]
@@ -179,28 +180,45 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         stays: &mut Stays,
     ) -> Result<(), SinkError<E>> {
         let mut failures = 0;
-        let (next, epoch) = loop {
-            match self.claim(&at).await {
-                Ok(claimed) => break claimed,
-                Err(error) if error.is_retriable() => {
-                    failures += 1;
-                    tracing::warn!(sink = self.name, %error, "a partition cannot be claimed, and it is tried again");
-                    tokio::time::sleep(Backoff::DEFAULT.wait(failures, fastrand::f64())).await;
-                }
-                Err(error) => return Err(error.into()),
+        let stay = loop {
+            let error = match self.stay(&at, consumer).await {
+                Ok(Some(stay)) => break stay,
+                // Another has claimed it already.
+                Ok(None) => return Ok(()),
+                Err(error) if !error.is_retriable() => return Err(error),
+                Err(error) => error,
+            };
+            if !consumer.assignment().contains(&at) {
+                return Ok(());
             }
+            failures += 1;
+            tracing::warn!(
+                sink = self.name,
+                error = error.said(),
+                "a partition cannot be claimed, and it is tried again"
+            );
+            tokio::time::sleep(Backoff::DEFAULT.wait(failures, fastrand::f64())).await;
         };
-        let next = next.map(|next| Offset(next.unsigned_abs()));
-        if let Some(next) = next {
-            match consumer.seek(at.topic.as_str(), at.partition, Start::Offset(next)).await {
-                Ok(()) => {}
-                // It is taken away again already.
-                Err(GroupError::Consume(crate::ConsumeError::NotAssigned { .. })) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
+        match consumer.seek(at.topic.as_str(), at.partition, Start::Offset(stay.next)).await {
+            Ok(()) => {}
+            // It is taken away again already.
+            Err(GroupError::Consume(crate::ConsumeError::NotAssigned { .. })) => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
-        stays.begin(at, Stay { epoch, next });
+        stays.begin(at, stay);
         Ok(())
+    }
+
+    /// Claims a partition; where the database says nothing of it, its beginning is noted, so that whoever gets it next does not look for another one. `None`
+    /// where another has claimed it meanwhile.
+    async fn stay<E>(&self, at: &TopicPartition, consumer: &GroupConsumer) -> Result<Option<Stay>, SinkError<E>> {
+        let (next, epoch) = self.claim(at).await?;
+        if let Some(next) = next {
+            return Ok(Some(Stay { epoch, next: Offset(next.unsigned_abs()) }));
+        }
+        let next = consumer.beginning(at).await?;
+        let is_noted = self.note(at, epoch, next).await?;
+        Ok(is_noted.then_some(Stay { epoch, next }))
     }
 
     async fn claim(&self, at: &TopicPartition) -> Result<(Option<i64>, i64), DatabaseError> {
@@ -208,6 +226,16 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         let claimed = DB::claim(&mut transaction, &self.statement(offsets::CLAIM), self.place(at)).await?;
         transaction.commit().await?;
         Ok(claimed)
+    }
+
+    /// False where another has claimed the partition.
+    async fn note(&self, at: &TopicPartition, epoch: i64, next: Offset) -> Result<bool, DatabaseError> {
+        let mut transaction = DB::begin(&self.pool).await?;
+        let advance = self.statement(offsets::ADVANCE);
+        let next = next.0.cast_signed();
+        let is_noted = DB::advance(&mut transaction, &advance, self.place(at), epoch, next).await?;
+        transaction.commit().await?;
+        Ok(is_noted)
     }
 
     /// Has records take effect; where that is undone, has them come again.
@@ -265,7 +293,7 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         // First, so that whoever would claim a partition waits until these effects hold.
         let advance = self.statement(offsets::ADVANCE);
         for (at, stay) in &moves {
-            let next = stay.next.map_or(0, |next| next.0.cast_signed());
+            let next = stay.next.0.cast_signed();
             if !DB::advance(&mut transaction, &advance, self.place(at), stay.epoch, next).await? {
                 return Err(Undone::Fenced(at.clone()));
             }

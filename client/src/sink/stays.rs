@@ -11,8 +11,8 @@ use crate::TopicPartition;
 pub(super) struct Stay {
     /// Its number in the table of offsets.
     pub(super) epoch: i64,
-    /// The next offset to take effect; `None` where nothing has.
-    pub(super) next: Option<Offset>,
+    /// The next offset to take effect.
+    pub(super) next: Offset,
 }
 
 /// All of them.
@@ -36,7 +36,7 @@ impl Stays {
 
     /// Whether the record at `offset` shall have an effect.
     pub(super) fn takes(&self, at: &TopicPartition, offset: Offset) -> bool {
-        self.0.get(at).is_some_and(|stay| stay.next.is_none_or(|next| next <= offset))
+        self.0.get(at).is_some_and(|stay| stay.next <= offset)
     }
 
     /// The moves that records make which take effect together: of each partition one, to behind its last record.
@@ -47,7 +47,7 @@ impl Stays {
         let mut moves: BTreeMap<TopicPartition, Stay> = BTreeMap::new();
         for (at, offset) in records {
             let Some(stay) = self.0.get(at) else { continue };
-            let next = Some(Offset(offset.0 + 1));
+            let next = Offset(offset.0 + 1);
             let moved = moves.entry(at.clone()).or_insert(Stay { epoch: stay.epoch, next });
             moved.next = moved.next.max(next);
         }
@@ -72,13 +72,13 @@ mod tests {
     #[test]
     fn what_had_its_effect_has_no_other() {
         let mut stays = Stays::default();
-        stays.begin(at(0), Stay { epoch: 3, next: Some(Offset(5)) });
-        stays.begin(at(1), Stay { epoch: 1, next: None });
+        stays.begin(at(0), Stay { epoch: 3, next: Offset(5) });
+        stays.begin(at(1), Stay { epoch: 1, next: Offset::ZERO });
         assert!(!stays.takes(&at(0), Offset(4)) && stays.takes(&at(0), Offset(5)) && stays.takes(&at(0), Offset(9)));
         assert!(stays.takes(&at(1), Offset(0)) && !stays.takes(&at(2), Offset(0)));
         let moves = stays.moves([(&at(0), Offset(5)), (&at(1), Offset(2)), (&at(0), Offset(8))]);
-        assert_eq!(moves[&at(0)], Stay { epoch: 3, next: Some(Offset(9)) });
-        assert_eq!(moves[&at(1)], Stay { epoch: 1, next: Some(Offset(3)) });
+        assert_eq!(moves[&at(0)], Stay { epoch: 3, next: Offset(9) });
+        assert_eq!(moves[&at(1)], Stay { epoch: 1, next: Offset(3) });
         stays.moved(moves);
         assert!(!stays.takes(&at(0), Offset(8)) && stays.takes(&at(0), Offset(9)));
         stays.end(&[at(0)]);

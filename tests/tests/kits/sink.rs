@@ -183,6 +183,53 @@ async fn the_database_says_where_to_go_on_whatever_the_group_says() {
     assert_once(&pool, 200).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_database_is_filled_from_the_start_though_the_group_has_committed_everything() {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    send(&client, 0..100).await;
+    for home in [Home::sqlite(), Home::sqlite()] {
+        let pool = Sqlite::open(&home.url()).await;
+        prepare(&pool).await;
+        let member = Member::start(&pool, group(&client), Duration::ZERO);
+        wait_for_all(&pool, 100).await;
+        member.end().await;
+        assert_once(&pool, 100).await;
+    }
+    // Where nothing of the start is told, the group's offsets do not stand in for it.
+    let home = Home::sqlite();
+    let pool = Sqlite::open(&home.url()).await;
+    prepare(&pool).await;
+    let group = client.group("effects").topics(["in"]);
+    let run = SqlSink::new(pool, "effects").run(group, std::future::pending(), async |_, _| Ok::<(), String>(()));
+    let failed = tidelog_tests::patience::within_limit("the sink to end", run).await.unwrap_err();
+    assert!(failed.to_string().contains("start"), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_before_the_first_effect_of_a_sink_that_starts_at_the_end_is_not_passed_over() {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let home = Home::sqlite();
+    let pool = Sqlite::open(&home.url()).await;
+    prepare(&pool).await;
+    send(&client, 0..40).await;
+    let at_the_end = || group(&client).start(Start::End);
+    let member = Member::start(&pool, at_the_end(), Duration::ZERO);
+    let noted = "UPDATE sink_offset SET sink = sink WHERE next_offset = 10";
+    wait_until("the sink to note its beginning", async || {
+        (Sqlite::execute(&pool, noted).await == u64::from(PARTITIONS)).then_some(())
+    })
+    .await;
+    member.end().await;
+    send(&client, 40..80).await;
+    let member = Member::start(&pool, at_the_end(), Duration::ZERO);
+    wait_for_all(&pool, 40).await;
+    member.end().await;
+    let expected = (40..80).map(|n| (format!("v{n}"), 1)).collect::<BTreeMap<_, _>>();
+    assert_eq!(Sqlite::effects(&pool).await, expected);
+}
+
 /// A member is caught within its transaction, while another claims its partitions.
 async fn zombie<DB: Effects>(home: Home) {
     let broker = BrokerProcess::start();
