@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_protocol::messages::{AbortedTransaction, CreditSignal, Position, StreamItemPush};
-use tidelog_protocol::{CorrelationId, LeaderEpoch, Offset};
+use tidelog_protocol::{CorrelationId, LeaderEpoch, Offset, TopicId};
 use tokio::sync::Notify;
 
 use super::{ConsumeError, TopicPartition};
@@ -25,6 +25,8 @@ pub(super) enum Event {
     /// Batches, back to back; the partition goes on at `next_offset`.
     Batches {
         payload: Bytes,
+        /// The topic that they were read from.
+        topic_id: TopicId,
         next_offset: Offset,
         /// Undone transactions with batches in it, where only what is committed is read.
         aborted: Vec<AbortedTransaction>,
@@ -390,6 +392,7 @@ pub(super) struct Intake {
     pub(super) inbox: Arc<Inbox>,
     pub(super) slot: Slot,
     pub(super) generation: u64,
+    pub(super) topic_id: TopicId,
 }
 
 impl StreamHandler for Intake {
@@ -406,7 +409,8 @@ impl StreamHandler for Intake {
         }
         (partition.position, partition.last_epoch) = (next, Some(item.leader_epoch));
         partition.held_bytes += payload.len() as u32;
-        partition.queue.push_back(Event::Batches { payload, next_offset: item.next_offset, aborted: item.aborted });
+        let (topic_id, next_offset, aborted) = (self.topic_id, item.next_offset, item.aborted);
+        partition.queue.push_back(Event::Batches { payload, topic_id, next_offset, aborted });
         state.list(self.slot);
         wake(state);
     }

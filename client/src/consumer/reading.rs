@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tidelog_protocol::messages::{AbortedTransaction, Isolation, Position};
 use tidelog_protocol::records::{BatchError, OwnedBatch, OwnedRecords, RawBatch, Scratch};
-use tidelog_protocol::{LeaderEpoch, Offset, PartitionId};
+use tidelog_protocol::{LeaderEpoch, Offset, PartitionId, TopicId};
 use tokio_util::sync::DropGuard;
 
 use super::builder::Settings;
@@ -115,6 +115,7 @@ pub(super) struct Item {
     rest: Bytes,
     /// Bytes of the whole item, to be given back as credit.
     bytes: u32,
+    topic_id: TopicId,
     next_offset: Offset,
     aborted: Vec<AbortedTransaction>,
     /// The batch at hand.
@@ -293,10 +294,10 @@ impl Consumer {
                     self.partitions.push(Partition::new(source, Offset::ZERO, Offset::MAX, Course::Going));
                     self.going += 1;
                 }
-                Event::Batches { payload, next_offset, aborted } => {
-                    let bytes = payload.len() as u32;
-                    let item = Item { slot, rest: payload, bytes, next_offset, aborted, batch: None, records: None };
-                    self.item = Some(item);
+                Event::Batches { payload, topic_id, next_offset, aborted } => {
+                    let (bytes, rest) = (payload.len() as u32, payload);
+                    let (batch, records) = (None, None);
+                    self.item = Some(Item { slot, rest, bytes, topic_id, next_offset, aborted, batch, records });
                 }
             }
         }
@@ -425,7 +426,7 @@ impl Consumer {
                     Some(Ok(record)) if record.offset < partition.position => {}
                     Some(Ok(record)) if record.offset < partition.until => {
                         partition.position = record.offset.plus(1);
-                        let record = ConsumerRecord::new(Arc::clone(&partition.source), record);
+                        let record = ConsumerRecord::new(Arc::clone(&partition.source), item.topic_id, record);
                         return Poll::Ready(Some(Ok(record)));
                     }
                     Some(Ok(_)) | None => item.records = None,

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use tidelog_protocol::records::OwnedRecord;
-use tidelog_protocol::{PartitionId, TopicName};
+use tidelog_protocol::{PartitionId, TopicId, TopicName};
 
 /// A partition of a topic.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -22,18 +22,25 @@ pub struct TopicPartition {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConsumerRecord {
     source: Arc<TopicPartition>,
+    topic_id: TopicId,
     record: OwnedRecord,
 }
 
 impl ConsumerRecord {
-    pub(crate) const fn new(source: Arc<TopicPartition>, record: OwnedRecord) -> Self {
-        Self { source, record }
+    pub(crate) const fn new(source: Arc<TopicPartition>, topic_id: TopicId, record: OwnedRecord) -> Self {
+        Self { source, topic_id, record }
     }
 
     /// The topic's name.
     #[must_use]
     pub fn topic(&self) -> &str {
         self.source.topic.as_str()
+    }
+
+    /// The topic's id: another one where a topic was deleted and made again under its name.
+    #[must_use]
+    pub const fn topic_id(&self) -> TopicId {
+        self.topic_id
     }
 
     /// The partition.

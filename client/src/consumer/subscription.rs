@@ -192,7 +192,8 @@ impl Subscription {
         request: SubscribeRequest,
         generation: u64,
     ) -> Result<CorrelationId, ClientError> {
-        let intake = Intake { inbox: Arc::clone(&self.inbox), slot: self.slot, generation };
+        let topic_id = request.topic_id;
+        let intake = Intake { inbox: Arc::clone(&self.inbox), slot: self.slot, generation, topic_id };
         let (stream, answer) = connection.open_stream(&request, Arc::new(intake)).await?;
         if !self.inbox.opened(self.slot, generation, (connection.clone(), stream), answer.high_watermark) {
             end(connection, stream);

@@ -141,8 +141,8 @@ fn shortened(cause: &str) -> &str {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use tidelog_protocol::TopicName;
     use tidelog_protocol::records::{BatchBuilder, Compression, OwnedBatch};
+    use tidelog_protocol::{TopicId, TopicName};
 
     fn received(record: &Record, partition: u32) -> ConsumerRecord {
         let mut batch = BatchBuilder::new(1 << 20);
@@ -159,7 +159,11 @@ mod tests {
         let batch = OwnedBatch::split_from(&mut bytes).unwrap();
         let source =
             crate::TopicPartition { topic: TopicName::new(&record.topic).unwrap(), partition: PartitionId(partition) };
-        ConsumerRecord::new(Arc::new(source), batch.records(1 << 20).unwrap().next().unwrap().unwrap())
+        ConsumerRecord::new(
+            Arc::new(source),
+            TopicId([7; 16]),
+            batch.records(1 << 20).unwrap().next().unwrap().unwrap(),
+        )
     }
 
     #[test]

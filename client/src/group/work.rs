@@ -315,7 +315,8 @@ impl Work {
     /// The claim on a partition by name.
     pub(super) fn find(&self, topic: &str, partition: PartitionId) -> Option<(Place, Run)> {
         let is_it = |source: &TopicPartition| source.partition == partition && source.topic.as_str() == topic;
-        let mut held = self.claims.iter().filter(|(_, claim)| claim.left.is_none());
+        // Ids begin with the time: of a topic that was deleted and made again under its name the later one is meant.
+        let mut held = self.claims.iter().rev().filter(|(_, claim)| claim.left.is_none());
         let found = held.find(|(_, claim)| claim.source.as_deref().is_some_and(is_it));
         found.map(|(place, claim)| (*place, claim.run))
     }

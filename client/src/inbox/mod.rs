@@ -2,7 +2,7 @@
 //!
 //! [`once`] notes the record's id in the same transaction as the effect. A record that comes again, as its consumer ended before it had committed its offset, or as it was
 //! sent twice, finds its id there, and nothing is done. An id is the record's header `id`, as an [outbox](crate::outbox) sets it, or, where there
-//! is none, topic, partition and offset.
+//! is none, where it stands: topic, id of the topic, partition and offset.
 //!
 //! ```no_run
 //! # #[cfg(feature = "outbox-sqlite")]
@@ -42,8 +42,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::{Acquire, Pool, Transaction};
 
-use crate::ConsumerRecord;
+use self::notes::PlaceIds;
 use crate::sql::{DatabaseError, Name, Statement};
+use crate::{ConsumerRecord, TopicId};
 
 /// What became of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +54,12 @@ pub enum Once<T> {
     Now(T),
     /// It had its effect before, and nothing was done.
     Before,
+}
+
+/// What is noted of a record.
+enum Noted<'a> {
+    Id(&'a str),
+    Place(PlaceIds),
 }
 
 /// An inbox: of one consumer, in one table.
@@ -102,7 +109,10 @@ impl Inbox {
         record: &ConsumerRecord,
         effect: impl AsyncFnOnce(&mut Transaction<'_, DB>) -> Result<T, E>,
     ) -> Result<Once<T>, InboxError<E>> {
-        self.once_by_id(transaction, &id_of(record), effect).await
+        match header_id(record) {
+            Some(id) => self.once_by_id(transaction, id, effect).await,
+            None => self.once_noted(transaction, &Noted::Place(place_ids(record)), effect).await,
+        }
     }
 
     /// As [`once`], by an id of your choice.
@@ -115,13 +125,26 @@ impl Inbox {
         id: &str,
         effect: impl AsyncFnOnce(&mut Transaction<'_, DB>) -> Result<T, E>,
     ) -> Result<Once<T>, InboxError<E>> {
+        self.once_noted(transaction, &Noted::Id(id), effect).await
+    }
+
+    async fn once_noted<DB: InboxDatabase, T, E>(
+        &self,
+        transaction: &mut Transaction<'_, DB>,
+        noted: &Noted<'_>,
+        effect: impl AsyncFnOnce(&mut Transaction<'_, DB>) -> Result<T, E>,
+    ) -> Result<Once<T>, InboxError<E>> {
         let failed = |error: sqlx::Error| InboxError::Database(error.into());
         // An effect that fails takes the note with it, also where the program commits the rest.
         let mut inner = transaction.begin().await.map_err(failed)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let statement = self.statement(notes::NOTE);
-        let note = DB::note(&mut inner, &statement, &self.consumer, id, milliseconds(now));
-        if !note.await.map_err(InboxError::Database)? {
+        let now = milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let is_new = match noted {
+            Noted::Id(id) => DB::note(&mut inner, &self.statement(notes::NOTE), &self.consumer, id, now).await,
+            Noted::Place(ids) => {
+                DB::note_place(&mut inner, &self.statement(notes::NOTE_PLACE), &self.consumer, ids, now).await
+            }
+        };
+        if !is_new.map_err(InboxError::Database)? {
             return Ok(Once::Before);
         }
         match effect(&mut inner).await {
@@ -172,11 +195,30 @@ pub async fn once<DB: InboxDatabase, T, E>(
 /// What a record is recognised by: its header `id`, else where it stands.
 #[must_use]
 pub fn id_of(record: &ConsumerRecord) -> String {
+    header_id(record).map_or_else(|| place_ids(record).id, str::to_owned)
+}
+
+fn header_id(record: &ConsumerRecord) -> Option<&str> {
     let header = record.headers().find(|header| header.name() == "id").and_then(|header| header.value);
-    match header.map(std::str::from_utf8) {
-        Some(Ok(id)) if !id.is_empty() => id.to_owned(),
-        _ => format!("{}/{}/{}", record.topic(), record.partition(), record.offset),
+    header.and_then(|value| std::str::from_utf8(value).ok()).filter(|id| !id.is_empty())
+}
+
+fn place_ids(record: &ConsumerRecord) -> PlaceIds {
+    let (topic, topic_id) = (record.topic(), record.topic_id());
+    PlaceIds {
+        id: format!("{topic}/{topic_id}/{}/{}", record.partition(), record.offset),
+        before: format!("{topic}/{}/{}", record.partition(), record.offset),
+        since_ms: made_ms(topic_id),
     }
+}
+
+/// When a topic was made, in milliseconds since 1970: ids of version 7 begin with the time. Of another one it could be ever.
+fn made_ms(topic_id: TopicId) -> i64 {
+    let time = uuid::Uuid::from_bytes(topic_id.0).get_timestamp().filter(|_| topic_id.0[6] >> 4 == 7);
+    time.map_or(0, |time| {
+        let (seconds, nanoseconds) = time.to_unix();
+        milliseconds(Duration::new(seconds, nanoseconds))
+    })
 }
 
 fn milliseconds(time: Duration) -> i64 {

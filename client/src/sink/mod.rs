@@ -3,7 +3,8 @@
 //! A [`SqlSink`] reads as a member of a group, and keeps its offsets in a table beside what the records effect. As it gets a partition it takes a new number for its row of
 //! that table, and goes on where the row says; each transaction moves the row under that number, and is undone where another has taken a later one. So a member that was
 //! away for too long, and comes back with records that another has worked on meanwhile, changes nothing. Where the table says nothing of a partition, as in a new
-//! database, it begins where the group's builder says with `start`, and that place is noted before anything is read. The group's own offsets are never gone by: they
+//! database, it begins where the group's builder says with `start`, and that place is noted before anything is read; so it does with a topic that
+//! was deleted and made again under its name. The group's own offsets are never gone by: they
 //! are only a hint for those who look at its lag.
 //!
 //! ```no_run
@@ -40,11 +41,13 @@ use std::pin::pin;
 use sqlx::{Pool, Transaction};
 use tokio::sync::mpsc;
 
-use self::offsets::Place;
+use self::offsets::{Claimed, Place};
 use self::stays::{Stay, Stays};
 use crate::group::{Ear, GroupRecord, Word};
 use crate::sql::{DatabaseError, Name, Statement};
-use crate::{Backoff, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, GroupError, Offset, Start, TopicPartition};
+use crate::{
+    Backoff, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, GroupError, Offset, Start, TopicId, TopicPartition,
+};
 
 /// Words of the group that may wait.
 const WORDS: usize = 16;
@@ -56,6 +59,15 @@ pub struct SqlSink<DB: SinkDatabase> {
     name: String,
     table: Name,
     batch_records: usize,
+}
+
+/// What became of a claim.
+enum Claim {
+    Stay(Stay),
+    /// Another has claimed it meanwhile.
+    Fenced,
+    /// The topic that it is of has its name no more, or not yet.
+    OtherTopic,
 }
 
 /// Why a transaction was not committed.
@@ -98,13 +110,16 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         self
     }
 
-    /// Makes the table of offsets where it is missing.
+    /// Makes the table of offsets where it is missing, and brings one of an earlier release up to date.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn migrate(&self) -> Result<(), DatabaseError> {
         let mut transaction = DB::begin(&self.pool).await?;
         DB::create(&mut transaction, &self.statement(offsets::CREATE)).await?;
+        if DB::count(&mut transaction, &self.statement(DB::TOPIC_IDS)).await? == 0 {
+            DB::create(&mut transaction, &self.statement(offsets::ADD_TOPIC_ID)).await?;
+        }
         Ok(transaction.commit().await?)
     }
 
@@ -167,7 +182,11 @@ impl<DB: SinkDatabase> SqlSink<DB> {
                     self.take(at, consumer, stays).await?;
                 }
             }
-            Word::Gone(partitions) => stays.end(&partitions),
+            Word::Gone(mut partitions) => {
+                // It may be of a topic that was deleted, where that of its name has been taken by now.
+                partitions.retain(|at| consumer.topic_id(at) != stays.topic_id(at));
+                stays.end(&partitions);
+            }
         }
         Ok(())
     }
@@ -181,22 +200,17 @@ impl<DB: SinkDatabase> SqlSink<DB> {
     ) -> Result<(), SinkError<E>> {
         let mut failures = 0;
         let stay = loop {
-            let error = match self.stay(&at, consumer).await {
-                Ok(Some(stay)) => break stay,
-                // Another has claimed it already.
-                Ok(None) => return Ok(()),
-                Err(error) if !error.is_retriable() => return Err(error),
-                Err(error) => error,
+            // Until then it is taken away again.
+            let Some(topic_id) = consumer.topic_id(&at) else { return Ok(()) };
+            let trouble = match self.stay(&at, topic_id, consumer).await {
+                Ok(Claim::Stay(stay)) => break stay,
+                Ok(Claim::Fenced) => return Ok(()),
+                Ok(Claim::OtherTopic) => "the cluster knows another topic by its name, or none".to_owned(),
+                Err(error) if error.is_retriable() => error.said(),
+                Err(error) => return Err(error),
             };
-            if !consumer.assignment().contains(&at) {
-                return Ok(());
-            }
             failures += 1;
-            tracing::warn!(
-                sink = self.name,
-                error = error.said(),
-                "a partition cannot be claimed, and it is tried again"
-            );
+            tracing::warn!(sink = self.name, trouble, "a partition cannot be claimed, and it is tried again");
             tokio::time::sleep(Backoff::DEFAULT.wait(failures, fastrand::f64())).await;
         };
         match consumer.seek(at.topic.as_str(), at.partition, Start::Offset(stay.next)).await {
@@ -209,19 +223,37 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         Ok(())
     }
 
-    /// Claims a partition; where the database says nothing of it, its beginning is noted, so that whoever gets it next does not look for another one. `None`
-    /// where another has claimed it meanwhile.
-    async fn stay<E>(&self, at: &TopicPartition, consumer: &GroupConsumer) -> Result<Option<Stay>, SinkError<E>> {
-        let (next, epoch) = self.claim(at).await?;
-        if let Some(next) = next {
-            return Ok(Some(Stay { epoch, next: Offset(next.unsigned_abs()) }));
-        }
-        let next = consumer.beginning(at).await?;
-        let is_noted = self.note(at, epoch, next).await?;
-        Ok(is_noted.then_some(Stay { epoch, next }))
+    /// Claims a partition; where the database says nothing of it, or speaks of another topic of its name, its beginning is noted, so that whoever gets it
+    /// next does not look for another one.
+    async fn stay<E>(
+        &self,
+        at: &TopicPartition,
+        topic_id: TopicId,
+        consumer: &GroupConsumer,
+    ) -> Result<Claim, SinkError<E>> {
+        let (next, epoch, of) = self.claim(at).await?;
+        let id = topic_id.to_string();
+        let known = next.map(|next| Offset(next.unsigned_abs()));
+        let next = match (known, of) {
+            (Some(next), Some(of)) if of == id => return Ok(Claim::Stay(Stay { topic_id, epoch, next })),
+            // It was noted by an earlier release.
+            (Some(next), None) => next,
+            (_, of) => {
+                let Some(next) = consumer.beginning(at, topic_id).await? else { return Ok(Claim::OtherTopic) };
+                if let Some(of) = of {
+                    tracing::warn!(
+                        sink = self.name, topic = %at.topic, partition = %at.partition, noted = of, found = id, %next,
+                        "the topic was deleted and made again: nothing of it has taken effect, and it is read from its start"
+                    );
+                }
+                next
+            }
+        };
+        let is_noted = self.begin(at, (epoch, next.0.cast_signed(), &id)).await?;
+        Ok(if is_noted { Claim::Stay(Stay { topic_id, epoch, next }) } else { Claim::Fenced })
     }
 
-    async fn claim(&self, at: &TopicPartition) -> Result<(Option<i64>, i64), DatabaseError> {
+    async fn claim(&self, at: &TopicPartition) -> Result<Claimed, DatabaseError> {
         let mut transaction = DB::begin(&self.pool).await?;
         let claimed = DB::claim(&mut transaction, &self.statement(offsets::CLAIM), self.place(at)).await?;
         transaction.commit().await?;
@@ -229,11 +261,10 @@ impl<DB: SinkDatabase> SqlSink<DB> {
     }
 
     /// False where another has claimed the partition.
-    async fn note(&self, at: &TopicPartition, epoch: i64, next: Offset) -> Result<bool, DatabaseError> {
+    async fn begin(&self, at: &TopicPartition, beginning: (i64, i64, &str)) -> Result<bool, DatabaseError> {
         let mut transaction = DB::begin(&self.pool).await?;
-        let advance = self.statement(offsets::ADVANCE);
-        let next = next.0.cast_signed();
-        let is_noted = DB::advance(&mut transaction, &advance, self.place(at), epoch, next).await?;
+        let statement = self.statement(offsets::BEGIN);
+        let is_noted = DB::begin_at(&mut transaction, &statement, self.place(at), beginning).await?;
         transaction.commit().await?;
         Ok(is_noted)
     }
@@ -283,7 +314,9 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         stays: &mut Stays,
         effect: &mut impl AsyncFnMut(&mut Transaction<'_, DB>, &ConsumerRecord) -> Result<(), E>,
     ) -> Result<(), Undone<E>> {
-        let takes = |record: &&GroupRecord| record.is_current() && stays.takes(record.source(), record.offset);
+        let takes = |record: &&GroupRecord| {
+            record.is_current() && stays.takes(record.source(), record.topic_id(), record.offset)
+        };
         let records: Vec<&GroupRecord> = records.iter().filter(takes).collect();
         if records.is_empty() {
             return Ok(());

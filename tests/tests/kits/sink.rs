@@ -309,6 +309,101 @@ async fn a_sink_without_its_table_says_so() {
     assert!(failed.to_string().contains("migrat"), "{failed}");
 }
 
+/// The topic goes, and another comes under its name.
+async fn make_anew(client: &Client) {
+    client.admin().delete_topic("in").await.unwrap();
+    wait_until("the topic to be made again", async || {
+        client.admin().create_topic(&NewTopic::named("in").partitions(PARTITIONS)).await.ok()
+    })
+    .await;
+}
+
+/// Nothing of a topic that was made again has had its effect, wherever the one before it had come to.
+async fn another_topic<DB: Effects>(home: Home) {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let pool = DB::open(&home.url()).await;
+    prepare(&pool).await;
+    send(&client, 0..100).await;
+    let member = Member::start(&pool, group(&client), Duration::ZERO);
+    wait_for_all(&pool, 100).await;
+    member.end().await;
+    // As an earlier release left it.
+    DB::execute(&pool, "ALTER TABLE sink_offset DROP COLUMN topic_id").await;
+    SqlSink::new(pool.clone(), "effects").migrate().await.unwrap();
+    SqlSink::new(pool.clone(), "effects").migrate().await.unwrap();
+    send(&client, 100..120).await;
+    let member = Member::start(&pool, group(&client), Duration::ZERO);
+    wait_for_all(&pool, 120).await;
+    member.end().await;
+    assert_once(&pool, 120).await;
+    make_anew(&client).await;
+    send(&client, 120..320).await;
+    let member = Member::start(&pool, group(&client), Duration::ZERO);
+    wait_for_all(&pool, 320).await;
+    member.end().await;
+    assert_once(&pool, 320).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_again_is_read_from_its_start_into_sqlite() {
+    another_topic::<Sqlite>(Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_again_is_read_from_its_start_into_postgres() {
+    let name = "a_topic_that_was_made_again_is_read_from_its_start_into_postgres";
+    if requires(name, &[Need::Postgres]) {
+        another_topic::<Postgres>(Home::postgres()).await;
+    }
+}
+
+/// Has all records of the topic noted, without headers: of how many the effect came before.
+async fn seen_before<DB: Effects>(client: &Client, pool: &Pool<DB>) -> u32 {
+    let mut consumer = client.consumer().topic("in").start(Start::Beginning).until_end().build().await.unwrap();
+    let mut before = 0;
+    while let Some(record) = consumer.next().await {
+        let mut transaction = DB::begin(pool).await.unwrap();
+        let once = inbox::once(&mut transaction, &record.unwrap(), async |_| Ok::<_, String>(())).await.unwrap();
+        transaction.commit().await.unwrap();
+        before += u32::from(once == Once::Before);
+    }
+    before
+}
+
+/// A record of a topic that was made again is not taken for one that stood there before it.
+async fn noted_of_another_topic<DB: Effects>(home: Home) {
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let pool = DB::open(&home.url()).await;
+    prepare(&pool).await;
+    send(&client, 0..20).await;
+    // Two notes of an earlier release.
+    let earlier = "INSERT INTO inbox (consumer, id, seen_ms) VALUES ('', 'in/0/0', 99999999999999), ('', 'in/1/0', 1)";
+    DB::execute(&pool, earlier).await;
+    assert_eq!(seen_before(&client, &pool).await, 1, "a note counts, but for one from before the topic was made");
+    assert_eq!(seen_before(&client, &pool).await, 20);
+    DB::execute(&pool, "DELETE FROM inbox WHERE id = 'in/0/0'").await;
+    make_anew(&client).await;
+    send(&client, 0..20).await;
+    let client = Client::connect(&broker.server()).await.unwrap();
+    assert_eq!(seen_before(&client, &pool).await, 0);
+    assert_eq!(seen_before(&client, &pool).await, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_a_topic_that_was_made_again_is_a_new_one_in_sqlite() {
+    noted_of_another_topic::<Sqlite>(Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_a_topic_that_was_made_again_is_a_new_one_in_postgres() {
+    let name = "a_record_of_a_topic_that_was_made_again_is_a_new_one_in_postgres";
+    if requires(name, &[Need::Postgres]) {
+        noted_of_another_topic::<Postgres>(Home::postgres()).await;
+    }
+}
+
 /// Each record comes three times; effects are noted with their ids.
 async fn three_times<DB: Effects>(home: Home) {
     let broker = BrokerProcess::start();
