@@ -1,5 +1,7 @@
 //! Why a sink ended. Knows nothing of how it came about.
 
+use std::sync::Arc;
+
 use tidelog_protocol::{Offset, PartitionId, TopicName};
 
 use crate::GroupError;
@@ -7,7 +9,7 @@ use crate::sql::DatabaseError;
 
 /// Why a sink ended, but for being told to. Whatever it is, every record before had its effect once, and the next run goes on behind them.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum SinkError<E> {
+pub enum SinkError {
     /// The effect of a record failed, and so that of all records of its transaction was undone.
     #[error("the effect of {topic}/{partition} offset {offset} failed: {cause}")]
     Effect {
@@ -18,7 +20,8 @@ pub enum SinkError<E> {
         /// The offset.
         offset: Offset,
         /// What it failed with.
-        cause: E,
+        #[source]
+        cause: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The database, for good. What passes is waited for.
     #[error(transparent)]
@@ -28,25 +31,14 @@ pub enum SinkError<E> {
     Group(#[from] GroupError),
 }
 
-impl<E> SinkError<E> {
+impl SinkError {
     /// True where the same may succeed later without anyone changing it.
-    pub(super) fn is_retriable(&self) -> bool {
+    pub(super) const fn is_retriable(&self) -> bool {
         match self {
             Self::Effect { .. } => false,
             Self::Database(error) => error.is_retriable(),
             Self::Group(GroupError::Client(error)) => error.is_retriable(),
             Self::Group(_) => false,
-        }
-    }
-
-    /// For a log, whatever the effect's error is.
-    pub(super) fn said(&self) -> String {
-        match self {
-            Self::Effect { topic, partition, offset, .. } => {
-                format!("the effect of {topic}/{partition} offset {offset}")
-            }
-            Self::Database(error) => error.to_string(),
-            Self::Group(error) => error.to_string(),
         }
     }
 }

@@ -36,6 +36,7 @@ mod stays;
 pub use error::SinkError;
 pub use offsets::SinkDatabase;
 
+use std::error::Error;
 use std::pin::pin;
 
 use sqlx::{Pool, Transaction};
@@ -44,7 +45,7 @@ use tokio::sync::mpsc;
 use self::offsets::{Claimed, Place};
 use self::stays::{Stay, Stays};
 use crate::group::{Ear, GroupRecord, Word};
-use crate::sql::{DatabaseError, Name, Statement};
+use crate::sql::{DatabaseError, Name, Statement, passes};
 use crate::{
     Backoff, ConsumerRecord, GroupConsumer, GroupConsumerBuilder, GroupError, Offset, Start, TopicId, TopicPartition,
 };
@@ -71,20 +72,21 @@ enum Claim {
 }
 
 /// Why a transaction was not committed.
-enum Undone<E> {
+enum Undone {
     /// Another has claimed this partition.
     Fenced(TopicPartition),
-    Database(DatabaseError),
-    Ended(SinkError<E>),
+    /// The same may succeed later: what went wrong.
+    Passing(String),
+    Ended(SinkError),
 }
 
-impl<E> From<DatabaseError> for Undone<E> {
+impl From<DatabaseError> for Undone {
     fn from(error: DatabaseError) -> Self {
-        if error.is_retriable() { Self::Database(error) } else { Self::Ended(error.into()) }
+        if error.is_retriable() { Self::Passing(error.to_string()) } else { Self::Ended(error.into()) }
     }
 }
 
-impl<E> From<sqlx::Error> for Undone<E> {
+impl From<sqlx::Error> for Undone {
     fn from(error: sqlx::Error) -> Self {
         DatabaseError::from(error).into()
     }
@@ -125,16 +127,17 @@ impl<DB: SinkDatabase> SqlSink<DB> {
 
     /// Reads as a member of the group that `group` describes, and calls `effect` for each record with the transaction that it is to write in, until
     /// `stop` is done. Records of a partition come in their order; one may be seen again, but only where the transaction was undone. A database that is away
-    /// is waited for. What `group` says of rebalances is replaced.
+    /// is waited for, also where it is the effect that finds out: one that fails with an error that is, or comes of ([`Error::source`]), one of `sqlx` that
+    /// passes by itself is tried again, with all of its transaction. Any other ends the sink. What `group` says of rebalances is replaced.
     ///
     /// # Errors
     /// [`SinkError`].
-    pub async fn run<E>(
+    pub async fn run<E: Into<Box<dyn Error + Send + Sync>>>(
         self,
         group: GroupConsumerBuilder,
         stop: impl Future<Output = ()>,
         mut effect: impl AsyncFnMut(&mut Transaction<'_, DB>, &ConsumerRecord) -> Result<(), E>,
-    ) -> Result<(), SinkError<E>> {
+    ) -> Result<(), SinkError> {
         let (tell, mut words) = mpsc::channel(WORDS);
         let mut consumer = group.on_rebalance(Ear(tell)).build().await?;
         let mut stop = pin!(stop);
@@ -175,7 +178,7 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         }
     }
 
-    async fn heed<E>(&self, word: Word, consumer: &GroupConsumer, stays: &mut Stays) -> Result<(), SinkError<E>> {
+    async fn heed(&self, word: Word, consumer: &GroupConsumer, stays: &mut Stays) -> Result<(), SinkError> {
         match word {
             Word::Assigned(partitions, _done) => {
                 for at in partitions {
@@ -192,12 +195,7 @@ impl<DB: SinkDatabase> SqlSink<DB> {
     }
 
     /// Claims a partition, and has it read from where the database says; for as long as it takes.
-    async fn take<E>(
-        &self,
-        at: TopicPartition,
-        consumer: &GroupConsumer,
-        stays: &mut Stays,
-    ) -> Result<(), SinkError<E>> {
+    async fn take(&self, at: TopicPartition, consumer: &GroupConsumer, stays: &mut Stays) -> Result<(), SinkError> {
         let mut failures = 0;
         let stay = loop {
             // Until then it is taken away again.
@@ -206,7 +204,7 @@ impl<DB: SinkDatabase> SqlSink<DB> {
                 Ok(Claim::Stay(stay)) => break stay,
                 Ok(Claim::Fenced) => return Ok(()),
                 Ok(Claim::OtherTopic) => "the cluster knows another topic by its name, or none".to_owned(),
-                Err(error) if error.is_retriable() => error.said(),
+                Err(error) if error.is_retriable() => error.to_string(),
                 Err(error) => return Err(error),
             };
             failures += 1;
@@ -225,12 +223,7 @@ impl<DB: SinkDatabase> SqlSink<DB> {
 
     /// Claims a partition; where the database says nothing of it, or speaks of another topic of its name, its beginning is noted, so that whoever gets it
     /// next does not look for another one.
-    async fn stay<E>(
-        &self,
-        at: &TopicPartition,
-        topic_id: TopicId,
-        consumer: &GroupConsumer,
-    ) -> Result<Claim, SinkError<E>> {
+    async fn stay(&self, at: &TopicPartition, topic_id: TopicId, consumer: &GroupConsumer) -> Result<Claim, SinkError> {
         let (next, epoch, of) = self.claim(at).await?;
         let id = topic_id.to_string();
         let known = next.map(|next| Offset(next.unsigned_abs()));
@@ -270,13 +263,13 @@ impl<DB: SinkDatabase> SqlSink<DB> {
     }
 
     /// Has records take effect; where that is undone, has them come again.
-    async fn settle<E>(
+    async fn settle<E: Into<Box<dyn Error + Send + Sync>>>(
         &self,
         records: Vec<GroupRecord>,
         consumer: &GroupConsumer,
         stays: &mut Stays,
         effect: &mut impl AsyncFnMut(&mut Transaction<'_, DB>, &ConsumerRecord) -> Result<(), E>,
-    ) -> Result<(), SinkError<E>> {
+    ) -> Result<(), SinkError> {
         let mut touched: Vec<TopicPartition> = records.iter().map(|record| record.source().clone()).collect();
         touched.sort();
         touched.dedup();
@@ -290,8 +283,8 @@ impl<DB: SinkDatabase> SqlSink<DB> {
                 sink = self.name, topic = %at.topic, partition = %at.partition,
                 "another has claimed the partition, and nothing was written"
             ),
-            Err(Undone::Database(error)) => {
-                tracing::warn!(sink = self.name, %error, "nothing was written, and it is tried again");
+            Err(Undone::Passing(trouble)) => {
+                tracing::warn!(sink = self.name, trouble, "nothing was written, and it is tried again");
                 tokio::time::sleep(Backoff::DEFAULT.wait(1, fastrand::f64())).await;
             }
         }
@@ -308,12 +301,12 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         Ok(())
     }
 
-    async fn affect<E>(
+    async fn affect<E: Into<Box<dyn Error + Send + Sync>>>(
         &self,
         records: &[GroupRecord],
         stays: &mut Stays,
         effect: &mut impl AsyncFnMut(&mut Transaction<'_, DB>, &ConsumerRecord) -> Result<(), E>,
-    ) -> Result<(), Undone<E>> {
+    ) -> Result<(), Undone> {
         let takes = |record: &&GroupRecord| {
             record.is_current() && stays.takes(record.source(), record.topic_id(), record.offset)
         };
@@ -334,7 +327,10 @@ impl<DB: SinkDatabase> SqlSink<DB> {
         for record in records {
             if let Err(cause) = effect(&mut transaction, record.record()).await {
                 let TopicPartition { topic, partition } = record.source().clone();
-                return Err(Undone::Ended(SinkError::Effect { topic, partition, offset: record.offset, cause }));
+                let (offset, cause): (_, Box<dyn Error + Send + Sync>) = (record.offset, cause.into());
+                let is_passing = passes(&*cause);
+                let error = SinkError::Effect { topic, partition, offset, cause: cause.into() };
+                return Err(if is_passing { Undone::Passing(error.to_string()) } else { Undone::Ended(error) });
             }
         }
         transaction.commit().await?;

@@ -1,6 +1,9 @@
 //! What a failure of the database means, split by who must act. Knows the two databases' codes, nothing of what was asked.
 
+use std::error::Error;
 use std::sync::Arc;
+
+use crate::inbox::InboxError;
 
 /// Why a database did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -10,13 +13,13 @@ pub enum DatabaseError {
     #[error(
         "the database lacks a table or column; run the migration (`migrate`, or the tool's `--migrate`), or correct the names: {0}"
     )]
-    Missing(Arc<sqlx::Error>),
+    Missing(#[source] Arc<sqlx::Error>),
     /// It is away, busy, or has undone the transaction for the sake of another one. Passes by itself.
     #[error("the database cannot do it at the moment: {0}")]
-    Passing(Arc<sqlx::Error>),
+    Passing(#[source] Arc<sqlx::Error>),
     /// It refused for good.
     #[error("the database refused: {0}")]
-    Refused(Arc<sqlx::Error>),
+    Refused(#[source] Arc<sqlx::Error>),
     /// What stands in a table is nothing that this release wrote.
     #[error("table {table} holds what cannot be read: {what}")]
     Damaged {
@@ -53,6 +56,21 @@ impl From<sqlx::Error> for DatabaseError {
             Meaning::Final => Self::Refused(error),
         }
     }
+}
+
+/// True where an error, or one that it comes of, is a database's that passes by itself.
+pub(crate) fn passes(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
+        let shared = error.downcast_ref::<Arc<sqlx::Error>>().map(AsRef::as_ref);
+        // The inbox does not demand that an effect's error is one, and so names no source.
+        let noted = match error.downcast_ref::<InboxError<sqlx::Error>>() {
+            Some(InboxError::Effect(error)) => Some(error),
+            _ => None,
+        };
+        let found = error.downcast_ref::<sqlx::Error>().or(shared).or(noted);
+        found.is_some_and(|error| meaning(error) == Meaning::Passing)
+            || error.downcast_ref::<DatabaseError>().is_some_and(DatabaseError::is_retriable)
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +115,26 @@ fn by_code(code: &str, message: &str) -> Meaning {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Trouble {
+        #[error("no such order")]
+        NoOrder,
+        #[error("while it was stored")]
+        Stored(#[source] sqlx::Error),
+        #[error("while it was noted")]
+        Noted(#[source] InboxError<sqlx::Error>),
+    }
+
+    #[test]
+    fn what_passes_is_found_behind_the_errors_of_a_program() {
+        let away = || sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert!(passes(&away()) && passes(&Trouble::Stored(away())) && passes(&DatabaseError::from(away())));
+        assert!(passes(&Trouble::Noted(InboxError::Effect(away()))));
+        assert!(passes(&Trouble::Noted(InboxError::Database(away().into()))));
+        assert!(!passes(&Trouble::NoOrder) && !passes(&Trouble::Stored(sqlx::Error::RowNotFound)));
+        assert!(!passes(&DatabaseError::from(sqlx::Error::RowNotFound)));
+    }
 
     #[test]
     fn codes_say_who_must_act() {

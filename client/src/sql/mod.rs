@@ -21,6 +21,7 @@ mod statement;
 
 pub use dialect::Dialect;
 pub use error::DatabaseError;
+pub(crate) use error::passes;
 pub use name::{InvalidName, Name};
 #[cfg(feature = "outbox-postgres")]
 pub use open::open_postgres;

@@ -3,6 +3,7 @@
 
 mod event_store;
 mod event_store_faults;
+mod inbox;
 mod outbox_guide;
 mod outbox_postgres;
 mod outbox_relay;

@@ -1,18 +1,19 @@
-//! Exactly once into a database: the sink and the inbox, with real databases, through rebalances, zombies, failures and a database that is put back.
+//! Exactly once into a database: the sink, with real databases, through rebalances, zombies, failures and a database that is put back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::{Pool, Postgres, Sqlite, Transaction};
-use tidelog_client::inbox::{self, Inbox, InboxDatabase, InboxError, Once};
+use tidelog_client::inbox::{Inbox, InboxDatabase};
 use tidelog_client::sink::{SinkDatabase, SinkError, SqlSink};
 use tidelog_client::{Client, GroupConsumerBuilder, NewTopic, PartitionId, Record, Start};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::chance::seeded;
 use tidelog_tests::outbox::database::{Home, ShopDatabase};
-use tidelog_tests::patience::wait_until;
+use tidelog_tests::patience::{wait_for, wait_until};
+use tidelog_tests::postgres_process::PostgresProcess;
 use tidelog_tests::requirements::{Need, requires};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 const PARTITIONS: u32 = 4;
 
 /// A database with a table of effects: one row for each.
-trait Effects: ShopDatabase + SinkDatabase + InboxDatabase {
+pub(super) trait Effects: ShopDatabase + SinkDatabase + InboxDatabase {
     async fn effect(transaction: &mut Transaction<'_, Self>, value: String) -> Result<(), sqlx::Error>;
     async fn effects(pool: &Pool<Self>) -> BTreeMap<String, i64>;
 }
@@ -45,19 +46,19 @@ macro_rules! effects_in {
 effects_in!(Sqlite);
 effects_in!(Postgres);
 
-async fn prepare<DB: Effects>(pool: &Pool<DB>) {
+pub(super) async fn prepare<DB: Effects>(pool: &Pool<DB>) {
     DB::execute(pool, "CREATE TABLE effect (value TEXT NOT NULL)").await;
     SqlSink::new(pool.clone(), "effects").migrate().await.unwrap();
     Inbox::default().migrate(pool).await.unwrap();
 }
 
-async fn open_topic(broker: &BrokerProcess) -> Client {
+pub(super) async fn open_topic(broker: &BrokerProcess) -> Client {
     let client = Client::connect(&broker.server()).await.unwrap();
     client.admin().create_topic(&NewTopic::named("in").partitions(PARTITIONS)).await.unwrap();
     client
 }
 
-async fn send(client: &Client, numbers: std::ops::Range<u32>) {
+pub(super) async fn send(client: &Client, numbers: std::ops::Range<u32>) {
     let producer = client.producer().build().unwrap();
     for number in numbers {
         let record = Record::to("in").partition(PartitionId(number % PARTITIONS)).value(format!("v{number}"));
@@ -70,14 +71,14 @@ fn group(client: &Client) -> GroupConsumerBuilder {
     client.group("effects").topics(["in"]).start(Start::Beginning).session_timeout(Duration::from_secs(3))
 }
 
-fn text(bytes: Option<&[u8]>) -> String {
+pub(super) fn text(bytes: Option<&[u8]>) -> String {
     String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap()
 }
 
 /// A member that runs until it is told to stop.
 struct Member {
     stop: Arc<Notify>,
-    running: JoinHandle<Result<(), SinkError<sqlx::Error>>>,
+    running: JoinHandle<Result<(), SinkError>>,
 }
 
 impl Member {
@@ -110,7 +111,7 @@ async fn wait_for_all<DB: Effects>(pool: &Pool<DB>, records: usize) {
         .await;
 }
 
-async fn assert_once<DB: Effects>(pool: &Pool<DB>, records: u32) {
+pub(super) async fn assert_once<DB: Effects>(pool: &Pool<DB>, records: u32) {
     let effects = DB::effects(pool).await;
     let doubled: Vec<_> = effects.iter().filter(|(_, times)| **times > 1).collect();
     assert!(doubled.is_empty(), "had more than one effect: {doubled:?}");
@@ -289,7 +290,7 @@ async fn an_effect_that_fails_takes_its_transaction_with_it_and_comes_again() {
     });
     let failed = tidelog_tests::patience::within_limit("the sink to end", run).await.unwrap_err();
     let SinkError::Effect { partition, cause, .. } = &failed else { panic!("{failed}") };
-    assert_eq!((*partition, cause.as_str(), fails.into_inner()), (PartitionId(1), "v21 cannot be had", 1));
+    assert_eq!((*partition, cause.to_string().as_str(), fails.into_inner()), (PartitionId(1), "v21 cannot be had", 1));
     assert!(!Sqlite::effects(&pool).await.contains_key("v21"));
     let member = Member::start(&pool, group(&client), Duration::ZERO);
     wait_for_all(&pool, 40).await;
@@ -309,8 +310,46 @@ async fn a_sink_without_its_table_says_so() {
     assert!(failed.to_string().contains("migrat"), "{failed}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_within_an_effect_is_waited_for() {
+    let name = "a_database_that_goes_away_within_an_effect_is_waited_for";
+    if !requires(name, &[Need::Postgres]) {
+        return;
+    }
+    let broker = BrokerProcess::start();
+    let client = open_topic(&broker).await;
+    let process = Arc::new(Mutex::new(PostgresProcess::start()));
+    let url = process.lock().unwrap().url();
+    let pool = Postgres::open(&url).await;
+    prepare(&pool).await;
+    send(&client, 0..40).await;
+    let failed = Arc::new(AtomicU32::new(0));
+    let sink = SqlSink::new(pool.clone(), "effects");
+    let (gone, repaired) = (Arc::clone(&failed), Arc::clone(&process));
+    let repair = tokio::task::spawn_blocking(move || {
+        wait_for("an effect to fail", || (gone.load(Ordering::Relaxed) > 0).then_some(()));
+        repaired.lock().unwrap().restart();
+    });
+    let stop = async {
+        repair.await.unwrap();
+        wait_for_all(&pool, 40).await;
+    };
+    let run = sink.run(group(&client), stop, async |transaction, record| {
+        let value = text(record.value.as_deref());
+        if value == "v21" && failed.load(Ordering::Relaxed) == 0 {
+            process.lock().unwrap().crash();
+        }
+        let affected = Postgres::effect(transaction, value).await;
+        failed.fetch_add(u32::from(affected.is_err()), Ordering::Relaxed);
+        affected
+    });
+    tidelog_tests::patience::within_limit("the sink to go on", run).await.unwrap();
+    assert!(failed.load(Ordering::Relaxed) > 0, "no effect failed");
+    assert_once(&pool, 40).await;
+}
+
 /// The topic goes, and another comes under its name.
-async fn make_anew(client: &Client) {
+pub(super) async fn make_anew(client: &Client) {
     client.admin().delete_topic("in").await.unwrap();
     wait_until("the topic to be made again", async || {
         client.admin().create_topic(&NewTopic::named("in").partitions(PARTITIONS)).await.ok()
@@ -355,126 +394,5 @@ async fn a_topic_that_was_made_again_is_read_from_its_start_into_postgres() {
     let name = "a_topic_that_was_made_again_is_read_from_its_start_into_postgres";
     if requires(name, &[Need::Postgres]) {
         another_topic::<Postgres>(Home::postgres()).await;
-    }
-}
-
-/// Has all records of the topic noted, without headers: of how many the effect came before.
-async fn seen_before<DB: Effects>(client: &Client, pool: &Pool<DB>) -> u32 {
-    let mut consumer = client.consumer().topic("in").start(Start::Beginning).until_end().build().await.unwrap();
-    let mut before = 0;
-    while let Some(record) = consumer.next().await {
-        let mut transaction = DB::begin(pool).await.unwrap();
-        let once = inbox::once(&mut transaction, &record.unwrap(), async |_| Ok::<_, String>(())).await.unwrap();
-        transaction.commit().await.unwrap();
-        before += u32::from(once == Once::Before);
-    }
-    before
-}
-
-/// A record of a topic that was made again is not taken for one that stood there before it.
-async fn noted_of_another_topic<DB: Effects>(home: Home) {
-    let broker = BrokerProcess::start();
-    let client = open_topic(&broker).await;
-    let pool = DB::open(&home.url()).await;
-    prepare(&pool).await;
-    send(&client, 0..20).await;
-    // Two notes of an earlier release.
-    let earlier = "INSERT INTO inbox (consumer, id, seen_ms) VALUES ('', 'in/0/0', 99999999999999), ('', 'in/1/0', 1)";
-    DB::execute(&pool, earlier).await;
-    assert_eq!(seen_before(&client, &pool).await, 1, "a note counts, but for one from before the topic was made");
-    assert_eq!(seen_before(&client, &pool).await, 20);
-    DB::execute(&pool, "DELETE FROM inbox WHERE id = 'in/0/0'").await;
-    make_anew(&client).await;
-    send(&client, 0..20).await;
-    let client = Client::connect(&broker.server()).await.unwrap();
-    assert_eq!(seen_before(&client, &pool).await, 0);
-    assert_eq!(seen_before(&client, &pool).await, 20);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_record_of_a_topic_that_was_made_again_is_a_new_one_in_sqlite() {
-    noted_of_another_topic::<Sqlite>(Home::sqlite()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_record_of_a_topic_that_was_made_again_is_a_new_one_in_postgres() {
-    let name = "a_record_of_a_topic_that_was_made_again_is_a_new_one_in_postgres";
-    if requires(name, &[Need::Postgres]) {
-        noted_of_another_topic::<Postgres>(Home::postgres()).await;
-    }
-}
-
-/// Each record comes three times; effects are noted with their ids.
-async fn three_times<DB: Effects>(home: Home) {
-    let broker = BrokerProcess::start();
-    let client = open_topic(&broker).await;
-    let pool = DB::open(&home.url()).await;
-    prepare(&pool).await;
-    let producer = client.producer().build().unwrap();
-    for n in 0..20_u32 {
-        let record = Record::to("in").partition(PartitionId(0)).value(format!("v{n}"));
-        // Sent twice under one id; those without a header are known by where they stand.
-        let record = if n.is_multiple_of(2) { record.header("id", format!("id-{n}")) } else { record };
-        let times = if n.is_multiple_of(2) { 2 } else { 1 };
-        for _ in 0..times {
-            drop(producer.send(record.clone()).await.unwrap());
-        }
-    }
-    producer.flush().await.unwrap();
-    let mut effects = 0;
-    for time in 0..3 {
-        let mut consumer = client.consumer().topic("in").start(Start::Beginning).until_end().build().await.unwrap();
-        while let Some(record) = consumer.next().await {
-            let record = record.unwrap();
-            let value = text(record.value.as_deref());
-            let mut transaction = DB::begin(&pool).await.unwrap();
-            // The first time it is undone after its effect, as by a crash before the commit.
-            let undo = time == 0 && value == "v3";
-            let once = inbox::once(&mut transaction, &record, async |transaction| DB::effect(transaction, value).await);
-            let once = once.await.unwrap();
-            if undo {
-                transaction.rollback().await.unwrap();
-                continue;
-            }
-            transaction.commit().await.unwrap();
-            effects += u32::from(matches!(once, Once::Now(())));
-        }
-    }
-    assert_eq!(effects, 20);
-    assert_once(&pool, 20).await;
-
-    // An effect that fails leaves no note, even where the rest is committed.
-    let inbox = Inbox::of("others");
-    let mut transaction = DB::begin(&pool).await.unwrap();
-    let failed = inbox
-        .once_by_id(&mut transaction, "x", async |transaction| {
-            DB::effect(transaction, "half".into()).await.unwrap();
-            Err::<(), _>("no")
-        })
-        .await;
-    assert!(matches!(failed, Err(InboxError::Effect("no"))));
-    transaction.commit().await.unwrap();
-    for (expected, inbox) in [(true, &inbox), (false, &inbox), (true, &Inbox::of("yet another"))] {
-        let mut transaction = DB::begin(&pool).await.unwrap();
-        let once = inbox.once_by_id(&mut transaction, "x", async |_| Ok::<_, String>(())).await.unwrap();
-        assert_eq!(once == Once::Now(()), expected);
-        transaction.commit().await.unwrap();
-    }
-    assert!(!DB::effects(&pool).await.contains_key("half"));
-    assert_eq!(inbox.forget(&pool, Duration::from_secs(3_600)).await.unwrap(), 0);
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    assert_eq!(inbox.forget(&pool, Duration::ZERO).await.unwrap(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_comes_again_has_no_second_effect_in_sqlite() {
-    three_times::<Sqlite>(Home::sqlite()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_comes_again_has_no_second_effect_in_postgres() {
-    let name = "what_comes_again_has_no_second_effect_in_postgres";
-    if requires(name, &[Need::Postgres]) {
-        three_times::<Postgres>(Home::postgres()).await;
     }
 }
