@@ -142,12 +142,14 @@ impl<S: Store> Relay<S> {
     /// # Errors
     /// [`RelayError::Active`] where another relay has a shard; else as [`Relay::run`].
     pub async fn reshard(mut self, shards: u32) -> Result<(), RelayError> {
+        // Before anything is written: a number that is out of range could not be got rid of.
+        self.options.shards = shards;
+        self.options.check()?;
         let before = self.store.registration(shards).await?;
         self.options.shards = before.shards;
         positions::ensure(&self.client, &self.options).await?;
         self.run_shards(before.database, before.shards, Until::Recovered, std::future::pending()).await?;
         self.options.shards = shards;
-        self.options.check()?;
         positions::widen(&self.client, &self.options).await?;
         if self.store.reshard(shards).await? { Ok(()) } else { Err(RelayError::Active) }
     }

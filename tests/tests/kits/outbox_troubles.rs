@@ -174,6 +174,18 @@ async fn relays_that_disagree_on_shards_or_share_a_name_with_another_outbox_are_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_shards_that_is_out_of_range_is_refused_before_it_is_written() {
+    let shop = Shop::open().await;
+    for shards in [0, 1_000] {
+        let refused = within_limit("an answer", shop.relay().reshard(shards)).await.unwrap_err();
+        assert!(matches!(refused, RelayError::Argument(_)), "{refused}");
+    }
+    shop.sell("a").await;
+    assert_eq!(shop.relay().drain().await.unwrap(), 1);
+    shop.relay().reshard(4).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_of_positions_that_could_lose_them_is_refused() {
     let shop = Shop::open().await;
     shop.client.admin().create_topic(&NewTopic::named("outbox.positions")).await.unwrap();
