@@ -39,6 +39,11 @@
 //! others, also of its aggregate, go on: [`Outbox::dead_events`] shows them, [`Outbox::revive`] puts them back behind all that waits. An event whose topic does not
 //! exist waits, and its shard with it, until the topic does, or is made where [`Relay::create_topics`] allows it.
 //!
+//! # Older releases of SQLite
+//!
+//! Whoever stages events with a library of its own needs SQLite 3.35 or later. Tables that were made by an earlier release of this crate need 3.42: their default of
+//! `staged_ms`, which SQLite cannot change, calls `unixepoch('subsec')`. There an older one has to give `staged_ms` itself, or the table is to be made anew while it is empty.
+//!
 //! # The parts
 //!
 //! - [`Event`], [`stage`]: what is staged; [`Schema`]: in which tables, made by [`Outbox::migrate`].

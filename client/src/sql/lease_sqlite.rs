@@ -88,5 +88,5 @@ impl Leases {
     }
 }
 
-/// Milliseconds since 1970.
-pub(crate) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+/// Milliseconds since 1970. By the day, rounded, as `unixepoch` knows no parts of a second before 3.42: whoever inserts may have an older one.
+pub(crate) const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";

@@ -185,6 +185,21 @@ async fn a_number_of_shards_that_is_out_of_range_is_refused_before_it_is_written
     shop.relay().reshard(4).await.unwrap();
 }
 
+#[tokio::test]
+async fn an_sqlite_from_before_3_42_can_work_out_when_a_row_was_staged() {
+    let home = Home::sqlite();
+    let pool = open_sqlite(&home.url()).await.unwrap();
+    Outbox::sqlite(pool.clone()).migrate().await.unwrap();
+    let newer = "SELECT count(*) FROM sqlite_master WHERE sql LIKE '%subsec%' OR sql LIKE '%unixepoch%'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(newer).fetch_one(&pool).await.unwrap(), 0);
+    let insert = "INSERT INTO outboxevent (id, aggregatetype, aggregateid, type) VALUES ('i', 'order', 'a', 't')";
+    Sqlite::execute(&pool, insert).await;
+    let staged = "SELECT staged_ms FROM outboxevent";
+    let staged = sqlx::query_scalar::<_, i64>(staged).fetch_one(&pool).await.unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    assert!((0..60_000).contains(&(now - staged + 1)), "{staged} is not about {now}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_of_positions_that_could_lose_them_is_refused() {
     let shop = Shop::open().await;
