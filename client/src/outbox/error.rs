@@ -20,6 +20,16 @@ pub enum RelayError {
         /// What the tables say.
         found: u32,
     },
+    /// The outbox has relays of another name: two with different names would not know what the other has published, and do so again.
+    #[error(
+        "the outbox is published by relays of the name {found:?}, and this one was told {asked:?}: start it with {found:?} (`name`, or `--name`)"
+    )]
+    WrongName {
+        /// What the relay was told.
+        asked: String,
+        /// What the tables say.
+        found: String,
+    },
     /// The name of the relay belongs to the outbox of another database.
     #[error(
         "the relay's name belongs to another outbox: {topic} was written for database {found}, and this is {database}. Give each outbox a name of its own; \
@@ -79,6 +89,7 @@ impl RelayError {
                 )
             }
             Self::WrongShards { .. }
+            | Self::WrongName { .. }
             | Self::Active
             | Self::OtherDatabase { .. }
             | Self::Positions { .. }

@@ -114,6 +114,14 @@ impl Options {
         Ok(())
     }
 
+    /// Refuses an outbox whose relays have another name: what is published is known by it.
+    pub(crate) fn check_name(&self, found: Option<String>) -> Result<(), RelayError> {
+        match found {
+            Some(found) if found != self.name => Err(RelayError::WrongName { asked: self.name.clone(), found }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The topic of positions.
     pub(crate) fn positions(&self) -> String {
         format!("{}.positions", self.name)

@@ -162,6 +162,12 @@ impl Store for PostgresStore {
         registered(self.schema.table.as_str(), &meta)
     }
 
+    async fn name(&self, relay: &str) -> Result<Option<String>, DatabaseError> {
+        sqlx::query(self.statements.note.sql()).bind("relay").bind(relay).execute(&self.pool).await?;
+        let meta: Vec<(String, String)> = sqlx::query_as(self.statements.meta.sql()).fetch_all(&self.pool).await?;
+        Ok(registered(self.schema.table.as_str(), &meta)?.relay)
+    }
+
     async fn claim(&self, shard: u32, owner: &str, span: Duration) -> Result<Result<Lease, Claim>, DatabaseError> {
         self.leases.claim(&self.pool, &lease_name(shard), owner, span).await
     }

@@ -35,7 +35,7 @@ impl<S: Store> Relay<S> {
     }
 
     /// The relay's name in the cluster: of its topic `<name>.positions`, and of its transactions. Relays of one outbox have one name, and those of
-    /// another another. Default: `outbox`.
+    /// another another: the first that publishes fixes it. Default: `outbox`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
@@ -146,6 +146,7 @@ impl<S: Store> Relay<S> {
         self.options.shards = shards;
         self.options.check()?;
         let before = self.store.registration(shards).await?;
+        self.options.check_name(before.relay)?;
         self.options.shards = before.shards;
         positions::ensure(&self.client, &self.options).await?;
         self.run_shards(before.database, before.shards, Until::Recovered, std::future::pending()).await?;
@@ -161,6 +162,7 @@ impl<S: Store> Relay<S> {
         if registration.shards != self.options.shards {
             return Err(RelayError::WrongShards { asked: self.options.shards, found: registration.shards });
         }
+        self.options.check_name(registration.relay)?;
         positions::ensure(&self.client, &self.options).await?;
         Ok(registration.database)
     }

@@ -136,7 +136,9 @@ impl<S: Store> ShardOfRelay<S> {
     /// Publishes for as long as the lease is its own.
     async fn lead(&self, lease: &Lease, signals: &mut Signals, published: &mut u64) -> Result<Ended, RelayError> {
         // Since this relay began, the number of shards may have been changed: from here on it cannot be.
-        let found = self.store.registration(self.shard.of).await?.shards;
+        let registration = self.store.registration(self.shard.of).await?;
+        self.options.check_name(registration.relay)?;
+        let found = registration.shards;
         if found != self.shard.of {
             return Err(RelayError::WrongShards { asked: self.shard.of, found });
         }
@@ -152,6 +154,8 @@ impl<S: Store> ShardOfRelay<S> {
         if !self.recover(lease, &mut producer).await? {
             return Ok(Ended::LeaseLost);
         }
+        // Not before: the name may have turned out to be that of another outbox.
+        self.options.check_name(self.store.name(&self.options.name).await?)?;
         self.options.step(index, Step::Recovered);
         if self.until == Until::Recovered {
             return Ok(Ended::Stopped);

@@ -44,6 +44,8 @@ pub struct Registration {
     pub(crate) database: String,
     /// Among how many shards the outbox is divided.
     pub(crate) shards: u32,
+    /// The name of its relays, where one has published.
+    pub(crate) relay: Option<String>,
 }
 
 /// What waits to be published.
@@ -66,6 +68,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn migrate(&self) -> impl Future<Output = Result<(), DatabaseError>> + Send;
     /// What the tables say; `shards` is kept with them where nothing was.
     fn registration(&self, shards: u32) -> impl Future<Output = Result<Registration, DatabaseError>> + Send;
+    /// Keeps the name of the outbox's relays where none was: the name that is kept now.
+    fn name(&self, relay: &str) -> impl Future<Output = Result<Option<String>, DatabaseError>> + Send;
     /// The lease of a shard, or who has it.
     fn claim(
         &self,
@@ -138,7 +142,8 @@ pub(super) fn registered(table: &str, meta: &[(String, String)]) -> Result<Regis
     let shards = value(meta, "shards").and_then(|text| text.parse().ok());
     let shards = shards.ok_or_else(|| damaged(table, "no number of shards"))?;
     let database = value(meta, "database").ok_or_else(|| damaged(table, "no id of the database"))?.to_owned();
-    Ok(Registration { database, shards })
+    let relay = value(meta, "relay").map(str::to_owned);
+    Ok(Registration { database, shards, relay })
 }
 
 /// The version of the tables, where it is one that this release knows.

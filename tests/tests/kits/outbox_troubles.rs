@@ -201,6 +201,23 @@ async fn an_sqlite_from_before_3_42_can_work_out_when_a_row_was_staged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_of_another_name_is_refused_as_it_does_not_know_what_was_published() {
+    let shop = Shop::open().await;
+    shop.sell("a").await;
+    assert_eq!(shop.relay().name("first").drain().await.unwrap(), 1);
+    shop.sell("a").await;
+    let wrong = refusal(shop.relay().name("second")).await;
+    assert!(matches!(wrong, RelayError::WrongName { .. }) && wrong.to_string().contains("\"first\""), "{wrong}");
+    let wrong = within_limit("an answer", shop.relay().name("second").reshard(2)).await.unwrap_err();
+    assert!(matches!(wrong, RelayError::WrongName { .. }), "{wrong}");
+    // As an earlier release left it: the first one that publishes fixes it.
+    Sqlite::execute(&shop.pool, "DELETE FROM outboxevent_meta WHERE name = 'relay'").await;
+    assert_eq!(shop.relay().name("first").drain().await.unwrap(), 1);
+    assert!(matches!(refusal(shop.relay().name("second")).await, RelayError::WrongName { .. }));
+    shop.assert_published().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_of_positions_that_could_lose_them_is_refused() {
     let shop = Shop::open().await;
     shop.client.admin().create_topic(&NewTopic::named("outbox.positions")).await.unwrap();
