@@ -98,7 +98,9 @@ impl GroupConsumerBuilder {
         self
     }
 
-    /// A name that outlives the process: who comes back under it within the session gets what it had, and the others notice nothing.
+    /// A name that outlives the process: who [leaves](GroupConsumer::leave) and comes back under it within the session gets what it had, and the others notice nothing. The
+    /// place of one that was killed is held until its session ends, and whoever comes under its name waits for that: for one and a half sessions, then with
+    /// the error that the name is taken.
     pub fn instance_id(mut self, instance_id: impl Into<String>) -> Self {
         self.instance_id = Some(instance_id.into());
         self
