@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::dead::DeadEvent;
 use super::event::Event;
-use super::row::Mark;
+use super::row::{Mark, Row};
 use super::schema::{Schema, VERSION};
 use super::staging::Staging;
 use super::store::{Backlog, Limit, Pending, Registration, Shard, Store, gather, lease_name, registered, version};
@@ -133,6 +133,16 @@ impl PostgresStore {
     }
 }
 
+/// A row of the table, as a query gives it.
+type Columns = (i64, String, String, String, String, Option<Vec<u8>>, i64);
+
+impl From<Columns> for Row {
+    fn from((seq, id, aggregate_type, aggregate_id, event_type, payload, staged_ms): Columns) -> Self {
+        let payload = payload.map(Into::into);
+        Self { seq, id, aggregate_type, aggregate_id, event_type, payload, staged_ms }
+    }
+}
+
 impl Store for PostgresStore {
     // The database says that something was staged. It is looked for all the same, as such a word is lost with its connection.
     const WAITS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -181,7 +191,7 @@ impl Store for PostgresStore {
     }
 
     async fn pending(&self, shard: Shard, limit: Limit) -> Result<Pending, DatabaseError> {
-        let pending = sqlx::query_as(self.statements.pending.sql());
+        let pending = sqlx::query_as::<_, Columns>(self.statements.pending.sql());
         let pending = pending.bind(i64::from(shard.index)).bind(i64::from(shard.of)).bind(i64::from(limit.rows));
         let mut transaction = self.pool.begin_with(BEGIN_LOOK).await?;
         let pending = gather(pending.fetch(&mut *transaction), limit).await?;

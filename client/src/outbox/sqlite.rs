@@ -9,13 +9,13 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::Settling;
 use super::dead::DeadEvent;
 use super::event::Event;
-use super::row::Mark;
+use super::row::{Mark, Row};
 use super::schema::{Schema, VERSION};
 use super::staging::Staging;
 use super::store::{Backlog, Limit, Pending, Registration, Shard, Store, gather, lease_name, registered, version};
-use super::{Settling, dead};
 use crate::sql::lease::{Claim, Lease};
 use crate::sql::lease_sqlite::{Leases, NOW};
 use crate::sql::{DatabaseError, Statement};
@@ -62,16 +62,18 @@ const INSERT: &str = "INSERT INTO {table} ({id}, {aggregate_type}, {aggregate_id
 impl SqliteStore {
     pub(super) fn new(pool: SqlitePool, schema: Schema) -> Self {
         let statement = |template: &str| schema.statement(template, NOW);
+        let texts = ["{id}", "{aggregate_type}", "{aggregate_id}", "{event_type}"].map(bytes_of).join(", ");
         let statements = Statements {
             meta: statement("SELECT name, value FROM {table}_meta"),
             note: statement("INSERT INTO {table}_meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING"),
-            pending: statement(
-                "SELECT seq, {id}, {aggregate_type}, {aggregate_id}, {event_type}, {payload}, staged_ms FROM {table} \
+            pending: statement(&format!(
+                "SELECT seq, {texts}, CAST({{payload}} AS BLOB), CAST(staged_ms AS INTEGER) FROM {{table}} \
                  WHERE published_ms IS NULL AND slot % ?2 = ?1 ORDER BY seq LIMIT ?3",
-            ),
-            waiting: statement(
-                "SELECT seq, {id} FROM {table} WHERE published_ms IS NULL AND seq IN (SELECT value FROM json_each(?1))",
-            ),
+            )),
+            waiting: statement(&format!(
+                "SELECT seq, {} FROM {{table}} WHERE published_ms IS NULL AND seq IN (SELECT value FROM json_each(?1))",
+                bytes_of("{id}"),
+            )),
             delete: statement("DELETE FROM {table} WHERE seq IN (SELECT value FROM json_each(?1))"),
             mark: statement("UPDATE {table} SET published_ms = {now} WHERE seq IN (SELECT value FROM json_each(?1))"),
             bury: statement(
@@ -83,10 +85,10 @@ impl SqliteStore {
                 "SELECT count(*), coalesce({now} - min(staged_ms), 0), (SELECT count(*) FROM {table}_dead) FROM {table} \
                  WHERE published_ms IS NULL",
             ),
-            dead: statement(
-                "SELECT seq, {id}, {aggregate_type}, {aggregate_id}, {event_type}, coalesce(length({payload}), 0), cause, dead_ms \
-                 FROM {table}_dead ORDER BY seq LIMIT ?1",
-            ),
+            dead: statement(&format!(
+                "SELECT seq, {texts}, coalesce(length(CAST({{payload}} AS BLOB)), 0), cause, dead_ms \
+                 FROM {{table}}_dead ORDER BY seq LIMIT ?1",
+            )),
             revive: statement(
                 "INSERT INTO {table} ({id}, {aggregate_type}, {aggregate_id}, {event_type}, {payload}, slot, staged_ms) \
                  SELECT {id}, {aggregate_type}, {aggregate_id}, {event_type}, {payload}, slot, {now} FROM {table}_dead \
@@ -151,16 +153,17 @@ impl Store for SqliteStore {
     }
 
     async fn pending(&self, shard: Shard, limit: Limit) -> Result<Pending, DatabaseError> {
-        let pending = sqlx::query_as(self.statements.pending.sql()).bind(shard.index).bind(shard.of).bind(limit.rows);
+        let pending = sqlx::query_as::<_, Columns>(self.statements.pending.sql());
+        let pending = pending.bind(shard.index).bind(shard.of).bind(limit.rows);
         gather(pending.fetch(&self.pool), limit).await
     }
 
     async fn waiting(&self, marks: &[Mark]) -> Result<Vec<i64>, DatabaseError> {
         let seqs = numbers(marks.iter().map(|mark| mark.seq));
-        let found: Vec<(i64, String)> =
+        let found: Vec<(i64, Vec<u8>)> =
             sqlx::query_as(self.statements.waiting.sql()).bind(seqs).fetch_all(&self.pool).await?;
-        let is_named = |(seq, id): &(i64, String)| marks.iter().any(|mark| mark.seq == *seq && mark.id == *id);
-        Ok(found.into_iter().filter(is_named).map(|(seq, _)| seq).collect())
+        let found = found.into_iter().map(|(seq, id)| Mark { seq, id: text(id) });
+        Ok(found.filter(|found| marks.contains(found)).map(|found| found.seq).collect())
     }
 
     async fn settle(&self, lease: &Lease, seqs: &[i64], how: Settling) -> Result<bool, DatabaseError> {
@@ -196,9 +199,14 @@ impl Store for SqliteStore {
     }
 
     async fn dead(&self, limit: u32) -> Result<Vec<DeadEvent>, DatabaseError> {
-        let dead: Vec<dead::Columns> =
+        let dead: Vec<DeadColumns> =
             sqlx::query_as(self.statements.dead.sql()).bind(limit).fetch_all(&self.pool).await?;
-        Ok(dead.into_iter().map(DeadEvent::from).collect())
+        let told = |(seq, id, aggregate_type, aggregate_id, event_type, bytes, cause, dead_ms): DeadColumns| {
+            let [id, aggregate_type, aggregate_id, event_type] =
+                [id, aggregate_type, aggregate_id, event_type].map(text);
+            DeadEvent::from((seq, id, aggregate_type, aggregate_id, event_type, bytes, cause, dead_ms))
+        };
+        Ok(dead.into_iter().map(told).collect())
     }
 
     async fn revive(&self, seq: Option<i64>) -> Result<u64, DatabaseError> {
@@ -248,6 +256,35 @@ impl Staging for Transaction<'_, Sqlite> {
         insert.execute(&mut **self).await?;
         Ok(())
     }
+}
+
+/// A row of the table, as a query gives it: any program may have put anything into its columns, whatever their types say.
+type Columns = (i64, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, i64);
+/// Likewise, of the table of dead ones.
+type DeadColumns = (i64, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, i64, String, i64);
+
+impl From<Columns> for Row {
+    fn from((seq, id, aggregate_type, aggregate_id, event_type, payload, staged_ms): Columns) -> Self {
+        let [id, aggregate_type, aggregate_id, event_type] = [id, aggregate_type, aggregate_id, event_type].map(text);
+        Self { seq, id, aggregate_type, aggregate_id, event_type, payload: payload.map(Into::into), staged_ms }
+    }
+}
+
+/// The bytes of a column that should be a text: of a number its digits, of a blob its bytes in hexadecimal.
+fn bytes_of(column: &str) -> String {
+    format!("CASE typeof({column}) WHEN 'blob' THEN CAST(lower(hex({column})) AS BLOB) ELSE CAST({column} AS BLOB) END")
+}
+
+/// What SQLite took for a text need not be one: then its bytes in hexadecimal.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        use std::fmt::Write;
+        error.as_bytes().iter().fold(String::new(), |mut text, byte| {
+            // Writing to a text does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    })
 }
 
 /// Numbers as one argument.

@@ -29,7 +29,8 @@ pub trait Staging: Send {
 /// locks, for which the server must have room (`max_locks_per_transaction`).
 ///
 /// A program in another language inserts the five columns of Debezium's itself. In SQLite it is to leave the relay with one shard then, the default: which
-/// shard an aggregate belongs to is written by this function there.
+/// shard an aggregate belongs to is written by this function there. SQLite takes any value into any column: what should be a text and is none, as an
+/// id of 16 bytes, is published in hexadecimal, and a payload that is a number by its digits.
 ///
 /// # Errors
 /// [`DatabaseError`]: the transaction can only be undone.

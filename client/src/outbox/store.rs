@@ -106,26 +106,16 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn reshard(&self, shards: u32) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
 }
 
-/// A row of the table, as a query gives it.
-pub(super) type Columns = (i64, String, String, String, String, Option<Vec<u8>>, i64);
-
-impl From<Columns> for Row {
-    fn from((seq, id, aggregate_type, aggregate_id, event_type, payload, staged_ms): Columns) -> Self {
-        let payload = payload.map(Into::into);
-        Self { seq, id, aggregate_type, aggregate_id, event_type, payload, staged_ms }
-    }
-}
-
 /// The rows of a query, as far as the limit goes: what lies behind it is not kept in memory.
-pub(super) async fn gather(
-    rows: impl Stream<Item = Result<Columns, sqlx::Error>>,
+pub(super) async fn gather<C: Into<Row>>(
+    rows: impl Stream<Item = Result<C, sqlx::Error>>,
     limit: Limit,
 ) -> Result<Pending, DatabaseError> {
     let mut stream = pin!(rows);
     let mut rows: Vec<Row> = Vec::new();
     let mut bytes = 0_usize;
     while let Some(columns) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-        let row = Row::from(columns?);
+        let row: Row = columns?.into();
         bytes = bytes.saturating_add(row.bytes());
         if bytes > limit.bytes && !rows.is_empty() {
             return Ok(Pending { rows, is_full: true });

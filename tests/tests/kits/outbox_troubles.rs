@@ -10,7 +10,7 @@ use tidelog_client::outbox::{
     Column, Event, Outbox, Relay, RelayError, Schema, Settling, SqliteStore, Step, Store, stage,
 };
 use tidelog_client::sql::{DatabaseError, Dialect, Name, open_sqlite};
-use tidelog_client::{Client, NewTopic};
+use tidelog_client::{Client, NewTopic, Start};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::outbox::claims::violations;
 use tidelog_tests::outbox::database::{Home, ShopDatabase};
@@ -198,6 +198,34 @@ async fn an_sqlite_from_before_3_42_can_work_out_when_a_row_was_staged() {
     let staged = sqlx::query_scalar::<_, i64>(staged).fetch_one(&pool).await.unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
     assert!((0..60_000).contains(&(now - staged + 1)), "{staged} is not about {now}");
+}
+
+/// Any program may write anything into any column of SQLite: it stops nobody, and nothing of it is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_strange_values_are_published_with_the_others_behind_them() {
+    let shop = Shop::open().await;
+    Sqlite::execute(
+        &shop.pool,
+        "INSERT INTO outboxevent (id, aggregatetype, aggregateid, type, payload) VALUES (x'00ff10', 'order', 7, 't', 5), \
+         ('two', 'order', CAST(x'61ff' AS TEXT), 't', x'ff'), (3.5, 'or der', x'20', 't', 7.25), ('good', 'order', 'c', 't', 'text')",
+    )
+    .await;
+    shop.relay().drain().await.unwrap();
+    let mut consumer = shop.client.consumer().topic(TOPIC).start(Start::Beginning).until_end().build().await.unwrap();
+    let mut told = Vec::new();
+    while let Some(record) = consumer.next().await {
+        let record = record.unwrap();
+        let id = record
+            .headers()
+            .find(|header| header.name() == "id")
+            .map(|header| header.value.unwrap_or_default().to_vec());
+        told.push([record.key.clone(), id.map(Into::into), record.value.clone()].map(Option::unwrap));
+    }
+    let rows: [[&[u8]; 3]; 3] = [[b"7", b"00ff10", b"5"], [b"61ff", b"two", b"\xff"], [b"c", b"good", b"text"]];
+    assert_eq!(told, rows);
+    let dead = shop.outbox.dead_events(10).await.unwrap();
+    let [dead] = &dead[..] else { panic!("{dead:?}") };
+    assert_eq!((dead.id.as_str(), dead.aggregate_id.as_str(), dead.payload_bytes), ("3.5", "20", 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
