@@ -277,14 +277,7 @@ fn bytes_of(column: &str) -> String {
 
 /// What SQLite took for a text need not be one: then its bytes in hexadecimal.
 fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_else(|error| {
-        use std::fmt::Write;
-        error.as_bytes().iter().fold(String::new(), |mut text, byte| {
-            // Writing to a text does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    })
+    String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Numbers as one argument.

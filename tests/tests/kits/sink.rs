@@ -111,6 +111,14 @@ async fn wait_for_all<DB: Effects>(pool: &Pool<DB>, records: usize) {
         .await;
 }
 
+/// A member comes, works until so many records have had their effect, each once, and leaves.
+async fn work_through<DB: Effects>(pool: &Pool<DB>, client: &Client, records: u32) {
+    let member = Member::start(pool, group(client), Duration::ZERO);
+    wait_for_all(pool, records as usize).await;
+    member.end().await;
+    assert_once(pool, records).await;
+}
+
 pub(super) async fn assert_once<DB: Effects>(pool: &Pool<DB>, records: u32) {
     let effects = DB::effects(pool).await;
     let doubled: Vec<_> = effects.iter().filter(|(_, times)| **times > 1).collect();
@@ -170,18 +178,12 @@ async fn the_database_says_where_to_go_on_whatever_the_group_says() {
     // The group has forgotten all of it.
     client.admin().delete_group("effects").await.unwrap();
     send(&client, 100..200).await;
-    let member = Member::start(&pool, group(&client), Duration::ZERO);
-    wait_for_all(&pool, 200).await;
-    member.end().await;
-    assert_once(&pool, 200).await;
+    work_through(&pool, &client, 200).await;
     // And now the group is ahead of the database, as that was put back.
     for undone in ["DELETE FROM effect", "UPDATE sink_offset SET next_offset = 0"] {
         Sqlite::execute(&pool, undone).await;
     }
-    let member = Member::start(&pool, group(&client), Duration::ZERO);
-    wait_for_all(&pool, 200).await;
-    member.end().await;
-    assert_once(&pool, 200).await;
+    work_through(&pool, &client, 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,10 +194,7 @@ async fn a_new_database_is_filled_from_the_start_though_the_group_has_committed_
     for home in [Home::sqlite(), Home::sqlite()] {
         let pool = Sqlite::open(&home.url()).await;
         prepare(&pool).await;
-        let member = Member::start(&pool, group(&client), Duration::ZERO);
-        wait_for_all(&pool, 100).await;
-        member.end().await;
-        assert_once(&pool, 100).await;
+        work_through(&pool, &client, 100).await;
     }
     // Where nothing of the start is told, the group's offsets do not stand in for it.
     let home = Home::sqlite();
@@ -292,10 +291,7 @@ async fn an_effect_that_fails_takes_its_transaction_with_it_and_comes_again() {
     let SinkError::Effect { partition, cause, .. } = &failed else { panic!("{failed}") };
     assert_eq!((*partition, cause.to_string().as_str(), fails.into_inner()), (PartitionId(1), "v21 cannot be had", 1));
     assert!(!Sqlite::effects(&pool).await.contains_key("v21"));
-    let member = Member::start(&pool, group(&client), Duration::ZERO);
-    wait_for_all(&pool, 40).await;
-    member.end().await;
-    assert_once(&pool, 40).await;
+    work_through(&pool, &client, 40).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,16 +368,10 @@ async fn another_topic<DB: Effects>(home: Home) {
     SqlSink::new(pool.clone(), "effects").migrate().await.unwrap();
     SqlSink::new(pool.clone(), "effects").migrate().await.unwrap();
     send(&client, 100..120).await;
-    let member = Member::start(&pool, group(&client), Duration::ZERO);
-    wait_for_all(&pool, 120).await;
-    member.end().await;
-    assert_once(&pool, 120).await;
+    work_through(&pool, &client, 120).await;
     make_anew(&client).await;
     send(&client, 120..320).await;
-    let member = Member::start(&pool, group(&client), Duration::ZERO);
-    wait_for_all(&pool, 320).await;
-    member.end().await;
-    assert_once(&pool, 320).await;
+    work_through(&pool, &client, 320).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
