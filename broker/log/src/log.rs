@@ -382,20 +382,10 @@ impl Log {
     }
 
     pub(crate) fn begin_segment(&mut self, allocation: u64) -> Result<(), AppendError> {
-        let place = &self.state.place;
         let base = self.end();
         let mut slot = self.state.prepared.lock();
-        let prepared = match slot.take() {
-            Some(prepared) => Ok(prepared),
-            // The upkeep was not fast enough, or there was no room when it tried.
-            None => {
-                let least = allocation.min(u64::from(place.options.first_allocation_bytes));
-                let wanted = if self.state.flusher.spare_bytes() < allocation { least } else { allocation };
-                let made = Prepared::make(place, wanted).or_else(|_| Prepared::make(place, least));
-                made.inspect(|prepared| self.state.flusher.note_taken(prepared.allocated()))
-            }
-        };
-        let named = prepared.and_then(|prepared| prepared.name(place, base));
+        let prepared = self.take_prepared(&mut slot, allocation);
+        let named = prepared.and_then(|prepared| prepared.name(&self.state.place, base));
         drop(slot);
         let (file, allocated) = named.map_err(|error| self.refuse_error(error))?;
         self.state.folder_dirty.store(true, Ordering::Release);
@@ -404,6 +394,20 @@ impl Log {
         self.active = segment;
         self.state.flusher.request_upkeep(&self.state);
         Ok(())
+    }
+
+    /// The file of the next segment: the prepared one, or else one of so many bytes, or less where there is little room. The slot stays locked
+    /// until it has its name: the upkeep would make another, under the temporary name that this one still has.
+    pub(crate) fn take_prepared(&self, slot: &mut Option<Prepared>, allocation: u64) -> Result<Prepared, StorageError> {
+        let place = &self.state.place;
+        if let Some(prepared) = slot.take() {
+            return Ok(prepared);
+        }
+        // The upkeep was not fast enough, or there was no room when it tried.
+        let least = allocation.min(u64::from(place.options.first_allocation_bytes));
+        let wanted = if self.state.flusher.spare_bytes() < allocation { least } else { allocation };
+        let made = Prepared::make(place, wanted).or_else(|_| Prepared::make(place, least));
+        made.inspect(|prepared| self.state.flusher.note_taken(prepared.allocated()))
     }
 
     fn write(&self, parts: &mut [IoSlice<'_>]) -> Result<(), AppendError> {

@@ -48,6 +48,12 @@ impl OffsetIndex {
         self.entries.push(entry);
     }
 
+    /// The entries of batches that begin before `position`.
+    pub(crate) fn before(&self, position: u64) -> Self {
+        let count = self.entries.partition_point(|entry| u64::from(entry.position) < position);
+        Self { entries: self.entries[..count].to_vec() }
+    }
+
     /// How many entries lie at or before `relative`; the last of them is where a search for that offset begins.
     pub(crate) fn count_up_to(&self, relative: u64) -> usize {
         self.entries.partition_point(|entry| u64::from(entry.relative) <= relative)

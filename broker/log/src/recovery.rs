@@ -29,7 +29,7 @@ use crate::leader_epochs::{Change, LeaderEpochs};
 use crate::noted_start::NotedStart;
 use crate::open_error::OpenError;
 use crate::recovery_report::RecoveryReport;
-use crate::scan::{Next, Window, epoch_follows, is_untouched};
+use crate::scan::{Next, Window, begins_before, epoch_follows, is_untouched};
 use crate::segment::{Place, Scanned, Segment};
 use crate::segment_files::{self, LOG, Prepared};
 use crate::segment_index::{SegmentIndex, rebuild_index};
@@ -109,17 +109,11 @@ pub(crate) fn recover(place: &Place, identity: &Identity, witness: Witness) -> R
         noted_start,
         least_bytes: least.max(checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.reserved_bytes)),
         is_cut: false,
+        was_cut_at: None,
         discarded: Vec::new(),
         damage: Unresolved::default(),
         folder_dirty: false,
-        report: RecoveryReport {
-            shutdown: Shutdown::Running,
-            distrusted,
-            scanned_bytes: 0,
-            torn_bytes: 0,
-            discarded_offsets: 0,
-            holes: vec![],
-        },
+        report: RecoveryReport::begun(distrusted),
     };
     let log_start = recovery.run(checkpoint, &listing.logs)?;
     let (holdings, report) = recovery.finish(log_start)?;
@@ -149,6 +143,8 @@ struct Recovery<'a> {
     least_bytes: u64,
     /// The log ends at the first damage, whatever lies behind it.
     is_cut: bool,
+    /// Where the segment before has whole batches that belong where the next begins: what was cut off, if that one takes their place.
+    was_cut_at: Option<Offset>,
     /// Segments behind the end of the log.
     discarded: Vec<Offset>,
     damage: Unresolved,
@@ -235,8 +231,10 @@ impl Recovery<'_> {
     }
 
     fn take_unknown(&mut self, base: Offset) -> Result<(), OpenError> {
-        if base < self.expected && !self.segments.is_empty() {
-            return Err(OpenError::Overlap { path: self.place.path(base, LOG), expected: self.expected });
+        let path = self.place.path(base, LOG);
+        let is_copy = self.was_cut_at == Some(base) && begins_before(self.place, base).context("read", &path)?;
+        if (base < self.expected || is_copy) && !self.segments.is_empty() {
+            return Err(OpenError::Overlap { path, expected: self.expected });
         }
         if self.damage.first().is_none() && base > self.expected {
             let (segment, position) = self.segments.last().map_or((base, 0), |last| (last.base(), last.end_bytes()));
@@ -283,6 +281,11 @@ impl Recovery<'_> {
             let at = end.bytes;
             let chained = window.batch(at)?;
             let chained = chained.filter(|h| h.base_offset == self.expected && epoch_follows(&self.epochs, h));
+            if self.expected == self.upper {
+                // Reserved space, or what was cut off (`truncate`): not given back yet.
+                self.was_cut_at = chained.map(|header| header.base_offset);
+                break;
+            }
             let good = match chained {
                 Some(header) if self.is_false_rise(&mut window, at, &header)? => None,
                 chained => chained,
@@ -354,11 +357,9 @@ impl Recovery<'_> {
     fn discard_segment(&mut self, base: Offset) -> Result<(), OpenError> {
         let path = self.place.path(base, LOG);
         let counted = (|| {
-            let file = self.place.disk.open(&path)?;
-            let length = file.bytes()?;
             let upper = self.upper;
             let fits = |header: &BatchHeader| header.next_offset() <= upper;
-            let mut window = Window::new(file, length);
+            let mut window = Window::open(&*self.place.disk, &path)?;
             let first = match window.batch(0)?.filter(|header| header.base_offset == base) {
                 Some(header) => Next::Batch(0, header),
                 None => window.batch_after(0, base, &fits)?,
@@ -400,9 +401,7 @@ impl Recovery<'_> {
         let behind = at + header.total_bytes() as u64;
         let mut followers = window.batch_pair(behind)?;
         if followers[0].is_none() && self.upper != Offset::MAX {
-            let file = self.place.disk.open(&self.place.path(self.upper, LOG))?;
-            let length = file.bytes()?;
-            followers = Window::new(file, length).batch_pair(0)?;
+            followers = Window::open(&*self.place.disk, &self.place.path(self.upper, LOG))?.batch_pair(0)?;
         }
         Ok(is_false_rise(self.epochs.latest(), header, &followers))
     }

@@ -20,3 +20,17 @@ pub struct RecoveryReport {
     /// Ranges that cannot be served, oldest first: not empty means that this replica must not lead until it is repaired.
     pub holes: Vec<Hole>,
 }
+
+impl RecoveryReport {
+    /// Nothing was found yet.
+    pub(crate) fn begun(distrusted: Option<String>) -> Self {
+        Self {
+            shutdown: Shutdown::Running,
+            distrusted,
+            scanned_bytes: 0,
+            torn_bytes: 0,
+            discarded_offsets: 0,
+            holes: Vec::new(),
+        }
+    }
+}

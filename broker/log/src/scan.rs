@@ -5,13 +5,16 @@
 //! nothing of what is done about damage.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use tidelog_protocol::Offset;
 use tidelog_protocol::records::{BatchHeader, HEADER_BYTES, RawBatch};
 
-use crate::disk::{DiskFile, read_full_at};
+use crate::disk::{Disk, DiskFile, read_full_at};
 use crate::leader_epochs::LeaderEpochs;
+use crate::segment::Place;
+use crate::segment_files::LOG;
 use crate::unfinished::Unwritten;
 
 /// Bytes read at once; a batch that is larger is read as a whole.
@@ -44,6 +47,13 @@ pub(crate) enum Next {
 impl Window {
     pub(crate) fn new(file: Arc<dyn DiskFile>, limit: u64) -> Self {
         Self { file, limit, start: 0, filled: Vec::new(), read_bytes: 0, unwritten: Unwritten::default() }
+    }
+
+    /// Over a whole file.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let file = disk.open(path)?;
+        let length = file.bytes()?;
+        Ok(Self::new(file, length))
     }
 
     /// What was never written need not be looked at. Found before the first read: the file system takes zeros that are in the page cache for
@@ -268,6 +278,12 @@ fn is_within_reach(header: &BatchHeader, expected: Offset) -> bool {
 /// shows only here. For records of which everything is known, the history included.
 pub(crate) fn epoch_matches(epochs: &LeaderEpochs, header: &BatchHeader) -> bool {
     header.leader_epoch.is_some_and(|epoch| epochs.epoch_at(header.base_offset).is_none_or(|known| epoch == known))
+}
+
+/// Whether a segment's file begins with a batch of before its base: it is a copy of another.
+pub(crate) fn begins_before(place: &Place, base: Offset) -> io::Result<bool> {
+    let first = Window::open(&*place.disk, &place.path(base, LOG))?.batch(0)?;
+    Ok(first.is_some_and(|header| header.base_offset < base))
 }
 
 /// As [`epoch_matches`], for a tail that may be newer than the file of the history.

@@ -7,8 +7,8 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use tidelog_protocol::{Offset, records::BatchHeader};
@@ -59,7 +59,10 @@ pub(crate) struct Segment {
     certain_bytes: AtomicU64,
     growth: Mutex<()>,
     contents: RwLock<Contents>,
-    open: RwLock<Open>,
+    /// Shared by those that have one file.
+    open: Arc<RwLock<Open>>,
+    /// This one before it was cut, each time: as long as anybody has one of them, bytes behind the end may be looked at.
+    uncut: Vec<Weak<Self>>,
     pub(crate) verified: Verified,
     /// Read since the last look of the upkeep, which closes what nobody uses.
     pub(crate) touched: AtomicBool,
@@ -102,7 +105,7 @@ impl Segment {
         let mut segment = Self::known(place, record, allocated);
         *segment.certain_bytes.get_mut() = allocated.max(u64::from(place.options.first_allocation_bytes));
         segment.contents.get_mut().index = Some(SegmentIndex::default());
-        segment.open.get_mut().file = Some(file);
+        segment.open.write().file = Some(file);
         segment
     }
 
@@ -122,7 +125,8 @@ impl Segment {
             certain_bytes: AtomicU64::new(0),
             growth: Mutex::new(()),
             contents: RwLock::new(Contents { end: record.end, index: None, marks: record.marks }),
-            open: RwLock::new(Open::default()),
+            open: Arc::default(),
+            uncut: Vec::new(),
             verified: Verified::from(bytes),
             touched: AtomicBool::new(false),
             pinned: AtomicBool::new(false),
@@ -135,8 +139,22 @@ impl Segment {
         let mut segment = Self::known(place, record, found.allocated);
         *segment.certain_bytes.get_mut() = found.allocated;
         segment.contents.get_mut().index = Some(found.index);
-        segment.open.get_mut().file = Some(found.file);
+        segment.open.write().file = Some(found.file);
         segment.verified = found.verified;
+        segment
+    }
+
+    /// The same file with less in it, which ends at `end` and is never written to again; `index` is that of what stays. Everything there must be
+    /// durable, and whoever still has the segment as it was finds it unchanged.
+    pub(crate) fn sealed_at(self: &Arc<Self>, end: SegmentEnd, index: SegmentIndex) -> Self {
+        let place = Place { dir: Arc::clone(&self.dir), disk: Arc::clone(&self.disk), options: self.options };
+        let record = SegmentRecord { base: self.base, end, marks: Marks::default() };
+        let mut segment = Self::known(&place, record, self.allocated());
+        *segment.certain_bytes.get_mut() = self.certain_bytes();
+        segment.contents.get_mut().index = Some(index);
+        segment.open = Arc::clone(&self.open);
+        segment.uncut = self.uncut.iter().cloned().chain([Arc::downgrade(self)]).collect();
+        segment.verified = self.verified.below(end.bytes);
         segment
     }
 
@@ -401,8 +419,13 @@ impl Segment {
         }
     }
 
-    /// Gives back reserved blocks behind the end, unless a map may be looking: another dump tool then sees batches only.
+    /// Gives back reserved blocks behind the end, and what was cut off, unless somebody may be looking through a map: another dump tool then
+    /// sees batches only.
     pub(crate) fn trim(&self) -> io::Result<()> {
+        // Whoever has it may be about to map what was cut off.
+        if self.uncut.iter().any(|uncut| uncut.strong_count() > 0) {
+            return Ok(());
+        }
         let file = self.file()?;
         let mut open = self.open.write();
         let _no_growth = self.growth.lock();

@@ -44,6 +44,23 @@ impl SegmentIndex {
         Some((mark, base.plus(u64::from(last) + 1)))
     }
 
+    /// What it knows of the batches that begin before `position`.
+    pub(crate) fn front(&self, position: u64) -> Self {
+        let offsets = self.offsets.before(position);
+        let last = offsets.entries().last().copied();
+        // An entry that points further was made there or later.
+        let times = last.map_or_else(TimeIndex::default, |last| self.times.up_to(last.relative));
+        Self { offsets, times, indexed_to: last.map_or(0, |last| u64::from(last.position)) }
+    }
+
+    /// Where the last batch begins that has an entry, and the mark of the batches up to it.
+    pub(crate) fn last_entry(&self, base: Offset) -> Option<(u64, Mark)> {
+        let last = self.offsets.entries().last()?;
+        let time = self.times.entries().last()?;
+        let mark = Mark { timestamp: time.timestamp, at: base.plus(u64::from(time.relative)) };
+        Some((u64::from(last.position), mark))
+    }
+
     /// Takes note of the batch that begins at `end.bytes`, and moves `end` behind it.
     pub(crate) fn note(&mut self, base: Offset, end: &mut SegmentEnd, header: &BatchHeader, interval: u32) {
         let position = end.bytes;

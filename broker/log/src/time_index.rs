@@ -53,6 +53,12 @@ impl TimeIndex {
         }
     }
 
+    /// The entries that point to `relative` or before.
+    pub(crate) fn up_to(&self, relative: u32) -> Self {
+        let count = self.entries.partition_point(|entry| entry.relative <= relative);
+        Self { entries: self.entries[..count].to_vec() }
+    }
+
     /// Where a search for the first record at or after `timestamp` begins: no batch before the answer (relative to
     /// the base offset) has such a record.
     pub(crate) fn search_from(&self, timestamp: Timestamp) -> u32 {

@@ -1,13 +1,14 @@
 //! Cutting a log where it diverged from its leader's, under live readers.
 //!
-//! No file that may be mapped is ever shortened. Segments behind the cut are unlinked; of the one that holds it, what stays is copied into
-//! a new file that takes its name, so readers keep what they hold and never see it change. A crash at any step leaves a log that ends
-//! somewhere between the cut and the old end, and the follower cuts again.
+//! No file that may be mapped is ever shortened. Segments behind the cut are unlinked; the one that holds it is sealed there and keeps its file,
+//! and a new segment begins at the cut. So nothing is copied, and readers keep what they hold and never see it change: what lies behind the
+//! seal goes once nobody can look at it any more ([`Segment::trim`]), and until then no batch counts that reaches beyond the next segment's
+//! base. A crash at any step leaves a log that ends somewhere between the cut and the old end, and the follower cuts again.
 //!
 //! Below what compaction has looked at nothing can be cut: a record there may be missing because of a later one that would go. All of it goes,
 //! and the follower fetches it anew.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,12 +18,14 @@ use tidelog_replication::Producers;
 use crate::append_error::AppendError;
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, Shutdown};
 use crate::compaction::cleaned::{self, Cleaned};
-use crate::disk::{DiskFile, is_full, read_full_at, write_all_at};
+use crate::disk::{DiskFile, is_full};
+use crate::hole::Holes;
 use crate::log::Log;
 use crate::lookup::{Lookup, Miss, Patience};
+use crate::scan::Window;
 use crate::segment::{Scanned, Segment};
-use crate::segment_files::{self, INDEX, LOG, Prepared, TIME_INDEX};
-use crate::segment_index::{SegmentIndex, rebuild_index};
+use crate::segment_files::{self, INDEX, Prepared, TIME_INDEX};
+use crate::segment_index::{SegmentIndex, advance};
 use crate::state::{LogState, Upkeep};
 use crate::storage_error::{Context, StorageError};
 use crate::verified::Verified;
@@ -66,9 +69,9 @@ impl Log {
                 self.replace_all(log_start, producers).map_err(|error| self.stop(error))?;
                 return Ok(log_start);
             }
-            let shortened = self.copy_front(&segment, cut);
-            let shortened = shortened.map_err(|error| self.refuse_error(error))?;
-            if self.swap(&segment, cut, shortened).map_err(|error| self.stop(error))? {
+            // While nothing has changed: what only a lack of space refuses can be asked again.
+            let sealed = self.seal_at(&segment, cut).map_err(|error| self.refuse_error(error))?;
+            if self.swap(&segment, cut, sealed)? {
                 return Ok(cut.offset);
             }
         }
@@ -115,59 +118,54 @@ impl Log {
         }
     }
 
-    /// A file with the bytes before the cut, flushed, not named yet.
-    fn copy_front(&self, segment: &Segment, cut: Cut) -> Result<Prepared, StorageError> {
-        let place = &self.state.place;
-        let allocated = cut.position.max(u64::from(place.options.first_allocation_bytes));
-        let mut slot = self.state.prepared.lock();
-        if let Some(prepared) = slot.take() {
-            prepared.discard(place)?;
+    /// The segment as it is without what lies behind the cut; `None` where nothing stays of it.
+    fn seal_at(&self, segment: &Arc<Segment>, cut: Cut) -> Result<Option<Segment>, StorageError> {
+        if cut.offset <= segment.base() {
+            return Ok(None);
         }
-        let copy = Prepared::make(place, allocated)?;
-        let copied = (|| {
-            let (from, to) = (segment.file()?, copy.file());
-            let mut buffer = vec![0; 1 << 20];
-            let mut position = 0;
-            while position < cut.position {
-                let count = buffer.len().min((cut.position - position) as usize);
-                let filled = read_full_at(&*from, &mut buffer[..count], position)?;
-                if filled < count {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                let parts = &mut [IoSlice::new(&buffer[..count])];
-                write_all_at(&**to, parts, position).map_err(|partial| partial.error)?;
-                position += count as u64;
-            }
-            to.sync_data()
-        })();
-        if let Err(error) = copied {
-            copy.discard(place)?;
-            return Err(error).context("copy the front of", &segment.path());
-        }
-        Ok(copy)
+        let path = segment.path();
+        self.state.index_segment(segment).context("read the index of", &path)?;
+        let file = segment.file().context("open", &path)?;
+        let front = segment.search(|index| index.front(cut.position)).unwrap_or_default();
+        let end = end_of_front(&file, segment.base(), &front, cut, &self.state.holes()).context("read", &path)?;
+        Ok(Some(segment.sealed_at(end, front)))
     }
 
     /// False, and nothing is done, where compaction was faster and looked at what was to be cut.
-    fn swap(&mut self, segment: &Arc<Segment>, cut: Cut, copy: Prepared) -> Result<bool, StorageError> {
+    fn swap(&mut self, segment: &Arc<Segment>, cut: Cut, sealed: Option<Segment>) -> Result<bool, AppendError> {
         let state = Arc::clone(&self.state);
-        let place = &state.place;
         let mut upkeep = state.upkeep.lock();
-        state.settle_swaps(&mut upkeep)?;
+        state.settle_swaps(&mut upkeep).map_err(|error| self.stop(error))?;
         let _no_flush = state.flushing.lock();
         let segments = state.segments();
         let is_there = segments.iter().any(|there| Arc::ptr_eq(there, segment));
         if !is_there || cut.offset < state.cleaned.lock().seen_to {
-            copy.discard(place)?;
             return Ok(false);
         }
-        let before: Vec<_> = segments.iter().filter(|other| other.base() < segment.base()).cloned().collect();
+        let mut slot = state.prepared.lock();
+        let allocation = u64::from(state.place.options.first_allocation_bytes);
+        let next = self.take_prepared(&mut slot, allocation).map_err(|error| self.refuse_error(error))?;
+        self.exchange(&mut upkeep, (segment, cut), (sealed, next)).map_err(|error| self.stop(error))?;
+        Ok(true)
+    }
+
+    fn exchange(
+        &mut self,
+        upkeep: &mut Upkeep,
+        (segment, cut): (&Segment, Cut),
+        (sealed, next): (Option<Segment>, Prepared),
+    ) -> Result<(), StorageError> {
+        let state = Arc::clone(&self.state);
+        let place = &state.place;
+        let segments = state.segments();
+        let mut list: Vec<_> = segments.iter().filter(|other| other.base() < segment.base()).cloned().collect();
 
         // Before anything else can stand where they say what stands.
-        state.drop_snapshots_behind(&mut upkeep, cut.offset)?;
+        state.drop_snapshots_behind(upkeep, cut.offset)?;
         // First the promise is taken back, so that what is cut is a tail to recovery, not a loss.
         let log_start = state.log_start();
         let holes = state.holes().within(state.first_base()..segment.base()).all().to_vec();
-        let records = before.iter().map(|segment| segment.record()).collect();
+        let records = list.iter().map(|segment| segment.record()).collect();
         let recovery_point = segment.base();
         // The file that is there still may be shorter than a new one.
         let reserved_bytes = 0;
@@ -181,15 +179,14 @@ impl Log {
         for extension in [INDEX, TIME_INDEX] {
             segment_files::remove_if_there(&*place.disk, &place.path(segment.base(), extension))?;
         }
-        let (file, allocated) = copy.name(place, segment.base())?;
+        let (file, allocated) = next.name(place, cut.offset)?;
         place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
-        let shortened = Arc::new(self.shortened(segment, cut, file, allocated)?);
+        let active = Arc::new(Segment::born(&state.next_place(), cut.offset, file, allocated));
+        list.extend(sealed.map(Arc::new));
+        list.push(Arc::clone(&active));
 
         state.publish_truncated(cut.offset);
-        state.change_segments(|list| {
-            *list = before;
-            list.push(Arc::clone(&shortened));
-        });
+        state.change_segments(|segments| *segments = list);
         state.drop_holes_outside(state.first_base()..cut.offset);
         let epochs = {
             let mut epochs = state.epochs.lock();
@@ -199,34 +196,10 @@ impl Log {
         };
         epochs.write(&*place.disk, &place.dir)?;
         state.epochs_dirty.store(false, Ordering::Release);
-        self.active = shortened;
-        let _ = state.rebuild_producers(&mut upkeep, cut.offset)?;
-        Self::renew_checkpoint(&state, &mut upkeep);
-        Ok(true)
-    }
-
-    fn shortened(
-        &self,
-        segment: &Segment,
-        cut: Cut,
-        file: Arc<dyn DiskFile>,
-        allocated: u64,
-    ) -> Result<Segment, StorageError> {
-        let place = &self.state.place;
-        let base = segment.base();
-        let interval = place.options.index_interval_bytes;
-        let (index, found) = rebuild_index(Arc::clone(&file), base, cut.position, &self.state.holes(), interval)
-            .context("read", &place.path(base, LOG))?;
-        // Damage that nobody knew ends the walk early; a read finds it. Only what the walk saw is known to be whole.
-        let end = SegmentEnd { offset: cut.offset, bytes: cut.position, ..found };
-        let verified = Verified::from(cut.position);
-        verified.add(0..found.bytes.min(cut.position));
-        Ok(Segment::scanned(
-            &self.state.next_place(),
-            base,
-            end,
-            Scanned { file, index, marks: Marks::default(), verified, allocated },
-        ))
+        self.active = active;
+        let _ = state.rebuild_producers(upkeep, cut.offset)?;
+        Self::renew_checkpoint(&state, upkeep);
+        Ok(())
     }
 
     fn replace_all(&mut self, offset: Offset, producers: Producers) -> Result<(), StorageError> {
@@ -297,5 +270,59 @@ impl Log {
     fn renew_checkpoint(state: &Arc<LogState>, upkeep: &mut Upkeep) {
         upkeep.recovery_point = None;
         state.flusher.request_upkeep(state);
+    }
+}
+
+/// The end of a segment that is cut, of which `front` is the index: what lies between its last entry and the cut is walked.
+fn end_of_front(
+    file: &Arc<dyn DiskFile>,
+    base: Offset,
+    front: &SegmentIndex,
+    cut: Cut,
+    holes: &Holes,
+) -> io::Result<SegmentEnd> {
+    let mut window = Window::new(Arc::clone(file), cut.position);
+    let mut end = SegmentEnd::empty(base);
+    if let Some((position, mark)) = front.last_entry(base) {
+        end = SegmentEnd { bytes: position, largest: mark.timestamp, largest_at: mark.at, ..end };
+    }
+    while end.bytes < cut.position {
+        if let Some(hole) = holes.starting_at(base, end.bytes) {
+            end.bytes = hole.bytes.end;
+            continue;
+        }
+        // Damage that nobody knew yet is found when it is read.
+        let Some(header) = window.batch(end.bytes)? else { break };
+        advance(&mut end, &header);
+    }
+    Ok(SegmentEnd { offset: cut.offset, bytes: cut.position, ..end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os_disk::OsDisk;
+    use crate::segment::{Place, SegmentOptions};
+
+    #[test]
+    fn as_long_as_anybody_has_the_segment_as_it_was_the_file_keeps_what_was_cut_off() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = Place { dir: temp.path().into(), disk: OsDisk::shared(), options: SegmentOptions::default() };
+        let (_, allocated) = Prepared::make(&place, 4096).unwrap().name(&place, Offset(0)).unwrap();
+        let end = |bytes| SegmentEnd { bytes, offset: Offset(bytes), ..SegmentEnd::empty(Offset(0)) };
+        let cut = |segment: &Arc<Segment>, bytes| Arc::new(segment.sealed_at(end(bytes), SegmentIndex::default()));
+        let length = || std::fs::metadata(place.path(Offset(0), segment_files::LOG)).unwrap().len();
+
+        let record = crate::checkpoint::SegmentRecord { base: Offset(0), end: end(4000), marks: Marks::default() };
+        let uncut = Arc::new(Segment::known(&place, record, allocated));
+        let once = cut(&uncut, 3000);
+        let twice = cut(&once, 2000);
+        drop(once);
+        let before = length();
+        twice.trim().unwrap();
+        assert_eq!(length(), before, "the first of them may be about to map what it knows");
+        drop(uncut);
+        twice.trim().unwrap();
+        assert_eq!(length(), 2000);
     }
 }

@@ -33,6 +33,16 @@ impl Verified {
         after > 0 && below[after - 1].end >= range.end.min(tail_from)
     }
 
+    /// What is known of the bytes below `end`.
+    pub(crate) fn below(&self, end: u64) -> Self {
+        let below = self.below.lock();
+        let known = below.iter().map(|range| range.start..range.end.min(end)).filter(|range| !range.is_empty());
+        let cut = Self::from(end);
+        *cut.below.lock() = known.collect();
+        cut.add(self.tail_from.load(Ordering::Acquire).min(end)..end);
+        cut
+    }
+
     /// Nothing below `end` counts as whole any more.
     pub(crate) fn forget(&self, end: u64) {
         let mut below = self.below.lock();

@@ -30,10 +30,13 @@ pub fn read(folder: &Path) -> ReplicaFiles {
     segments.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     segments.sort();
     let mut files = ReplicaFiles::default();
-    for segment in segments {
+    let base = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse().map(Offset).unwrap();
+    for (index, segment) in segments.iter().enumerate() {
         let content = std::fs::read(segment).unwrap();
-        // Behind the last batch come the zeros that were reserved.
-        for batch in Batches::new(&content).map_while(Result::ok) {
+        let upper = segments.get(index + 1).map_or(Offset::MAX, base);
+        // Behind the last batch come the zeros that were reserved, or what was cut off at the base of the next segment.
+        let batches = Batches::new(&content).map_while(Result::ok);
+        for batch in batches.take_while(|batch| batch.header().next_offset() <= upper) {
             files.batches.push((batch.header().base_offset, files.bytes.len()));
             files.bytes.extend_from_slice(batch.bytes());
             files.end = batch.header().next_offset();

@@ -310,6 +310,7 @@ fn retention_and_truncation_go_on_beside_it() {
     assert_eq!(log.truncate_to(Offset(230)).unwrap(), Offset(230));
     model.records.split_off(&230);
     model.check(&log.reader(), "cut");
+    put(&mut model, &mut log, "behind the cut", Some(VALUE));
     let (start, segments) = (log.reader().log_start(), log.reader().segments().len());
     let limits = RetentionLimits { bytes: Some(0), age: None, below: Offset::MAX };
     assert!(log.retention().apply(Timestamp(0), &limits).unwrap().segments >= 2, "{segments} segments");

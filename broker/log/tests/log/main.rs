@@ -6,6 +6,7 @@ mod cold_pages;
 mod compaction;
 mod compaction_faults;
 mod corruption;
+mod cutting;
 mod faults;
 mod flushing;
 mod following;
