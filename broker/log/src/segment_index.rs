@@ -178,3 +178,54 @@ fn read_marked(disk: &dyn Disk, path: &Path, mark: FileMark, entry_bytes: usize)
     let whole = read_full_at(&*file, &mut bytes, 0)? == bytes.len();
     Ok((whole && crc32c::crc32c(&bytes) == mark.crc).then_some(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use tidelog_protocol::records::Attributes;
+    use tidelog_protocol::{ProducerEpoch, ProducerId, Sequence};
+
+    use super::*;
+
+    fn header(offset: u64, timestamp: i64) -> BatchHeader {
+        BatchHeader {
+            base_offset: Offset(offset),
+            batch_length: 88,
+            leader_epoch: None,
+            crc: 0,
+            attributes: Attributes::default(),
+            last_offset_delta: 1,
+            base_timestamp: Timestamp(timestamp),
+            max_timestamp: Timestamp(timestamp),
+            producer_id: ProducerId::NONE,
+            producer_epoch: ProducerEpoch::NONE,
+            base_sequence: Sequence::NONE,
+            record_count: 2,
+        }
+    }
+
+    /// The index of so many batches from offset 1,000 on, and where they end.
+    fn of(batches: u64) -> (SegmentIndex, SegmentEnd) {
+        let base = Offset(1_000);
+        let (mut index, mut end) = (SegmentIndex::default(), SegmentEnd::empty(base));
+        for number in 0..batches {
+            index.note(base, &mut end, &header(1_000 + 2 * number, (number * 37 % 101) as i64), 256);
+        }
+        (index, end)
+    }
+
+    #[test]
+    fn the_front_of_an_index_is_that_of_a_segment_that_was_never_longer() {
+        let (whole, _) = of(90);
+        for batches in 0..=90 {
+            let (shorter, end) = of(batches);
+            let front = whole.front(end.bytes);
+            assert_eq!(format!("{front:?}"), format!("{shorter:?}"), "{batches} batches");
+            let Some((position, mark)) = front.last_entry(Offset(1_000)) else {
+                assert!(front.offsets.entries().is_empty(), "{batches} batches");
+                continue;
+            };
+            let (_, up_to_it) = of(position / u64::from(header(0, 0).total_bytes() as u32) + 1);
+            assert_eq!((mark.timestamp, mark.at), (up_to_it.largest, up_to_it.largest_at), "{batches} batches");
+        }
+    }
+}
