@@ -85,7 +85,10 @@ impl RelayError {
             Self::Database(error) => {
                 matches!(
                     error,
-                    DatabaseError::Missing(_) | DatabaseError::TooNew { .. } | DatabaseError::Damaged { .. }
+                    DatabaseError::Missing(_)
+                        | DatabaseError::ColumnType { .. }
+                        | DatabaseError::TooNew { .. }
+                        | DatabaseError::Damaged { .. }
                 )
             }
             Self::WrongShards { .. }

@@ -39,6 +39,13 @@
 //! others, also of its aggregate, go on: [`Outbox::dead_events`] shows them, [`Outbox::revive`] puts them back behind all that waits. An event whose topic does not
 //! exist waits, and its shard with it, until the topic does, or is made where [`Relay::create_topics`] allows it.
 //!
+//! # A table that is there already
+//!
+//! [`Outbox::migrate`] gives a table as Debezium has it what it lacks, and leaves the rest as it is. In PostgreSQL the payload may be `bytea`, `text`, `varchar`,
+//! `json` or `jsonb`, of which the text is published as the database writes it; the id `uuid`, `text` or `varchar`; the others `text` or `varchar`.
+//! [`stage`] writes into each of these; a payload that is no JSON, or no text, is refused by the database where the column demands it. A column of another type
+//! is refused by `migrate` and by the relay ([`DatabaseError::ColumnType`](crate::sql::DatabaseError::ColumnType)).
+//!
 //! # Older releases of SQLite
 //!
 //! Whoever stages events with a library of its own needs SQLite 3.35 or later. Tables that were made by an earlier release of this crate need 3.42: their default of
@@ -50,7 +57,7 @@
 //! - [`Relay`]: publishes; [`RelayFigures`], [`Outbox::backlog`]: how it stands; [`Step`]: what it does one after the other.
 //! - `shard`: the life of one shard; `positions`: reads what was published last.
 //! - `row`, `position`, `pace`, `blame`: which record a row becomes, what was published, when to look again, whose fault a failure is; pure.
-//! - `store`: what is asked of a database; `sqlite`, `postgres`: how.
+//! - `store`: what is asked of a database; `sqlite`, `postgres`: how; `postgres_columns`: of which types a table that was there before may be.
 //! - [`RelayError`]: why it cannot go on.
 
 mod blame;
@@ -64,6 +71,8 @@ mod position;
 mod positions;
 #[cfg(feature = "outbox-postgres")]
 mod postgres;
+#[cfg(feature = "outbox-postgres")]
+mod postgres_columns;
 mod relay;
 mod row;
 mod schema;

@@ -12,15 +12,16 @@ use std::convert::Infallible;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::postgres::{PgListener, PgTypeInfo};
+use sqlx::{Either, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, Statement as _, Transaction};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::dead::DeadEvent;
 use super::event::Event;
+use super::postgres_columns::{COLUMNS, Parameter, Payload, PostgresColumn, Types, types};
 use super::row::{Mark, Row};
-use super::schema::{Schema, VERSION};
+use super::schema::{Column, Schema, VERSION};
 use super::staging::Staging;
 use super::store::{Backlog, Limit, Pending, Registration, Shard, Store, gather, lease_name, registered, version};
 use super::{Settling, dead};
@@ -40,6 +41,7 @@ pub struct PostgresStore {
 #[derive(Debug)]
 struct Statements {
     alone: Statement,
+    columns: Statement,
     is_made: Statement,
     meta: Statement,
     note: Statement,
@@ -58,10 +60,11 @@ struct Statements {
 
 /// Two migrations at once would both find nothing: one waits for the other.
 const ALONE: &str = "SELECT pg_advisory_xact_lock(hashtext('{table}'))";
-/// A table of Debezium's that is there already gets what it lacks.
-const TABLES: [&str; 12] = [
-    "CREATE TABLE IF NOT EXISTS {table} ({id} uuid NOT NULL, {aggregate_type} varchar(255) NOT NULL, {aggregate_id} varchar(255) NOT NULL, \
-     {event_type} varchar(255) NOT NULL, {payload} bytea)",
+/// A table of Debezium's that is there already stays what it is, and gets what it lacks.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS {table} ({id} uuid NOT NULL, {aggregate_type} varchar(255) NOT NULL, {aggregate_id} varchar(255) NOT NULL, \
+     {event_type} varchar(255) NOT NULL, {payload} bytea)";
+/// What it lacks, and the tables beside it.
+const TABLES: [&str; 11] = [
     "CREATE SEQUENCE IF NOT EXISTS {table}_seq",
     "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS seq bigint NOT NULL DEFAULT nextval('{table}_seq'), \
      ADD COLUMN IF NOT EXISTS slot smallint NOT NULL DEFAULT 0, \
@@ -70,8 +73,8 @@ const TABLES: [&str; 12] = [
     // From here on only the trigger gives numbers: without it, a row is refused.
     "ALTER TABLE {table} ALTER COLUMN seq DROP DEFAULT",
     "CREATE INDEX IF NOT EXISTS {bare}_pending ON {table} (seq) WHERE published_ms IS NULL",
-    "CREATE TABLE IF NOT EXISTS {table}_dead (seq bigint PRIMARY KEY, {id} uuid NOT NULL, {aggregate_type} varchar(255) NOT NULL, \
-     {aggregate_id} varchar(255) NOT NULL, {event_type} varchar(255) NOT NULL, {payload} bytea, \
+    "CREATE TABLE IF NOT EXISTS {table}_dead (seq bigint PRIMARY KEY, {id} {id_type} NOT NULL, {aggregate_type} text NOT NULL, \
+     {aggregate_id} text NOT NULL, {event_type} text NOT NULL, {payload} {payload_type}, \
      staged_ms bigint NOT NULL, dead_ms bigint NOT NULL, cause text NOT NULL)",
     "CREATE TABLE IF NOT EXISTS {table}_meta (name text PRIMARY KEY, value text NOT NULL)",
     // With the path of names of whoever made the tables, so that it finds the sequence whoever inserts.
@@ -83,19 +86,23 @@ const TABLES: [&str; 12] = [
     "CREATE TRIGGER {bare}_turn BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_turn()",
     "CREATE TRIGGER {bare}_staged AFTER INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {table}_staged()",
 ];
-/// The rest of the row is the trigger's.
-const INSERT: &str = "INSERT INTO {table} ({id}, {aggregate_type}, {aggregate_id}, {event_type}, {payload}) VALUES ($1::text::uuid, $2, $3, $4, $5)";
+/// The rest of the row is the trigger's. That the values are of its columns' types sees to whoever gives them.
+const INSERT: &str =
+    "INSERT INTO {table} ({id}, {aggregate_type}, {aggregate_id}, {event_type}, {payload}) VALUES ($1, $2, $3, $4, $5)";
 /// The index has what waits in its order. A planner that knows little of the table would read all of it for a few rows, and sort it.
 const BEGIN_LOOK: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
      SET LOCAL max_parallel_workers_per_gather = 0";
 /// Nor is all of it to be read for the rows that are settled.
 const BEGIN_SETTLING: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
+/// The length of bytes is worked out from their text.
+const BEGIN_DEAD: &str = "BEGIN READ ONLY; SET LOCAL bytea_output = hex";
 
 impl PostgresStore {
     pub(super) fn new(pool: PgPool, schema: Schema) -> Self {
         let statement = |template: &str| schema.statement(template, NOW);
         let statements = Statements {
             alone: statement(ALONE),
+            columns: statement(COLUMNS),
             is_made: statement("SELECT to_regclass('{table}_meta') IS NOT NULL"),
             meta: statement("SELECT name, value FROM {table}_meta"),
             note: statement("INSERT INTO {table}_meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"),
@@ -116,8 +123,8 @@ impl PostgresStore {
                  WHERE published_ms IS NULL",
             ),
             dead: statement(
-                "SELECT seq, {id}::text, {aggregate_type}, {aggregate_id}, {event_type}, coalesce(length({payload}), 0)::bigint, cause, \
-                 dead_ms FROM {table}_dead ORDER BY seq LIMIT $1",
+                "SELECT seq, {id}::text, {aggregate_type}, {aggregate_id}, {event_type}, coalesce(CASE pg_typeof({payload}) \
+                 WHEN 'bytea'::regtype THEN length({payload}::text) / 2 - 1 ELSE octet_length({payload}::text) END, 0)::bigint, cause, dead_ms FROM {table}_dead ORDER BY seq LIMIT $1",
             ),
             revive: statement(
                 "INSERT INTO {table} ({id}, {aggregate_type}, {aggregate_id}, {event_type}, {payload}) \
@@ -134,11 +141,11 @@ impl PostgresStore {
 }
 
 /// A row of the table, as a query gives it.
-type Columns = (i64, String, String, String, String, Option<Vec<u8>>, i64);
+type Columns = (i64, String, String, String, String, Option<Payload>, i64);
 
 impl From<Columns> for Row {
     fn from((seq, id, aggregate_type, aggregate_id, event_type, payload, staged_ms): Columns) -> Self {
-        let payload = payload.map(Into::into);
+        let payload = payload.map(|Payload(bytes)| bytes.into());
         Self { seq, id, aggregate_type, aggregate_id, event_type, payload, staged_ms }
     }
 }
@@ -154,10 +161,14 @@ impl Store for PostgresStore {
         if sqlx::query_scalar(self.statements.is_made.sql()).fetch_one(&mut *transaction).await? {
             let meta: Vec<(String, String)> =
                 sqlx::query_as(self.statements.meta.sql()).fetch_all(&mut *transaction).await?;
+            self.types(&mut transaction).await?;
             return version(self.schema.table.as_str(), &meta).map(drop);
         }
+        sqlx::query(self.schema.statement(TABLE, NOW).sql()).execute(&mut *transaction).await?;
+        let found = self.types(&mut transaction).await?;
         for table in TABLES {
-            sqlx::query(self.schema.statement(table, NOW).sql()).execute(&mut *transaction).await?;
+            let table = table.replace("{id_type}", &found.id).replace("{payload_type}", &found.payload);
+            sqlx::query(self.schema.statement(&table, NOW).sql()).execute(&mut *transaction).await?;
         }
         self.leases.create(&mut transaction).await?;
         for (name, value) in [("version", VERSION.to_string()), ("database", Uuid::now_v7().to_string())] {
@@ -167,6 +178,7 @@ impl Store for PostgresStore {
     }
 
     async fn registration(&self, shards: u32) -> Result<Registration, DatabaseError> {
+        self.types(&mut *self.pool.acquire().await?).await?;
         sqlx::query(self.statements.note.sql()).bind("shards").bind(shards.to_string()).execute(&self.pool).await?;
         let meta: Vec<(String, String)> = sqlx::query_as(self.statements.meta.sql()).fetch_all(&self.pool).await?;
         registered(self.schema.table.as_str(), &meta)
@@ -240,8 +252,10 @@ impl Store for PostgresStore {
     }
 
     async fn dead(&self, limit: u32) -> Result<Vec<DeadEvent>, DatabaseError> {
+        let mut transaction = self.pool.begin_with(BEGIN_DEAD).await?;
         let dead: Vec<dead::Columns> =
-            sqlx::query_as(self.statements.dead.sql()).bind(i64::from(limit)).fetch_all(&self.pool).await?;
+            sqlx::query_as(self.statements.dead.sql()).bind(i64::from(limit)).fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(dead.into_iter().map(DeadEvent::from).collect())
     }
 
@@ -277,6 +291,12 @@ impl Store for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Of which types the columns are, where events can be made of these.
+    async fn types(&self, connection: &mut PgConnection) -> Result<Types, DatabaseError> {
+        let columns: Vec<PostgresColumn> = sqlx::query_as(self.statements.columns.sql()).fetch_all(connection).await?;
+        types(&self.schema, &columns)
+    }
+
     async fn notified(&self, staged: &watch::Sender<u64>) -> Result<(), sqlx::Error> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(&self.schema.channel()).await?;
@@ -300,13 +320,24 @@ impl Staging for Transaction<'_, Postgres> {
     }
 
     async fn insert(&mut self, insertion: &Statement, event: Event) -> Result<(), DatabaseError> {
-        let insert = sqlx::query(insertion.sql())
-            .bind(event.id.to_string())
-            .bind(event.aggregate_type)
-            .bind(event.aggregate_id)
-            .bind(event.event_type)
-            .bind(event.payload.map(|payload| payload.to_vec()));
+        // Once for each connection: the database says of which types the columns are.
+        let prepared = (&mut **self).prepare(insertion.sql().into_sql_str()).await?;
+        let Some(Either::Left([id, aggregate_type, aggregate_id, event_type, payload])) = prepared.parameters() else {
+            return Err(sqlx::Error::Protocol("a statement with five parameters has others".into()).into());
+        };
+        let text = event.id.to_string();
+        let insert = prepared
+            .query()
+            .bind(of(Column::Id, id, Some(text.as_bytes())))
+            .bind(of(Column::AggregateType, aggregate_type, Some(event.aggregate_type.as_bytes())))
+            .bind(of(Column::AggregateId, aggregate_id, Some(event.aggregate_id.as_bytes())))
+            .bind(of(Column::Type, event_type, Some(event.event_type.as_bytes())))
+            .bind(of(Column::Payload, payload, event.payload.as_deref()));
         insert.execute(&mut **self).await?;
         Ok(())
     }
+}
+
+const fn of<'a>(column: Column, found: &'a PgTypeInfo, value: Option<&'a [u8]>) -> Parameter<'a> {
+    Parameter { column, found, value }
 }

@@ -23,7 +23,7 @@ pub struct Schema {
 /// A column whose name can be chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Column {
-    /// The event's id; `id` by default.
+    /// The event's id; `id` by default. In PostgreSQL of type `uuid`, `text` or `varchar`.
     Id,
     /// The kind of aggregate, which names the topic; `aggregatetype` by default.
     AggregateType,
@@ -31,8 +31,14 @@ pub enum Column {
     AggregateId,
     /// The kind of event; `type` by default.
     Type,
-    /// The record's value, of type `bytea` in PostgreSQL and `BLOB` in SQLite; `payload` by default.
+    /// The record's value; `payload` by default. In PostgreSQL of type `bytea`, which `migrate` makes, `text`, `varchar`, `json` or `jsonb`, of which the
+    /// text is published; in SQLite of any.
     Payload,
+}
+
+impl Column {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Id, Self::AggregateType, Self::AggregateId, Self::Type, Self::Payload];
 }
 
 impl Default for Schema {
@@ -67,6 +73,18 @@ impl Schema {
             Column::Payload => self.payload = name,
         }
         self
+    }
+
+    /// What the column is called.
+    #[cfg(feature = "outbox-postgres")]
+    pub(crate) const fn named(&self, column: Column) -> &Name {
+        match column {
+            Column::Id => &self.id,
+            Column::AggregateType => &self.aggregate_type,
+            Column::AggregateId => &self.aggregate_id,
+            Column::Type => &self.event_type,
+            Column::Payload => &self.payload,
+        }
     }
 
     /// The statement that `template` is with these names.

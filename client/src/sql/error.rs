@@ -28,6 +28,21 @@ pub enum DatabaseError {
         /// What.
         what: String,
     },
+    /// A column is of a type in which what belongs there does not stand.
+    #[error(
+        "column {column} of table {table} is of type {found}, and the outbox takes {needed}: change its type (ALTER TABLE … ALTER COLUMN … TYPE …), or \
+         name another column"
+    )]
+    ColumnType {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Its type.
+        found: String,
+        /// Of which it may be.
+        needed: String,
+    },
     /// The tables are of a later release.
     #[error("the tables are of version {found}, and this release knows {known} at most: upgrade it")]
     TooNew {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::{PgPool, Postgres, Transaction};
-use tidelog_client::outbox::{Event, Outbox, PostgresStore, Relay, stage};
-use tidelog_client::sql::open_postgres;
-use tidelog_client::{Client, NewTopic};
+use tidelog_client::outbox::{Event, Outbox, PostgresStore, Relay, RelayError, Schema, stage};
+use tidelog_client::sql::{DatabaseError, open_postgres};
+use tidelog_client::{Client, NewTopic, Start};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::outbox::claims::Read;
 use tidelog_tests::outbox::reading::read_all;
@@ -42,6 +42,26 @@ impl Shop {
 
     async fn read(&self) -> Vec<Read> {
         read_all(&self.client, TOPIC).await
+    }
+
+    /// What stands in a topic.
+    async fn values(&self, topic: &str) -> Vec<Option<String>> {
+        let consumer = self.client.consumer().topic(topic).start(Start::Beginning).until_end();
+        let mut consumer = consumer.build().await.unwrap();
+        let mut values = Vec::new();
+        while let Some(record) = consumer.next().await {
+            let value = record.unwrap().value.as_ref().map(|value| String::from_utf8(value.to_vec()).unwrap());
+            values.push(value);
+        }
+        values
+    }
+
+    fn outbox_of(&self, table: &str) -> Outbox<PostgresStore> {
+        Outbox::postgres_with(self.pool.clone(), Schema::default().table(table.parse().unwrap()))
+    }
+
+    async fn execute(&self, statement: &str) {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&self.pool).await.unwrap();
     }
 }
 
@@ -253,7 +273,7 @@ async fn a_table_as_debezium_has_it_gets_what_it_lacks() {
     ] {
         sqlx::query(statement).execute(&shop.pool).await.unwrap();
     }
-    let schema = tidelog_client::outbox::Schema::default().table("old.outboxevent".parse().unwrap());
+    let schema = Schema::default().table("old.outboxevent".parse().unwrap());
     let old = Outbox::postgres_with(shop.pool.clone(), schema);
     old.migrate().await.unwrap();
     sqlx::query("INSERT INTO old.outboxevent VALUES (gen_random_uuid(), 'order', 'a', 'OrderPlaced', 'a 2')")
@@ -262,4 +282,81 @@ async fn a_table_as_debezium_has_it_gets_what_it_lacks() {
         .unwrap();
     assert_eq!(old.relay(shop.client.clone()).drain().await.unwrap(), 2);
     assert_eq!(shop.read().await, [of("a", 1), of("a", 2)]);
+}
+
+/// As Debezium's users have it, `jsonb` first of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn payloads_and_ids_of_all_types_that_are_allowed_are_staged_inserted_published_and_set_aside() {
+    let name = "payloads_and_ids_of_all_types_that_are_allowed_are_staged_inserted_published_and_set_aside";
+    if !requires(name, &[Need::Postgres]) {
+        return;
+    }
+    let shop = Shop::open().await;
+    let types = ["bytea", "text", "varchar", "json", "jsonb"];
+    for (n, payload) in types.into_iter().enumerate() {
+        let id = ["uuid", "text"][n % 2];
+        let (table, topic) = (format!("events_{payload}"), format!("topic-{payload}"));
+        shop.execute(&format!(
+            "CREATE TABLE {table} (id {id} NOT NULL PRIMARY KEY, aggregatetype varchar(255) NOT NULL, aggregateid text NOT NULL, \
+             type varchar(255) NOT NULL, payload {payload})"
+        ))
+        .await;
+        let literal = if payload == "bytea" { "convert_to('{\"n\": 1}', 'UTF8')" } else { "'{\"n\": 1}'" };
+        let insert = |kind: &str, payload: &str| {
+            let id = if id == "uuid" { "gen_random_uuid()" } else { "gen_random_uuid()::text" };
+            format!(
+                "INSERT INTO {table} (id, aggregatetype, aggregateid, type, payload) VALUES ({id}, '{kind}', 'a', 't', {payload})"
+            )
+        };
+        shop.execute(&insert(&topic, literal)).await;
+        let outbox = shop.outbox_of(&table);
+        outbox.migrate().await.unwrap();
+        outbox.migrate().await.unwrap();
+        let mut transaction = shop.pool.begin().await.unwrap();
+        for event in [Event::of(&topic, "a", "t").payload("{\"n\": 2}"), Event::of(&topic, "a", "t")] {
+            outbox.stage(&mut transaction, event).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        shop.execute(&insert("no topic", literal)).await;
+        let relay = outbox.relay(shop.client.clone()).name(payload).topic_prefix("").create_topics(1);
+        assert_eq!(relay.drain().await.unwrap(), 3, "{payload}");
+        let values = shop.values(&topic).await;
+        assert_eq!(values, [Some("{\"n\": 1}".into()), Some("{\"n\": 2}".into()), None], "{payload}");
+        let dead = outbox.dead_events(10).await.unwrap();
+        assert_eq!((dead.len(), dead[0].payload_bytes), (1, 8), "{payload}");
+        assert_eq!(outbox.revive(None).await.unwrap(), 1, "{payload}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_of_a_type_that_holds_no_event_is_refused_by_all_who_meet_it() {
+    let name = "a_column_of_a_type_that_holds_no_event_is_refused_by_all_who_meet_it";
+    if !requires(name, &[Need::Postgres]) {
+        return;
+    }
+    let shop = Shop::open().await;
+    for (column, found) in [("id", "bigint"), ("payload", "xml"), ("aggregateid", "uuid")] {
+        let table = format!("events_{column}");
+        let of = |name: &str, usual: &'static str| if name == column { found } else { usual };
+        shop.execute(&format!(
+            "CREATE TABLE {table} (id {}, aggregatetype text, aggregateid {}, type text, payload {})",
+            of("id", "uuid"),
+            of("aggregateid", "text"),
+            of("payload", "bytea"),
+        ))
+        .await;
+        let refused = shop.outbox_of(&table).migrate().await.unwrap_err();
+        assert!(matches!(refused, DatabaseError::ColumnType { .. }), "{refused}");
+        for part in [column, &table, found, "ALTER COLUMN"] {
+            assert!(refused.to_string().contains(part), "{part}: {refused}");
+        }
+        let left = format!("SELECT to_regclass('{table}_meta') IS NOT NULL");
+        assert!(!sqlx::query_scalar::<_, bool>(sqlx::AssertSqlSafe(left)).fetch_one(&shop.pool).await.unwrap());
+    }
+    shop.execute("ALTER TABLE outboxevent ALTER COLUMN payload TYPE integer USING NULL").await;
+    let refused = within_limit("the relay to end", shop.relay().run(std::future::pending())).await.unwrap_err();
+    assert!(matches!(refused, RelayError::Database(DatabaseError::ColumnType { .. })), "{refused}");
+    let mut transaction = shop.pool.begin().await.unwrap();
+    let refused = stage(&mut transaction, event("a", 1)).await.unwrap_err();
+    assert!(refused.to_string().contains("Payload is of type INT4, and must be bytea"), "{refused}");
 }
