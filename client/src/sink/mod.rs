@@ -127,8 +127,8 @@ impl<DB: SinkDatabase> SqlSink<DB> {
 
     /// Reads as a member of the group that `group` describes, and calls `effect` for each record with the transaction that it is to write in, until
     /// `stop` is done. Records of a partition come in their order; one may be seen again, but only where the transaction was undone. A database that is away
-    /// is waited for, also where it is the effect that finds out: one that fails with an error that is, or comes of ([`Error::source`]), one of `sqlx` that
-    /// passes by itself is tried again, with all of its transaction. Any other ends the sink. What `group` says of rebalances is replaced.
+    /// is waited for, also where it is the effect that finds out: one that fails with an error that is, or comes of ([`Error::source`]), or wraps in a
+    /// [`std::io::Error`], one of `sqlx` that passes by itself is tried again, with all of its transaction. Any other ends the sink. What `group` says of rebalances is replaced.
     ///
     /// # Errors
     /// [`SinkError`].

@@ -1,6 +1,7 @@
 //! What a failure of the database means, split by who must act. Knows the two databases' codes, nothing of what was asked.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
 use crate::inbox::InboxError;
@@ -75,7 +76,7 @@ impl From<sqlx::Error> for DatabaseError {
 
 /// True where an error, or one that it comes of, is a database's that passes by itself.
 pub(crate) fn passes(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
+    std::iter::successors(Some(error), |&error| within(error)).any(|error| {
         let shared = error.downcast_ref::<Arc<sqlx::Error>>().map(AsRef::as_ref);
         // The inbox does not demand that an effect's error is one, and so names no source.
         let noted = match error.downcast_ref::<InboxError<sqlx::Error>>() {
@@ -86,6 +87,12 @@ pub(crate) fn passes(error: &(dyn Error + 'static)) -> bool {
         found.is_some_and(|error| meaning(error) == Meaning::Passing)
             || error.downcast_ref::<DatabaseError>().is_some_and(DatabaseError::is_retriable)
     })
+}
+
+/// What an error comes of. One that an `io::Error` was made of is no source of it: only what that comes of is.
+fn within<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let made_of = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    made_of.map(|error| error as &(dyn Error + 'static)).or_else(|| error.source())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,6 +154,10 @@ mod tests {
         assert!(passes(&away()) && passes(&Trouble::Stored(away())) && passes(&DatabaseError::from(away())));
         assert!(passes(&Trouble::Noted(InboxError::Effect(away()))));
         assert!(passes(&Trouble::Noted(InboxError::Database(away().into()))));
+        let wrapped = |error: sqlx::Error| io::Error::other(Trouble::Stored(error));
+        assert!(passes(&io::Error::other(away())) && passes(&io::Error::other(io::Error::other(wrapped(away())))));
+        assert!(passes(&io::Error::other(DatabaseError::from(away()))));
+        assert!(!passes(&wrapped(sqlx::Error::RowNotFound)) && !passes(&io::Error::other(sqlx::Error::RowNotFound)));
         assert!(!passes(&Trouble::NoOrder) && !passes(&Trouble::Stored(sqlx::Error::RowNotFound)));
         assert!(!passes(&DatabaseError::from(sqlx::Error::RowNotFound)));
     }
