@@ -13,6 +13,12 @@ const VERSION: u8 = 1;
 pub(crate) const ROWS_MAX: usize = 10_000;
 /// The longest id of a row, in bytes.
 const ID_MAX: usize = 255;
+/// Bytes of one record at most, whatever its topic takes: a relay that reads it must have room for it.
+const BYTES_MAX: usize = 1 << 20;
+/// What stands around the value in a batch of its own, which is what a topic's limit is of: the header of the batch, the key, lengths.
+const AROUND: usize = 256;
+/// The least that the topic must take in one batch: a record with one row of the longest id fits.
+pub(crate) const BATCH_BYTES_MIN: usize = 1_024;
 
 /// What the last transaction of a shard published.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +63,18 @@ impl Published {
         }
         if rest.is_empty() { Ok(Self { database, rows }) } else { Err(format!("has {} bytes too many", rest.len())) }
     }
+}
+
+/// How many rows of these ids, the first of them, the record of one transaction can name, where its topic takes `batch_bytes_max` bytes. At least one: the topic
+/// takes [`BATCH_BYTES_MIN`].
+pub(crate) fn fitting<'a>(database: &str, ids: impl IntoIterator<Item = &'a str>, batch_bytes_max: usize) -> usize {
+    let room = batch_bytes_max.saturating_sub(AROUND).min(BYTES_MAX);
+    // Where an id cannot be named, nothing is sent with it.
+    let ends = ids.into_iter().scan(1 + 1 + database.len() + 4, |bytes, id| {
+        *bytes += 8 + 1 + id.len().min(ID_MAX);
+        Some(*bytes)
+    });
+    ends.take(ROWS_MAX).take_while(|end| *end <= room).count().max(1)
 }
 
 /// An id that the record can name.
@@ -108,6 +126,32 @@ mod tests {
                 prop_assert_eq!(read.encode(), bytes);
             }
         }
+    }
+
+    #[test]
+    fn as_many_rows_go_together_as_the_record_has_room_for_and_no_more() {
+        for limit in [BATCH_BYTES_MIN, 2_000, 20_000, (1 << 20) + 12, 64 << 20] {
+            for length in [0, 1, 36, 200, ID_MAX] {
+                let id = "i".repeat(length);
+                let count = fitting("d-1", std::iter::repeat_n(&*id, 2 * ROWS_MAX), limit);
+                let bytes = |count: usize| published(vec![(i64::MAX, id.clone()); count]).encode().len();
+                assert!((1..=ROWS_MAX).contains(&count), "{limit} {length}: {count}");
+                assert!(bytes(count) + AROUND <= limit && bytes(count) <= BYTES_MAX, "{limit} {length}: {count}");
+                let one_more = bytes(count + 1);
+                assert!(
+                    count == ROWS_MAX || one_more + AROUND > limit || one_more > BYTES_MAX,
+                    "{limit} {length}: {count}"
+                );
+            }
+        }
+        assert_eq!(fitting("d-1", ["a", "b"], 64 << 20), 2);
+    }
+
+    #[test]
+    fn the_least_that_a_topic_takes_holds_one_row_whatever_it_is_called() {
+        let longest = "i".repeat(ID_MAX);
+        let rows = vec![Mark { seq: i64::MAX, id: longest.clone() }];
+        assert!(Published { database: longest, rows }.encode().len() + AROUND <= BATCH_BYTES_MIN);
     }
 
     #[test]

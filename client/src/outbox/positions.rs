@@ -4,14 +4,14 @@ use tidelog_protocol::Offset;
 
 use super::error::RelayError;
 use super::options::Options;
-use super::position::Published;
+use super::position::{BATCH_BYTES_MIN, Published};
 use crate::{Client, ClientError, ErrorCode, NewTopic, OutOfRange, PartitionId, Position, Start};
 
 /// Records before the end that are read first. There is one of each transaction, and its marker.
 const WINDOW: u64 = 64;
 
-/// Has the topic be there, as it must be.
-pub(super) async fn ensure(client: &Client, options: &Options) -> Result<(), RelayError> {
+/// Has the topic be there, as it must be; the only one who makes it. How many bytes it takes in one batch.
+pub(super) async fn ensure(client: &Client, options: &Options) -> Result<usize, RelayError> {
     let name = options.positions();
     let admin = client.admin();
     let mut described = admin.describe_topics(&[&name]).await;
@@ -27,16 +27,20 @@ pub(super) async fn ensure(client: &Client, options: &Options) -> Result<(), Rel
     let described = described?;
     let Some(topic) = described.first() else { return Err(ClientError::UnknownTopic { topic: name }.into()) };
     let partitions = topic.partitions.len() as u32;
-    let policy = topic.configs.iter().find(|config| config.key == "cleanup.policy").map(|config| config.value.as_str());
+    let config = |key: &str| topic.configs.iter().find(|config| config.key == key).map(|config| config.value.as_str());
+    let policy = config("cleanup.policy");
+    let bytes = config("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES_MIN);
     let what = if policy != Some("compact") {
         format!(
             "its cleanup.policy is {}, and must be compact, or the last position could be deleted",
             policy.unwrap_or("unknown")
         )
+    } else if bytes < BATCH_BYTES_MIN {
+        format!("its max.message.bytes is {bytes}, and must be {BATCH_BYTES_MIN} at least")
     } else if partitions < options.shards {
         format!("it has {partitions} partitions, and the relay needs one for each of its {} shards", options.shards)
     } else {
-        return Ok(());
+        return Ok(bytes);
     };
     Err(RelayError::Positions { topic: name, what })
 }

@@ -18,7 +18,7 @@ use super::error::RelayError;
 use super::figures::RelayFigures;
 use super::options::{Options, Step};
 use super::pace::{Found, Pace};
-use super::position::{Published, is_nameable};
+use super::position::{Published, fitting, is_nameable};
 use super::positions;
 use super::row::{Mark, Row};
 use super::store::{Limit, Pending, Shard, Store};
@@ -66,6 +66,16 @@ pub(super) struct Signals {
 enum Ended {
     Stopped,
     LeaseLost,
+}
+
+/// What rows are published under.
+struct Publishing<'a> {
+    lease: &'a Lease,
+    /// What the topic of positions takes in one batch.
+    position_bytes: usize,
+    caution: &'a mut Caution,
+    /// How many events were published.
+    published: &'a mut u64,
 }
 
 /// What became of rows that were sent.
@@ -142,6 +152,8 @@ impl<S: Store> ShardOfRelay<S> {
         if found != self.shard.of {
             return Err(RelayError::WrongShards { asked: self.shard.of, found });
         }
+        // It may have been deleted since, or made by somebody else.
+        let position_bytes = positions::ensure(&self.client, &self.options).await?;
         let keeper = Keeper::start(self.store.clone(), lease.clone(), self.options.lease);
         let index = self.shard.index;
         let producer = self.client.transactional_producer(self.options.transactional_id(index));
@@ -187,7 +199,8 @@ impl<S: Store> ShardOfRelay<S> {
                 }
             } else {
                 self.options.step(index, Step::Read);
-                if !self.publish(lease, &mut producer, &rows, &mut caution, published).await? {
+                let publishing = Publishing { lease, position_bytes, caution: &mut caution, published };
+                if !self.publish(publishing, &mut producer, &rows).await? {
                     return Ok(Ended::LeaseLost);
                 }
             }
@@ -235,15 +248,16 @@ impl<S: Store> ShardOfRelay<S> {
     /// Publishes all of `rows`, in as many transactions as it takes. False where the lease is another's.
     async fn publish(
         &self,
-        lease: &Lease,
+        publishing: Publishing<'_>,
         producer: &mut TransactionalProducer,
         rows: &[Row],
-        caution: &mut Caution,
-        published: &mut u64,
     ) -> Result<bool, RelayError> {
+        let Publishing { lease, position_bytes, caution, published } = publishing;
         let mut left = rows;
         while !left.is_empty() {
-            let count = caution.limit(left.len());
+            // What cannot be named in one record is published in more transactions.
+            let fitting = fitting(&self.database, left.iter().map(|row| &*row.id), position_bytes);
+            let count = caution.limit(left.len()).min(fitting);
             let (now, later) = left.split_at(count);
             match self.send(producer, now).await? {
                 Sent::Committed => {
@@ -311,10 +325,13 @@ impl<S: Store> ShardOfRelay<S> {
         // Where it is not written, the commit fails.
         let position =
             transaction.send(record.key(format!("shard-{}", self.shard.index)).value(published.encode())).await;
-        if let Err(error) = position {
-            let _ = transaction.abort().await;
-            return Err(error.into());
-        }
+        let position = match position {
+            Ok(position) => position,
+            Err(error) => {
+                let _ = transaction.abort().await;
+                return Err(error.into());
+            }
+        };
         let written = transaction.flush().await;
         self.options.step(self.shard.index, Step::Sent);
         let ended = match written {
@@ -328,6 +345,10 @@ impl<S: Store> ShardOfRelay<S> {
             Ok(()) => Ok(Sent::Committed),
             Err(TransactionError::NotWritten { cause }) => {
                 let too_large = |delivery: &Delivery| matches!(delivery.now(), Some(Err(SendError::TooLarge { .. })));
+                if too_large(&position) {
+                    // The topic takes less than it did: none of the rows is to blame.
+                    return Err(cause.into());
+                }
                 self.refused(&cause, deliveries.iter().position(too_large), rows.len()).await
             }
             Err(error) => Err(error.into()),

@@ -261,6 +261,32 @@ async fn a_topic_of_positions_that_could_lose_them_is_refused() {
     assert!(refused.to_string().contains("1 partitions"), "{refused}");
 }
 
+/// With long ids, the record of ten thousand rows would be larger than any topic takes by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_long_ids_are_published_in_as_many_transactions_as_their_positions_need() {
+    let shop = Shop::open().await;
+    Sqlite::execute(
+        &shop.pool,
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10000) \
+         INSERT INTO outboxevent (id, aggregatetype, aggregateid, type) SELECT printf('%0250d', n), 'order', 'a', 't' FROM n",
+    )
+    .await;
+    let relay = shop.relay().batch_rows(10_000).batch_bytes(64 << 20);
+    assert_eq!(within_limit("the rows to be published", relay.drain()).await.unwrap(), 10_000);
+    let now = relay.figures().now();
+    assert!(now.dead == 0 && (3..20).contains(&now.transactions), "{now:?}");
+    // As little as a topic can take.
+    shop.client.admin().alter_topic("outbox.positions", &[("max.message.bytes", "1024")], &[]).await.unwrap();
+    Sqlite::execute(
+        &shop.pool,
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10) \
+         INSERT INTO outboxevent (id, aggregatetype, aggregateid, type) SELECT printf('%0255d', n), 'order', 'a', 't' FROM n",
+    )
+    .await;
+    assert_eq!(within_limit("the rows to be published", relay.drain()).await.unwrap(), 10);
+    assert_eq!((relay.figures().now().dead, shop.outbox.backlog().await.unwrap().rows), (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn new_events_of_a_database_that_was_put_back_are_published_though_their_numbers_were_before() {
     let shop = Shop::open().await;
