@@ -32,7 +32,8 @@ pub(super) async fn ensure(client: &Client, options: &Options) -> Result<usize, 
     let bytes = config("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES_MIN);
     let what = if policy != Some("compact") {
         format!(
-            "its cleanup.policy is {}, and must be compact, or the last position could be deleted",
+            "its cleanup.policy is {}, and must be compact, or the last position could be deleted: stop the relays, and change it (`tidelog topics alter \
+             {name} --config cleanup.policy=compact`)",
             policy.unwrap_or("unknown")
         )
     } else if bytes < BATCH_BYTES_MIN {

@@ -362,6 +362,8 @@ impl<S: Store> ShardOfRelay<S> {
                 Some(at) => Sent::Unfit(at, cause),
                 None => Sent::Suspect,
             }),
+            // It is looked for again, and made as it must be, as the shard begins anew.
+            Blame::Topic(topic) if topic == self.options.positions() => Err(ClientError::UnknownTopic { topic }.into()),
             Blame::Topic(topic) => {
                 let Some(partitions) = self.options.create else { return Err(RelayError::MissingTopic { topic }) };
                 let new = NewTopic::named(&topic).partitions(partitions);

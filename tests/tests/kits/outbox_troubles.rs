@@ -251,6 +251,10 @@ async fn a_topic_of_positions_that_could_lose_them_is_refused() {
     shop.client.admin().create_topic(&NewTopic::named("outbox.positions")).await.unwrap();
     let refused = refusal(shop.relay()).await;
     assert!(matches!(refused, RelayError::Positions { .. }) && refused.to_string().contains("compact"), "{refused}");
+    assert!(
+        refused.to_string().contains("tidelog topics alter outbox.positions --config cleanup.policy=compact"),
+        "{refused}"
+    );
     let narrow = NewTopic::named("narrow.positions").config("cleanup.policy", "compact");
     shop.client.admin().create_topic(&narrow).await.unwrap();
     let home = Home::sqlite();
@@ -285,6 +289,25 @@ async fn rows_of_long_ids_are_published_in_as_many_transactions_as_their_positio
     .await;
     assert_eq!(within_limit("the rows to be published", relay.drain()).await.unwrap(), 10);
     assert_eq!((relay.figures().now().dead, shop.outbox.backlog().await.unwrap().rows), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_positions_that_is_deleted_under_a_relay_is_made_again_as_it_must_be() {
+    let shop = Shop::open().await;
+    shop.sell("a").await;
+    let relay = shop.relay();
+    let figures = relay.figures();
+    let running = tokio::spawn(relay.run(std::future::pending()));
+    wait_until("the first event", async || (figures.now().published == 1).then_some(())).await;
+    let admin = shop.client.admin();
+    admin.delete_topic("outbox.positions").await.unwrap();
+    shop.sell("a").await;
+    wait_until("the second event", async || (figures.now().published == 2).then_some(())).await;
+    let described = admin.describe_topics(&["outbox.positions"]).await.unwrap();
+    let policy = described[0].configs.iter().find(|config| config.key == "cleanup.policy").unwrap();
+    assert_eq!(policy.value, "compact");
+    shop.assert_published().await;
+    running.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
