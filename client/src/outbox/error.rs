@@ -1,5 +1,7 @@
 //! Why a relay cannot go on, split by who must act. Knows nothing of how it came about.
 
+use std::time::Duration;
+
 use crate::sql::DatabaseError;
 use crate::{ClientError, ConsumeError, SendError, TransactionError};
 
@@ -58,8 +60,13 @@ pub enum RelayError {
         topic: String,
     },
     /// Another relay publishes, where none may.
-    #[error("another relay publishes a shard of the outbox: stop it first")]
-    Active,
+    #[error(
+        "another relay publishes the outbox: stop all relays first. One that was killed is no longer in the way once its lease is over, in {left:.1?}, unless it is renewed"
+    )]
+    Active {
+        /// How long the lease lasts, unless it is renewed.
+        left: Duration,
+    },
     /// A setting is out of its range.
     #[error("{0}")]
     Argument(String),
@@ -93,7 +100,7 @@ impl RelayError {
             }
             Self::WrongShards { .. }
             | Self::WrongName { .. }
-            | Self::Active
+            | Self::Active { .. }
             | Self::OtherDatabase { .. }
             | Self::Positions { .. }
             | Self::Argument(_) => true,

@@ -24,6 +24,8 @@ pub struct Figures {
     pub lag: Duration,
     /// The shards that this relay publishes, of all that there are.
     pub leads: BTreeSet<u32>,
+    /// The shards that another relay has, for which this one stands by.
+    pub stands_by: BTreeSet<u32>,
     /// What stands in the way, where something does.
     pub trouble: Option<String>,
 }

@@ -127,7 +127,8 @@ impl<S: Store> Relay<S> {
         self.run_shards(database, self.options.shards, Until::Stopped, stop).await.map(drop)
     }
 
-    /// Publishes what waits, and returns as nothing does: how many events it published. Where another relay is active, it waits until that is not.
+    /// Publishes what waits, and returns as nothing does: how many events it published itself. Where another relay has a shard, it stands by until nothing waits
+    /// there, whoever published it.
     ///
     /// # Errors
     /// As [`Relay::run`], and what would pass, where it comes before the first look.
@@ -140,7 +141,7 @@ impl<S: Store> Relay<S> {
     /// run meanwhile are to be stopped before, and told the new number then.
     ///
     /// # Errors
-    /// [`RelayError::Active`] where another relay has a shard; else as [`Relay::run`].
+    /// [`RelayError::Active`] where another relay has a shard, or had it and was killed, and its lease is not over; else as [`Relay::run`].
     pub async fn reshard(mut self, shards: u32) -> Result<(), RelayError> {
         // Before anything is written: a number that is out of range could not be got rid of.
         self.options.shards = shards;
@@ -152,7 +153,7 @@ impl<S: Store> Relay<S> {
         self.run_shards(before.database, before.shards, Until::Recovered, std::future::pending()).await?;
         self.options.shards = shards;
         positions::widen(&self.client, &self.options).await?;
-        if self.store.reshard(shards).await? { Ok(()) } else { Err(RelayError::Active) }
+        if self.store.reshard(shards).await? { Ok(()) } else { Err(RelayError::Active { left: self.options.lease }) }
     }
 
     /// Checks what it was told and what is there; the id of the database.

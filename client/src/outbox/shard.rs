@@ -96,6 +96,7 @@ impl<S: Store> ShardOfRelay<S> {
             let wait = match self.store.claim(self.shard.index, &self.owner, self.options.lease).await {
                 Ok(Ok(lease)) => {
                     self.options.step(self.shard.index, Step::Claimed);
+                    self.stand_by(false);
                     let before = published;
                     let ended = self.lead(&lease, &mut signals, &mut published).await;
                     self.figures.note(|figures| {
@@ -116,8 +117,19 @@ impl<S: Store> ShardOfRelay<S> {
                     }
                 }
                 Ok(Err(Claim::Held { owner, left })) => {
-                    tracing::trace!(shard = self.shard.index, owner, "another relay has the shard");
                     failures = 0;
+                    match self.until {
+                        Until::Recovered => return Err(RelayError::Active { left }),
+                        Until::Empty if self.is_empty().await => break,
+                        Until::Empty | Until::Stopped => {}
+                    }
+                    if self.stand_by(true) {
+                        tracing::info!(
+                            shard = self.shard.index,
+                            owner,
+                            "another relay has the shard, and this one stands by"
+                        );
+                    }
                     left.min(self.options.lease / 3).max(Duration::from_millis(10)).mul_f64(1.0 + fastrand::f64() / 4.0)
                 }
                 // Never: what is taken comes as a lease.
@@ -131,6 +143,22 @@ impl<S: Store> ShardOfRelay<S> {
             let _ = tokio::time::timeout(wait, signals.stop.wait_for(|stop| *stop)).await;
         }
         Ok(published)
+    }
+
+    /// Whether nothing of the shard waits. Where the database does not say, the next look does.
+    async fn is_empty(&self) -> bool {
+        let pending = self.store.pending(self.shard, Limit { rows: 1, bytes: 0 }).await;
+        pending.is_ok_and(|pending| pending.rows.is_empty())
+    }
+
+    /// Notes whether another has the shard; true where that is news.
+    fn stand_by(&self, stands_by: bool) -> bool {
+        let mut is_news = false;
+        self.figures.note(|figures| {
+            let index = &self.shard.index;
+            is_news = if stands_by { figures.stands_by.insert(*index) } else { figures.stands_by.remove(index) };
+        });
+        is_news
     }
 
     /// How long to wait after this; the error again, where nothing but a person can help.

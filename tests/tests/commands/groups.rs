@@ -179,6 +179,21 @@ fn a_member_that_is_told_to_stop_leaves_its_group_and_loses_no_line() {
 }
 
 #[test]
+fn a_wait_for_a_group_ends_at_once_where_it_is_told_to_stop() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let _ = tidelog(&server, "topics create logs --partitions 1").expect_code(0);
+    let line = "--timeout 50s groups wait nobody --topic logs --partition 0 --offset 5";
+    let waiting = CommandLine::of("tidelog").args(["--server", &server]).args(line.split_whitespace()).start();
+    // It says nothing while it waits.
+    std::thread::sleep(Duration::from_secs(1));
+    waiting.signal(Signal::TERM);
+    let began = std::time::Instant::now();
+    let _ = waiting.finish().expect_code(130);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[test]
 fn what_follows_a_topic_ends_with_whole_lines_where_it_is_told_to_stop() {
     let broker = BrokerProcess::start();
     let server = broker.server();

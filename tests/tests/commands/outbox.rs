@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::Sqlite;
-use tidelog_client::outbox::{Event, stage};
+use tidelog_client::Client;
+use tidelog_client::outbox::{Event, Outbox, stage};
 use tidelog_client::sql::{Dialect, open_sqlite};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::command::{CommandLine, Finished};
@@ -80,4 +82,39 @@ async fn an_outbox_is_published_looked_at_and_mended_from_the_command_line() {
     assert!(wrong.stderr.contains("1 shards") && wrong.stderr.contains("reshard"), "{}", wrong.stderr);
     assert_eq!(json(&server, &database, "reshard 2"), json!({"shards": 2}));
     assert_eq!(json(&server, &database, "relay --shards 2 --until-empty"), json!({"published": 0}));
+}
+
+/// A relay at work is no reason to wait in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_beside_a_relay_at_work_say_so_and_end_with_a_code_of_their_own() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("shop.db").display());
+    assert_eq!(json(&server, &database, "migrate"), json!({"migrated": true}));
+    let pool = open_sqlite(&database).await.unwrap();
+    sqlx::query("CREATE TABLE aggregate (key TEXT PRIMARY KEY, events BIGINT NOT NULL)").execute(&pool).await.unwrap();
+    let outbox = Outbox::sqlite(pool.clone());
+    // With a lease that nobody waits for.
+    let relay = outbox.relay(Client::connect(&server).await.unwrap()).create_topics(1).lease(Duration::from_secs(300));
+    let figures = relay.figures();
+    let running = tokio::spawn(relay.run(std::future::pending()));
+    wait_for("the relay to lead", || (!figures.now().leads.is_empty()).then_some(()));
+
+    let refused = run(&server, &database, "outbox reshard 2").expect_code(4);
+    let lasts = ["in 29", "in 300.0s"].iter().any(|part| refused.stderr.contains(part));
+    assert!(refused.stderr.contains("stop all relays first") && lasts, "{}", refused.stderr);
+    transact::<Sqlite>(&pool, &["a"], Duration::ZERO, End::Commit).await.unwrap();
+    assert_eq!(json(&server, &database, "relay --until-empty"), json!({"published": 0}));
+    assert_eq!(figures.now().published, 1);
+    running.abort();
+
+    // The lease goes on, and what waits now nobody publishes.
+    transact::<Sqlite>(&pool, &["a"], Duration::ZERO, End::Commit).await.unwrap();
+    for (line, code) in [("outbox relay --until-empty", 130), ("outbox relay", 0)] {
+        let standing = command(&server, &database, line).start();
+        wait_for("it to stand by", || standing.stderr_so_far().contains("another relay has shard 0").then_some(()));
+        standing.signal(Signal::TERM);
+        let _ = standing.finish().expect_code(code);
+    }
 }

@@ -20,6 +20,7 @@ use crate::duration::{display_duration, display_millis};
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Columns};
 use crate::start_position::{StartPosition, parse_offset};
+use crate::stop_signal::StopSignal;
 
 /// How long it is looked, at most, for why a wait was in vain.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -114,7 +115,11 @@ pub(super) async fn run(command: GroupsCommand, context: &Context) -> Result<Exi
         }
         // It says for itself what its timeout means.
         GroupsCommand::Wait { group, topic, partition, offset } => {
-            wait(&group, &topic, PartitionId(partition), offset, context).await
+            let mut stop = StopSignal::listen()?;
+            tokio::select! {
+                waited = wait(&group, &topic, PartitionId(partition), offset, context) => waited,
+                () = stop.received() => Ok(Exit::Interrupted),
+            }
         }
     }
 }

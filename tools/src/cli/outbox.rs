@@ -108,7 +108,7 @@ pub struct RelayArgs {
     /// Keep published rows, with the time in 'published_ms', instead of deleting them.
     #[arg(long)]
     keep: bool,
-    /// End as nothing waits.
+    /// End as nothing waits, also where another relay published it.
     #[arg(long)]
     until_empty: bool,
 }
@@ -136,7 +136,7 @@ pub(super) async fn run(command: OutboxCommand, context: &Context) -> Result<Exi
 
 async fn run_on<S: Store>(outbox: Outbox<S>, command: OutboxCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
-        OutboxCommand::Relay(args) => relay(outbox, args, context).await?,
+        OutboxCommand::Relay(args) => return relay(outbox, args, context).await,
         OutboxCommand::Migrate(_) => {
             outbox.migrate().await.map_err(database_failure)?;
             print(context, "the tables of the outbox are there\n", || json!({"migrated": true}))?;
@@ -170,11 +170,15 @@ async fn run_on<S: Store>(outbox: Outbox<S>, command: OutboxCommand, context: &C
     Ok(Exit::Done)
 }
 
-async fn relay<S: Store>(outbox: Outbox<S>, args: RelayArgs, context: &Context) -> Result<(), Failure> {
+async fn relay<S: Store>(outbox: Outbox<S>, args: RelayArgs, context: &Context) -> Result<Exit, Failure> {
+    let mut stop = StopSignal::listen()?;
     if args.migrate {
         outbox.migrate().await.map_err(database_failure)?;
     }
-    let client = context.connect.client("tidelog-outbox-relay").await?;
+    let client = tokio::select! {
+        client = context.connect.client("tidelog-outbox-relay") => client?,
+        () = stop.received() => return Ok(Exit::Interrupted),
+    };
     let mut relay = outbox
         .relay(client)
         .name(args.name)
@@ -189,28 +193,32 @@ async fn relay<S: Store>(outbox: Outbox<S>, args: RelayArgs, context: &Context) 
     if args.until_empty {
         let drained = tokio::select! {
             drained = relay.drain() => drained,
+            // What it has open is undone by the relay that comes next.
+            () = stop.received() => return Ok(Exit::Interrupted),
             never = talk(&figures, context) => match never {},
         };
         let published = drained.map_err(relay_failure)?;
-        return print(
-            context,
-            &format!("{} published\n", counted(published, "event")),
-            || json!({"published": published}),
-        );
+        print(context, &format!("{} published\n", counted(published, "event")), || json!({"published": published}))?;
+        return Ok(Exit::Done);
     }
-    let mut stop = StopSignal::listen()?;
     let ended = tokio::select! {
         ended = relay.run(async move { stop.received().await }) => ended,
         never = talk(&figures, context) => match never {},
     };
     ended.map_err(relay_failure)?;
     let published = figures.now().published;
-    print(context, &format!("stopped; {} published\n", counted(published, "event")), || json!({"published": published}))
+    print(
+        context,
+        &format!("stopped; {} published\n", counted(published, "event")),
+        || json!({"published": published}),
+    )?;
+    Ok(Exit::Done)
 }
 
 /// Says on standard error what stands in the way, and every so often how it stands; for as long as it is asked to.
 async fn talk(figures: &RelayFigures, context: &Context) -> Infallible {
     let mut said = None;
+    let mut is_standing_by = false;
     let mut before = 0;
     let mut second = 0_u64;
     loop {
@@ -224,6 +232,13 @@ async fn talk(figures: &RelayFigures, context: &Context) -> Infallible {
                 None => eprintln!("going on"),
             }
             said.clone_from(&now.trouble);
+        }
+        if is_standing_by == now.stands_by.is_empty() {
+            is_standing_by = !is_standing_by;
+            if is_standing_by {
+                let shards: Vec<_> = now.stands_by.iter().map(u32::to_string).collect();
+                eprintln!("standing by: another relay has shard {}", shards.join(", "));
+            }
         }
         if second.is_multiple_of(10) && now.published != before {
             let lag = display_duration(Duration::from_millis(u64::try_from(now.lag.as_millis()).unwrap_or(u64::MAX)));
@@ -299,6 +314,7 @@ fn relay_failure(error: RelayError) -> Failure {
         RelayError::Client(error) | RelayError::Consume(ConsumeError::Client(error)) => failure(error),
         RelayError::Send(error) => send_failure(error),
         RelayError::Transaction(error) => transaction_failure(error),
+        error @ RelayError::Active { .. } => Failure::new(Exit::Unavailable, error.to_string()),
         error @ RelayError::Argument(_) => Failure::new(Exit::Usage, error.to_string()),
         error => Failure::new(Exit::Failed, error.to_string()),
     }
