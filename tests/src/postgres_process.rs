@@ -104,6 +104,16 @@ impl PostgresProcess {
         self.end();
     }
 
+    /// Has it let nobody in without a password from now on. Nobody has one.
+    ///
+    /// # Panics
+    /// Where that does not work.
+    pub fn ask_for_passwords(&mut self) {
+        self.end();
+        std::fs::write(self.data().join("pg_hba.conf"), "host all all all scram-sha-256\n").unwrap();
+        self.restart();
+    }
+
     /// Where it is.
     #[must_use]
     pub fn url(&self) -> String {

@@ -93,6 +93,7 @@ impl RelayError {
                 matches!(
                     error,
                     DatabaseError::Missing(_)
+                        | DatabaseError::Absent { .. }
                         | DatabaseError::ColumnType { .. }
                         | DatabaseError::TooNew { .. }
                         | DatabaseError::Damaged { .. }

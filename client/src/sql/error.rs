@@ -15,6 +15,14 @@ pub enum DatabaseError {
         "the database lacks a table or column; run the migration (`migrate`, or the tool's `--migrate`), or correct the names: {0}"
     )]
     Missing(#[source] Arc<sqlx::Error>),
+    /// There is no such file.
+    #[error(
+        "there is no database {path}: correct the path, or make it with the migration (`migrate`, or the tool's `--migrate`)"
+    )]
+    Absent {
+        /// Where it should be.
+        path: String,
+    },
     /// It is away, busy, or has undone the transaction for the sake of another one. Passes by itself.
     #[error("the database cannot do it at the moment: {0}")]
     Passing(#[source] Arc<sqlx::Error>),

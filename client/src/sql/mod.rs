@@ -3,7 +3,7 @@
 //!
 //! - [`Name`]: of a table or a column.
 //! - [`DatabaseError`]: split by who must act.
-//! - [`open_sqlite`], [`open_postgres`]: pools with the settings that are needed.
+//! - [`open_sqlite`], [`open_existing_sqlite`], [`open_postgres`]: pools with the settings that are needed.
 //! - [`Dialect`]: the two databases, where one code serves both.
 //! - `statement`: made from checked names.
 //! - `lease`: who may act for a while, under which token; pure. `lease_sqlite`, `lease_postgres`: keep it.
@@ -26,5 +26,5 @@ pub use name::{InvalidName, Name};
 #[cfg(feature = "outbox-postgres")]
 pub use open::open_postgres;
 #[cfg(feature = "outbox-sqlite")]
-pub use open::open_sqlite;
+pub use open::{open_existing_sqlite, open_sqlite};
 pub(crate) use statement::Statement;

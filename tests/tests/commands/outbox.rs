@@ -12,6 +12,8 @@ use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::command::{CommandLine, Finished};
 use tidelog_tests::outbox::shop::{End, transact};
 use tidelog_tests::patience::wait_for;
+use tidelog_tests::postgres_process::PostgresProcess;
+use tidelog_tests::requirements::{Need, requires};
 
 fn command(server: &str, database: &str, line: &str) -> CommandLine {
     let command = CommandLine::of("tidelog").env("TIDELOG_SERVER", server).env("TIDELOG_DATABASE", database);
@@ -37,9 +39,22 @@ async fn an_outbox_is_published_looked_at_and_mended_from_the_command_line() {
 
     let missing = run(&server, &database, "outbox status").expect_code(3);
     assert!(missing.stderr.contains("tidelog outbox migrate"), "{}", missing.stderr);
+    assert!(missing.stderr.contains("shop.db"), "{}", missing.stderr);
     let refused = run(&server, "mysql://x", "outbox status").expect_code(2);
     assert!(refused.stderr.contains("postgres://"), "{}", refused.stderr);
-    let _ = run(&server, &database, "outbox relay --until-empty").expect_code(3);
+    for line in ["relay", "relay --until-empty", "reshard 2", "dead-letters", "revive"] {
+        let missing = run(&server, &database, &format!("outbox {line}")).expect_code(3);
+        assert!(
+            missing.stderr.contains("there is no database") && missing.stderr.contains("shop.db"),
+            "{}",
+            missing.stderr
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a database was made of a path that was mistyped");
+    // A database of something else.
+    drop(open_sqlite(&database).await.unwrap());
+    let missing = run(&server, &database, "outbox status").expect_code(3);
+    assert!(missing.stderr.contains("tidelog outbox migrate"), "{}", missing.stderr);
     assert_eq!(json(&server, &database, "migrate"), json!({"migrated": true}));
 
     let pool = open_sqlite(&database).await.unwrap();
@@ -117,4 +132,22 @@ async fn commands_beside_a_relay_at_work_say_so_and_end_with_a_code_of_their_own
         standing.signal(Signal::TERM);
         let _ = standing.finish().expect_code(code);
     }
+}
+
+#[test]
+fn why_a_postgres_cannot_be_opened_is_said_in_a_line() {
+    if !requires("why_a_postgres_cannot_be_opened_is_said_in_a_line", &[Need::Postgres]) {
+        return;
+    }
+    let mut process = PostgresProcess::start();
+    let no_database = process.url().replace("/postgres", "/shop");
+    let refused = run("127.0.0.1:1", &no_database, "outbox status").expect_code(1);
+    assert!(refused.stderr.contains("database \"shop\" does not exist"), "{}", refused.stderr);
+    process.ask_for_passwords();
+    let wrong = process.url().replace("shop@", "shop:wrong@");
+    let refused = run("127.0.0.1:1", &wrong, "outbox status").expect_code(1);
+    assert!(refused.stderr.contains("password authentication failed"), "{}", refused.stderr);
+    process.crash();
+    let away = run("127.0.0.1:1", &process.url(), "outbox status").expect_code(4);
+    assert!(away.stderr.contains("Connection refused"), "{}", away.stderr);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tidelog_client::outbox::{Backlog, DeadEvent, Outbox, Relay, RelayError, RelayFigures, Settling, Store};
-use tidelog_client::sql::{DatabaseError, open_postgres, open_sqlite};
+use tidelog_client::sql::{DatabaseError, open_existing_sqlite, open_postgres, open_sqlite};
 use tidelog_client::{ConsumeError, Timestamp};
 
 use super::{Context, topics::print};
@@ -123,7 +123,11 @@ pub(super) async fn run(command: OutboxCommand, context: &Context) -> Result<Exi
         | OutboxCommand::Reshard { database, .. } => database.database.clone(),
     };
     if database.starts_with("sqlite:") {
-        let pool = open_sqlite(&database).await.map_err(database_failure)?;
+        // A path that was mistyped makes no database, but for those that are to make the tables.
+        let makes =
+            matches!(command, OutboxCommand::Migrate(_) | OutboxCommand::Relay(RelayArgs { migrate: true, .. }));
+        let pool = if makes { open_sqlite(&database).await } else { open_existing_sqlite(&database).await };
+        let pool = pool.map_err(database_failure)?;
         run_on(Outbox::sqlite(pool), command, context).await
     } else if database.starts_with("postgres:") || database.starts_with("postgresql:") {
         let pool = open_postgres(&database).await.map_err(database_failure)?;
@@ -299,7 +303,7 @@ fn dead_json(event: &DeadEvent) -> Value {
 /// What the database's refusal means to a script.
 fn database_failure(error: DatabaseError) -> Failure {
     match error {
-        error @ DatabaseError::Missing(_) => {
+        error @ (DatabaseError::Missing(_) | DatabaseError::Absent { .. }) => {
             Failure::new(Exit::NotFound, error.to_string()).hint("'tidelog outbox migrate' makes the tables")
         }
         error @ DatabaseError::Passing(_) => Failure::new(Exit::Unavailable, error.to_string()),
