@@ -37,12 +37,24 @@ use followers::Balances;
 const OPENED_WITH: i64 = 1_000;
 const ACCOUNTS: usize = 6;
 const TELLERS: usize = 4;
-const USAGE: &str =
-    "bank [--chaos] [--seed N] [--duration 30s] [--server HOST:PORT] [--without-version] [--without-command-ids]";
+const USAGE: &str = "\
+bank [FLAGS]
+
+  --chaos                 kill tellers, clearing, view and brokers again and again
+  --seed N                do so in the same order as another time; another one each time if absent
+  --duration 30s          for how long, in seconds (30s) or minutes (2m)
+  --server HOST:PORT      use brokers that are there, instead of three of its own
+  --without-version       a safety is switched off: tellers do not say on which version they decided
+  --without-command-ids   a safety is switched off: the clearing does not name its commands
+  --help                  show this";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut arguments = Arguments::of_process();
+    if arguments.switch("--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let role = arguments.role();
     let ended = match role.as_deref() {
         None => play(arguments).await,

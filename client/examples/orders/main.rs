@@ -56,11 +56,26 @@ use verdict::Verdict;
 use watch::Watch;
 
 const WORKERS: usize = 2;
-const USAGE: &str = "orders [--choreography] [--chaos] [--seed N] [--duration 30s] [--refusals 20] [--server HOST:PORT] [--without-keys | --without-inbox]";
+const USAGE: &str = "\
+orders [FLAGS]
+
+  --choreography          services react to each other's events; if absent, a saga asks them one after the other
+  --chaos                 kill clerk, workers, services and brokers again and again
+  --seed N                do so in the same order as another time; another one each time if absent
+  --duration 30s          for how long, in seconds (30s) or minutes (2m)
+  --refusals 20           of a hundred cards so many are refused
+  --server HOST:PORT      use brokers that are there, instead of three of its own
+  --without-keys          a safety is switched off: services are asked without idempotency keys
+  --without-inbox         a safety is switched off, with --choreography: services have no inbox
+  --help                  show this";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut arguments = Arguments::of_process();
+    if arguments.switch("--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let role = arguments.role();
     conclude(match role.as_deref() {
         None => play(arguments).await,

@@ -8,7 +8,8 @@
 //!
 //! `--chaos` kills the shop, relays, the warehouse and brokers again and again; `--seed N` does so in the same order; `--database URL` keeps the shop in a PostgreSQL; `--server
 //! HOST:PORT` uses brokers that are there. `--stage-outside` takes away what the outbox is there for: events are written in a transaction of their own; the verdict
-//! must be bad then.
+//! must be bad then. So must it with `--commit-first`, which takes away what the sink is there for: the warehouse commits its offsets in the brokers before it packs, and
+//! what it was killed over nobody packs.
 
 #[path = "../demo/mod.rs"]
 mod demo;
@@ -34,12 +35,25 @@ use tidelog_client::{Client, NewTopic};
 use orders::Database;
 
 const TOPIC: &str = "outbox.event.order";
-const USAGE: &str =
-    "outbox [--chaos] [--seed N] [--duration 30s] [--database URL] [--server HOST:PORT] [--stage-outside]";
+const USAGE: &str = "\
+outbox [FLAGS]
+
+  --chaos                 kill shop, relays, warehouse and brokers again and again
+  --seed N                do so in the same order as another time; another one each time if absent
+  --duration 30s          for how long, in seconds (30s) or minutes (2m)
+  --database URL          keep the shop in this PostgreSQL (postgres://USER@HOST/NAME) instead of a SQLite of its own
+  --server HOST:PORT      use brokers that are there, instead of three of its own
+  --stage-outside         a safety is switched off: events are written in a transaction of their own
+  --commit-first          a safety is switched off: the warehouse commits its offsets before it packs
+  --help                  show this";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut arguments = Arguments::of_process();
+    if arguments.switch("--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let ended = match arguments.role().as_deref() {
         None => play(arguments).await,
         Some("shop") => tokio::select! {
@@ -74,7 +88,8 @@ async fn publish<S: Store>(outbox: Outbox<S>, client: Client) -> Result<(), Fail
 
 /// The whole demo; true where the verdict is good.
 async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
-    let (chaos, outside) = (arguments.switch("--chaos"), arguments.switch("--stage-outside"));
+    let chaos = arguments.switch("--chaos");
+    let without = ["--stage-outside", "--commit-first"].into_iter().filter(|name| arguments.switch(name)).collect();
     let (seed, duration) = (arguments.seed()?, arguments.duration(Duration::from_secs(30))?);
     let (database, server) = (arguments.value("--database")?, arguments.value("--server")?);
     arguments.finish(USAGE)?;
@@ -94,7 +109,8 @@ async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
     shop.prepare().await?;
     warehouse::prepare(&warehouse).await?;
 
-    let mut cast = cast(folder.path(), &server, &database, &warehouse, seed, outside)?;
+    let places = Places { folder: folder.path(), server: &server, database: &database, warehouse: &warehouse };
+    let mut cast = cast(&places, seed, without)?;
     let mut timeline = Timeline::new(&["orders", "waiting", "parcels"], 1);
     let mut kills = Chaos::new(seed, chaos);
     let began = Instant::now();
@@ -116,23 +132,22 @@ async fn play(mut arguments: Arguments) -> Result<bool, Failure> {
     Ok(settled && verdict.is_good())
 }
 
-/// The processes; the shop first.
-fn cast(
-    folder: &Path,
-    server: &str,
-    database: &str,
-    warehouse: &str,
-    seed: u64,
-    outside: bool,
-) -> Result<Vec<Actor>, Failure> {
+/// Where everything is.
+struct Places<'a> {
+    folder: &'a Path,
+    server: &'a str,
+    database: &'a str,
+    warehouse: &'a str,
+}
+
+/// The processes; the shop first. Each is told which safeties are switched off.
+fn cast(places: &Places<'_>, seed: u64, without: Vec<&str>) -> Result<Vec<Actor>, Failure> {
+    let Places { folder, server, database, warehouse } = places;
     let seed = seed.to_string();
     let log = |name: &str| folder.join(format!("{name}.log"));
-    let mut shop = vec!["shop", "--database", database, "--seed", &seed];
-    if outside {
-        shop.push("--stage-outside");
-    }
+    let shop = [&["shop", "--database", database, "--seed", &seed], &without[..]].concat();
     let relay = ["relay", "--server", server, "--database", database];
-    let packs = ["warehouse", "--server", server, "--database", warehouse];
+    let packs = [&["warehouse", "--server", server, "--database", warehouse], &without[..]].concat();
     Ok(vec![
         Actor::start("shop", &shop, log("shop"))?,
         Actor::start("relay A", &relay, log("relay-a"))?,

@@ -29,6 +29,35 @@ fn events_that_are_staged_outside_of_the_transaction_part_from_their_orders() {
 }
 
 #[test]
+fn a_warehouse_that_commits_its_offsets_first_loses_what_it_was_killed_over() {
+    // With this seed the warehouse is killed three times.
+    let (code, said) = play("outbox", "3", &["--commit-first"]);
+    assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
+    assert!(!said.contains(" 0 without a parcel"), "what is bad is not what was taken away: {said}");
+}
+
+#[test]
+fn demos_tell_their_flags_and_name_one_that_is_wrong() {
+    for (name, flag) in [("outbox", "--commit-first"), ("bank", "--without-version"), ("orders", "--without-inbox")] {
+        let told = |line: &str| {
+            let ended = without_settings(&mut Command::new(demo(name))).arg(line).output().unwrap();
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            (ended.status.code(), text(&ended.stdout), text(&ended.stderr))
+        };
+        let (code, said, _) = told("--help");
+        assert_eq!(code, Some(0), "{name}");
+        for flag in [flag, "--chaos", "--seed N", "--duration 30s", "--server HOST:PORT", "--help"] {
+            assert!(said.lines().any(|line| line.trim_start().starts_with(flag)), "{name} {flag}: {said}");
+        }
+        let (code, _, said) = told("--chaso");
+        assert!(
+            code == Some(2) && said.contains("--chaso means nothing here") && said.contains(flag),
+            "{name}: {said}"
+        );
+    }
+}
+
+#[test]
 fn money_is_conserved_whoever_is_killed() {
     // With this seed a broker is killed, a teller, the view, and the clearing three times.
     let (code, said) = play("bank", "1853", &[]);
