@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tidelog_client::event_store::{AppendError, StoreError};
 use tidelog_client::saga::{Course, History, Listing, Phase, Saga, SagaError, SagaEvent, Sagas, Side, Standing};
-use tidelog_client::{ConsumeError, Timestamp};
+use tidelog_client::{ClientError, ConsumeError, Timestamp};
 
 use super::{Context, topics::print};
 use crate::byte_size::counted;
@@ -118,8 +118,21 @@ pub(super) async fn run(command: SagasCommand, context: &Context) -> Result<Exit
     | SagasCommand::Retry { store, .. }
     | SagasCommand::Abandon { store, .. }) = &command;
     let client = context.connect.client_in_time("tidelog").await?;
-    let store = client.event_store(&store.store).checkpoint_every(0).open().await;
-    let sagas = Sagas::of(store.map_err(|error| saga_failure(error.into()))?);
+    let store_name = store.store.clone();
+    let store = client.event_store(&store_name).checkpoint_every(0).open().await;
+    let store = store.map_err(|error| match error {
+        // Whoever runs the first one makes its topics.
+        StoreError::Client(ClientError::UnknownTopic { .. }) => {
+            let name = &store_name;
+            Failure::new(
+                Exit::NotFound,
+                format!("no saga has ever run under the name '{name}': there is no topic '{name}'"),
+            )
+            .hint("--store NAME names another one; the first service that runs a saga makes the topics")
+        }
+        error => saga_failure(error.into()),
+    })?;
+    let sagas = Sagas::of(store);
     match command {
         SagasCommand::List { state, .. } => list(&sagas, state, context).await?,
         SagasCommand::Show { id, .. } => {
