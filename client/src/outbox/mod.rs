@@ -9,7 +9,8 @@
 #![doc = include_str!("../../examples/outbox_service.rs")]
 //! ```
 //!
-//! Without a relay in the service itself, `tidelog outbox relay --database URL` does the same beside it.
+//! Without a relay in the service itself, `tidelog outbox relay --database URL` does the same beside it. Of a table or columns of other names each of the tool's
+//! commands is told by `--table NAME` and `--column COLUMN=NAME`, where the program has [`Schema::table`] and [`Schema::column`].
 //!
 //! # What is promised
 //!

@@ -39,17 +39,29 @@ pub enum Column {
 impl Column {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Id, Self::AggregateType, Self::AggregateId, Self::Type, Self::Payload];
+
+    /// What it is called where nothing else is said.
+    #[must_use]
+    pub const fn usual_name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::AggregateType => "aggregatetype",
+            Self::AggregateId => "aggregateid",
+            Self::Type => "type",
+            Self::Payload => "payload",
+        }
+    }
 }
 
 impl Default for Schema {
     fn default() -> Self {
         Self {
             table: Name::known("outboxevent"),
-            id: Name::known("id"),
-            aggregate_type: Name::known("aggregatetype"),
-            aggregate_id: Name::known("aggregateid"),
-            event_type: Name::known("type"),
-            payload: Name::known("payload"),
+            id: Name::known(Column::Id.usual_name()),
+            aggregate_type: Name::known(Column::AggregateType.usual_name()),
+            aggregate_id: Name::known(Column::AggregateId.usual_name()),
+            event_type: Name::known(Column::Type.usual_name()),
+            payload: Name::known(Column::Payload.usual_name()),
         }
     }
 }

@@ -151,3 +151,22 @@ fn why_a_postgres_cannot_be_opened_is_said_in_a_line() {
     let away = run("127.0.0.1:1", &process.url(), "outbox status").expect_code(4);
     assert!(away.stderr.contains("Connection refused"), "{}", away.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_and_columns_of_other_names_are_told_by_options() {
+    let broker = BrokerProcess::start();
+    let server = broker.server();
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("shop.db").display());
+    let names = "--table events --column id=event_id --column type=kind --column payload=body";
+    assert_eq!(json(&server, &database, &format!("migrate {names}")), json!({"migrated": true}));
+    let pool = open_sqlite(&database).await.unwrap();
+    let insert = "INSERT INTO events (event_id, aggregatetype, aggregateid, kind, body) VALUES ('i', 'order', 'a', 'Placed', 'a 1')";
+    sqlx::query(insert).execute(&pool).await.unwrap();
+    assert_eq!(json(&server, &database, &format!("status {names}"))["waiting"], json!(1));
+    let _ = run(&server, &database, "outbox status").expect_code(3);
+    let relayed = json(&server, &database, &format!("relay {names} --until-empty --create-topics 1"));
+    assert_eq!(relayed, json!({"published": 1}));
+    let consumed = run(&server, &database, "consume outbox.event.order --until-end").expect_code(0).text();
+    assert_eq!(consumed, "a 1\n");
+}

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tidelog_client::outbox::{Backlog, DeadEvent, Outbox, Relay, RelayError, RelayFigures, Settling, Store};
-use tidelog_client::sql::{DatabaseError, open_existing_sqlite, open_postgres, open_sqlite};
+use tidelog_client::outbox::{
+    Backlog, Column, DeadEvent, Outbox, Relay, RelayError, RelayFigures, Schema, Settling, Store,
+};
+use tidelog_client::sql::{DatabaseError, Name, open_existing_sqlite, open_postgres, open_sqlite};
 use tidelog_client::{ConsumeError, Timestamp};
 
 use super::{Context, topics::print};
@@ -29,6 +31,7 @@ topic that does not exist yet) is waited for and said on standard error; it ends
 Examples:
   tidelog outbox relay --database sqlite:shop.db --migrate --create-topics 3
   tidelog outbox relay --database postgres://shop@db/shop --shards 4
+  tidelog outbox relay --database postgres://shop@db/shop --table shop.events --column id=event_id --column type=kind
   tidelog outbox relay --database sqlite:shop.db --until-empty")]
     Relay(RelayArgs),
     /// Make the tables of the outbox, or bring them up to date.
@@ -73,6 +76,32 @@ pub struct DatabaseArgs {
     /// The database: sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME.
     #[arg(long, value_name = "URL", env = "TIDELOG_DATABASE", hide_env_values = true)]
     database: String,
+    /// The table of the outbox; others beside it have its name and an ending.
+    #[arg(long, value_name = "NAME", default_value = "outboxevent", value_parser = parse_name)]
+    table: Name,
+    /// Another name for one of its columns (id, aggregatetype, aggregateid, type, payload); may be repeated.
+    #[arg(long = "column", value_name = "COLUMN=NAME", value_parser = parse_column)]
+    columns: Vec<(Column, Name)>,
+}
+
+impl DatabaseArgs {
+    fn schema(&self) -> Schema {
+        let named = |schema: Schema, (column, name): &(Column, Name)| schema.column(*column, name.clone());
+        self.columns.iter().fold(Schema::default().table(self.table.clone()), named)
+    }
+}
+
+fn parse_name(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|error| error.to_string())
+}
+
+fn parse_column(text: &str) -> Result<(Column, Name), String> {
+    let (column, name) =
+        text.split_once('=').ok_or_else(|| format!("{text:?} is no COLUMN=NAME, such as id=event_id"))?;
+    let found = Column::ALL.into_iter().find(|known| known.usual_name() == column);
+    let names = || Column::ALL.map(Column::usual_name).join(", ");
+    let found = found.ok_or_else(|| format!("{column:?} is no column of an outbox: {}", names()))?;
+    Ok((found, parse_name(name)?))
 }
 
 /// Arguments of `outbox relay`.
@@ -120,18 +149,19 @@ pub(super) async fn run(command: OutboxCommand, context: &Context) -> Result<Exi
         | OutboxCommand::Status(database)
         | OutboxCommand::DeadLetters { database, .. }
         | OutboxCommand::Revive { database, .. }
-        | OutboxCommand::Reshard { database, .. } => database.database.clone(),
+        | OutboxCommand::Reshard { database, .. } => database,
     };
+    let (schema, database) = (database.schema(), database.database.clone());
     if database.starts_with("sqlite:") {
         // A path that was mistyped makes no database, but for those that are to make the tables.
         let makes =
             matches!(command, OutboxCommand::Migrate(_) | OutboxCommand::Relay(RelayArgs { migrate: true, .. }));
         let pool = if makes { open_sqlite(&database).await } else { open_existing_sqlite(&database).await };
         let pool = pool.map_err(database_failure)?;
-        run_on(Outbox::sqlite(pool), command, context).await
+        run_on(Outbox::sqlite_with(pool, schema), command, context).await
     } else if database.starts_with("postgres:") || database.starts_with("postgresql:") {
         let pool = open_postgres(&database).await.map_err(database_failure)?;
-        run_on(Outbox::postgres(pool), command, context).await
+        run_on(Outbox::postgres_with(pool, schema), command, context).await
     } else {
         Err(Failure::new(Exit::Usage, "the database is none that can be opened")
             .hint("--database sqlite:FILE or --database postgres://USER@HOST/NAME"))
