@@ -152,6 +152,12 @@ impl Partition {
         self.index.read().entry(id)
     }
 
+    /// Where the latest events of these stand.
+    pub(super) fn latest<'i>(&self, ids: impl Iterator<Item = &'i [u8]>) -> Vec<Option<Offset>> {
+        let index = self.index.read();
+        ids.map(|id| index.entry(id).latest()).collect()
+    }
+
     /// How many aggregates are known.
     pub(super) fn aggregates(&self) -> usize {
         self.index.read().aggregates()

@@ -331,10 +331,25 @@ impl EventStore {
         &self.parts.settings
     }
 
+    /// Where the latest events of aggregates of a partition stand, as far as this process knows.
+    pub(crate) async fn latest(
+        &self,
+        partition: PartitionId,
+        ids: impl Iterator<Item = &[u8]> + Send,
+    ) -> Result<Vec<Option<Offset>>, StoreError> {
+        Ok(self.opened(partition).await?.latest(ids))
+    }
+
     async fn partition(&self, id: &[u8]) -> Result<Arc<Partition>, StoreError> {
+        self.opened(self.place(id)).await
+    }
+
+    async fn opened(&self, place: PartitionId) -> Result<Arc<Partition>, StoreError> {
         let Parts { client, topics, settings, partitions, .. } = &*self.parts;
-        let place = self.place(id);
-        let mut slot = partitions[place.0 as usize].lock().await;
+        let Some(slot) = partitions.get(place.0 as usize) else {
+            return Err(StoreError::Argument(format!("the store has no partition {place}")));
+        };
+        let mut slot = slot.lock().await;
         if let Some(partition) = slot.as_ref().filter(|partition| partition.is_going()) {
             return Ok(Arc::clone(partition));
         }

@@ -156,9 +156,11 @@ impl Driver {
             self.following.stands(&self.saga);
             let commands = self.settle_inputs(&course).await?;
             if commands.is_held_back && !self.shared.stop.is_cancelled() {
-                // Room first, so that no try is said to have begun that waits for its turn.
+                // Room first, so that no try is said to have begun that waits for its turn. Time passes all the same.
+                let due = commands.wake_at.map(|at| between(super::now(), at));
                 tokio::select! {
                     permit = Arc::clone(&self.shared.room).acquire_owned() => self.permit = permit.ok(),
+                    () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
                     () = self.signals.changed.notified() => self.heed().await?,
                     () = self.shared.stop.cancelled() => {}
                 }

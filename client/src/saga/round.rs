@@ -4,6 +4,9 @@
 //! What is read are the events of the store's topic, from where on somebody noted that sagas go on. Only the latest event of a saga counts: any
 //! other is followed by one that is yet to come. Reading is therefore all it takes to take a partition up, to meet new sagas, and to hear what
 //! operators want.
+//!
+//! A worker that has as many sagas as it may reads no further, so that those that it has yet to meet stay in the store. What is said of the ones
+//! that it has it hears from the store's index then, which follows the end of each partition whatever is read here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -26,6 +29,8 @@ use crate::{Backoff, GroupConsumer, GroupError, GroupRecord, TopicName, TopicPar
 
 /// How often it is noted from where on a partition is to be read by whoever takes it up.
 const NOTED_EVERY: Duration = Duration::from_secs(1);
+/// How often a worker that reads no further asks the store's index for what is said of its sagas.
+const ASKED_EVERY: Duration = Duration::from_millis(250);
 /// Sagas of a partition that are carried on at once.
 const CARRIED_AT_ONCE: usize = 100;
 
@@ -40,6 +45,7 @@ pub(super) struct Round {
     drivers: JoinSet<()>,
     driven: HashMap<tokio::task::Id, (PartitionId, Bytes)>,
     noting: Option<JoinHandle<()>>,
+    asking: Option<JoinHandle<()>>,
 }
 
 /// A partition in this worker's hands.
@@ -81,6 +87,7 @@ impl Round {
             drivers: JoinSet::new(),
             driven: HashMap::new(),
             noting: None,
+            asking: None,
         }
     }
 
@@ -94,8 +101,8 @@ impl Round {
         // Dropped before it leaves: nobody else may have its partitions while it still tries something.
         self.partitions.clear();
         self.drivers.shutdown().await;
-        if let Some(noting) = self.noting.take() {
-            noting.abort();
+        for task in [self.noting.take(), self.asking.take()].into_iter().flatten() {
+            task.abort();
         }
         match self.consumer.leave().await {
             Err(error) if ended.is_ok() => Err(error.into()),
@@ -108,6 +115,8 @@ impl Round {
         let mut is_stopping = false;
         let mut note_next = tokio::time::interval(NOTED_EVERY);
         note_next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ask_next = tokio::time::interval(ASKED_EVERY);
+        ask_next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if is_stopping && self.drivers.is_empty() {
                 return Ok(());
@@ -122,6 +131,7 @@ impl Round {
                 Some(word) = words.recv() => self.heed(word),
                 Some(ended) = self.drivers.join_next_with_id(), if !self.drivers.is_empty() => self.ended(ended),
                 _ = note_next.tick() => self.note(),
+                _ = ask_next.tick(), if !has_room && !is_stopping => self.ask(),
                 record = self.consumer.take(), if has_room && !is_stopping => match record {
                     Some(record) => self.read(record?).await?,
                     None => return Err(GroupError::Left.into()),
@@ -210,6 +220,29 @@ impl Round {
         let task = self.drivers.spawn(driver.drive(latest));
         self.driven.insert(task.id(), (at, saga.clone()));
         partition.drivers.insert(saga, Driven { signals, task });
+    }
+
+    /// Has the drivers told what the store's index knows of their sagas.
+    fn ask(&mut self) {
+        if self.asking.as_ref().is_some_and(|asking| !asking.is_finished()) {
+            return;
+        }
+        let told = |driven: &Driven| Arc::clone(&driven.signals);
+        let of =
+            |partition: &Partition| partition.drivers.iter().map(|(id, driven)| (id.clone(), told(driven))).collect();
+        let asked: Vec<(PartitionId, Vec<(Bytes, Arc<Signals>)>)> =
+            self.partitions.iter().map(|(at, partition)| (*at, of(partition))).collect();
+        let store = self.shared.sagas.store().clone();
+        self.asking = Some(tokio::spawn(async move {
+            for (at, sagas) in asked.into_iter().filter(|(_, sagas)| !sagas.is_empty()) {
+                match store.latest(at, sagas.iter().map(|(id, _)| &id[..])).await {
+                    Ok(latest) => sagas.iter().zip(latest).for_each(|((_, signals), latest)| {
+                        latest.into_iter().for_each(|offset| signals.read(offset));
+                    }),
+                    Err(error) => tracing::debug!(%error, partition = %at, "what is said of sagas is asked again"),
+                }
+            }
+        }));
     }
 
     /// Notes from where on partitions are to be read, and has sagas carried on that hold that back.

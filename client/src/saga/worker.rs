@@ -76,8 +76,9 @@ impl Worker {
         self
     }
 
-    /// Sagas that it has in memory at once, some kilobytes each: others wait in the store until some have ended. Those that are parked do not
-    /// count. Default: 10,000.
+    /// Sagas that it has in memory at once, some kilobytes each: others wait in the store until some have ended, whatever their deadlines are.
+    /// For those that it has nothing changes meanwhile: their deadlines pass, and operators are heard. Those that are parked do not count.
+    /// Default: 10,000.
     pub const fn sagas_max(mut self, sagas: usize) -> Self {
         self.sagas_max = sagas;
         self

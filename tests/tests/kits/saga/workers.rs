@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tidelog_client::Backoff;
 use tidelog_client::saga::*;
 use tidelog_tests::patience::{LIMIT, wait_until};
 use tokio::sync::Notify;
@@ -147,4 +148,54 @@ async fn a_worker_has_as_many_sagas_under_way_as_was_said_and_none_is_forgotten(
     assert!((2..=3).contains(&most.load(Ordering::SeqCst)), "{most:?}");
     assert_eq!(working.figures.now().done, 100);
     working.stop().await;
+}
+
+/// A payment that fails each time, with so long a pause that it is not tried again within the test.
+fn stuck(calls: &Calls, deadline: Duration) -> Definition<String> {
+    let long = RetryPolicy { attempts: 9, backoff: Backoff { first: LIMIT, max: LIMIT } };
+    let pay = step(calls, "pay", async |call| match call.saga() {
+        id if id.starts_with("stuck") => Err(StepError::failed("the bank is away")),
+        _ => Ok(String::new()),
+    });
+    Definition::named("order").step(pay.retry(long)).deadline(deadline).build().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_as_many_sagas_as_it_may_hears_operators_and_goes_on_with_the_next() {
+    let broker = Running::start().await;
+    let (sagas, operator) = (broker.sagas(2).await, broker.sagas(2).await);
+    let calls = Calls::default();
+    let definition = stuck(&calls, 4 * LIMIT);
+    let working = Working::start(sagas.worker().drives(&definition).sagas_max(2));
+    for id in ["stuck-1", "stuck-2"] {
+        sagas.start(&definition, id, &String::new()).await.unwrap();
+        wait_until("it to be stuck", async || (calls.count(id) == 1).then_some(())).await;
+    }
+    wait_until("both to wait", async || (working.figures.now().failures == 2).then_some(())).await;
+    sagas.start(&definition, "next", &String::new()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(calls.count("next"), 0, "there is no room for it");
+    operator.abandon("stuck-1", "not wanted any more").await.unwrap();
+    assert_eq!(sagas.wait("next", LIMIT).await.unwrap().phase, Phase::Done);
+    assert_eq!(working.figures.now().running, 1);
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_that_waits_for_its_turn_goes_back_at_its_deadline_all_the_same() {
+    let broker = Running::start().await;
+    let sagas = broker.sagas(1).await;
+    let calls = Calls::default();
+    let endless = step(&calls, "ship", async |_| std::future::pending().await);
+    let hogging = Definition::named("hog").step(endless.timeout(4 * LIMIT)).build().unwrap();
+    let hasty = Definition::named("hasty").step(fine(&calls, "pay")).deadline(Duration::from_secs(1)).build().unwrap();
+    let worker = sagas.worker().drives(&hogging).drives(&hasty).concurrency(1).sagas_max(2);
+    let working = Working::start(worker);
+    sagas.start(&hogging, "hog", &String::new()).await.unwrap();
+    wait_until("the first to have the only turn", async || (calls.count("ship") == 1).then_some(())).await;
+    sagas.start(&hasty, "late", &String::new()).await.unwrap();
+    let saga = sagas.wait("late", LIMIT).await.unwrap();
+    assert_eq!((saga.phase, saga.turned.as_deref()), (Phase::Compensated, Some("its deadline has passed")));
+    assert_eq!(calls.count("pay"), 0);
+    drop(working);
 }
