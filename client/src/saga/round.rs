@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::driving::{Driver, Shared, Signals};
 use super::error::SagaError;
 use super::events::SagaEvent;
 use super::held::Held;
-use crate::event_store::StoredEvent;
+use crate::event_store::{EventStore, StoredEvent};
 use crate::group::{GroupOffset, Word};
 use crate::{Backoff, GroupConsumer, GroupError, GroupRecord, TopicName, TopicPartition};
 
@@ -55,6 +55,26 @@ struct Partition {
     noted: Option<Offset>,
     drivers: HashMap<Bytes, Driven>,
 }
+
+/// A saga that goes on and is not driven, at its latest event as far as was read.
+struct Met {
+    at: PartitionId,
+    id: String,
+    event: StoredEvent,
+}
+
+/// What came of a question.
+#[derive(PartialEq, Eq, Debug)]
+enum Asked<T> {
+    Said(T),
+    /// It is of no interest any more.
+    Moot,
+    /// The worker is to end.
+    Stopped,
+}
+
+/// Sagas, and what tells their drivers.
+type Told = Vec<(Bytes, Arc<Signals>)>;
 
 /// A saga that is driven.
 struct Driven {
@@ -133,7 +153,25 @@ impl Round {
                 _ = note_next.tick() => self.note(),
                 _ = ask_next.tick(), if !has_room && !is_stopping => self.ask(),
                 record = self.consumer.take(), if has_room && !is_stopping => match record {
-                    Some(record) => self.read(record?).await?,
+                    Some(record) => {
+                        let Some(met) = self.read(record?)? else { continue };
+                        let asked = is_latest(self.shared.sagas.store().clone(), met.event.clone());
+                        let heed = |word| {
+                            self.heed(word);
+                            self.partitions.contains_key(&met.at)
+                        };
+                        match while_wanted(asked, stop.as_mut(), &mut words, heed).await {
+                            Asked::Said(is_latest) => if is_latest? {
+                                self.drive(met.at, met.id, met.event);
+                            },
+                            Asked::Moot => {}
+                            // Whoever has the partition next meets it.
+                            Asked::Stopped => {
+                                is_stopping = true;
+                                self.shared.stop.cancel();
+                            }
+                        }
+                    }
                     None => return Err(GroupError::Left.into()),
                 },
             }
@@ -170,46 +208,28 @@ impl Round {
         }
     }
 
-    /// Reads a record: it may be the latest event of a saga.
-    async fn read(&mut self, record: GroupRecord) -> Result<(), SagaError> {
+    /// Reads a record. Returns what it says of a saga that is not driven and goes on, where nothing follows it.
+    fn read(&mut self, record: GroupRecord) -> Result<Option<Met>, SagaError> {
         let (at, offset) = (record.partition(), record.offset);
         let event = self.shared.sagas.store().event_of(&record)?;
         record.done();
-        let Some(partition) = self.partitions.get_mut(&at) else { return Ok(()) };
+        let Some(partition) = self.partitions.get_mut(&at) else { return Ok(None) };
         let Some(event) = event else {
             partition.held.pass(offset);
-            return Ok(());
+            return Ok(None);
         };
         let Ok(id) = std::str::from_utf8(&event.id).map(str::to_owned) else {
             tracing::warn!(partition = %at, %offset, "an event of something that is no saga, by its id, is passed over");
             partition.held.pass(offset);
-            return Ok(());
+            return Ok(None);
         };
         let is_end = SagaEvent::is_end(&event.kind);
         partition.held.note(&event.id, offset, is_end);
         if let Some(driven) = partition.drivers.get(&event.id) {
             driven.signals.read(offset);
-            return Ok(());
+            return Ok(None);
         }
-        if !is_end && self.is_latest(&event).await? {
-            self.drive(at, id, event);
-        }
-        Ok(())
-    }
-
-    /// Is an event the latest of its saga, as far as is known? If not, another is yet to be read.
-    async fn is_latest(&self, event: &StoredEvent) -> Result<bool, SagaError> {
-        let mut failures = 0;
-        loop {
-            match self.shared.sagas.store().version(&event.id).await {
-                Ok(version) => return Ok(version <= event.version),
-                Err(error) if error.is_retriable() => {
-                    failures += 1;
-                    tokio::time::sleep(Backoff::DEFAULT.wait(failures, fastrand::f64())).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        Ok((!is_end).then_some(Met { at, id, event }))
     }
 
     fn drive(&mut self, at: PartitionId, id: String, latest: StoredEvent) {
@@ -230,7 +250,7 @@ impl Round {
         let told = |driven: &Driven| Arc::clone(&driven.signals);
         let of =
             |partition: &Partition| partition.drivers.iter().map(|(id, driven)| (id.clone(), told(driven))).collect();
-        let asked: Vec<(PartitionId, Vec<(Bytes, Arc<Signals>)>)> =
+        let asked: Vec<(PartitionId, Told)> =
             self.partitions.iter().map(|(at, partition)| (*at, of(partition))).collect();
         let store = self.shared.sagas.store().clone();
         self.asking = Some(tokio::spawn(async move {
@@ -276,5 +296,68 @@ impl Round {
                 }
             }));
         }
+    }
+}
+
+/// Is an event the latest of its saga, as far as is known? If not, another is yet to be read.
+async fn is_latest(store: EventStore, event: StoredEvent) -> Result<bool, SagaError> {
+    let mut failures = 0;
+    loop {
+        match store.version(&event.id).await {
+            Ok(version) => return Ok(version <= event.version),
+            Err(error) if error.is_retriable() => {
+                failures += 1;
+                tokio::time::sleep(Backoff::DEFAULT.wait(failures, fastrand::f64())).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Asks for as long as the answer is wanted: until `stop` is done, or a word came after which `heed` says that it is not.
+async fn while_wanted<T>(
+    asked: impl Future<Output = T>,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+    words: &mut mpsc::Receiver<Word>,
+    mut heed: impl FnMut(Word) -> bool,
+) -> Asked<T> {
+    let mut asked = pin!(asked);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.as_mut() => return Asked::Stopped,
+            Some(word) = words.recv() => if !heed(word) {
+                return Asked::Moot;
+            },
+            said = asked.as_mut() => return Asked::Said(said),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    #[tokio::test]
+    async fn a_question_without_an_answer_ends_with_the_worker_or_with_its_partition() {
+        let (tell, mut words) = mpsc::channel(2);
+        let none = |_| true;
+        let mut stop = pin!(ready(()));
+        let stopped = while_wanted(pending::<()>(), stop.as_mut(), &mut words, none);
+        let stopped = tokio::time::timeout(Duration::from_secs(10), stopped).await;
+        assert_eq!(stopped, Ok(Asked::Stopped));
+        let said = while_wanted(ready(7), pin!(pending()), &mut words, none).await;
+        assert_eq!(said, Asked::Said(7));
+        for _ in 0..2 {
+            tell.send(Word::Gone(Vec::new())).await.unwrap();
+        }
+        let mut heard = 0;
+        let heed = |_| {
+            heard += 1;
+            heard < 2
+        };
+        let moot = while_wanted(pending::<()>(), pin!(pending()), &mut words, heed).await;
+        assert_eq!((moot, heard), (Asked::Moot, 2));
     }
 }
