@@ -14,6 +14,9 @@ pub(super) const STORE_HEADER: &str = "tidelog-event-store";
 /// Of what a checkpoint of the index is made of.
 pub(super) const CHECKPOINT_HEADER: &str = "tidelog-event-index";
 
+/// The kind of an event after which an aggregate is forgotten: the next one of the same id is the first of another.
+pub(super) const RETIRED_KIND: &str = "tidelog-retired";
+
 /// The latest form that is written, and the highest that can be read.
 const FORM: u8 = 1;
 
@@ -54,6 +57,13 @@ message! {
     pub struct StoreEnvelope {
         /// Over how many partitions the aggregates are spread.
         1 partitions: u32,
+    }
+}
+
+impl EventEnvelope {
+    /// The aggregate is forgotten with it.
+    pub(super) fn is_retirement(&self) -> bool {
+        self.kind == RETIRED_KIND
     }
 }
 

@@ -74,9 +74,22 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// There are more aggregates in a partition than its index may hold. Nothing of this partition is served before the limit is raised.
+    #[error(
+        "the aggregates of {topic}/{partition} take more than {bytes_max} bytes of memory: raise index_bytes_max of the store's builder \
+         (of 'tidelog sagas': --memory), or spread them over more partitions in another store"
+    )]
+    IndexFull {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionId,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// Events of an aggregate are more than may be loaded at once: take snapshots.
     #[error(
-        "the events of the aggregate above version {after} take more than {limit} bytes: take snapshots, or raise the limit"
+        "the events of the aggregate above version {after} take more than {limit} bytes: take snapshots, or raise load_bytes_max"
     )]
     TooLong {
         /// From where they were loaded.

@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use tidelog_protocol::{Offset, PartitionId, Timestamp};
 
+use super::envelope::RETIRED_KIND;
+
 /// How many events an aggregate has; the number of its latest event, counted from 1. 0: it does not exist yet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Version(pub u64);
@@ -88,6 +90,13 @@ pub struct StoredEvent {
     pub command: Option<Bytes>,
     /// What happened.
     pub payload: Bytes,
+}
+
+impl StoredEvent {
+    /// The aggregate is forgotten with it: the next event under its id is the first of another.
+    pub(crate) fn is_retirement(&self) -> bool {
+        self.kind == RETIRED_KIND
+    }
 }
 
 /// Where an append stands.

@@ -3,6 +3,10 @@
 //!
 //! Invariant: after the record at offset n - 1 the entry of every aggregate is what its events below n say, and `end` is n. A record that
 //! does not follow from them is a fault, and nothing is changed by it: two events of one version cannot stand in the same log.
+//!
+//! An aggregate that was retired has no entry, and what stands under its id behind that is another. As that follows from the log, too, all
+//! processes agree on it. Two readers of the log come by the events of an aggregate that the index has forgotten already, and take them for
+//! what they are: one that reads again what was written here, and one that begins behind a checkpoint.
 
 use foldhash::{HashMap, HashMapExt};
 use tidelog_protocol::Offset;
@@ -27,6 +31,13 @@ pub(super) struct Index {
     bytes_max: usize,
     /// The latest event: with it a checkpoint proves that it belongs to this log.
     witness: Option<Witness>,
+    /// Aggregates that were retired, and where, for as long as their events may be read again.
+    retired: HashMap<Box<[u8]>, Offset>,
+    /// Below this, what was retired may be missing although its retirement is yet to be read: a checkpoint was written of later moments.
+    sure_from: Offset,
+    /// Events below that which nothing explains but a retirement that was not read yet, the first of each aggregate.
+    unexplained: HashMap<Box<[u8]>, (Offset, IndexFault)>,
+    is_warned: bool,
 }
 
 /// What is known of one aggregate. Offsets are raw with [`u64::MAX`] for none, as there may be millions of these.
@@ -54,7 +65,7 @@ pub(super) enum IndexFault {
     )]
     Discontinuity { found: Version, after: Option<Offset>, known: Version, latest: Option<Offset> },
     #[error(
-        "the index of the partition would be larger than {bytes_max} bytes: raise the limit, or spread the aggregates over more partitions"
+        "the index of the partition would be larger than {bytes_max} bytes: raise index_bytes_max, or spread the aggregates over more partitions"
     )]
     Full { bytes_max: usize },
 }
@@ -98,6 +109,10 @@ impl Index {
             bytes: 0,
             bytes_max,
             witness: None,
+            retired: HashMap::new(),
+            sure_from: Offset::ZERO,
+            unexplained: HashMap::new(),
+            is_warned: false,
         }
     }
 
@@ -136,12 +151,15 @@ impl Index {
         };
         if !follows {
             let (after, latest) = (event.previous, known.latest());
-            return Err(IndexFault::Discontinuity { found, after, known: known.version, latest });
+            let fault = IndexFault::Discontinuity { found, after, known: known.version, latest };
+            self.explain(offset, id, event, fault)?;
         }
         if offset < self.end {
             return Ok(());
         }
-        if !is_known {
+        if !is_known && follows && event.is_retirement() {
+            self.retire(offset, id);
+        } else if !is_known && follows {
             self.set(id, Entry { version: found, latest: offset.0, ..known })?;
         }
         if let Some(command) = &event.command {
@@ -150,6 +168,51 @@ impl Index {
         self.witness = Some(Witness { offset, append: event.append });
         self.advance(offset.plus(1));
         Ok(())
+    }
+
+    /// An event that does not follow from what is known may be one of an aggregate that was retired since.
+    fn explain(
+        &mut self,
+        offset: Offset,
+        id: &[u8],
+        event: &EventEnvelope,
+        fault: IndexFault,
+    ) -> Result<(), IndexFault> {
+        if self.retired.get(id).is_some_and(|retired| offset <= *retired) {
+            return Ok(());
+        }
+        if offset >= self.sure_from {
+            return Err(fault);
+        }
+        if event.is_retirement() {
+            self.unexplained.remove(id);
+        } else if !self.unexplained.contains_key(id) {
+            self.unexplained.insert(id.into(), (offset, fault));
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, offset: Offset, id: &[u8]) {
+        if self.buckets[bucket(id)].remove(id).is_some() {
+            self.bytes -= ENTRY_BYTES + id.len();
+        }
+        self.retired.insert(id.into(), offset);
+    }
+
+    /// The log was read up to `position`, and will not be read below that again. Fails where it held an event that nothing explains.
+    pub(super) fn read_to(&mut self, position: Offset) -> Result<(), (Offset, IndexFault)> {
+        if position >= self.sure_from
+            && let Some((_, unexplained)) = self.unexplained.drain().next()
+        {
+            return Err(unexplained);
+        }
+        self.retired.retain(|_, retired| *retired >= position);
+        Ok(())
+    }
+
+    /// There is something that [`Index::read_to`] has to look at.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !self.retired.is_empty() || !self.unexplained.is_empty()
     }
 
     /// There is nothing more to see below `end`.
@@ -180,12 +243,35 @@ impl Index {
         }
         self.bytes = bytes;
         bucket.insert(id.into(), entry);
+        self.warn_if_nearly_full();
         Ok(())
     }
 
-    /// Begins to read the log at `from` although entries are ahead of it: those of a checkpoint, whose witness is known to be there.
-    pub(super) const fn begin_at(&mut self, from: Offset, witness: Option<Witness>) {
+    /// Said once, while there is time to act.
+    fn warn_if_nearly_full(&mut self) {
+        if !self.is_warned && self.is_nearly_full() {
+            self.is_warned = true;
+            let (aggregates, bytes, bytes_max) = (self.aggregates(), self.bytes, self.bytes_max);
+            tracing::warn!(
+                aggregates,
+                bytes,
+                bytes_max,
+                "the index of a partition of an event store is four fifths full: raise index_bytes_max in every process that uses it, \
+                 before it stops"
+            );
+        }
+    }
+
+    /// Four fifths of the memory for aggregates are used.
+    const fn is_nearly_full(&self) -> bool {
+        self.bytes / 4 >= self.bytes_max / 5
+    }
+
+    /// Begins to read the log at `from` although entries are ahead of it: those of a checkpoint, whose witness is known to be there, and
+    /// which tells of no moment behind `sure_from`.
+    pub(super) const fn begin_at(&mut self, from: Offset, sure_from: Offset, witness: Option<Witness>) {
         self.end = from;
+        self.sure_from = sure_from;
         self.witness = witness;
     }
 
@@ -203,6 +289,7 @@ fn bucket(id: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event_store::envelope::RETIRED_KIND;
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -249,7 +336,7 @@ mod tests {
             index.take(Offset(at as u64), id.as_bytes(), &event(1, None)).unwrap();
         }
         let fault = index.take(Offset(2), b"c", &event(1, None)).unwrap_err();
-        assert!(fault.to_string().contains("raise the limit"), "{fault}");
+        assert!(fault.to_string().contains("raise index_bytes_max"), "{fault}");
         index.take(Offset(2), b"a", &event(2, Some(0))).unwrap();
     }
 
@@ -262,19 +349,70 @@ mod tests {
         assert_eq!(index.entry(b"a").version, Version::NONE, "its events may be read later");
     }
 
+    fn retirement(version: u64, previous: u64) -> EventEnvelope {
+        EventEnvelope { kind: RETIRED_KIND.into(), ..event(version, Some(previous)) }
+    }
+
+    #[test]
+    fn what_was_retired_takes_no_memory_and_another_may_begin_under_its_id() {
+        let mut index = Index::new(1, 2 * (ENTRY_BYTES + 1));
+        for (at, id) in ["a", "b"].iter().enumerate() {
+            index.take(Offset(at as u64), id.as_bytes(), &event(1, None)).unwrap();
+        }
+        assert!(index.is_nearly_full());
+        index.take(Offset(2), b"a", &retirement(2, 0)).unwrap();
+        assert_eq!((index.entry(b"a"), index.aggregates()), (Entry::NEW, 1));
+        index.take(Offset(3), b"c", &event(1, None)).unwrap();
+        index.take(Offset(4), b"b", &retirement(2, 1)).unwrap();
+        index.take(Offset(5), b"a", &event(1, None)).unwrap();
+        // What was written here is read again.
+        for (offset, id, again) in [(0, b"a", event(1, None)), (2, b"a", retirement(2, 0)), (5, b"a", event(1, None))] {
+            index.take(Offset(offset), id, &again).unwrap();
+        }
+        assert_eq!(index.entry(b"a"), Entry::of(Version(1), Some(Offset(5)), None));
+        index.read_to(Offset(6)).unwrap();
+        assert!(!index.is_unsettled());
+        let fault = index.take(Offset(0), b"b", &event(1, None));
+        assert!(fault.is_err(), "it is not read again, so this is another log");
+        assert!(index.take(Offset(6), b"b", &event(3, Some(4))).is_err(), "it goes on with what was retired");
+    }
+
+    #[test]
+    fn what_only_a_retirement_explains_is_a_fault_where_there_is_none() {
+        let resumed = || {
+            let mut index = Index::new(1, 1 << 20);
+            index.begin_at(Offset(10), Offset(20), None);
+            index.take(Offset(12), b"a", &event(5, Some(3))).unwrap();
+            assert!(index.is_unsettled());
+            index
+        };
+        let mut index = resumed();
+        index.take(Offset(14), b"a", &retirement(6, 12)).unwrap();
+        assert_eq!((index.read_to(Offset(20)), index.entry(b"a")), (Ok(()), Entry::NEW));
+        let mut index = resumed();
+        index.read_to(Offset(19)).unwrap();
+        let (offset, fault) = index.read_to(Offset(20)).unwrap_err();
+        assert_eq!(offset, Offset(12));
+        assert!(matches!(fault, IndexFault::Discontinuity { found: Version(5), .. }), "{fault}");
+    }
+
     proptest! {
         /// A checkpoint whose entries are of any moments after its place, read on from there, gives what the whole log gives.
         #[test]
         fn entries_ahead_of_the_log_do_no_harm(
-            ids in proptest::collection::vec(0u8..5, 1..60),
+            ids in proptest::collection::vec((0u8..5, 0u8..4), 1..60),
             place in 0usize..60,
             moments in proptest::collection::vec(0usize..60, 5),
         ) {
             let place = place.min(ids.len());
             let mut latest: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
-            let log: Vec<(u8, EventEnvelope)> = ids.iter().enumerate().map(|(at, id)| {
+            let log: Vec<(u8, EventEnvelope)> = ids.iter().enumerate().map(|(at, (id, what))| {
                 let known = latest.get(id).copied();
                 let version = known.map_or(0, |(version, _)| version) + 1;
+                if let (0, Some((_, offset))) = (what, known) {
+                    latest.remove(id);
+                    return (*id, retirement(version, offset));
+                }
                 latest.insert(*id, (version, at as u64));
                 (*id, event(version, known.map(|(_, offset)| offset)))
             }).collect();
@@ -293,10 +431,11 @@ mod tests {
                     resumed.set(&[id], entry).unwrap();
                 }
             }
-            resumed.begin_at(Offset(place as u64), None);
+            resumed.begin_at(Offset(place as u64), Offset(log.len() as u64), None);
             for (at, (id, event)) in log.iter().enumerate().skip(place) {
                 prop_assert_eq!(resumed.take(Offset(at as u64), &[*id], event), Ok(()));
             }
+            prop_assert_eq!(resumed.read_to(Offset(log.len() as u64)), Ok(()));
             for id in 0u8..5 {
                 prop_assert_eq!(resumed.entry(&[id]), as_of(log.len()).entry(&[id]));
             }

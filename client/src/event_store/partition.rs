@@ -63,7 +63,7 @@ impl Partition {
         partition: PartitionId,
         settings: &Arc<Settings>,
     ) -> Result<Self, StoreError> {
-        let (place, index) = resumed(client, topics, partition, settings).await;
+        let (place, index) = resumed(client, topics, partition, settings).await?;
         let (from, snapshots_from) =
             (index.end(), place.map_or(Start::Beginning, |place| Start::Offset(place.snapshots)));
         let image = client.cluster.topic(&topics.events).await?;
@@ -204,6 +204,12 @@ impl Partition {
                 let seen = Observed::of(record)
                     .map_err(|fault| inconsistent(&self.topics.events, self.partition, record.offset, &fault))?;
                 let Some(Observed { what: What::Event(envelope), offset, .. }) = seen else { return Ok(()) };
+                if envelope.is_retirement() {
+                    // What stands before it is of another aggregate, which had the same id.
+                    bytes -= part.drain(..).map(|event| event_bytes(&event.payload, &event.kind)).sum::<usize>();
+                    found = None;
+                    return Ok(());
+                }
                 let version = Version(envelope.version);
                 let first = found.get_or_insert(Found { version, previous: envelope.previous, count: 0 });
                 first.count += 1;
@@ -211,7 +217,7 @@ impl Partition {
                     return Ok(());
                 }
                 let payload = record.value.unwrap_or_default();
-                bytes += payload.len() + size_of::<StoredEvent>() + envelope.kind.len();
+                bytes += event_bytes(payload, &envelope.kind);
                 if bytes > limit {
                     return Err(StoreError::TooLong { after, limit });
                 }
@@ -270,24 +276,33 @@ impl Partition {
     }
 }
 
+/// About what an event takes in memory.
+const fn event_bytes(payload: &[u8], kind: &str) -> usize {
+    payload.len() + size_of::<StoredEvent>() + kind.len()
+}
+
 /// What a checkpoint says, ready to read on; an empty index where there is none that can be used.
 async fn resumed(
     client: &Client,
     topics: &Topics,
     partition: PartitionId,
     settings: &Settings,
-) -> (Option<Place>, Index) {
+) -> Result<(Option<Place>, Index), StoreError> {
     match checkpoints::read(client, topics, partition, settings).await {
         Ok(Some((place, mut index))) => {
             // Far enough back to know the commands again that are remembered.
-            index.begin_at(Offset(place.events.0.saturating_sub(settings.command_window)), place.witness);
-            (Some(place), index)
+            let from = Offset(place.events.0.saturating_sub(settings.command_window));
+            match end_of(client, &topics.events, partition).await {
+                Ok(end) => index.begin_at(from, end, place.witness),
+                Err(error) => return Err(error.into()),
+            }
+            Ok((Some(place), index))
         }
         found => {
             if let Err(error) = found {
                 tracing::warn!(%error, "a checkpoint cannot be used: all events are read");
             }
-            (None, Index::new(settings.command_window, settings.index_bytes_max))
+            Ok((None, Index::new(settings.command_window, settings.index_bytes_max)))
         }
     }
 }

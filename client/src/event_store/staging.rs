@@ -65,7 +65,7 @@ pub(super) struct Batch<'i> {
     bytes_max: usize,
     events: Vec<StagedEvent>,
     /// Aggregates as they will be with the batch.
-    changed: HashMap<Bytes, (Version, Offset)>,
+    changed: HashMap<Bytes, (Version, Option<Offset>)>,
     commands: HashSet<(Bytes, Bytes)>,
 }
 
@@ -113,11 +113,11 @@ impl<'i> Batch<'i> {
         }
         let staged = self.changed.get(id).copied();
         let entry = self.index.entry(id);
-        let (version, latest) = staged.map_or((entry.version, entry.latest()), |(version, at)| (version, Some(at)));
+        let (version, latest) = staged.unwrap_or((entry.version, entry.latest()));
         match request.expected {
             Expected::Any => {}
             Expected::Version(expected) if expected == version => {}
-            // Versions only grow: what is below the version that is stored will never be it again.
+            // Versions only grow, but for what is retired: what is below the version that is stored will not be it again.
             Expected::Version(expected) if expected < entry.version => return self.conflict(request, entry.version),
             Expected::Version(_) if staged.is_some() => return Verdict::Later,
             Expected::Version(_) if request.is_index_sure => return self.conflict(request, entry.version),
@@ -163,7 +163,9 @@ impl<'i> Batch<'i> {
                 self.commands.insert((request.id.clone(), command.clone()));
             }
         }
-        self.changed.insert(request.id.clone(), (version, previous.unwrap_or_default()));
+        let is_retired = self.events.last().is_some_and(|last| last.envelope.is_retirement());
+        let after = if is_retired { (Version::NONE, None) } else { (version, previous) };
+        self.changed.insert(request.id.clone(), after);
         appended
     }
 
@@ -296,6 +298,26 @@ mod tests {
         let mut batch = Batch::new(&index, PartitionId(0), one.bytes() * 2);
         let verdicts = [batch.offer(&one), batch.offer(&one), batch.offer(&one)];
         assert!(matches!(verdicts, [Verdict::Staged(_), Verdict::Staged(_), Verdict::Later]));
+    }
+
+    #[test]
+    fn behind_a_retirement_another_aggregate_begins_within_the_batch_or_after_it() {
+        let mut index = Index::new(100, 1 << 20);
+        index.take(Offset(0), b"a", &envelope_of("k", 1, None)).unwrap();
+        let mut retiring = request("a", at(1), &[("", 1)]);
+        retiring.links[0].events[0].kind = envelope::RETIRED_KIND.into();
+        let mut batch = Batch::new(&index, PartitionId(0), 1 << 20);
+        assert_eq!(appended(&batch.offer(&retiring)), [(2, 1)]);
+        assert_eq!(appended(&batch.offer(&request("a", at(0), &[("", 2)]))), [(2, 3)]);
+        let (_, events) = batch.finish();
+        assert_eq!(events[1].envelope.previous, None);
+        write(&mut index, &events);
+        assert_eq!(index.entry(b"a").version, Version(2));
+    }
+
+    fn envelope_of(kind: &str, version: u64, previous: Option<Offset>) -> EventEnvelope {
+        let (append, kind) = ([2; 16], kind.into());
+        EventEnvelope { version, previous, append, place: 0, count: 1, kind, schema: 1, command: None }
     }
 
     proptest! {

@@ -115,6 +115,15 @@ impl EventStore {
         partition.append(Request { id, expected, links, is_index_sure: false }).await
     }
 
+    /// Has all processes forget an aggregate at this version, which has to be its latest. Its events stay where they are, and the next one
+    /// under its id is the first of another aggregate. Not for those with snapshots: they would be taken for those of the other.
+    pub(crate) async fn retire(&self, id: &[u8], version: Version) -> Result<(), AppendError> {
+        let events = vec![NewEvent::new(envelope::RETIRED_KIND, Bytes::new())];
+        let links = vec![Link { append: fastrand::u128(..).to_be_bytes(), command: None, events }];
+        let answers = self.append_links(checked(id, "an aggregate")?, Expected::Version(version), links).await?;
+        answers.into_iter().next().unwrap_or_else(|| Err(AppendError::InDoubt("no answer".into()))).map(drop)
+    }
+
     /// All events of an aggregate, and its version. None and [`Version::NONE`] where it does not exist.
     ///
     /// What this process appended and what it was told of conflicts is seen; what other processes have just appended may not be yet, which
@@ -288,7 +297,7 @@ impl EventStore {
     }
 
     /// The events in a batch of the store's topic.
-    pub(super) fn events_in(&self, batch: &BatchView<'_>) -> Result<Vec<StoredEvent>, StoreError> {
+    pub(crate) fn events_in(&self, batch: &BatchView<'_>) -> Result<Vec<StoredEvent>, StoreError> {
         let partition = batch.partition();
         let mut events = Vec::new();
         for record in batch.records() {
@@ -367,6 +376,9 @@ pub(super) fn link(command: Option<Bytes>, events: Vec<NewEvent>) -> Result<Link
     if let Some(event) = events.iter().find(|event| event.schema == 0 || event.kind.len() > ID_BYTES_MAX) {
         let sentence = "an event's schema is 1 or more, and its kind 1,024 bytes at most";
         return Err(StoreError::Argument(format!("{sentence}; not so of {:?}, schema {}", event.kind, event.schema)));
+    }
+    if events.iter().any(|event| event.kind == envelope::RETIRED_KIND) {
+        return Err(StoreError::Argument(format!("events {:?} are the store's own", envelope::RETIRED_KIND)));
     }
     Ok(Link { append: fastrand::u128(..).to_be_bytes(), command, events })
 }

@@ -308,9 +308,16 @@ impl Writer {
     fn note_position(&mut self) -> Result<(), StoreError> {
         let events = self.consumer.position(&self.topics.events, self.partition)?;
         let snapshots = self.consumer.position(&self.topics.snapshots, self.partition)?;
-        let known = self.index.read().end();
+        let (known, is_unsettled) = {
+            let index = self.index.read();
+            (index.end(), index.is_unsettled())
+        };
         if events > known {
             self.index.write().advance(events);
+        }
+        if is_unsettled {
+            let settled = self.index.write().read_to(events);
+            settled.map_err(|(offset, fault)| self.inconsistent(offset, &fault))?;
         }
         if self.work.flight.as_ref().is_some_and(|flight| flight.base < events) {
             self.not_written();
@@ -379,6 +386,13 @@ impl Writer {
     }
 
     fn inconsistent(&self, offset: Offset, fault: &IndexFault) -> StoreError {
+        if let IndexFault::Full { bytes_max } = fault {
+            return StoreError::IndexFull {
+                topic: self.topics.events.clone(),
+                partition: self.partition,
+                bytes_max: *bytes_max,
+            };
+        }
         inconsistent(&self.topics.events, self.partition, offset, fault)
     }
 }

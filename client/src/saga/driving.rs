@@ -105,6 +105,8 @@ enum Stopped {
     Asked,
     /// Nothing is known of what it does.
     Unknown,
+    /// It is not there any more.
+    Forgotten,
 }
 
 impl Driver {
@@ -263,6 +265,8 @@ impl Driver {
                     self.signals.know(read);
                     break;
                 }
+                // It has ended, and was forgotten since.
+                Err(SagaError::NotFound(_)) => return Err(Stopped::Forgotten),
                 Err(error) => self.rest(&error).await?,
             }
         }

@@ -50,7 +50,15 @@
 //! An event for each try that begins and each that ends, of which the end of one rides with the beginning of the next: a saga of four steps is
 //! six appends, its start among them, each a share of a round trip. A worker keeps some kilobytes for each saga that goes on, and reads, as it takes a partition up,
 //! the events from the earliest saga on that goes on. One that stands still for long is carried along
-//! ([`Worker::carried_after`]), so that this stays little. Sagas that have ended stay in the topic.
+//! ([`Worker::carried_after`]), so that this stays little.
+//!
+//! # How long a saga is known
+//!
+//! A saga is known by its id for as long as it goes on, and for [seven days](Worker::kept) after it has ended. So long it can be looked at, and
+//! [`Sagas::start`] under the same id starts nothing: it answers [`Begun::Before`], or refuses another input. Then it is forgotten: nothing of it is
+//! in memory any more, it is not found or listed, and a start under its id starts another saga, which calls its services by the keys of the one
+//! before. So ids are not to come again later than that: keep sagas for longer than any start may be repeated. The events of a saga that was
+//! forgotten stay in the topic; nothing but its disk space grows with the number of sagas that ever were.
 //!
 //! # How it goes
 //!
@@ -60,7 +68,7 @@
 //! # In here
 //!
 //! Pure: `events` (what happens to a saga, and how that is stored), `state` (what follows), `plan`, `machine` (the rules), `held` (from where on to
-//! read). `definition` and `call` are what a program says, `sagas` is what it asks. IO: `worker`, `round` (partitions), `driving` (one saga);
+//! read). `definition` and `call` are what a program says, `sagas` is what it asks. IO: `worker`, `round` (partitions), `driving` (one saga), `retiring` (those that ended long ago);
 //! `figures` says how it goes.
 
 mod call;
@@ -76,6 +84,7 @@ mod machine_rules;
 #[cfg(test)]
 mod machine_simulation;
 mod plan;
+mod retiring;
 mod round;
 mod sagas;
 mod state;

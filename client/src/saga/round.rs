@@ -23,6 +23,7 @@ use super::driving::{Driver, Shared, Signals};
 use super::error::SagaError;
 use super::events::SagaEvent;
 use super::held::Held;
+use super::retiring::Retiring;
 use crate::event_store::{EventStore, StoredEvent};
 use crate::group::{GroupOffset, Word};
 use crate::{Backoff, GroupConsumer, GroupError, GroupRecord, TopicName, TopicPartition};
@@ -34,6 +35,13 @@ const ASKED_EVERY: Duration = Duration::from_millis(250);
 /// Sagas of a partition that are carried on at once.
 const CARRIED_AT_ONCE: usize = 100;
 
+/// What a worker was told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) sagas_max: usize,
+    pub(super) carried_after: u64,
+}
+
 /// A worker at work.
 pub(super) struct Round {
     shared: Arc<Shared>,
@@ -41,6 +49,8 @@ pub(super) struct Round {
     topic: TopicName,
     sagas_max: usize,
     carried_after: u64,
+    /// Of any partition.
+    retiring: Retiring,
     partitions: BTreeMap<PartitionId, Partition>,
     drivers: JoinSet<()>,
     driven: HashMap<tokio::task::Id, (PartitionId, Bytes)>,
@@ -49,11 +59,17 @@ pub(super) struct Round {
 }
 
 /// A partition in this worker's hands.
-#[derive(Default)]
 struct Partition {
     held: Held,
     noted: Option<Offset>,
     drivers: HashMap<Bytes, Driven>,
+    retiring: AbortHandle,
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        self.retiring.abort();
+    }
 }
 
 /// A saga that goes on and is not driven, at its latest event as far as was read.
@@ -94,8 +110,8 @@ impl Round {
         shared: Arc<Shared>,
         consumer: GroupConsumer,
         topic: TopicName,
-        sagas_max: usize,
-        carried_after: u64,
+        Limits { sagas_max, carried_after }: Limits,
+        retiring: Retiring,
     ) -> Self {
         Self {
             shared,
@@ -103,6 +119,7 @@ impl Round {
             topic,
             sagas_max,
             carried_after,
+            retiring,
             partitions: BTreeMap::new(),
             drivers: JoinSet::new(),
             driven: HashMap::new(),
@@ -182,7 +199,10 @@ impl Round {
         match word {
             Word::Assigned(partitions, _done) => {
                 for at in partitions {
-                    self.partitions.insert(at.partition, Partition::default());
+                    let retiring = Retiring { partition: at.partition, ..self.retiring.clone() };
+                    let retiring = tokio::spawn(retiring.run()).abort_handle();
+                    let (held, noted, drivers) = (Held::default(), None, HashMap::new());
+                    self.partitions.insert(at.partition, Partition { held, noted, drivers, retiring });
                 }
             }
             // With it go its drivers, and what they are trying.
@@ -223,7 +243,7 @@ impl Round {
             partition.held.pass(offset);
             return Ok(None);
         };
-        let is_end = SagaEvent::is_end(&event.kind);
+        let is_end = SagaEvent::is_end(&event.kind) || event.is_retirement();
         partition.held.note(&event.id, offset, is_end);
         if let Some(driven) = partition.drivers.get(&event.id) {
             driven.signals.read(offset);

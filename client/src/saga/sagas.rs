@@ -67,7 +67,8 @@ impl Sagas {
     }
 
     /// Starts a saga: it is stored as this returns, and goes its way once a worker is there. The id is the application's, such as that of an
-    /// order, so that to start it twice is to start it once.
+    /// order, so that to start it twice is to start it once, for as long as it is known: until it has ended, and [so long](Worker::kept) after
+    /// that.
     ///
     /// # Errors
     /// [`SagaError::Taken`] where another was started under this id; [`SagaError::Append`] where it is not known whether it was started: start it
@@ -140,6 +141,9 @@ impl Sagas {
             while !history.saga.phase.is_end() {
                 self.store.wait_past(id, history.version).await?;
                 history = self.known(id).await?;
+                if history.version == Version::NONE {
+                    return Err(SagaError::NotFound(id.into()));
+                }
             }
             Ok(history.saga)
         };
@@ -157,6 +161,10 @@ impl Sagas {
             let mut fault = None;
             let scanned = self.store.scan(partition, |stored| {
                 let id = String::from_utf8_lossy(&stored.id).into_owned();
+                if stored.is_retirement() {
+                    sagas.remove(&id);
+                    return;
+                }
                 match read(&stored) {
                     Ok(event) => sagas.entry(id).or_default().apply(&event),
                     Err(error) => {

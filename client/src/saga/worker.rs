@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_protocol::PartitionId;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,8 @@ use super::definition::{Course, Definition};
 use super::driving::Shared;
 use super::error::SagaError;
 use super::figures::WorkerFigures;
-use super::round::Round;
+use super::retiring::Retiring;
+use super::round::{Limits, Round};
 use super::sagas::Sagas;
 use crate::group::Ear;
 use crate::{CommitMode, GroupConsumerBuilder, Start, TopicName};
@@ -23,6 +25,9 @@ use crate::{CommitMode, GroupConsumerBuilder, Start, TopicName};
 const WORDS: usize = 16;
 /// A saga whose latest event is so many records behind gets another, which says nothing, so that taking a partition up stays quick.
 const CARRIED_AFTER: u64 = 20_000;
+
+/// How long a saga is known after its end.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Describes a worker. Made by [`Sagas::worker`].
 #[must_use = "nothing happens before `run`"]
@@ -34,6 +39,7 @@ pub struct Worker {
     sagas_max: usize,
     session_timeout: Option<Duration>,
     carried_after: u64,
+    kept: Duration,
     figures: WorkerFigures,
 }
 
@@ -53,6 +59,7 @@ impl Worker {
             sagas_max: 10_000,
             session_timeout: None,
             carried_after: CARRIED_AFTER,
+            kept: KEPT,
             figures: WorkerFigures::default(),
         }
     }
@@ -96,6 +103,12 @@ impl Worker {
         self
     }
 
+    /// For how long a saga is known after its end; see [the module](super) for what follows then. At least a second. Default: seven days.
+    pub const fn kept(mut self, after_end: Duration) -> Self {
+        self.kept = after_end;
+        self
+    }
+
     /// What it will say of itself.
     #[must_use]
     pub fn figures(&self) -> WorkerFigures {
@@ -113,6 +126,12 @@ impl Worker {
         let client = self.sagas.store().client().clone();
         let topic = self.sagas.store().topic().to_owned();
         let (tell, words) = mpsc::channel(WORDS);
+        let retiring = Retiring {
+            store: self.sagas.store().clone(),
+            partition: PartitionId(0),
+            kept: self.kept,
+            group: format!("{}.retired", self.group),
+        };
         let group = client
             .group(self.group)
             .topics([topic.as_str()])
@@ -130,7 +149,8 @@ impl Worker {
             name: format!("{:016x}", fastrand::u64(..)),
             stop: CancellationToken::new(),
         });
-        Round::new(shared, consumer, topic, self.sagas_max, self.carried_after).run(words, stop).await
+        let limits = Limits { sagas_max: self.sagas_max, carried_after: self.carried_after };
+        Round::new(shared, consumer, topic, limits, retiring).run(words, stop).await
     }
 
     fn checked(&self) -> Result<BTreeMap<String, Arc<dyn Course>>, SagaError> {
@@ -147,6 +167,9 @@ impl Worker {
         }
         if self.concurrency == 0 || self.sagas_max == 0 || self.carried_after == 0 {
             return refuse("concurrency, sagas_max and carried_after are 1 at least".into());
+        }
+        if self.kept < Duration::from_secs(1) {
+            return refuse("kept is a second at least".into());
         }
         Ok(definitions)
     }

@@ -7,7 +7,7 @@ use tidelog_client::saga::{Course, History, Listing, Phase, Saga, SagaError, Sag
 use tidelog_client::{ClientError, ConsumeError, Timestamp};
 
 use super::{Context, topics::print};
-use crate::byte_size::counted;
+use crate::byte_size::{counted, parse_small_byte_size};
 use crate::connect::failure;
 use crate::duration::display_duration;
 use crate::exit::{Exit, Failure};
@@ -74,6 +74,9 @@ pub struct StoreArgs {
     /// The event store that they are in: the name of its topic.
     #[arg(long, value_name = "TOPIC", default_value = "sagas")]
     store: String,
+    /// Memory for what is known of the sagas of a partition, and for the events of one saga: raise it where one of them does not fit.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_small_byte_size)]
+    memory: u32,
 }
 
 /// How a saga stands, as an operator asks for it.
@@ -118,8 +121,9 @@ pub(super) async fn run(command: SagasCommand, context: &Context) -> Result<Exit
     | SagasCommand::Retry { store, .. }
     | SagasCommand::Abandon { store, .. }) = &command;
     let client = context.connect.client_in_time("tidelog").await?;
-    let store_name = store.store.clone();
-    let store = client.event_store(&store_name).checkpoint_every(0).open().await;
+    let (store_name, memory) = (store.store.clone(), store.memory as usize);
+    let builder = client.event_store(&store_name).checkpoint_every(0);
+    let store = builder.index_bytes_max(memory).load_bytes_max(memory).open().await;
     let store = store.map_err(|error| match error {
         // Whoever runs the first one makes its topics.
         StoreError::Client(ClientError::UnknownTopic { .. }) => {

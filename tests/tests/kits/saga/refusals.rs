@@ -35,6 +35,7 @@ async fn a_worker_without_definitions_or_with_two_of_one_name_is_refused() {
         (sagas.worker(), "needs a definition"),
         (sagas.worker().drives(&order).drives(&order), "two definitions \"order\""),
         (sagas.worker().drives(&order).concurrency(0), "1 at least"),
+        (sagas.worker().drives(&order).kept(std::time::Duration::ZERO), "kept is a second at least"),
     ] {
         let said = worker.run(std::future::pending()).await.unwrap_err().to_string();
         assert!(said.contains(part), "{said}");
