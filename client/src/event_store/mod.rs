@@ -85,7 +85,8 @@
 //!
 //! A [`Projection`] takes all events, partition by partition, and keeps with itself how far it is. [`EventStore::wait_for`] waits, in any
 //! process, until it has taken what was appended: read your own writes. It is rebuilt by being emptied: it then starts at zero, and whoever
-//! waits for it waits for that.
+//! waits for it waits for that. One run of a projection at a time says how far it is: one that begins later, in whatever process, takes the
+//! place of the one before, which ends with [`ProjectionError::Replaced`]. So views of which each process has its own have names of their own.
 //!
 //! # In here
 //!

@@ -40,6 +40,15 @@ pub enum ProjectionError<E> {
     /// Its events cannot be read, or not be understood.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another run of a projection of this name began later, here or in another process, and goes on.
+    #[error(
+        "another run of the projection {name:?} began after this one: one at a time may say how far it is; give views of their own, such as \
+         one in each process, names of their own"
+    )]
+    Replaced {
+        /// The projection's name.
+        name: String,
+    },
 }
 
 /// How far a projection is, to be waited for in its own process.
@@ -68,17 +77,26 @@ impl ProjectionProgress {
 pub struct ProjectionRun {
     store: EventStore,
     name: String,
+    /// Drawn anew for each run; stands beside the offsets.
+    run: String,
     positions: watch::Sender<BTreeMap<PartitionId, Offset>>,
 }
 
 impl EventStore {
-    /// A projection of this name, to be run in one process at a time. The name is that of a group whose offsets say, to all processes, how
+    /// A projection of this name, to be run once at a time. The name is that of a group whose offsets say, to all processes, how
     /// far it is; what counts is what the projection itself says.
+    ///
+    /// A run that begins under the name of another takes its place, and the other ends with [`ProjectionError::Replaced`] as soon as it has taken
+    /// further events. A view that each process has for itself, such as one in memory, needs a name for each process, or none to wait by:
+    /// [`ProjectionProgress`] tells of the one in this process only.
     pub fn projection(&self, name: impl Into<String>) -> ProjectionRun {
-        ProjectionRun { store: self.clone(), name: name.into(), positions: watch::Sender::new(BTreeMap::new()) }
+        let run = format!("{RUN}{:032x}", fastrand::u128(..));
+        ProjectionRun { store: self.clone(), name: name.into(), run, positions: watch::Sender::new(BTreeMap::new()) }
     }
 
     /// Waits until the projection of this name, wherever it runs, has taken what was appended: what is read from it then contains that.
+    /// That is the view of the run that began last under this name; one that it replaces may still be read, and be behind, until it has
+    /// noticed and [ended](ProjectionError::Replaced).
     ///
     /// # Errors
     /// [`ClientError::TimedOut`] where it did not come so far in time; else as [`Admin::wait_for_group`](crate::Admin::wait_for_group).
@@ -113,7 +131,7 @@ impl ProjectionRun {
         self.positions.send_replace(positions.clone());
         tokio::select! {
             ended = self.follow(projection, positions) => ended,
-            () = self.keep_telling() => Err(StoreError::Closed.into()),
+            end = self.keep_telling() => Err(end),
         }
     }
 
@@ -144,26 +162,49 @@ impl ProjectionRun {
 
     /// Tells the group how far the projection is, the latest at a time: what waits is never behind by more than one telling, and the
     /// projection does not wait for it.
-    async fn keep_telling(&self) {
+    async fn keep_telling<E>(&self) -> ProjectionError<E> {
         let mut positions = self.positions.subscribe();
         while positions.changed().await.is_ok() {
             let now = positions.borrow_and_update().clone();
-            if let Err(error) = self.tell(&now).await {
+            let told = match self.is_replaced().await {
+                Ok(true) => return ProjectionError::Replaced { name: self.name.clone() },
+                Ok(false) => self.tell(&now).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = told {
                 tracing::warn!(projection = self.name, %error, "how far the projection is could not be told; it goes on");
                 positions.mark_changed();
                 tokio::time::sleep(self.store.client().cluster.backoff().draw(1, 0)).await;
             }
         }
+        StoreError::Closed.into()
+    }
+
+    /// Asked before each telling: of two runs at once the one that told last finds itself, so that one of them always goes on.
+    async fn is_replaced(&self) -> Result<bool, ClientError> {
+        let client = self.store.client();
+        let topic_id = client.cluster.topic(self.store.topic()).await?.id;
+        let told = client.admin().group_offsets(&self.name).await?;
+        Ok(told.iter().any(|at| at.topic_id == topic_id && is_another(&self.run, &at.metadata)))
     }
 
     async fn tell(&self, positions: &BTreeMap<PartitionId, Offset>) -> Result<(), ClientError> {
         let client = self.store.client();
         let topic_id = client.cluster.topic(self.store.topic()).await?.id;
-        let offsets = positions.iter().map(|(partition, offset)| committed(topic_id, *partition, *offset)).collect();
+        let offsets =
+            positions.iter().map(|(partition, offset)| committed(topic_id, *partition, *offset, &self.run)).collect();
         client.admin().set_group_offsets(&self.name, offsets).await
     }
 }
 
-const fn committed(topic_id: TopicId, partition: PartitionId, offset: Offset) -> CommittedOffset {
-    CommittedOffset { topic_id, partition, offset, leader_epoch: None, metadata: String::new() }
+/// What the number of a run begins with.
+const RUN: &str = "projection-run:";
+
+/// Whether what stands beside an offset is the number of another run. An operator's word is that of none.
+fn is_another(run: &str, metadata: &str) -> bool {
+    metadata.starts_with(RUN) && metadata != run
+}
+
+fn committed(topic_id: TopicId, partition: PartitionId, offset: Offset, run: &str) -> CommittedOffset {
+    CommittedOffset { topic_id, partition, offset, leader_epoch: None, metadata: run.into() }
 }

@@ -112,6 +112,42 @@ async fn a_view_resumes_is_rebuilt_and_can_be_waited_for() {
     assert_eq!(stopped.to_string(), "the projection cannot go on: not today");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_that_run_one_view_the_first_ends_and_nobody_is_told_of_what_it_has() {
+    let broker = Running::start().await;
+    let (first, second, elsewhere) =
+        (broker.store("views").await, broker.store("views").await, broker.store("views").await);
+    let start = |store: &EventStore, view: &Shared<Balances>| {
+        let (store, view) = (store.clone(), view.clone());
+        tokio::spawn(async move { store.projection("balances").run(&mut Table(view)).await })
+    };
+    let (old, new) = (Shared::new(Balances::default()), Shared::new(Balances::default()));
+    let deposit = async || elsewhere.append("a", Expected::Any, vec![Account::encode(&1)]).await.unwrap();
+    let running = start(&first, &old);
+    let made = deposit().await;
+    elsewhere.wait_for("balances", &made, LIMIT).await.unwrap();
+    let second = start(&second, &new);
+    // Without further events nobody is behind.
+    elsewhere.wait_for("balances", &made, LIMIT).await.unwrap();
+    let mut at = 1;
+    while !running.is_finished() {
+        assert!(at < 1_000, "both go on");
+        let made = deposit().await;
+        elsewhere.wait_for("balances", &made, LIMIT).await.unwrap();
+        at += 1;
+    }
+    let said = running.await.unwrap().unwrap_err();
+    assert!(matches!(&said, ProjectionError::Replaced { name } if name == "balances"), "{said}");
+    for _ in 0..20 {
+        let made = deposit().await;
+        elsewhere.wait_for("balances", &made, LIMIT).await.unwrap();
+        at += 1;
+        assert_eq!(new.look().balances["a"], at, "what was written is read");
+    }
+    assert!(!second.is_finished());
+    second.abort();
+}
+
 struct Refusing;
 
 impl Projection for Refusing {
