@@ -85,3 +85,88 @@ impl Service {
         SERVICES.iter().take_while(|service| service.name != self.name).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeSet, VecDeque};
+
+    #[test]
+    fn each_event_means_something_to_those_next_to_it_only() {
+        let named = |name| Service::named(name).unwrap();
+        let meanings: Vec<(&str, &str, &str, Reaction)> = SERVICES
+            .iter()
+            .flat_map(|own| SERVICES.iter().map(move |from| (own, from)))
+            .flat_map(|(own, from)| [from.done, from.refused, from.undone].map(|event| (own, from, event)))
+            .filter_map(|(own, from, event)| own.reaction(from, event).map(|what| (own.name, from.name, event, what)))
+            .collect();
+        let expected = [
+            ("order", "inventory", "out-of-stock", Reaction::Compensate),
+            ("order", "inventory", "released", Reaction::Compensate),
+            ("order", "shipping", "shipped", Reaction::Complete),
+            ("inventory", "order", "placed", Reaction::Act),
+            ("inventory", "payment", "declined", Reaction::Compensate),
+            ("inventory", "payment", "refunded", Reaction::Compensate),
+            ("payment", "inventory", "reserved", Reaction::Act),
+            ("payment", "shipping", "undeliverable", Reaction::Compensate),
+            ("payment", "shipping", "recalled", Reaction::Compensate),
+            ("shipping", "payment", "charged", Reaction::Act),
+        ];
+        assert_eq!(meanings, expected);
+        for (own, sources) in [
+            ("order", vec!["inventory", "shipping"]),
+            ("inventory", vec!["order", "payment"]),
+            ("payment", vec!["inventory", "shipping"]),
+            ("shipping", vec!["payment"]),
+        ] {
+            assert_eq!(named(own).sources().map(|from| from.name).collect::<Vec<_>>(), sources, "{own}");
+        }
+        assert_eq!(named("payment").reaction(named("order"), "no such event"), None);
+        assert!(Service::named("gifts").is_err());
+    }
+
+    /// How an order ends where `refusing` refuses its part: who has done its part and not taken it back, whether it is known to be complete, and
+    /// how often each part was done. Each event comes `copies` times, to a service that remembers which it has seen, as the inbox does.
+    fn ended(refusing: Option<&str>, copies: usize) -> (Vec<&'static str>, bool, Vec<&'static str>) {
+        let (mut standing, mut is_complete, mut made) = (BTreeSet::from([0]), false, Vec::new());
+        let mut seen = BTreeSet::new();
+        let mut told = VecDeque::from([(0, SERVICES[0].done)]);
+        while let Some((from, event)) = told.pop_front() {
+            for (own, service) in SERVICES.iter().enumerate() {
+                let Some(reaction) = service.reaction(&SERVICES[from], event) else { continue };
+                for _ in 0..copies {
+                    if !seen.insert((own, from, event)) {
+                        continue;
+                    }
+                    match reaction {
+                        Reaction::Act if refusing == Some(service.name) => told.push_back((own, service.refused)),
+                        Reaction::Act => {
+                            standing.insert(own);
+                            made.push(service.name);
+                            told.push_back((own, service.done));
+                        }
+                        Reaction::Compensate => {
+                            if standing.remove(&own) {
+                                told.push_back((own, service.undone));
+                            }
+                        }
+                        Reaction::Complete => is_complete = true,
+                    }
+                }
+            }
+        }
+        (standing.into_iter().map(|own| SERVICES[own].name).collect(), is_complete, made)
+    }
+
+    #[test]
+    fn an_order_ends_complete_or_with_nothing_left_of_it_however_often_events_come() {
+        for copies in [1, 3] {
+            let all = vec!["order", "inventory", "payment", "shipping"];
+            assert_eq!(ended(None, copies), (all.clone(), true, all[1..].to_vec()));
+            for (refusing, made) in [("inventory", 0), ("payment", 1), ("shipping", 2)] {
+                let ended = ended(Some(refusing), copies);
+                assert_eq!(ended, (Vec::new(), false, all[1..=made].to_vec()), "{refusing} refuses");
+            }
+        }
+    }
+}
