@@ -164,6 +164,11 @@ impl EventStore {
         self.partition(id.as_ref()).await?.catch_up(&self.parts.client).await
     }
 
+    /// As [`EventStore::catch_up`], for all aggregates of a partition.
+    pub(crate) async fn catch_up_partition(&self, partition: PartitionId) -> Result<(), StoreError> {
+        self.opened(partition).await?.catch_up(&self.parts.client).await
+    }
+
     /// What came of a command, where it is remembered.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! Drives one saga, from where it stands to its end: stores what the rules say, then makes the tries that they name. Knows nothing of partitions
 //! or groups.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tidelog_protocol::{Offset, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
@@ -15,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::call::StepError;
 use super::definition::Course;
 use super::error::SagaError;
-use super::events::{Attempt, SagaEvent};
+use super::events::{Attempt, Changed, SagaEvent};
 use super::figures::{Following, WorkerFigures};
 use super::machine::{Commands, Input, Moment, Outcome, Run, between, decide};
 use super::sagas::{History, Sagas, read};
-use super::state::Saga;
+use super::state::{Phase, Saga};
 use crate::Backoff;
 use crate::event_store::{AppendError, StoredEvent, Version};
 
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     /// One for each saga that has tries under way.
     pub(super) room: Arc<Semaphore>,
     pub(super) figures: WorkerFigures,
+    /// Definitions that it was not given, and has said so.
+    pub(super) unknown: Mutex<BTreeSet<String>>,
     /// Drawn anew for each worker.
     pub(super) name: String,
     /// Nothing more is begun.
@@ -141,12 +144,47 @@ impl Driver {
             return;
         }
         self.signals.know(latest.offset.0);
-        if let Err(Stopped::Unknown) = self.go().await {
+        let mut ended = self.go().await;
+        while let Err(Stopped::Unknown) = ended {
+            // It is counted for as long as its partition is this worker's, and nobody ends it.
+            ended = match self.leave_alone().await {
+                Ok(()) => self.go().await,
+                Err(stopped) => Err(stopped),
+            };
+        }
+        if ended.is_ok() && self.saga.phase == Phase::Abandoned {
+            self.following.is_abandoned();
+        }
+    }
+
+    /// Says that nothing is known of what the saga does, once to whoever reads the log of the worker, and with the saga to operators; then waits
+    /// until somebody changes it.
+    async fn leave_alone(&mut self) -> Result<(), Stopped> {
+        self.following.is_unknown();
+        let definition = self.saga.definition.clone();
+        if self.shared.unknown.lock().insert(definition.clone()) {
+            tracing::warn!(
+                id = self.id,
+                definition,
+                "this worker was not given the definition of a saga, and leaves it and others of its kind alone"
+            );
+        }
+        let is_to_be_carried = self.inputs.contains(&Input::Carry);
+        self.inputs.clear();
+        if self.saga.left_alone.is_none() || is_to_be_carried {
+            let cause = format!("a worker of its partition was not given the definition {definition:?}");
+            let carried = SagaEvent::Carried(Changed { at: super::now(), cause });
+            if !self.store(&[carried]).await? {
+                if self.failures == 0 {
+                    self.take_up_again().await?;
+                }
+                return Ok(());
+            }
             self.following.is_unknown();
-            let (id, definition) = (&self.id, &self.saga.definition);
-            tracing::warn!(id, definition, "this worker was not given the definition of a saga, and leaves it alone");
-            // It is counted for as long as its partition is this worker's.
-            self.shared.stop.cancelled().await;
+        }
+        tokio::select! {
+            () = self.shared.stop.cancelled() => Err(Stopped::Asked),
+            () = self.signals.changed.notified() => self.heed().await,
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Figures {
     pub done: u64,
     /// All that may have been done is undone.
     pub compensated: u64,
+    /// Sagas in this worker's hands that an operator gave up.
+    pub abandoned: u64,
     /// Tries that it began.
     pub attempts: u64,
     /// Tries that failed.
@@ -141,6 +143,11 @@ impl Following {
     /// Nobody here knows what it does.
     pub(super) fn is_unknown(&self) {
         self.figures.0.lock().set(&self.id, Some(Note::Unknown));
+    }
+
+    /// It was found given up.
+    pub(super) fn is_abandoned(&self) {
+        self.figures.note(|figures| figures.abandoned += 1);
     }
 
     /// This was stored.

@@ -168,7 +168,9 @@ impl Saga {
             SagaEvent::Interrupted(Interrupted { attempt }) => {
                 if let Some(step) = self.under_way_mut(attempt) {
                     step.may_have_happened |= attempt.side == Side::Action;
-                    step.course_mut(attempt.side).standing = Standing::Idle;
+                    let course = step.course_mut(attempt.side);
+                    course.interruptions += 1;
+                    course.standing = Standing::Idle;
                 }
             }
             SagaEvent::Turned(Changed { at, cause }) => {
@@ -185,16 +187,20 @@ impl Saga {
                 self.changed_at = *at;
                 for step in &mut self.steps {
                     let course = &mut step.compensation;
-                    if matches!(course.standing, Standing::Failed { .. } | Standing::Waiting { .. }) {
+                    if matches!(course.standing, Standing::Failed { .. } | Standing::Waiting { .. } | Standing::Idle) {
                         course.standing = Standing::Idle;
-                        course.failures = 0;
+                        (course.failures, course.interruptions) = (0, 0);
                     }
                 }
             }
             SagaEvent::Done(Changed { at, .. }) => self.end(Phase::Done, *at),
             SagaEvent::Compensated(Changed { at, .. }) => self.end(Phase::Compensated, *at),
             SagaEvent::Abandoned(Changed { at, .. }) => self.end(Phase::Abandoned, *at),
-            SagaEvent::Carried(_) => {}
+            SagaEvent::Carried(Changed { cause, .. }) if cause.is_empty() => {}
+            SagaEvent::Carried(Changed { cause, .. }) => self.left_alone = Some(cause.clone()),
+        }
+        if !matches!(event, SagaEvent::Carried(_)) {
+            self.left_alone = None;
         }
     }
 
@@ -220,9 +226,10 @@ struct Decision<'a> {
 
 impl Decision<'_> {
     fn heed(&mut self, input: Input) {
-        if let Input::TakenUp { own } = &input {
-            self.interrupt(own);
-        }
+        let lost = match &input {
+            Input::TakenUp { own } => self.interrupt(own),
+            _ => Vec::new(),
+        };
         if let Err(cause) = self.plan.fits(&self.saga) {
             if self.saga.parked.is_none() {
                 self.interrupt(&[]);
@@ -231,7 +238,8 @@ impl Decision<'_> {
             return;
         }
         match input {
-            Input::TakenUp { .. } | Input::Wake => {}
+            Input::TakenUp { .. } => lost.iter().for_each(|attempt| self.give_up_if_spent(attempt)),
+            Input::Wake => {}
             Input::Ended { attempt, outcome } => self.ended(attempt, outcome),
             Input::Carry => self.note(SagaEvent::Carried(self.changed(String::new()))),
         }
@@ -244,12 +252,34 @@ impl Decision<'_> {
     }
 
     /// What others were trying may have had its effect; nobody will say.
-    fn interrupt(&mut self, own: &[Attempt]) {
+    fn interrupt(&mut self, own: &[Attempt]) -> Vec<Attempt> {
         let is_own = |attempt: &Attempt, worker: &str| worker == self.moment.worker && own.contains(attempt);
         let under_way = self.saga.under_way();
         let lost: Vec<Attempt> =
             under_way.filter(|(attempt, worker)| !is_own(attempt, worker)).map(|(attempt, _)| attempt).collect();
-        lost.into_iter().for_each(|attempt| self.note(SagaEvent::Interrupted(Interrupted { attempt })));
+        lost.iter().for_each(|attempt| self.note(SagaEvent::Interrupted(Interrupted { attempt: attempt.clone() })));
+        lost
+    }
+
+    /// A try that was interrupted may have been the last: what makes it may kill whoever does, and would for ever.
+    fn give_up_if_spent(&mut self, attempt: &Attempt) {
+        let Some(Policy { retry, .. }) = self.policy(attempt) else { return };
+        let step = &self.saga.steps[usize::from(attempt.step)];
+        let course = step.course(attempt.side);
+        if course.spent() < retry.attempts {
+            return;
+        }
+        let cause = format!("whoever tried it was gone, after {} of {} tries", course.spent(), retry.attempts);
+        let name = step.name.clone();
+        match attempt.side {
+            Side::Action if self.saga.phase == Phase::Running && self.saga.parked.is_none() => {
+                self.note(SagaEvent::Turned(self.changed(format!("{name}: {cause}"))));
+            }
+            Side::Compensation if self.saga.parked.is_none() => {
+                self.note(SagaEvent::Parked(self.changed(format!("{name} cannot be undone: {cause}"))));
+            }
+            Side::Action | Side::Compensation => {}
+        }
     }
 
     fn ended(&mut self, attempt: Attempt, outcome: Outcome) {
@@ -264,7 +294,7 @@ impl Decision<'_> {
         };
         let step = &self.saga.steps[usize::from(attempt.step)];
         let name = step.name.clone();
-        let failures = step.course(attempt.side).failures + 1;
+        let failures = step.course(attempt.side).spent() + 1;
         let Some(Policy { retry, .. }) = self.policy(&attempt) else { return };
         // Where it goes back, nothing of the way forward is tried again.
         let is_moot = attempt.side == Side::Action && (self.saga.phase != Phase::Running || self.is_late());

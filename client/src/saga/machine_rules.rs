@@ -209,6 +209,45 @@ fn a_saga_that_is_done_with_its_last_word_is_not_late() {
 }
 
 #[test]
+fn an_action_that_is_interrupted_as_often_as_it_may_be_tried_is_given_up_and_undone() {
+    let mut world = World::of(plan(&[&["a"]]));
+    world.give_to("second", Input::TakenUp { own: Vec::new() });
+    assert_eq!(world.said(), "began +a, interrupted +a, began +a");
+    world.give_to("third", Input::TakenUp { own: Vec::new() });
+    assert_eq!(world.said(), "interrupted +a, turned, began -a");
+    assert_eq!(world.saga.turned.as_deref(), Some("a: whoever tried it was gone, after 2 of 2 tries"));
+    // What undoes it kills them, too: an operator is asked, and his word gives it as many tries again.
+    world.give_to("fourth", Input::TakenUp { own: Vec::new() });
+    assert_eq!(world.said(), "interrupted -a, began -a");
+    world.give_to("fifth", Input::TakenUp { own: Vec::new() });
+    assert_eq!(world.said(), "interrupted -a, parked");
+    let resumed = resume(&world.saga, Timestamp(0)).unwrap();
+    world.saga.apply(&resumed);
+    world.give_to("sixth", Input::TakenUp { own: Vec::new() });
+    world.give_to("seventh", Input::TakenUp { own: Vec::new() });
+    assert_eq!(world.said(), "began -a, interrupted -a, began -a");
+}
+
+#[test]
+fn tries_that_failed_and_tries_that_were_interrupted_count_together() {
+    let mut world = World::of(plan(&[&["a"]]));
+    world.give_to("me", Input::TakenUp { own: Vec::new() });
+    world.end("a", Side::Action, failed());
+    assert_eq!(world.said(), "began +a, interrupted +a, began +a, failed +a, turned, began -a");
+}
+
+#[test]
+fn a_saga_that_was_left_alone_says_so_until_something_happens() {
+    let mut saga = World::of(plan(&[&["a"]])).saga;
+    let carried = |cause: &str| SagaEvent::Carried(Changed { at: Timestamp(1), cause: cause.into() });
+    saga.apply(&carried("nobody knows it"));
+    saga.apply(&carried(""));
+    assert_eq!(saga.left_alone.as_deref(), Some("nobody knows it"));
+    saga.apply(&SagaEvent::Turned(Changed { at: Timestamp(1), cause: String::new() }));
+    assert_eq!(saga.left_alone, None);
+}
+
+#[test]
 fn who_takes_a_saga_up_takes_what_others_try_for_lost_and_tries_again() {
     let mut world = World::of(plan(&[&["a"], &["b"]]));
     world.said();

@@ -25,7 +25,8 @@
 //!
 //! **A step says what its failure means.** [`StepError::Refused`]: it had no effect, and never will; the saga turns, and the step is not undone.
 //! [`StepError::Failed`]: nobody knows; it is tried again as its [policy](Step::retry) says, and undone where the saga turns. So does a try that takes
-//! longer than its [timeout](Step::timeout), and one that panics. Any other error that `?` turns into a [`StepError`] is of this kind.
+//! longer than its [timeout](Step::timeout), and one that panics. A try whose worker was killed, or lost the saga, counts as one that failed: a step that
+//! kills its worker each time comes to the end of its policy like any other. Any other error that `?` turns into a [`StepError`] is of this kind.
 //!
 //! # What is promised
 //!
@@ -68,7 +69,7 @@
 //! # In here
 //!
 //! Pure: `events` (what happens to a saga, and how that is stored), `state` (what follows), `plan`, `machine` (the rules), `held` (from where on to
-//! read). `definition` and `call` are what a program says, `sagas` is what it asks. IO: `worker`, `round` (partitions), `driving` (one saga), `retiring` (those that ended long ago);
+//! read). `definition` and `call` are what a program says, `sagas` and `listing` are what it asks. IO: `worker`, `round` (partitions), `driving` (one saga), `retiring` (those that ended long ago);
 //! `figures` says how it goes.
 
 mod call;
@@ -78,6 +79,7 @@ mod error;
 mod events;
 mod figures;
 mod held;
+mod listing;
 mod machine;
 #[cfg(test)]
 mod machine_rules;
@@ -96,8 +98,9 @@ pub use definition::{Definition, DefinitionBuilder, DefinitionError, Step};
 pub use error::SagaError;
 pub use events::{Attempt, Began, Changed, Failed, Interrupted, PlannedStep, SagaEvent, Side, Started, Succeeded};
 pub use figures::{Figures, WorkerFigures};
+pub use listing::{Listed, Listing};
 pub use machine::OperatorRefusal;
-pub use sagas::{Begun, History, Listing, Sagas};
+pub use sagas::{Begun, History, Sagas};
 pub use state::{Course, Phase, Saga, Standing, StepState};
 pub use worker::Worker;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidelog_protocol::{PartitionId, Timestamp};
+use tidelog_protocol::Timestamp;
 
 use super::call::SagaInput;
 use super::definition::Definition;
@@ -42,15 +42,6 @@ pub struct History {
     pub version: Version,
     /// Its events, and when each was stored.
     pub events: Vec<(Timestamp, SagaEvent)>,
-}
-
-/// A saga as it is listed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Listing {
-    /// Its id.
-    pub id: String,
-    /// How it stands.
-    pub saga: Saga,
 }
 
 impl Sagas {
@@ -148,38 +139,6 @@ impl Sagas {
             Ok(history.saga)
         };
         tokio::time::timeout(timeout, ended).await.unwrap_or_else(|_| Err(SagaError::NotEnded(id.into())))
-    }
-
-    /// The sagas that `wanted` wants, by their ids. Reads all that was ever stored: for an operator, not for a program on its way.
-    ///
-    /// # Errors
-    /// [`SagaError::NoSaga`]; those of reading.
-    pub async fn list(&self, wanted: impl Fn(&Saga) -> bool + Send) -> Result<Vec<Listing>, SagaError> {
-        let mut found = Vec::new();
-        for partition in (0..self.store.partitions()).map(PartitionId) {
-            let mut sagas = std::collections::BTreeMap::<String, Saga>::new();
-            let mut fault = None;
-            let scanned = self.store.scan(partition, |stored| {
-                let id = String::from_utf8_lossy(&stored.id).into_owned();
-                if stored.is_retirement() {
-                    sagas.remove(&id);
-                    return;
-                }
-                match read(&stored) {
-                    Ok(event) => sagas.entry(id).or_default().apply(&event),
-                    Err(error) => {
-                        fault.get_or_insert(error);
-                    }
-                }
-            });
-            scanned.await?;
-            if let Some(fault) = fault {
-                return Err(fault);
-            }
-            found.extend(sagas.into_iter().filter(|(_, saga)| wanted(saga)).map(|(id, saga)| Listing { id, saga }));
-        }
-        found.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(found)
     }
 
     /// Has a parked saga tried again, where it stood.

@@ -63,8 +63,11 @@ pub enum Standing {
 pub struct Course {
     /// Tries so far.
     pub attempts: u32,
-    /// Those of them that failed, since an operator last had it tried again. One that was interrupted did not fail.
+    /// Those of them that failed, since an operator last had it tried again. One that was interrupted is not among them.
     pub failures: u32,
+    /// Those of them that were interrupted, since then: whoever made them is gone. They count as failed where the policy says how many there
+    /// may be.
+    pub interruptions: u32,
     /// How it stands.
     pub standing: Standing,
 }
@@ -105,10 +108,19 @@ pub struct Saga {
     pub turned: Option<String>,
     /// It stands still until an operator acts, for this reason.
     pub parked: Option<String>,
+    /// A worker that had it in its hands could do nothing with it, for this reason, and nothing has happened since.
+    pub left_alone: Option<String>,
     /// When it entered its phase, or was parked.
     pub changed_at: Timestamp,
     /// Its steps.
     pub steps: Vec<StepState>,
+}
+
+impl Course {
+    /// Tries that count where the policy says how many there may be.
+    pub(super) const fn spent(&self) -> u32 {
+        self.failures.saturating_add(self.interruptions)
+    }
 }
 
 impl StepState {

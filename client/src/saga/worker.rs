@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidelog_protocol::PartitionId;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -146,6 +147,7 @@ impl Worker {
             definitions,
             room: Arc::new(Semaphore::new(self.concurrency)),
             figures: self.figures,
+            unknown: Mutex::default(),
             name: format!("{:016x}", fastrand::u64(..)),
             stop: CancellationToken::new(),
         });

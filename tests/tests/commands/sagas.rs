@@ -61,6 +61,14 @@ async fn sagas_are_listed_looked_at_and_mended_from_the_command_line() {
     let order_1 = table.lines().find(|line| line.starts_with("order-1")).unwrap();
     assert!(table.contains("CAUSE") && order_1.contains("done") && order_1.contains("2/2"), "{table}");
 
+    let some = json(&server, &["list", "--store", "trips", "--state", "any", "--limit", "1"]);
+    assert_eq!((&some["sagas"][0]["id"], &some["left_out"]), (&json!("order-1"), &json!(2)), "{some}");
+    let line = ["sagas", "list", "--store", "trips", "--state", "any", "--limit", "1"];
+    let some = run(&server, &line).expect_code(0).text();
+    assert!(some.contains("2 sagas more left out: raise --limit"), "{some}");
+    let small = run(&server, &["sagas", "show", "order-2", "--store", "trips", "--memory", "1KiB"]);
+    assert!(small.expect_code(2).stderr.contains("index_bytes_max of 1024"));
+
     let shown = run(&server, &["sagas", "show", "order-2", "--store", "trips"]).expect_code(0).text();
     for part in [
         "is parked: 1 of 2 steps done",
@@ -93,5 +101,17 @@ async fn sagas_are_listed_looked_at_and_mended_from_the_command_line() {
         let refused = run(&server, &[&["sagas"], line, &["--store", "trips"]].concat()).expect_code(1);
         assert!(refused.stderr.contains("sagas show"), "{}", refused.stderr);
     }
+    working.abort();
+
+    // Of a definition that nobody has.
+    let other = Definition::named("other").step(Step::new("x", async |_: Call<String>| Ok(""))).build().unwrap();
+    let working = tokio::spawn(sagas.worker().drives(&order).group("others").run(std::future::pending()));
+    sagas.start(&other, "odd", &String::new()).await.unwrap();
+    let listed = wait_until("it to be listed as such", async || {
+        let listed = json(&server, &["list", "--store", "trips", "--state", "unknown"]);
+        (listed["sagas"].as_array().unwrap().len() == 1).then_some(listed)
+    });
+    let listed = listed.await;
+    assert_eq!((&listed["sagas"][0]["id"], &listed["sagas"][0]["state"]), (&json!("odd"), &json!("unknown")));
     working.abort();
 }

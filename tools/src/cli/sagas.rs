@@ -3,7 +3,9 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tidelog_client::event_store::{AppendError, StoreError};
-use tidelog_client::saga::{Course, History, Listing, Phase, Saga, SagaError, SagaEvent, Sagas, Side, Standing};
+use tidelog_client::saga::{
+    Course, History, Listed, Listing, Phase, Saga, SagaError, SagaEvent, Sagas, Side, Standing,
+};
 use tidelog_client::{ClientError, ConsumeError, Timestamp};
 
 use super::{Context, topics::print};
@@ -19,7 +21,8 @@ use crate::start_position::display_time;
 pub enum SagasCommand {
     /// List sagas; those that have not ended, unless '--state' says otherwise.
     #[command(after_help = "\
-Reads all that was ever stored of them.
+Reads all that was ever stored of them. Those that a worker left alone, as it was not given
+their definition, are 'unknown'. Those that ended long ago are forgotten, and not listed.
 
 Example:
   tidelog sagas list --store trips --state parked")]
@@ -30,6 +33,9 @@ Example:
         /// Only those in this state.
         #[arg(long, value_enum)]
         state: Option<State>,
+        /// The most that are listed: those whose ids come first. How many more there are is said.
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+        limit: usize,
     },
     /// Show a saga: how it stands, its steps, and all that happened to it.
     Show {
@@ -88,6 +94,8 @@ pub enum State {
     Compensating,
     /// It stands still until an operator acts.
     Parked,
+    /// It goes on, but a worker that had it was not given its definition, and left it alone.
+    Unknown,
     /// All its steps are done.
     Done,
     /// All that may have been done is undone.
@@ -102,6 +110,7 @@ impl State {
     const fn of(saga: &Saga) -> Self {
         match (saga.phase, &saga.parked) {
             (Phase::Running | Phase::Compensating, Some(_)) => Self::Parked,
+            (Phase::Running | Phase::Compensating, None) if saga.left_alone.is_some() => Self::Unknown,
             (Phase::Running, None) => Self::Running,
             (Phase::Compensating, None) => Self::Compensating,
             (Phase::Done, _) => Self::Done,
@@ -138,7 +147,7 @@ pub(super) async fn run(command: SagasCommand, context: &Context) -> Result<Exit
     })?;
     let sagas = Sagas::of(store);
     match command {
-        SagasCommand::List { state, .. } => list(&sagas, state, context).await?,
+        SagasCommand::List { state, limit, .. } => list(&sagas, state, limit, context).await?,
         SagasCommand::Show { id, .. } => {
             let history = sagas.history(&id).await.map_err(saga_failure)?;
             print(context, &shown(&history), || document(&history))?;
@@ -157,13 +166,13 @@ pub(super) async fn run(command: SagasCommand, context: &Context) -> Result<Exit
     Ok(Exit::Done)
 }
 
-async fn list(sagas: &Sagas, state: Option<State>, context: &Context) -> Result<(), Failure> {
+async fn list(sagas: &Sagas, state: Option<State>, limit: usize, context: &Context) -> Result<(), Failure> {
     let is_wanted = move |saga: &Saga| match state {
         None => !saga.phase.is_end(),
         Some(State::Any) => true,
         Some(state) => State::of(saga) == state,
     };
-    let listed = sagas.list(is_wanted).await.map_err(saga_failure)?;
+    let Listed { sagas: listed, left_out } = sagas.list_first(limit, is_wanted).await.map_err(saga_failure)?;
     let mut columns = Columns::new(&[
         ("SAGA", Align::Left),
         ("DEFINITION", Align::Left),
@@ -182,13 +191,24 @@ async fn list(sagas: &Sagas, state: Option<State>, context: &Context) -> Result<
             cause(saga).unwrap_or("-").to_owned(),
         ]);
     }
-    let text = if listed.is_empty() { "there are no such sagas\n".into() } else { columns.to_string() };
-    print(context, &text, || json!({"sagas": listed.iter().map(listing_document).collect::<Vec<_>>()}))
+    let mut text = match (listed.is_empty(), left_out) {
+        (true, 0) => "there are no such sagas\n".into(),
+        (true, _) => String::new(),
+        (false, _) => columns.to_string(),
+    };
+    if left_out > 0 {
+        text.push_str(&format!("{} more left out: raise --limit, or ask for a --state\n", counted(left_out, "saga")));
+    }
+    print(
+        context,
+        &text,
+        || json!({"sagas": listed.iter().map(listing_document).collect::<Vec<_>>(), "left_out": left_out}),
+    )
 }
 
 /// Why a saga does not simply go on.
 fn cause(saga: &Saga) -> Option<&str> {
-    saga.parked.as_deref().or(saga.turned.as_deref())
+    saga.parked.as_deref().or(saga.left_alone.as_deref()).or(saga.turned.as_deref())
 }
 
 fn done_count(saga: &Saga) -> usize {
@@ -205,6 +225,7 @@ fn listing_document(Listing { id, saga }: &Listing) -> Value {
         "started_at": display_time(saga.started_at),
         "turned": saga.turned,
         "parked": saga.parked,
+        "left_alone": saga.left_alone,
     })
 }
 
@@ -223,6 +244,9 @@ fn shown(history: &History) -> String {
     }
     if let Some(cause) = &saga.parked {
         text.push_str(&format!("it is parked: {cause}\n"));
+    }
+    if let Some(cause) = &saga.left_alone {
+        text.push_str(&format!("it was left alone: {cause}\n"));
     }
     let mut steps = Columns::new(&[
         ("STEP", Align::Left),
@@ -323,6 +347,7 @@ fn document(history: &History) -> Value {
             "state": state,
             "attempts": course.attempts,
             "failures": course.failures,
+            "interruptions": course.interruptions,
             "until": until.map(display_time),
             "cause": cause,
         })
@@ -347,6 +372,7 @@ fn document(history: &History) -> Value {
         "deadline": saga.deadline.map(display_time),
         "turned": saga.turned,
         "parked": saga.parked,
+        "left_alone": saga.left_alone,
         "steps": saga.steps.iter().map(step).collect::<Vec<_>>(),
         "events": events.iter().map(event).collect::<Vec<_>>(),
     })

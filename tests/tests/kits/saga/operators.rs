@@ -59,6 +59,7 @@ async fn a_parked_saga_is_seen_by_an_operator_and_goes_on_at_a_word() {
     })
     .await;
     assert_eq!(calls.count("b/pay:undo"), 3, "nothing more is tried");
+    assert_eq!((working.figures.now().abandoned, working.figures.now().compensated), (1, 1));
     for id in ["a", "b"] {
         assert!(matches!(operator.retry(id).await, Err(SagaError::Refused { .. })));
         assert!(matches!(operator.abandon(id, "").await, Err(SagaError::Refused { .. })));

@@ -52,10 +52,21 @@ async fn a_saga_of_a_definition_that_nobody_was_given_is_counted_and_waits_for_w
     sagas.start(&order, "a", &String::new()).await.unwrap();
     let working = Working::start(sagas.worker().drives(&other));
     wait_until("the worker to say so", async || (working.figures.now().unknown == 1).then_some(())).await;
+    let said = wait_until("the saga to say so", async || sagas.find("a").await.unwrap().left_alone).await;
+    assert_eq!(said, "a worker of its partition was not given the definition \"order\"");
+    sagas.start(&order, "b", &String::new()).await.unwrap();
+    wait_until("the worker to have both", async || (working.figures.now().unknown == 2).then_some(())).await;
+    sagas.abandon("b", "nobody will do it").await.unwrap();
+    let let_go = async || {
+        let figures = working.figures.now();
+        (figures.unknown == 1 && figures.abandoned == 1).then_some(())
+    };
+    wait_until("the worker to let go of one", let_go).await;
     working.stop().await;
     assert_eq!(calls.all(), Vec::<String>::new());
     let working = Working::start(sagas.worker().drives(&other).drives(&order));
-    assert_eq!(sagas.wait("a", LIMIT).await.unwrap().phase, Phase::Done);
+    let saga = sagas.wait("a", LIMIT).await.unwrap();
+    assert_eq!((saga.phase, saga.left_alone), (Phase::Done, None));
     working.stop().await;
 }
 

@@ -44,6 +44,30 @@ async fn what_a_killed_worker_had_under_way_is_gone_on_with_by_another_under_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_kills_its_worker_each_time_is_given_up_after_as_many_tries_as_any_other() {
+    let broker = Running::start().await;
+    let sagas = broker.sagas(1).await;
+    let calls = Calls::default();
+    let deadly = step(&calls, "ship", async |_| std::future::pending().await);
+    let definition = Definition::named("order").step(fine(&calls, "pay")).step(deadly).build().unwrap();
+    sagas.start(&definition, "a", &String::new()).await.unwrap();
+    for times in 1..=3 {
+        // Of groups of their own, so that none waits for the one before to be missed.
+        let group = format!("workers-{times}");
+        let working = Working::start(broker.sagas(1).await.worker().drives(&definition).group(group));
+        let killed = async || (calls.count("ship#") == times).then_some(());
+        wait_until("the step to begin", killed).await;
+        drop(working);
+    }
+    let working = Working::start(broker.sagas(1).await.worker().drives(&definition));
+    let saga = sagas.wait("a", LIMIT).await.unwrap();
+    assert_eq!(saga.phase, Phase::Compensated);
+    assert_eq!(saga.turned.as_deref(), Some("ship: whoever tried it was gone, after 3 of 3 tries"));
+    assert_eq!((calls.count("ship#"), calls.count("ship:undo#"), calls.count("pay:undo#")), (3, 1, 1));
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_workers_that_both_have_a_saga_only_one_makes_each_try() {
     let broker = Running::start().await;
     let calls = Calls::default();
@@ -152,7 +176,8 @@ async fn a_worker_has_as_many_sagas_under_way_as_was_said_and_none_is_forgotten(
 
 /// A payment that fails each time, with so long a pause that it is not tried again within the test.
 fn stuck(calls: &Calls, deadline: Duration) -> Definition<String> {
-    let long = RetryPolicy { attempts: 9, backoff: Backoff { first: LIMIT, max: LIMIT } };
+    let pause = 1_000 * LIMIT;
+    let long = RetryPolicy { attempts: 9, backoff: Backoff { first: pause, max: pause } };
     let pay = step(calls, "pay", async |call| match call.saga() {
         id if id.starts_with("stuck") => Err(StepError::failed("the bank is away")),
         _ => Ok(String::new()),
