@@ -261,15 +261,15 @@ impl Decision<'_> {
         lost
     }
 
-    /// A try that was interrupted may have been the last: what makes it may kill whoever does, and would for ever.
+    /// A try that was interrupted may have been the last: what makes it kills whoever does, it seems, and would for ever.
     fn give_up_if_spent(&mut self, attempt: &Attempt) {
         let Some(Policy { retry, .. }) = self.policy(attempt) else { return };
         let step = &self.saga.steps[usize::from(attempt.step)];
-        let course = step.course(attempt.side);
-        if course.spent() < retry.attempts {
+        let interruptions = step.course(attempt.side).interruptions;
+        if interruptions < retry.attempts.max(INTERRUPTIONS) {
             return;
         }
-        let cause = format!("whoever tried it was gone, after {} of {} tries", course.spent(), retry.attempts);
+        let cause = format!("whoever tried it was gone before it ended, {interruptions} times");
         let name = step.name.clone();
         match attempt.side {
             Side::Action if self.saga.phase == Phase::Running && self.saga.parked.is_none() => {
@@ -294,7 +294,7 @@ impl Decision<'_> {
         };
         let step = &self.saga.steps[usize::from(attempt.step)];
         let name = step.name.clone();
-        let failures = step.course(attempt.side).spent() + 1;
+        let failures = step.course(attempt.side).failures + 1;
         let Some(Policy { retry, .. }) = self.policy(&attempt) else { return };
         // Where it goes back, nothing of the way forward is tried again.
         let is_moot = attempt.side == Side::Action && (self.saga.phase != Phase::Running || self.is_late());
@@ -404,6 +404,8 @@ impl Decision<'_> {
 
 /// Why a saga turns that took too long.
 const LATE: &str = "its deadline has passed";
+/// Tries of a step that may be interrupted, where its policy does not allow more: one that kills its worker each time must end.
+const INTERRUPTIONS: u32 = 10;
 
 fn plus(at: Timestamp, more: Duration) -> Timestamp {
     Timestamp(at.0.saturating_add(i64::try_from(more.as_millis()).unwrap_or(i64::MAX)))

@@ -209,31 +209,33 @@ fn a_saga_that_is_done_with_its_last_word_is_not_late() {
 }
 
 #[test]
-fn an_action_that_is_interrupted_as_often_as_it_may_be_tried_is_given_up_and_undone() {
+fn a_step_that_is_interrupted_ten_times_is_given_up_and_what_undoes_it_parked() {
     let mut world = World::of(plan(&[&["a"]]));
-    world.give_to("second", Input::TakenUp { own: Vec::new() });
-    assert_eq!(world.said(), "began +a, interrupted +a, began +a");
-    world.give_to("third", Input::TakenUp { own: Vec::new() });
-    assert_eq!(world.said(), "interrupted +a, turned, began -a");
-    assert_eq!(world.saga.turned.as_deref(), Some("a: whoever tried it was gone, after 2 of 2 tries"));
-    // What undoes it kills them, too: an operator is asked, and his word gives it as many tries again.
-    world.give_to("fourth", Input::TakenUp { own: Vec::new() });
-    assert_eq!(world.said(), "interrupted -a, began -a");
-    world.give_to("fifth", Input::TakenUp { own: Vec::new() });
-    assert_eq!(world.said(), "interrupted -a, parked");
+    let interrupt = |world: &mut World, times: usize| {
+        (0..times).for_each(|_| world.give(Input::TakenUp { own: Vec::new() }));
+        world.said()
+    };
+    let again = |side: &str, times: usize| vec![format!("interrupted {side}a, began {side}a"); times].join(", ");
+    assert_eq!(interrupt(&mut world, 9), format!("began +a, {}", again("+", 9)));
+    assert_eq!(interrupt(&mut world, 1), "interrupted +a, turned, began -a");
+    assert_eq!(world.saga.turned.as_deref(), Some("a: whoever tried it was gone before it ended, 10 times"));
+    // An operator is asked, and his word gives it as many tries again.
+    assert_eq!(interrupt(&mut world, 10), format!("{}, interrupted -a, parked", again("-", 9)));
     let resumed = resume(&world.saga, Timestamp(0)).unwrap();
     world.saga.apply(&resumed);
-    world.give_to("sixth", Input::TakenUp { own: Vec::new() });
-    world.give_to("seventh", Input::TakenUp { own: Vec::new() });
-    assert_eq!(world.said(), "began -a, interrupted -a, began -a");
+    assert_eq!(interrupt(&mut world, 10), format!("began -a, {}", again("-", 9)));
 }
 
 #[test]
-fn tries_that_failed_and_tries_that_were_interrupted_count_together() {
+fn a_try_that_was_interrupted_is_none_of_those_that_the_policy_allows() {
     let mut world = World::of(plan(&[&["a"]]));
-    world.give_to("me", Input::TakenUp { own: Vec::new() });
+    world.give(Input::TakenUp { own: Vec::new() });
     world.end("a", Side::Action, failed());
-    assert_eq!(world.said(), "began +a, interrupted +a, began +a, failed +a, turned, began -a");
+    assert_eq!(world.said(), "began +a, interrupted +a, began +a, failed +a");
+    world.now += 1_000;
+    world.give(Input::Wake);
+    world.end("a", Side::Action, failed());
+    assert_eq!(world.said(), "began +a, failed +a, turned, began -a");
 }
 
 #[test]

@@ -25,8 +25,8 @@
 //!
 //! **A step says what its failure means.** [`StepError::Refused`]: it had no effect, and never will; the saga turns, and the step is not undone.
 //! [`StepError::Failed`]: nobody knows; it is tried again as its [policy](Step::retry) says, and undone where the saga turns. So does a try that takes
-//! longer than its [timeout](Step::timeout), and one that panics. A try whose worker was killed, or lost the saga, counts as one that failed: a step that
-//! kills its worker each time comes to the end of its policy like any other. Any other error that `?` turns into a [`StepError`] is of this kind.
+//! longer than its [timeout](Step::timeout), and one that panics. A try whose worker was killed, or lost the saga, did not fail, and is
+//! made again by another; but a step that kills its worker each time is given up, or parked, after ten times, or as many as its policy allows tries. Any other error that `?` turns into a [`StepError`] is of this kind.
 //!
 //! # What is promised
 //!

@@ -65,8 +65,8 @@ pub struct Course {
     pub attempts: u32,
     /// Those of them that failed, since an operator last had it tried again. One that was interrupted is not among them.
     pub failures: u32,
-    /// Those of them that were interrupted, since then: whoever made them is gone. They count as failed where the policy says how many there
-    /// may be.
+    /// Those of them that were interrupted, since then: whoever made them is gone. Of those there may be ten, or as many as the policy allows tries,
+    /// if that is more.
     pub interruptions: u32,
     /// How it stands.
     pub standing: Standing,
@@ -114,13 +114,6 @@ pub struct Saga {
     pub changed_at: Timestamp,
     /// Its steps.
     pub steps: Vec<StepState>,
-}
-
-impl Course {
-    /// Tries that count where the policy says how many there may be.
-    pub(super) const fn spent(&self) -> u32 {
-        self.failures.saturating_add(self.interruptions)
-    }
 }
 
 impl StepState {
