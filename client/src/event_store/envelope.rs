@@ -17,8 +17,12 @@ pub(super) const CHECKPOINT_HEADER: &str = "tidelog-event-index";
 /// The kind of an event after which an aggregate is forgotten: the next one of the same id is the first of another.
 pub(super) const RETIRED_KIND: &str = "tidelog-retired";
 
-/// The latest form that is written, and the highest that can be read.
+/// The form of everything but what forgets an aggregate.
 const FORM: u8 = 1;
+
+/// The same form under another number: releases that do not know what a retirement means, and would take the next event under its id for damage,
+/// refuse it by that.
+const RETIREMENT_FORM: u8 = 2;
 
 message! {
     /// The header of an event. The record's key is the id of its aggregate, its value the payload.
@@ -71,7 +75,9 @@ impl EventEnvelope {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum EnvelopeFault {
     /// A later release wrote it.
-    #[error("it is written in form {0}, and this release knows the forms up to {FORM}: upgrade before going on")]
+    #[error(
+        "it is written in form {0}, and this release knows the forms up to {RETIREMENT_FORM}: upgrade before going on"
+    )]
     Form(u8),
     /// It is not what it says it is.
     #[error("its header does not parse: {0}")]
@@ -80,9 +86,18 @@ pub(super) enum EnvelopeFault {
 
 /// The bytes of a header.
 pub(super) fn encode<M: Message>(message: &M) -> Bytes {
+    numbered(FORM, message)
+}
+
+/// The bytes of an event's header.
+pub(super) fn encode_event(event: &EventEnvelope) -> Bytes {
+    numbered(if event.is_retirement() { RETIREMENT_FORM } else { FORM }, event)
+}
+
+fn numbered<M: Message>(form: u8, message: &M) -> Bytes {
     let body = message.to_body(ProtocolVersion(FORM.into()));
     let mut bytes = Vec::with_capacity(body.len() + 1);
-    bytes.push(FORM);
+    bytes.push(form);
     bytes.extend_from_slice(&body);
     bytes.into()
 }
@@ -91,7 +106,7 @@ pub(super) fn encode<M: Message>(message: &M) -> Bytes {
 pub(super) fn decode<M: Message>(bytes: &[u8]) -> Result<M, EnvelopeFault> {
     match bytes.split_first() {
         None => Err(EnvelopeFault::Malformed("it is empty".into())),
-        Some((&form, body)) if form == FORM => M::from_body(body, ProtocolVersion(form.into()))
+        Some((&(FORM | RETIREMENT_FORM), body)) => M::from_body(body, ProtocolVersion(FORM.into()))
             .map_err(|error| EnvelopeFault::Malformed(error.to_string())),
         Some((&form, _)) => Err(EnvelopeFault::Form(form)),
     }
@@ -130,9 +145,18 @@ mod tests {
     #[test]
     fn a_form_of_a_later_release_is_told_apart_from_damage() {
         let mut bytes = encode(&event()).to_vec();
-        bytes[0] = 2;
-        assert_eq!(decode::<EventEnvelope>(&bytes), Err(EnvelopeFault::Form(2)));
+        bytes[0] = 3;
+        assert_eq!(decode::<EventEnvelope>(&bytes), Err(EnvelopeFault::Form(3)));
         assert!(matches!(decode::<EventEnvelope>(&bytes[..0]), Err(EnvelopeFault::Malformed(_))));
+    }
+
+    #[test]
+    fn a_retirement_is_refused_by_releases_that_do_not_know_of_any() {
+        let retirement = EventEnvelope { kind: RETIRED_KIND.into(), ..event() };
+        let bytes = encode_event(&retirement);
+        assert_eq!((bytes[0], &bytes[1..]), (2, &encode(&retirement)[1..]), "form 1 is all that they know");
+        assert_eq!(decode(&bytes), Ok(retirement));
+        assert_eq!(encode_event(&event()), encode(&event()), "any other event they know as before");
     }
 
     proptest! {

@@ -153,7 +153,7 @@ impl<'i> Batch<'i> {
                     command: link.command.clone(),
                 };
                 previous = Some(self.index.end().plus(self.events.len() as u64));
-                let header = envelope::encode(&envelope);
+                let header = envelope::encode_event(&envelope);
                 let (id, payload) = (request.id.clone(), event.payload.clone());
                 self.events.push(StagedEvent { id, envelope, header, payload });
             }

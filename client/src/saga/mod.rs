@@ -60,6 +60,7 @@
 //! in memory any more, it is not found or listed, and a start under its id starts another saga, which calls its services by the keys of the one
 //! before. So ids are not to come again later than that: keep sagas for longer than any start may be repeated. The events of a saga that was
 //! forgotten stay in the topic; nothing but its disk space grows with the number of sagas that ever were.
+//! A process of a release that forgot no sagas refuses a partition in which another has: upgrade all of them before the first are that old.
 //!
 //! # How it goes
 //!
