@@ -5,8 +5,10 @@
 //! real one is [`crate::os_disk::OsDisk`].
 
 use std::fmt;
+use std::fs::Metadata;
 use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -136,12 +138,18 @@ pub enum EntryKind {
 }
 
 /// Which file it is, as long as anybody has it open: two names, or a name and an open file, that are the same one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FileId {
     /// Its file system.
     pub device: u64,
     /// Its number there.
     pub inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(file: &Metadata) -> Self {
+        Self { device: file.dev(), inode: file.ino() }
+    }
 }
 
 /// One open file. All positions and lengths are bytes.

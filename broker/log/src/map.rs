@@ -4,6 +4,7 @@
 //! is ever stored through a map: a store is evidence of nothing, `pwrite` reports its errors.
 #![allow(unsafe_code)] // mmap cannot be had without it; each block says why it holds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -12,10 +13,34 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::disk::FileId;
+
+/// How many maps of each file live in this process.
+static LIVING: Mutex<BTreeMap<FileId, usize>> = Mutex::new(BTreeMap::new());
+
+/// Whether any part of a file is mapped in this process, by whomever: a file that is cut short then may end the process.
+pub(crate) fn is_mapped(file: FileId) -> bool {
+    LIVING.lock().contains_key(&file)
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        let mut living = LIVING.lock();
+        if let Some(count) = living.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                living.remove(&self.of);
+            }
+        }
+    }
+}
 
 /// A shared, read-only map. It may reach beyond the end of its file; only bytes below the published end are looked at.
 pub struct Map {
     pages: memmap2::MmapRaw,
+    of: FileId,
     /// Some file systems know of open files only, not of maps: [`is_ours_alone`] must hear of both.
     _file: Arc<File>,
 }
@@ -28,7 +53,9 @@ impl Map {
     pub fn new(file: Arc<File>, bytes: u64) -> io::Result<Self> {
         let length = usize::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let pages = memmap2::MmapOptions::new().len(length).map_raw_read_only(file.as_raw_fd())?;
-        Ok(Self { pages, _file: file })
+        let of = FileId::of(&file.metadata()?);
+        *LIVING.lock().entry(of).or_default() += 1;
+        Ok(Self { pages, of, _file: file })
     }
 
     /// Length of the map.

@@ -5,7 +5,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,7 +48,7 @@ impl Disk for OsDisk {
 
     fn find(&self, path: &Path) -> io::Result<(FileId, u64)> {
         let found = fs::metadata(path)?;
-        Ok((id_of(&found), found.len()))
+        Ok((FileId::of(&found), found.len()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -112,10 +111,6 @@ impl Drop for HeldLock {
     }
 }
 
-fn id_of(file: &fs::Metadata) -> FileId {
-    FileId { device: file.dev(), inode: file.ino() }
-}
-
 #[derive(Debug)]
 struct OsFile {
     file: Arc<File>,
@@ -127,7 +122,7 @@ impl DiskFile for OsFile {
     }
 
     fn id(&self) -> io::Result<FileId> {
-        Ok(id_of(&self.file.metadata()?))
+        Ok(FileId::of(&self.file.metadata()?))
     }
 
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {

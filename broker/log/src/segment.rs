@@ -15,7 +15,7 @@ use tidelog_protocol::{Offset, records::BatchHeader};
 
 use crate::checkpoint::{Marks, SegmentEnd, SegmentRecord};
 use crate::disk::{Disk, DiskFile, PartialWrite, write_all_at};
-use crate::map::Map;
+use crate::map::{self, Map};
 use crate::segment_files::{self, INDEX, LOG, TIME_INDEX, file_name};
 use crate::segment_index::{SegmentIndex, extend_file};
 use crate::storage_error::StorageError;
@@ -435,7 +435,8 @@ impl Segment {
         if open.map.as_ref().is_some_and(|map| Arc::strong_count(map) == 1) {
             open.map = None;
         }
-        if open.map.is_none() && self.has_spare_room() {
+        // Whoever holds a slice may look at it, though nobody has the segment any more that it is of.
+        if open.map.is_none() && self.has_spare_room() && !map::is_mapped(file.id()?) {
             file.set_bytes(end)?;
             file.sync_data()?;
             self.set_allocated(end);

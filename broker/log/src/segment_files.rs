@@ -94,6 +94,11 @@ impl Prepared {
         self.allocated
     }
 
+    /// What it holds before it has a name.
+    pub(crate) fn file(&self) -> &Arc<dyn DiskFile> {
+        &self.file
+    }
+
     /// Gives its space back.
     pub(crate) fn discard(self, place: &Place) -> Result<(), StorageError> {
         remove_if_there(&*place.disk, &place.dir.join(PREPARED))

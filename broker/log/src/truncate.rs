@@ -2,13 +2,13 @@
 //!
 //! No file that may be mapped is ever shortened. Segments behind the cut are unlinked; the one that holds it is sealed there and keeps its file,
 //! and a new segment begins at the cut. So nothing is copied, and readers keep what they hold and never see it change: what lies behind the
-//! seal goes once nobody can look at it any more ([`Segment::trim`]), and until then no batch counts that reaches beyond the next segment's
-//! base. A crash at any step leaves a log that ends somewhere between the cut and the old end, and the follower cuts again.
+//! seal goes once nobody can look at it any more ([`Segment::trim`]), at once if that can be, and until then no batch counts that reaches beyond the next
+//! segment's base. Only where a file is cut again before that, what stays of it is copied. A crash at any step leaves a log that ends somewhere between the cut and the old end, and the follower cuts again.
 //!
 //! Below what compaction has looked at nothing can be cut: a record there may be missing because of a later one that would go. All of it goes,
 //! and the follower fetches it anew.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ use tidelog_replication::Producers;
 use crate::append_error::AppendError;
 use crate::checkpoint::{Checkpoint, Marks, SegmentEnd, Shutdown};
 use crate::compaction::cleaned::{self, Cleaned};
-use crate::disk::{DiskFile, is_full};
+use crate::disk::{DiskFile, read_full_at, write_all_at};
 use crate::hole::Holes;
 use crate::log::Log;
 use crate::lookup::{Lookup, Miss, Patience};
@@ -37,14 +37,25 @@ struct Cut {
     position: u64,
 }
 
+/// What stays of the segment that is cut.
+#[derive(Debug)]
+enum Front {
+    /// Nothing.
+    None,
+    /// This, in the same file.
+    Stays(Segment),
+    /// So much, in a file of its own.
+    Moves(SegmentEnd, SegmentIndex),
+}
+
 impl Log {
     /// Forgets everything at and after `offset` (the whole batch, if it lies inside one), durably. The answer is the new end, which
     /// lies at or below `offset` unless that is below the log start. Where a pass of compaction has looked beyond `offset`, everything
     /// goes. Blocks.
     ///
     /// # Errors
-    /// One that is transient, with nothing changed; [`AppendError::Poisoned`] if the disk failed half way: what opens then is
-    /// a log that ends between the cut and the old end.
+    /// One that is transient: nothing that is served has changed, and it can be asked again. [`AppendError::Poisoned`] if the disk failed half way:
+    /// what opens then is a log that ends between the cut and the old end.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, AppendError> {
         // Bookkeeping below counts on everything that stays being durable.
         self.flush()?;
@@ -57,7 +68,7 @@ impl Log {
                 // The first segment was lost, and nothing that is there lies before `offset`.
                 let log_start = self.state.log_start();
                 let producers = Producers::unknown(log_start);
-                self.replace_all(log_start, producers).map_err(|error| self.stop(error))?;
+                self.replace_all(log_start, producers)?;
                 return Ok(log_start);
             };
             let cut = self.find_cut(&segment, offset).map_err(|error| self.refuse_error(error))?;
@@ -66,12 +77,14 @@ impl Log {
                 // Inside the first batch, say: nothing that is served stays.
                 let producers =
                     self.state.producers_as_of(cut.offset, log_start).map_err(|error| self.refuse_error(error))?;
-                self.replace_all(log_start, producers).map_err(|error| self.stop(error))?;
+                self.replace_all(log_start, producers)?;
                 return Ok(log_start);
             }
             // While nothing has changed: what only a lack of space refuses can be asked again.
-            let sealed = self.seal_at(&segment, cut).map_err(|error| self.refuse_error(error))?;
-            if self.swap(&segment, cut, sealed)? {
+            let front = self.front_of(&segment, cut).map_err(|error| self.refuse_error(error))?;
+            if self.swap(&segment, cut, front)? {
+                drop(segment);
+                self.give_back_cut_off().map_err(|error| self.refuse_error(error))?;
                 return Ok(cut.offset);
             }
         }
@@ -84,15 +97,7 @@ impl Log {
     pub fn restart_at(&mut self, offset: Offset) -> Result<(), AppendError> {
         self.flush()?;
         let producers = if offset == Offset::ZERO { Producers::new(offset) } else { Producers::unknown(offset) };
-        self.replace_all(offset, producers).map_err(|error| self.stop(error))
-    }
-
-    fn stop(&self, error: StorageError) -> AppendError {
-        if is_full(&error.source) && self.state.poisoned().is_none() {
-            AppendError::StorageFull
-        } else {
-            AppendError::Poisoned(self.state.poison(error))
-        }
+        self.replace_all(offset, producers)
     }
 
     fn find_cut(&self, segment: &Arc<Segment>, offset: Offset) -> Result<Cut, StorageError> {
@@ -118,24 +123,56 @@ impl Log {
         }
     }
 
-    /// The segment as it is without what lies behind the cut; `None` where nothing stays of it.
-    fn seal_at(&self, segment: &Arc<Segment>, cut: Cut) -> Result<Option<Segment>, StorageError> {
+    /// What stays of the segment that is cut.
+    fn front_of(&self, segment: &Arc<Segment>, cut: Cut) -> Result<Front, StorageError> {
         if cut.offset <= segment.base() {
-            return Ok(None);
+            return Ok(Front::None);
         }
         let path = segment.path();
+        // Nothing but the segment behind it keeps what an earlier cut left in its file from coming back in a crash, and that one goes.
+        let is_last = segment.base() == self.active.base();
+        if !is_last && segment.has_spare_room() {
+            segment.trim().context("trim", &path)?;
+        }
         self.state.index_segment(segment).context("read the index of", &path)?;
         let file = segment.file().context("open", &path)?;
-        let front = segment.search(|index| index.front(cut.position)).unwrap_or_default();
-        let end = end_of_front(&file, segment.base(), &front, cut, &self.state.holes()).context("read", &path)?;
-        Ok(Some(segment.sealed_at(end, front)))
+        let index = segment.search(|index| index.front(cut.position)).unwrap_or_default();
+        let end = end_of_front(&file, segment.base(), &index, cut, &self.state.holes()).context("read", &path)?;
+        let must_move = !is_last && segment.has_spare_room();
+        Ok(if must_move { Front::Moves(end, index) } else { Front::Stays(segment.sealed_at(end, index)) })
+    }
+
+    /// A file with the bytes before the cut, flushed. It takes the temporary name of a prepared one, which must be free.
+    fn copy_front(&self, segment: &Segment, cut: Cut) -> Result<Prepared, StorageError> {
+        let place = &self.state.place;
+        let copy = Prepared::make(place, cut.position.max(u64::from(place.options.first_allocation_bytes)))?;
+        let copied = (|| {
+            let (from, to) = (segment.file()?, copy.file());
+            let mut buffer = vec![0; 1 << 20];
+            let mut position = 0;
+            while position < cut.position {
+                let count = buffer.len().min((cut.position - position) as usize);
+                if read_full_at(&*from, &mut buffer[..count], position)? < count {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                let parts = &mut [IoSlice::new(&buffer[..count])];
+                write_all_at(&**to, parts, position).map_err(|partial| partial.error)?;
+                position += count as u64;
+            }
+            to.sync_data()
+        })();
+        if let Err(error) = copied {
+            copy.discard(place)?;
+            return Err(error).context("copy the front of", &segment.path());
+        }
+        Ok(copy)
     }
 
     /// False, and nothing is done, where compaction was faster and looked at what was to be cut.
-    fn swap(&mut self, segment: &Arc<Segment>, cut: Cut, sealed: Option<Segment>) -> Result<bool, AppendError> {
+    fn swap(&mut self, segment: &Arc<Segment>, cut: Cut, front: Front) -> Result<bool, AppendError> {
         let state = Arc::clone(&self.state);
         let mut upkeep = state.upkeep.lock();
-        state.settle_swaps(&mut upkeep).map_err(|error| self.stop(error))?;
+        state.settle_swaps(&mut upkeep).map_err(|error| self.refuse_error(error))?;
         let _no_flush = state.flushing.lock();
         let segments = state.segments();
         let is_there = segments.iter().any(|there| Arc::ptr_eq(there, segment));
@@ -144,18 +181,26 @@ impl Log {
         }
         let mut slot = state.prepared.lock();
         let allocation = u64::from(state.place.options.first_allocation_bytes);
-        let next = self.take_prepared(&mut slot, allocation).map_err(|error| self.refuse_error(error))?;
-        self.exchange(&mut upkeep, (segment, cut), (sealed, next)).map_err(|error| self.stop(error))?;
+        let next = self.take_prepared(&mut slot, allocation);
+        let placed = next.and_then(|next| self.place(&mut upkeep, (segment, cut), (front, next)));
+        let (list, active) = placed.map_err(|error| self.refuse_error(error))?;
+        state.publish_truncated(cut.offset);
+        let gone_on = self.go_on(list, active, cut.offset);
+        let gone_on = gone_on.and_then(|()| state.rebuild_producers(&mut upkeep, cut.offset).map(drop));
+        // The log ends there for all who look: nobody may take it for one that was not cut.
+        gone_on.map_err(|error| AppendError::Poisoned(state.poison(error)))?;
+        Self::renew_checkpoint(&state, &mut upkeep);
         Ok(true)
     }
 
-    fn exchange(
-        &mut self,
+    /// Puts the files where they belong. The segments that there are then, and the last of them.
+    fn place(
+        &self,
         upkeep: &mut Upkeep,
         (segment, cut): (&Segment, Cut),
-        (sealed, next): (Option<Segment>, Prepared),
-    ) -> Result<(), StorageError> {
-        let state = Arc::clone(&self.state);
+        (front, next): (Front, Prepared),
+    ) -> Result<(Vec<Arc<Segment>>, Arc<Segment>), StorageError> {
+        let state = &self.state;
         let place = &state.place;
         let segments = state.segments();
         let mut list: Vec<_> = segments.iter().filter(|other| other.base() < segment.base()).cloned().collect();
@@ -173,46 +218,112 @@ impl Log {
             .write(&*place.disk, &place.dir)?;
         upkeep.recovery_point = Some(recovery_point);
 
-        for later in segments.iter().rev().take_while(|later| later.base() > segment.base()) {
+        let later = &segments[segments.partition_point(|other| other.base() <= segment.base())..];
+        let moves = matches!(front, Front::Moves(..));
+        let bound = later.first().filter(|_| moves);
+        for later in later.iter().skip(usize::from(bound.is_some())).rev() {
             segment_files::remove(place, later.base())?;
         }
-        for extension in [INDEX, TIME_INDEX] {
-            segment_files::remove_if_there(&*place.disk, &place.path(segment.base(), extension))?;
-        }
-        let (file, allocated) = next.name(place, cut.offset)?;
-        place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
-        let active = Arc::new(Segment::born(&state.next_place(), cut.offset, file, allocated));
-        list.extend(sealed.map(Arc::new));
-        list.push(Arc::clone(&active));
-
-        state.publish_truncated(cut.offset);
-        state.change_segments(|segments| *segments = list);
-        state.drop_holes_outside(state.first_base()..cut.offset);
-        let epochs = {
-            let mut epochs = state.epochs.lock();
-            // Written below, whether it changed or not.
-            let _ = epochs.truncate_to(cut.offset);
-            epochs.clone()
+        self.remove_indexes(segment)?;
+        let base = if moves { segment.base() } else { cut.offset };
+        let (file, allocated) = match bound {
+            None => next.name(place, base)?,
+            Some(bound) => {
+                // Empty, so that nothing behind the cut counts, and there until then, so that nothing of an earlier cut does.
+                self.remove_indexes(bound)?;
+                next.name(place, bound.base())?;
+                place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
+                let named = self.copy_front(segment, cut)?.name(place, base)?;
+                place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
+                segment_files::remove(place, bound.base())?;
+                named
+            }
         };
-        epochs.write(&*place.disk, &place.dir)?;
-        state.epochs_dirty.store(false, Ordering::Release);
+        place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
+        let next_place = state.next_place();
+        let active = Arc::new(match front {
+            Front::Moves(end, index) => {
+                // Whether the copy is whole is seen when it is read.
+                let verified = Verified::from(cut.position);
+                let found = Scanned { file, index, marks: Marks::default(), verified, allocated };
+                Segment::scanned(&next_place, base, end, found)
+            }
+            Front::None => Segment::born(&next_place, base, file, allocated),
+            Front::Stays(sealed) => {
+                list.push(Arc::new(sealed));
+                Segment::born(&next_place, base, file, allocated)
+            }
+        });
+        list.push(Arc::clone(&active));
+        Ok((list, active))
+    }
+
+    fn remove_indexes(&self, segment: &Segment) -> Result<(), StorageError> {
+        let place = &self.state.place;
+        let remove = |extension| segment_files::remove_if_there(&*place.disk, &place.path(segment.base(), extension));
+        [INDEX, TIME_INDEX].into_iter().try_for_each(remove)
+    }
+
+    /// Makes others the segments of this log, after its ends were published.
+    fn go_on(&mut self, list: Vec<Arc<Segment>>, active: Arc<Segment>, end: Offset) -> Result<(), StorageError> {
+        let state = &self.state;
+        state.change_segments(|segments| *segments = list);
         self.active = active;
-        let _ = state.rebuild_producers(upkeep, cut.offset)?;
-        Self::renew_checkpoint(&state, upkeep);
+        state.drop_holes_outside(state.first_base()..end);
+        // Written below, whether they changed or not.
+        let _ = state.epochs.lock().truncate_to(end);
+        state.epochs_dirty.store(true, Ordering::Release);
+        // Where there is no room, the next flush writes them.
+        state.write_epochs().or_else(|error| if error.is_transient() { Ok(()) } else { Err(error) })
+    }
+
+    /// Gives back what was cut off at once, unless somebody looks at it: then no crash can bring it back.
+    fn give_back_cut_off(&self) -> Result<(), StorageError> {
+        let _upkeep = self.state.upkeep.lock();
+        let segments = self.state.segments();
+        let [.., sealed, _] = &segments[..] else { return Ok(()) };
+        if sealed.has_spare_room() {
+            let trimmed = sealed.trim().context("trim", &sealed.path());
+            // The upkeep tries it again.
+            return trimmed.or_else(|error| if error.is_transient() { Ok(()) } else { Err(error) });
+        }
         Ok(())
     }
 
-    fn replace_all(&mut self, offset: Offset, producers: Producers) -> Result<(), StorageError> {
+    fn replace_all(&mut self, offset: Offset, producers: Producers) -> Result<(), AppendError> {
         let state = Arc::clone(&self.state);
-        let place = &state.place;
         let mut upkeep = state.upkeep.lock();
-        state.settle_swaps(&mut upkeep)?;
+        state.settle_swaps(&mut upkeep).map_err(|error| self.refuse_error(error))?;
         let _no_flush = state.flushing.lock();
-        state.replace_producers(&mut upkeep, producers)?;
-        let prepared = match state.prepared.lock().take() {
-            Some(prepared) => prepared,
-            None => Prepared::make(place, u64::from(place.options.first_allocation_bytes))?,
-        };
+        let placed = self.place_anew(&mut upkeep, offset, producers);
+        let fresh = placed.map_err(|error| self.refuse_error(error))?;
+        state.publish_restarted(offset);
+        let gone_on = self.go_on(vec![Arc::clone(&fresh)], fresh, Offset::ZERO);
+        // Last: as long as anything of the old log can come back, what was thinned in it must be known.
+        // A file that stays for a crash is cut to the new log's end when it opens.
+        {
+            let mut cleaned = state.cleaned.lock();
+            *cleaned = Cleaned { restarts: cleaned.restarts + 1, ..Cleaned::default() };
+        }
+        let place = &state.place;
+        let gone_on =
+            gone_on.and_then(|()| segment_files::remove_if_there(&*place.disk, &place.dir.join(cleaned::FILE_NAME)));
+        gone_on.map_err(|error| AppendError::Poisoned(state.poison(error)))?;
+        Self::renew_checkpoint(&state, &mut upkeep);
+        Ok(())
+    }
+
+    fn place_anew(
+        &self,
+        upkeep: &mut Upkeep,
+        offset: Offset,
+        producers: Producers,
+    ) -> Result<Arc<Segment>, StorageError> {
+        let state = &self.state;
+        let place = &state.place;
+        state.replace_producers(upkeep, producers)?;
+        let mut slot = state.prepared.lock();
+        let prepared = self.take_prepared(&mut slot, u64::from(place.options.first_allocation_bytes))?;
         // The start may move back. Until the checkpoint is written, the one before it still says where the log began.
         upkeep.noted_start.remove(&*place.disk, &place.dir)?;
         // Nothing before `offset` is promised any more; what a crash leaves below it is deleted at the next opening.
@@ -234,36 +345,7 @@ impl Log {
         }
         let (file, allocated) = prepared.name(place, offset)?;
         place.disk.sync_dir(&place.dir).context("flush", &place.dir)?;
-        let record = SegmentEnd::empty(offset);
-        let found = Scanned {
-            file,
-            index: SegmentIndex::default(),
-            marks: Marks::default(),
-            verified: Verified::from(0),
-            allocated,
-        };
-        let fresh = Arc::new(Segment::scanned(&state.next_place(), offset, record, found));
-        state.publish_restarted(offset);
-        state.change_segments(|list| *list = vec![Arc::clone(&fresh)]);
-        state.drop_holes_outside(offset..offset);
-        let epochs = {
-            let mut epochs = state.epochs.lock();
-            // Written below, whether it changed or not.
-            let _ = epochs.truncate_to(Offset::ZERO);
-            epochs.clone()
-        };
-        epochs.write(&*place.disk, &place.dir)?;
-        state.epochs_dirty.store(false, Ordering::Release);
-        self.active = fresh;
-        // Last: as long as anything of the old log can come back, what was thinned in it must be known.
-        // A file that stays for a crash is cut to the new log's end when it opens.
-        {
-            let mut cleaned = state.cleaned.lock();
-            *cleaned = Cleaned { restarts: cleaned.restarts + 1, ..Cleaned::default() };
-        }
-        segment_files::remove_if_there(&*place.disk, &place.dir.join(cleaned::FILE_NAME))?;
-        Self::renew_checkpoint(&state, &mut upkeep);
-        Ok(())
+        Ok(Arc::new(Segment::born(&state.next_place(), offset, file, allocated)))
     }
 
     /// Soon: until it knows the segment that is there now, the loss of that one would look like a cut that was interrupted.

@@ -1,13 +1,15 @@
 //! A log that is cut where it parts from its leader's: what that costs, and what whoever reads meanwhile sees of it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::support::{EPOCH, batch, options, read_all, segment};
-use tidelog_log::fault::{FaultDisk, Operation};
-use tidelog_log::{Disk, Group, Log, OsDisk, ReadOutcome, SegmentOptions};
+use tidelog_log::fault::{Fault, FaultDisk, Operation};
+use tidelog_log::{AppendError, Disk, Flusher, FlusherOptions, Group, Log, OsDisk, ReadOutcome, SegmentOptions};
 use tidelog_protocol::{Offset, Timestamp};
 
 const BATCHES: u64 = 400;
@@ -100,12 +102,13 @@ fn killed_before_what_was_cut_off_is_given_back_it_stays_cut_off_with_and_withou
         (0..BATCHES).for_each(|number| put(&mut log, number));
         log.flush().unwrap();
         let length = fs::metadata(segment(&dir, 0)).unwrap().len();
+        let read = slice(&log, 300);
         log.truncate_to(Offset(310)).unwrap();
         (0..later).for_each(|_| put(&mut log, 999));
         log.flush().unwrap();
         assert_eq!(fs::metadata(segment(&dir, 0)).unwrap().len(), length, "it is still there");
         disk.restart();
-        drop(log);
+        drop((log, read));
         if checkpoint == "damaged" {
             fs::write(dir.join("checkpoint"), b"rot").unwrap();
         }
@@ -116,4 +119,116 @@ fn killed_before_what_was_cut_off_is_given_back_it_stays_cut_off_with_and_withou
         log.close().unwrap();
         assert!(fs::metadata(segment(&dir, 0)).unwrap().len() < length, "{checkpoint}, {later} later: it is gone");
     }
+}
+
+fn values(log: &Log) -> Vec<u8> {
+    read_all(&log.reader(), Offset::ZERO).unwrap().iter().map(|(_, payload)| payload[0]).collect()
+}
+
+/// Cuts a log of forty to 25 and goes on; asks again where that was refused for a moment.
+fn cut_and_go_on(dir: &Path, disk: &Arc<FaultDisk>, step: u64, fault: Fault) -> u64 {
+    let mut log = open_on(dir, disk.clone());
+    (0..40).for_each(|number| put(&mut log, number));
+    log.flush().unwrap();
+    log.tidy().unwrap();
+    disk.arm(Operation::Change, step, fault);
+    let first = log.truncate_to(Offset(25));
+    let fired = disk.fired();
+    disk.disarm();
+    match first {
+        Ok(end) => assert_eq!(end, Offset(25), "step {step}"),
+        Err(AppendError::StorageFull | AppendError::OutOfDescriptors(_)) => {
+            assert_eq!(values(&log).len(), 40, "step {step}: nothing that is served has changed");
+            assert_eq!(log.truncate_to(Offset(25)).unwrap(), Offset(25), "step {step}");
+        }
+        Err(other) => panic!("step {step}: {other:?}"),
+    }
+    (100..105).for_each(|number| put(&mut log, number));
+    log.flush().unwrap();
+    assert_eq!(log.reader().flushed_end(), Offset(30), "step {step}");
+    let expected: Vec<u8> = (0..25).chain(100..105).collect();
+    assert_eq!(values(&log), expected, "step {step}");
+    disk.restart();
+    drop(log);
+    assert_eq!(values(&open_on(dir, disk.clone())), expected, "step {step}: what was flushed is there");
+    fired
+}
+
+#[test]
+fn no_room_or_no_descriptor_at_any_step_of_it_costs_nothing_but_another_try() {
+    for fault in [Fault::Error(ErrorKind::StorageFull), Fault::OutOfDescriptors] {
+        let temp = tempfile::tempdir().unwrap();
+        let mut steps = 0;
+        while cut_and_go_on(&temp.path().join(steps.to_string()), &FaultDisk::new(), steps, fault) > 0 {
+            steps += 1;
+        }
+        assert!(steps > 8, "{steps} steps");
+    }
+}
+
+#[test]
+fn a_second_cut_that_is_killed_at_any_step_brings_nothing_back_that_the_first_cut_off() {
+    // With and without somebody who looks at what the first one cut off.
+    for looks in [false, true] {
+        let mut steps = 0;
+        loop {
+            let temp = tempfile::tempdir().unwrap();
+            let dir = temp.path().join("t-0");
+            let disk = FaultDisk::new();
+            let mut log = open_on(&dir, disk.clone());
+            (0..20).for_each(|number| put(&mut log, number));
+            log.flush().unwrap();
+            let read = looks.then(|| slice(&log, 12));
+            log.truncate_to(Offset(15)).unwrap();
+            log.flush().unwrap();
+            let before = read.as_ref().map(|read| read.to_vec());
+            disk.arm(Operation::Change, steps, Fault::Crash);
+            let is_killed = log.truncate_to(Offset(5)).is_err();
+            assert!(read.map(|read| read.to_vec()) == before, "step {steps}: what was read has changed");
+            disk.disarm();
+            disk.restart();
+            drop(log);
+            let log = open_on(&dir, disk.clone());
+            let end = log.end().0;
+            assert!((5..=15).contains(&end) && (is_killed || end == 5), "looks {looks}, step {steps}: {end}");
+            assert_eq!(values(&log), (0..end as u8).collect::<Vec<_>>(), "looks {looks}, step {steps}");
+            if !is_killed {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 8, "{steps} steps");
+    }
+}
+
+#[test]
+fn a_slice_of_what_was_cut_off_outlives_the_rest_of_its_segment_and_the_log() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("t-0");
+    let looks = FlusherOptions { background_interval: Duration::from_millis(20), idle_looks: 1, ..Default::default() };
+    let flusher = Flusher::start(looks).unwrap();
+    let mut options = options(&dir, OsDisk::shared());
+    options.segment = SegmentOptions { segment_bytes: 4 << 20, ..options.segment };
+    options.flusher = flusher.handle();
+    let (mut log, _) = Log::open(options).unwrap();
+    (0..BATCHES).for_each(|number| put(&mut log, number));
+    log.flush().unwrap();
+    let read = slice(&log, 300);
+    let copied = read.to_vec();
+    let length = fs::metadata(segment(&dir, 0)).unwrap().len();
+    log.truncate_to(Offset(10)).unwrap();
+    let resting = Instant::now();
+    while resting.elapsed() < Duration::from_millis(300) {
+        put(&mut log, 999);
+        log.flush().unwrap();
+        log.tidy().unwrap();
+    }
+    log.close().unwrap();
+    let log = open_on(&dir, OsDisk::shared());
+    log.tidy().unwrap();
+    assert_eq!(fs::metadata(segment(&dir, 0)).unwrap().len(), length, "a look at the slice would end the process");
+    assert!(read == copied);
+    drop(read);
+    log.tidy().unwrap();
+    assert!(fs::metadata(segment(&dir, 0)).unwrap().len() < length, "nobody looks any more");
 }

@@ -273,8 +273,10 @@ impl Owner {
         log.restart_at(at)?;
         if settled_lost > 0 {
             warn!(partition = %self.name, %log_start, %log_end, settled_lost, %at, "emptied: the leader's log begins elsewhere, and records that had been settled are lost");
+        } else if log_start < log_end {
+            warn!(partition = %self.name, %log_start, %log_end, %at, "emptied: nothing that is here is in the leader's log, which begins elsewhere or holds less");
         } else {
-            info!(partition = %self.name, %log_start, %log_end, %at, "emptied: the leader's log begins elsewhere");
+            info!(partition = %self.name, %log_start, %log_end, %at, "the leader's log begins elsewhere");
         }
         follower.restarted(at, more);
         Ok(())
