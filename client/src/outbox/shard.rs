@@ -335,6 +335,7 @@ impl<S: Store> ShardOfRelay<S> {
             let topic = match row.topic(&self.options.prefix) {
                 Ok(topic) => topic,
                 Err(cause) => {
+                    // Where that fails, the broker does it: at the next beginning under this id, or after the timeout.
                     let _ = transaction.abort().await;
                     return Ok(Sent::Unfit(at, cause));
                 }
@@ -342,6 +343,7 @@ impl<S: Store> ShardOfRelay<S> {
             match transaction.send(row.record(&topic)).await {
                 Ok(delivery) => deliveries.push(delivery),
                 Err(error) => {
+                    // Where that fails, the broker does it: at the next beginning under this id, or after the timeout.
                     let _ = transaction.abort().await;
                     return self.refused(&error, Some(at), rows.len()).await;
                 }
@@ -356,6 +358,7 @@ impl<S: Store> ShardOfRelay<S> {
         let position = match position {
             Ok(position) => position,
             Err(error) => {
+                // Where that fails, the broker does it: at the next beginning under this id, or after the timeout.
                 let _ = transaction.abort().await;
                 return Err(error.into());
             }
@@ -365,6 +368,7 @@ impl<S: Store> ShardOfRelay<S> {
         let ended = match written {
             Ok(()) => transaction.commit().await,
             Err(error) => {
+                // Where that fails, the broker does it: at the next beginning under this id, or after the timeout.
                 let _ = transaction.abort().await;
                 Err(error)
             }

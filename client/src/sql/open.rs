@@ -72,6 +72,7 @@ pub async fn open_postgres(url: &str) -> Result<sqlx::PgPool, DatabaseError> {
         let left = PATIENCE.saturating_sub(began.elapsed());
         let error = match tokio::time::timeout(left, options.connect()).await {
             Ok(Ok(connection)) => {
+                // It was only to see that there can be one; where it breaks now, the pool notices.
                 let _ = connection.close().await;
                 break;
             }
