@@ -30,7 +30,7 @@ pub async fn read_all(server: &str, topic: &str) -> Vec<PartitionContents> {
     contents
 }
 
-/// As [`read_all`], but goes on behind a damaged range.
+/// As [`read_all`], but goes on behind a damaged range. A partition that loses its beginning meanwhile is read from the new one.
 ///
 /// # Panics
 /// Where it cannot be read.
@@ -57,6 +57,13 @@ pub async fn read_around_damage(server: &str, topic: &str) -> Vec<PartitionConte
                     let (from, to) = error.range.expect("the broker says what is damaged");
                     contents.entry(partition.0).or_default().damaged.push(from.0..to.0);
                     consumer.seek(topic.as_str(), partition, Start::Offset(to)).await.unwrap();
+                }
+                // Retention took what was to come next: what is kept begins later now.
+                Err(ConsumeError::OffsetOutOfRange { topic, partition, offset, log_start, .. })
+                    if offset < log_start =>
+                {
+                    contents.entry(partition.0).or_default().records.clear();
+                    consumer.seek(topic.as_str(), partition, Start::Beginning).await.unwrap();
                 }
                 Err(error) => panic!("{topic} cannot be read: {error}"),
             }

@@ -121,8 +121,10 @@ async fn commands_beside_a_relay_at_work_say_so_and_end_with_a_code_of_their_own
     assert!(refused.stderr.contains("stop all relays first") && lasts, "{}", refused.stderr);
     transact::<Sqlite>(&pool, &["a"], Duration::ZERO, End::Commit).await.unwrap();
     assert_eq!(json(&server, &database, "relay --until-empty"), json!({"published": 0}));
-    assert_eq!(figures.now().published, 1);
+    // It is counted a moment after it is settled.
+    wait_for("the relay to count it", || (figures.now().published == 1).then_some(()));
     running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
 
     // The lease goes on, and what waits now nobody publishes.
     transact::<Sqlite>(&pool, &["a"], Duration::ZERO, End::Commit).await.unwrap();

@@ -87,9 +87,10 @@ fn consumers_whose_coordinator_assigns_share_with_native_members_and_are_describ
 
     let arguments = ["--server", &broker.server(), "consume", "work", "--group", "sharers"];
     let native_member = tidelog_tests::command::CommandLine::of("tidelog").args(arguments).start();
-    // Each cell names what a member has: `work:0,1`.
-    let is_half = |cell: &&str| cell.starts_with("work:") && cell.matches(',').count() == 1;
-    let halves = |shown: &str| rows(shown).len() == 3 && rows(shown)[1..].iter().all(|row| row.iter().any(is_half));
+    // What a member has and what it is to have, each a cell: `work:0,1`. To have half is not enough: the other may be reading it still.
+    let is_half = |cell: &&&str| cell.starts_with("work:") && cell.matches(',').count() == 1;
+    let has_half = |row: &Vec<&str>| row.iter().filter(is_half).count() == 2;
+    let halves = |shown: &str| rows(shown).len() == 3 && rows(shown)[1..].iter().all(has_half);
     wait_for("both to have half", || halves(&described()).then_some(()));
     let folder = tempfile::tempdir().unwrap();
     for partition in ["0", "1", "2", "3"] {
@@ -99,7 +100,7 @@ fn consumers_whose_coordinator_assigns_share_with_native_members_and_are_describ
     let count = 4 * lines().iter().filter(|byte| **byte == b'\n').count();
     let read = || (member.stdout_so_far().lines().count(), native_member.stdout_so_far().lines().count());
     wait_for("all to be read", || (read().0 + read().1 == count).then_some(()));
-    assert_eq!(read(), (count / 2, count / 2), "each read its half");
+    assert_eq!(read(), (count / 2, count / 2), "each reads its half: {}", described());
 
     // Whoever leaves has committed, and what it had goes on.
     for leaver in [member, native_member] {
