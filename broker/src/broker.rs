@@ -38,7 +38,8 @@ use crate::stalls::{StallWatch, Stalls};
 use crate::start_error::StartError;
 use crate::vital::{BreakDown, Vital};
 use crate::{
-    admin_http, belonging, compactor, lease_watch, process, producer_ids, replica, scrubber, shutdown, waiting,
+    admin_http, belonging, compactor, lease_watch, process, producer_ids, replica, scrubber, shutdown, stamping,
+    waiting,
 };
 
 /// How long tasks that were told to end may take to let go of the data folder.
@@ -213,6 +214,7 @@ impl Broker {
                 Registered::NotYet => vital.spawn("registration", register_late(node.clone(), own.clone())),
             }
             vital.spawn("belonging", notice_exclusion(node.clone(), contact, own, excluding));
+            vital.spawn("folder stamps", stamping::run(node.clone()));
             vital.spawn("leases of all", lease_watch::run(node.clone()));
         }
         if let Some(listener) = listener {
@@ -365,7 +367,7 @@ fn assemble(
     let metrics = Arc::new(Metrics::new());
     let board = Arc::<Board>::default();
     let proposals = Arc::<Proposals>::default();
-    let Notes { watermarks, closed_cleanly } = parts.notes;
+    let Notes { watermarks, closed_cleanly, stamps } = parts.notes;
     let opening = Opening {
         data: parts.data.clone(),
         flusher: parts.flusher,
@@ -400,6 +402,7 @@ fn assemble(
         data: parts.data,
         watermarks,
         closed_cleanly,
+        stamps,
         catch_up: CatchUp::new(config.replica_catch_up_bytes_per_second),
         ready: AtomicBool::new(false),
         started,

@@ -321,6 +321,8 @@ config_table! {
     replica_catch_up_bytes_per_second: u64 = 64 << 20, number ["bytes" 0u64..=1099511627776u64];
     /// How often preferred replicas are given back the lead that they lost, where they are in sync again.
     preferred_leader_interval_ms: u64 = 30_000, number ["milliseconds" 100u64..=86400000u64];
+    /// How often a broker of several notes in its data folder, and with the others, by what this folder is known: a copy that is older is told from it, and counts as empty.
+    folder_stamp_interval_ms: u64 = 600_000, number ["milliseconds" 100u64..=86400000u64];
     /// Partitions of a topic that is created without saying how many.
     default_partitions: u32 = 1, number ["a number" 1u64..=10000u64];
     /// Replicas of each partition of a topic that is created without saying how many. 0: as many as there are live brokers, 3 at most.

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use tidelog_coordination::controller::INTERNAL_PREFIX;
-use tidelog_log::data_dir::DataDir;
+use tidelog_log::data_dir::{DataDir, DataDirError};
 use tidelog_log::{Disk, Flusher, FlusherOptions, PartitionDir, SpaceGuard};
 use tidelog_protocol::{BrokerEpoch, BrokerId, ClusterId};
 use tracing::warn;
 
 use crate::config::Config;
+use crate::folder_stamps::FolderStamps;
 use crate::joining::{self, JoinError};
 use crate::member::Address;
 use crate::node::Node;
@@ -33,6 +34,7 @@ pub(crate) struct Storage {
 pub(crate) struct Notes {
     pub(crate) watermarks: Arc<Watermarks>,
     pub(crate) closed_cleanly: Option<BrokerEpoch>,
+    pub(crate) stamps: Arc<FolderStamps>,
 }
 
 /// The cluster that the data folder must belong to. A new folder needs somebody to say so; an old one knows, and is only compared.
@@ -77,7 +79,7 @@ pub(crate) async fn open_storage(
         let folder = if broker_mark::is_noted(&data)? { Folder::LivedIn } else { Folder::New };
         let watermarks = Arc::new(Watermarks::read(&data, folder)?);
         // Last of all: a start that is refused leaves the mark to the next one.
-        let notes = |data: &DataDir| clean_mark::take(data).map(|closed_cleanly| Notes { watermarks, closed_cleanly });
+        let notes = |data: &Arc<DataDir>| take_notes(data, watermarks);
         let options = FlusherOptions { space: Some(space.clone()), ..FlusherOptions::default() };
         let flusher = Flusher::start(options).map_err(StartError::Thread)?;
         if elsewhere {
@@ -104,6 +106,16 @@ pub(crate) async fn open_storage(
         Ok(storage) => storage,
         Err(error) => Err(StartError::Thread(std::io::Error::other(error))),
     }
+}
+
+fn take_notes(data: &Arc<DataDir>, watermarks: Arc<Watermarks>) -> Result<Notes, StartError> {
+    let closed_cleanly = clean_mark::take(data)?;
+    let stamps = FolderStamps::read(data.clone())?;
+    match stamps.draw() {
+        Err(error) if error.is_transient() => warn!(%error, "there is no room: this start has no stamp of its own"),
+        drawn => drawn.map_err(DataDirError::from)?,
+    }
+    Ok(Notes { watermarks, closed_cleanly, stamps: Arc::new(stamps) })
 }
 
 /// Leaves no trace of a start that the cluster refused: the next one begins anew, maybe as another broker.

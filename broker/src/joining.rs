@@ -191,9 +191,15 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Brok
             port: address.port,
             rack: Some(node.config.rack.clone()).filter(|rack| !rack.is_empty()),
             closed_cleanly: node.closed_cleanly,
+            stamps: node.stamps.known(),
         };
         match change::settle(node, request, Instant::now() + PATIENCE).await {
             Ok((registered, as_of)) => {
+                if registered.is_older_copy {
+                    warn!(
+                        "this data folder is an older copy of what this broker had: it is in sync with nothing until the others have filled it"
+                    );
+                }
                 let mut images = node.controllers.images();
                 // The sender lives as long as the quorum.
                 let _ = images.wait_for(|image| image.as_of() >= as_of).await;

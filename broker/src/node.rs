@@ -15,6 +15,7 @@ use crate::compactions::Compactions;
 use crate::config::Config;
 use crate::coordinators::Coordinators;
 use crate::files::Files;
+use crate::folder_stamps::FolderStamps;
 use crate::lease::Lease;
 use crate::member::Member;
 use crate::metrics::Metrics;
@@ -72,6 +73,8 @@ pub struct Node {
     pub watermarks: Arc<Watermarks>,
     /// The registration under which its last life closed all its logs.
     pub closed_cleanly: Option<BrokerEpoch>,
+    /// What its data folder is known by.
+    pub(crate) stamps: Arc<FolderStamps>,
     /// Bounds what replicas that are not in sync get from here.
     pub catch_up: CatchUp,
     /// Set once everything that clients need is there.

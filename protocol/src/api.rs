@@ -184,6 +184,8 @@ api_table! {
         48 RemoveBroker(RemoveBrokerRequest => RemoveBrokerResponse);
         /// Who holds partitions.
         49 DescribePartitions(DescribePartitionsRequest => DescribePartitionsResponse);
+        /// A broker has drawn another stamp for its data folder; between brokers.
+        50 StampFolder(StampFolderRequest => StampFolderResponse);
         /// Where an epoch ended in the leader's log; asked by followers.
         60 EpochEnd(EpochEndRequest => EpochEndResponse);
         /// Opens a stream from a leader to a follower.

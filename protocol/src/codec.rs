@@ -221,6 +221,7 @@ newtypes! {
     PartitionId(u32);
     BrokerId(u32);
     BrokerEpoch(u64);
+    FolderStamp(u64);
     ControllerEpoch(u64);
     MetadataIndex(u64);
     ProducerId(i64);

@@ -93,6 +93,11 @@ number! {
     BrokerEpoch(u64)
 }
 number! {
+    /// A number that a broker draws, notes in its data folder and then tells the cluster: a folder that does not know the last one of its broker is
+    /// an older copy.
+    FolderStamp(u64)
+}
+number! {
     /// One controller's time in office; grows by one each time a broker begins to lead the metadata quorum.
     ControllerEpoch(u64)
 }

@@ -10,7 +10,7 @@ impl ProtocolVersion {
     /// The oldest version that this code still speaks.
     pub const OLDEST: Self = Self(1);
     /// The version that this code prefers.
-    pub const CURRENT: Self = Self(10);
+    pub const CURRENT: Self = Self(11);
 
     /// The version to speak with a peer whose newest is `theirs`; `None` where there is none in common.
     #[must_use]

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use tidelog_protocol::messages::{ConfigEntry, ReplicaHolding};
 use tidelog_protocol::{
-    BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, IncarnationId, LeaderEpoch, PartitionEpoch, PartitionId,
-    ProducerId, TopicId, WireError,
+    BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, FolderStamp, IncarnationId, LeaderEpoch, PartitionEpoch,
+    PartitionId, ProducerId, TopicId, WireError,
 };
 
 use crate::records::{FeatureLevel, MetadataRecord, PartitionState};
@@ -53,6 +53,13 @@ pub enum Command {
     FenceBroker(Registration),
     /// A fenced broker is heard of again and has caught up with the metadata.
     UnfenceBroker(Registration),
+    /// A broker has drawn another stamp for its data folder, and noted it there.
+    StampFolder {
+        /// The broker.
+        broker: Registration,
+        /// The stamp.
+        stamp: FolderStamp,
+    },
     /// A broker wants to shut down: what it leads goes to others first. To be asked again until nothing is left to hand over.
     ShutDownBroker(Registration),
     /// A leader changes who is in sync with it.
@@ -153,6 +160,8 @@ pub struct RegisterBroker {
     pub rack: Option<String>,
     /// The registration under which it last closed all its logs cleanly; `None` after a crash, and at its first start.
     pub closed_cleanly: Option<BrokerEpoch>,
+    /// The stamps that its data folder knows of and that the cluster may have heard last, the newest last.
+    pub stamps: Vec<FolderStamp>,
     /// Whether it serves at once.
     pub admission: Admission,
 }
@@ -278,6 +287,8 @@ pub enum Reply {
     BrokerRegistered {
         /// Its registration.
         epoch: BrokerEpoch,
+        /// Its data folder is an older copy: it counts as if it held nothing.
+        is_older_copy: bool,
     },
     /// The broker's controller is in office.
     ControllerEpochBegun {

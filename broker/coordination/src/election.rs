@@ -68,7 +68,7 @@ pub(crate) enum Departure {
     Complete,
     /// It may lack a tail that was not flushed.
     TailLost,
-    /// Nothing: another disk.
+    /// Nothing that counts: another disk, or an older copy of its folder.
     Emptied,
     /// Nothing that its broker can read, at least until that registers anew.
     Unreadable,

@@ -11,8 +11,8 @@ use tidelog_protocol::{TopicId, TopicName};
 
 use crate::records::{
     BrokerDraining, BrokerEpochReached, BrokerFenced, BrokerLeaving, BrokerRegistered, BrokerRemoved, BrokerUnfenced,
-    ControllerEpochBegun, FeatureLevel, MetadataRecord, PartitionChanged, PartitionCreated, PartitionState,
-    ProducerIdBlock, TopicConfigured, TopicCreated, TopicDeleted,
+    ControllerEpochBegun, FeatureLevel, FolderStamped, MetadataRecord, PartitionChanged, PartitionCreated,
+    PartitionState, ProducerIdBlock, TopicConfigured, TopicCreated, TopicDeleted,
 };
 use crate::topic_config::{Overrides, TopicConfig};
 
@@ -219,6 +219,9 @@ impl ClusterImage {
             }
             MetadataRecord::BrokerUnfenced(BrokerUnfenced { broker_id, epoch }) => {
                 self.registered_mut(*broker_id, *epoch).fenced = false;
+            }
+            MetadataRecord::FolderStamped(FolderStamped { broker_id, epoch, stamp }) => {
+                self.registered_mut(*broker_id, *epoch).stamp = Some(*stamp);
             }
             MetadataRecord::BrokerLeaving(BrokerLeaving { broker_id, epoch }) => {
                 self.registered_mut(*broker_id, *epoch).leaving = true;

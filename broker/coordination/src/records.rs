@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 use tidelog_protocol::codec::{BytesMut, Entropy};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{
-    BrokerEpoch, BrokerId, ControllerEpoch, IncarnationId, LeaderEpoch, Message, PartitionEpoch, PartitionId,
-    ProducerId, ProtocolVersion, Timestamp, TopicId, TopicName, message,
+    BrokerEpoch, BrokerId, ControllerEpoch, FolderStamp, IncarnationId, LeaderEpoch, Message, PartitionEpoch,
+    PartitionId, ProducerId, ProtocolVersion, Timestamp, TopicId, TopicName, message,
 };
 
 pub use crate::versioned_body::RecordError;
@@ -30,7 +30,7 @@ message! {
 
 impl FeatureLevel {
     /// The newest level that this code understands.
-    pub const NEWEST: u16 = 7;
+    pub const NEWEST: u16 = 11;
 
     /// The newest level that a broker understands which speaks this version: both are counted alike, and a release with a new level has a new
     /// version.
@@ -41,6 +41,9 @@ impl FeatureLevel {
 }
 
 const _: () = assert!(FeatureLevel::newest_of(ProtocolVersion::CURRENT) == FeatureLevel::NEWEST, "see `newest_of`");
+
+/// The feature level that stamps of data folders came with.
+pub(crate) const FOLDER_STAMPS: u16 = 11;
 
 message! {
     /// A broker started and can be reached.
@@ -63,6 +66,8 @@ message! {
         2 draining: bool,
         /// It is shutting down: it leads only what nobody else can, and gets nothing to lead until it registers anew.
         2 leaving: bool,
+        /// What its data folder is to know; absent where none was drawn yet.
+        11 stamp: Option<FolderStamp>,
     }
 }
 
@@ -111,6 +116,18 @@ message! {
     pub struct BrokerRemoved {
         /// The broker.
         1 broker_id: BrokerId,
+    }
+}
+
+message! {
+    /// A broker drew another stamp for its data folder, which knows it.
+    pub struct FolderStamped {
+        /// The broker.
+        11 broker_id: BrokerId,
+        /// Its registration.
+        11 epoch: BrokerEpoch,
+        /// The stamp.
+        11 stamp: FolderStamp,
     }
 }
 
@@ -303,7 +320,7 @@ record_table! {
     /// [`FeatureLevel`].
     1 FeatureLevel newest 1;
     /// [`BrokerRegistered`].
-    2 BrokerRegistered newest 2;
+    2 BrokerRegistered newest 11;
     /// [`BrokerFenced`].
     3 BrokerFenced newest 2;
     /// [`BrokerUnfenced`].
@@ -316,6 +333,8 @@ record_table! {
     7 BrokerRemoved newest 2;
     /// [`BrokerEpochReached`].
     8 BrokerEpochReached newest 2;
+    /// [`FolderStamped`].
+    9 FolderStamped newest 11;
     /// [`TopicCreated`].
     10 TopicCreated newest 1;
     /// [`TopicDeleted`].
@@ -352,9 +371,13 @@ one_form!(1: FeatureLevel TopicCreated TopicDeleted TopicConfigured);
 one_form!(2: BrokerFenced BrokerUnfenced BrokerLeaving BrokerDraining BrokerRemoved BrokerEpochReached ControllerEpochBegun);
 
 one_form!(3: ProducerIdBlock);
+one_form!(11: FolderStamped);
 
 impl Form for BrokerRegistered {
     fn version(&self) -> u16 {
+        if self.stamp.is_some() {
+            return FOLDER_STAMPS;
+        }
         if self.fenced || self.draining || self.leaving { 2 } else { 1 }
     }
 }

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, Durability, ErrorCode};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, Durability, ErrorCode, FolderStamp};
 
 use crate::changes::everywhere;
 use crate::command::{Admission, Refusal, RegisterBroker, Registration, Reply};
@@ -15,8 +15,8 @@ use crate::counted;
 use crate::election::{Departure, Liveness, Standing};
 use crate::image::{BrokerImage, ClusterImage};
 use crate::records::{
-    BrokerFenced, BrokerLeaving, BrokerRegistered, BrokerRemoved, BrokerUnfenced, ControllerEpochBegun, MetadataRecord,
-    PartitionState,
+    BrokerFenced, BrokerLeaving, BrokerRegistered, BrokerRemoved, BrokerUnfenced, ControllerEpochBegun, FOLDER_STAMPS,
+    FolderStamped, MetadataRecord, PartitionState,
 };
 
 /// A broker that leads the metadata quorum takes office. A restarted leader of the quorum may keep its term, so that alone
@@ -41,8 +41,10 @@ pub(crate) fn register(image: &ClusterImage, register: &RegisterBroker) -> Resul
     let fenced = register.admission == Admission::AfterHeartbeat;
     let RegisterBroker { incarnation, host, port, rack, .. } = register.clone();
     let draining = known.is_some_and(|known| known.draining);
+    // Earlier releases could not read it.
+    let stamp = register.stamps.last().copied().filter(|_| image.feature_level() >= FOLDER_STAMPS);
     let registered =
-        BrokerRegistered { broker_id, epoch, incarnation, host, port, rack, fenced, draining, leaving: false };
+        BrokerRegistered { broker_id, epoch, incarnation, host, port, rack, fenced, draining, leaving: false, stamp };
     let mut records: Vec<MetadataRecord> = vec![registered.into()];
 
     let standing = if fenced { Standing::Gone } else { Standing::Live };
@@ -51,13 +53,20 @@ pub(crate) fn register(image: &ClusterImage, register: &RegisterBroker) -> Resul
         let departure = departure(known, register, topic.config.durability);
         seating.look_again(broker_id).leave(broker_id, departure).elect()
     }));
-    Ok((records, Reply::BrokerRegistered { epoch }))
+    let is_older_copy = known.is_some_and(|known| is_older_copy(known, register));
+    Ok((records, Reply::BrokerRegistered { epoch, is_older_copy }))
+}
+
+/// Whether the folder is one of before: the cluster heard a stamp that it does not know, though each is noted there before it is told.
+fn is_older_copy(known: &BrokerImage, register: &RegisterBroker) -> bool {
+    known.incarnation == register.incarnation && known.stamp.is_some_and(|last| !register.stamps.contains(&last))
 }
 
 /// What a broker that starts still holds of what it was known to hold.
 fn departure(known: Option<&BrokerImage>, register: &RegisterBroker, durability: Durability) -> Departure {
     let Some(known) = known else { return Departure::Complete };
-    if known.incarnation != register.incarnation {
+    // What was acknowledged since the copy was made it does not hold.
+    if known.incarnation != register.incarnation || is_older_copy(known, register) {
         return Departure::Emptied;
     }
     // The mark of an older registration proves nothing: the folder may come from a backup.
@@ -96,6 +105,16 @@ fn fencing(image: &ClusterImage, asked: Registration) -> Vec<MetadataRecord> {
         seating.leave(broker_id, Departure::Complete).elect()
     }));
     records
+}
+
+/// The folder of a broker knows another stamp.
+pub(crate) fn stamp(image: &ClusterImage, asked: Registration, stamp: FolderStamp) -> Result<Decided, Refusal> {
+    let broker = registered(image, asked)?;
+    if broker.stamp == Some(stamp) {
+        return Ok((Vec::new(), Reply::Done));
+    }
+    let Registration { broker_id, epoch } = asked;
+    Ok((vec![FolderStamped { broker_id, epoch, stamp }.into()], Reply::Done))
 }
 
 /// A fenced broker is heard of again.

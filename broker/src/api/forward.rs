@@ -7,7 +7,7 @@ use tidelog_protocol::messages::{
     AllocateProducerIdsRequest, AlterInSyncRequest, AlterTopicRequest, BalanceRequest, CreatePartitionsRequest,
     CreateTopicRequest, DeleteTopicRequest, DescribeClusterRequest, DrainBrokerRequest, ElectLeaderRequest,
     FindCoordinatorRequest, ForwardRequest, ForwardResponse, ReassignRequest, RegisterBrokerRequest,
-    RemoveBrokerRequest, ReportReplicasRequest,
+    RemoveBrokerRequest, ReportReplicasRequest, StampFolderRequest,
 };
 use tidelog_protocol::{ErrorCode, Message, ProtocolVersion, WireError};
 
@@ -27,6 +27,7 @@ impl Handle for ForwardRequest {
             Some(Api::CreatePartitions) => forwarded::<CreatePartitionsRequest>(node, sender, &self).await,
             Some(Api::AlterInSync) => forwarded::<AlterInSyncRequest>(node, sender, &self).await,
             Some(Api::ReportReplicas) => forwarded::<ReportReplicasRequest>(node, sender, &self).await,
+            Some(Api::StampFolder) => forwarded::<StampFolderRequest>(node, sender, &self).await,
             Some(Api::AllocateProducerIds) => forwarded::<AllocateProducerIdsRequest>(node, sender, &self).await,
             Some(Api::RegisterBroker) => forwarded::<RegisterBrokerRequest>(node, sender, &self).await,
             Some(Api::DescribeCluster) => forwarded::<DescribeClusterRequest>(node, sender, &self).await,

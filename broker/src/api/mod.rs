@@ -37,6 +37,7 @@ mod remove_broker;
 mod replica_progress;
 mod replica_subscribe;
 mod report_replicas;
+mod stamp_folder;
 mod subscribe;
 mod transaction_fates;
 mod transactions;
@@ -195,7 +196,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, session: &Arc<Session>, mut input: Inpu
         Some(Api::DescribeTransaction) => run::<messages::DescribeTransactionRequest>(node, session, input, reply),
         Some(Api::AbortTransaction) => run::<messages::AbortTransactionRequest>(node, session, input, reply),
         Some(Api::Credit | Api::StreamItem | Api::GoAway | Api::ReplicaProgress | Api::ReplicaItem)
-        | Some(Api::AlterInSync | Api::ReportReplicas | Api::AllocateProducerIds)
+        | Some(Api::AlterInSync | Api::ReportReplicas | Api::StampFolder | Api::AllocateProducerIds)
         | None => {
             reply.fail(WireError::new(
                 ErrorCode::Unsupported,
@@ -232,6 +233,7 @@ const fn is_served(api: Api) -> bool {
             | Api::ReplicaItem
             | Api::AlterInSync
             | Api::ReportReplicas
+            | Api::StampFolder
             | Api::AllocateProducerIds
     )
 }

@@ -7,6 +7,8 @@ use tidelog_coordination::{Command, Reply};
 use tidelog_protocol::messages::{RegisterBrokerRequest, RegisterBrokerResponse};
 use tidelog_protocol::{ErrorCode, MetadataIndex, WireError};
 
+use tracing::warn;
+
 use super::{Handle, faults};
 use crate::change::{AtController, speaks_for_itself};
 use crate::member::{Address, Member};
@@ -36,11 +38,15 @@ impl AtController for RegisterBrokerRequest {
             port: self.port,
             rack: self.rack,
             closed_cleanly: self.closed_cleanly,
+            stamps: self.stamps,
             admission: if is_own { Admission::AtOnce } else { Admission::AfterHeartbeat },
         });
         match node.controllers.submit(register).await? {
-            (Reply::BrokerRegistered { epoch }, as_of) => {
-                Ok((RegisterBrokerResponse { broker_epoch: epoch, as_of }, as_of))
+            (Reply::BrokerRegistered { epoch, is_older_copy }, as_of) => {
+                if is_older_copy {
+                    warn!(broker = %self.broker_id, "a broker has come back with an older copy of its data folder: it is in sync with nothing until it has caught up");
+                }
+                Ok((RegisterBrokerResponse { broker_epoch: epoch, as_of, is_older_copy }, as_of))
             }
             (other, _) => Err(faults::unexpected(&other)),
         }

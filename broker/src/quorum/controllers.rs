@@ -285,6 +285,7 @@ mod tests {
             port: 9092,
             rack: None,
             closed_cleanly: None,
+            stamps: Vec::new(),
             admission: Admission::AtOnce,
         };
         let _ = controllers.submit(Command::RegisterBroker(register)).await.unwrap();

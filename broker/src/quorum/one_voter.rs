@@ -56,6 +56,7 @@ fn registered(epoch: u64, host_bytes: usize) -> Vec<MetadataRecord> {
         fenced: false,
         leaving: false,
         draining: false,
+        stamp: None,
     };
     vec![record.into()]
 }

@@ -75,6 +75,7 @@ mod tests {
                 fenced: false,
                 leaving: false,
                 draining: false,
+                stamp: None,
             };
             image.apply(MetadataIndex(epoch), &record.into());
         };

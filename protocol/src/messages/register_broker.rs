@@ -1,6 +1,6 @@
 //! RegisterBroker: a broker has started and wants to be part of the cluster. Between brokers only.
 
-use crate::ids::{BrokerEpoch, BrokerId, ClusterId, IncarnationId, MetadataIndex};
+use crate::ids::{BrokerEpoch, BrokerId, ClusterId, FolderStamp, IncarnationId, MetadataIndex};
 use crate::message;
 
 message! {
@@ -20,6 +20,9 @@ message! {
         1 rack: Option<String>,
         /// The registration under which it last closed all its logs cleanly; absent after a crash and at its first start.
         1 closed_cleanly: Option<BrokerEpoch>,
+        /// The stamps that its data folder knows of, from the last one that the cluster is known to have heard, the newest last. Where the cluster
+        /// heard another one since, the folder is an older copy.
+        11 stamps: Vec<FolderStamp>,
     }
 }
 
@@ -30,5 +33,7 @@ message! {
         1 broker_epoch: BrokerEpoch,
         /// As of which record of the metadata log.
         1 as_of: MetadataIndex,
+        /// Its data folder is an older copy: it counts as if it held nothing until it has caught up.
+        11 is_older_copy: bool,
     }
 }

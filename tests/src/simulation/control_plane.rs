@@ -100,7 +100,7 @@ impl ControlPlane {
             Message::Register { incarnation, closed_cleanly } => {
                 let register = RegisterBroker { closed_cleanly, ..registration(from, incarnation) };
                 let reply = self.ask(&Command::RegisterBroker(register), now).ok()?;
-                let Reply::BrokerRegistered { epoch } = reply else { return None };
+                let Reply::BrokerRegistered { epoch, .. } = reply else { return None };
                 Some(Message::Registered { epoch })
             }
             Message::Heartbeat { broker, applied, sent_at } => {
@@ -231,6 +231,7 @@ fn registration(broker_id: BrokerId, incarnation: u8) -> RegisterBroker {
         port: 1,
         rack: None,
         closed_cleanly: None,
+        stamps: Vec::new(),
         admission: Admission::AfterHeartbeat,
     }
 }

@@ -49,6 +49,7 @@ fn command() -> impl Strategy<Value = Command> {
             port: 1,
             rack: None,
             closed_cleanly: None,
+            stamps: Vec::new(),
             admission: Admission::AtOnce,
         })
     });

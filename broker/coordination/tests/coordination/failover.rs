@@ -4,7 +4,7 @@ use crate::cluster;
 use crate::cluster::{Cluster, Folder, code, message};
 use tidelog_coordination::command::Command;
 use tidelog_coordination::{ClusterImage, Reply};
-use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, LeaderEpoch};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, FolderStamp, LeaderEpoch};
 
 const TWO: &[(&str, &str)] = &[("min.insync.replicas", "2")];
 const TWO_WRITTEN: &[(&str, &str)] = &[("durability", "written"), ("min.insync.replicas", "2")];
@@ -201,6 +201,72 @@ fn a_wiped_disk_is_in_no_set_and_leads_nothing_until_it_has_caught_up() {
     assert_eq!((cluster.leader("x"), cluster.eligible("x")), (None, vec![]), "an empty disk is not eligible either");
     cluster.unfence(3);
     assert_eq!(cluster.leader("x"), Some(3));
+}
+
+#[test]
+fn an_older_copy_of_a_folder_is_in_no_set_and_leads_nothing_until_it_has_caught_up() {
+    for configs in [TWO, TWO_WRITTEN] {
+        let mut cluster = Cluster::of(3);
+        cluster.topic_on("x", [1, 2, 3], configs);
+        let none = cluster.start_knowing(3, &[]);
+        assert!(!none, "nothing was ever stamped: it may be of an earlier release");
+        cluster.unfence(3);
+        cluster.stamp(3, 7).unwrap();
+        assert_eq!(cluster.controller.image().feature_level(), 11);
+        // A start that was cut off before the cluster heard of it has drawn a stamp, too.
+        assert!(!cluster.start_knowing(3, &[7, 8, 9]));
+        cluster.unfence(3);
+        cluster.alter("x", &[1, 2, 3]).unwrap();
+        // All end at once. The copy is from before 9, with the mark of a clean end or without.
+        for broker in [1, 2, 3] {
+            cluster.fence(broker);
+        }
+        assert_eq!((cluster.in_sync("x"), cluster.eligible("x")), (vec![3], vec![2]));
+        assert!(cluster.start_knowing(3, &[7, 8, 10]));
+        cluster.unfence(3);
+        assert_eq!((cluster.leader("x"), cluster.in_sync("x"), cluster.eligible("x")), (None, vec![2], vec![]));
+        cluster.serve(2, Folder::Clean);
+        assert_eq!(cluster.leader("x"), Some(2));
+        cluster.alter("x", &[2, 3]).unwrap();
+        // From now on it is the folder, and that of before would be the older one.
+        assert!(!cluster.start_knowing(3, &[10]));
+        assert!(cluster.start_knowing(3, &[9]));
+        assert!(cluster.start_knowing(3, &[]), "a release that knew none could not have read the metadata");
+    }
+}
+
+#[test]
+fn the_only_replica_is_an_older_copy_and_leads_by_order_only() {
+    let mut cluster = Cluster::of(2);
+    cluster.topic_on("x", [1], &[]);
+    cluster.stamp(1, 7).unwrap();
+    assert!(!cluster.start_knowing(1, &[7, 8]));
+    assert!(cluster.start_knowing(1, &[7]));
+    cluster.unfence(1);
+    assert_eq!((cluster.leader("x"), cluster.in_sync("x")), (None, vec![]));
+    assert!(!cluster.start_knowing(1, &[7, 9]), "the cluster has heard of it");
+    cluster.unfence(1);
+    assert_eq!(cluster.leader("x"), None, "starting again makes it no better");
+    let force = Command::ElectUnclean {
+        topic: "x".into(),
+        partition: tidelog_protocol::PartitionId(0),
+        broker_id: BrokerId(1),
+    };
+    cluster.ask(&force).unwrap();
+    assert_eq!(cluster.leader("x"), Some(1));
+}
+
+#[test]
+fn an_earlier_life_stamps_nothing() {
+    let mut cluster = Cluster::of(2);
+    let earlier = cluster.registration(2);
+    cluster.start(2, Folder::Crashed);
+    let late = Command::StampFolder { broker: earlier, stamp: FolderStamp(1) };
+    assert_eq!(code(cluster.ask(&late)), ErrorCode::FencedBroker);
+    cluster.stamp(2, 2).unwrap();
+    let log = cluster.log.len();
+    cluster.stamp(2, 2).unwrap();
+    assert_eq!(cluster.log.len(), log, "it is known");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tidelog_coordination::records::PartitionState;
 use tidelog_coordination::{Controller, MetadataRecord, Refusal, Reply};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{
-    BrokerEpoch, BrokerId, ErrorCode, IncarnationId, MetadataIndex, PartitionId, Timestamp, TopicId,
+    BrokerEpoch, BrokerId, ErrorCode, FolderStamp, IncarnationId, MetadataIndex, PartitionId, Timestamp, TopicId,
 };
 
 pub const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -68,6 +68,22 @@ impl Cluster {
         let admission = Admission::AfterHeartbeat;
         let register = RegisterBroker { closed_cleanly, admission, ..registration_of(broker, incarnation) };
         self.ask(&Command::RegisterBroker(register))
+    }
+
+    /// The broker starts after a crash with a folder that knows these stamps. Whether that is an older copy.
+    pub fn start_knowing(&mut self, broker: u32, stamps: &[u64]) -> bool {
+        let stamps = stamps.iter().copied().map(FolderStamp).collect();
+        let admission = Admission::AfterHeartbeat;
+        let register = RegisterBroker { stamps, admission, ..registration_of(broker, 0) };
+        match self.ask(&Command::RegisterBroker(register)) {
+            Ok(Reply::BrokerRegistered { is_older_copy, .. }) => is_older_copy,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    /// The folder of a broker knows another stamp.
+    pub fn stamp(&mut self, broker: u32, stamp: u64) -> Result<Reply, Refusal> {
+        self.ask(&Command::StampFolder { broker: self.registration(broker), stamp: FolderStamp(stamp) })
     }
 
     /// The broker registers, and is fenced until it has caught up.
@@ -192,6 +208,7 @@ pub fn registration_of(broker: u32, incarnation: u8) -> RegisterBroker {
         port: 9092,
         rack: None,
         closed_cleanly: None,
+        stamps: Vec::new(),
         admission: Admission::AtOnce,
     }
 }
