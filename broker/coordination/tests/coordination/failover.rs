@@ -210,6 +210,13 @@ fn an_older_copy_of_a_folder_is_in_no_set_and_leads_nothing_until_it_has_caught_
         cluster.topic_on("x", [1, 2, 3], configs);
         let none = cluster.start_knowing(3, &[]);
         assert!(!none, "nothing was ever stamped: it may be of an earlier release");
+        assert!(!cluster.start_knowing(3, &[6]));
+        let image = cluster.controller.image();
+        assert_eq!(
+            (image.broker(BrokerId(3)).unwrap().stamp, image.feature_level()),
+            (None, 2),
+            "some may not know stamps"
+        );
         cluster.unfence(3);
         cluster.stamp(3, 7).unwrap();
         assert_eq!(cluster.controller.image().feature_level(), 11);
