@@ -182,6 +182,7 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Brok
     let member = node.member;
     let began = Instant::now();
     let mut told = Told::default();
+    let mut older_than = None;
     loop {
         let request = RegisterBrokerRequest {
             cluster_id: node.cluster_id,
@@ -192,13 +193,16 @@ pub(crate) async fn register(node: &Arc<Node>, address: &Address) -> Result<Brok
             rack: Some(node.config.rack.clone()).filter(|rack| !rack.is_empty()),
             closed_cleanly: node.closed_cleanly,
             stamps: node.stamps.known(),
+            older_than,
         };
         match change::settle(node, request, Instant::now() + PATIENCE).await {
             Ok((registered, as_of)) => {
-                if registered.is_older_copy {
+                if registered.older_than.is_some() {
                     warn!(
                         "this data folder is an older copy of what this broker had: it is in sync with nothing until the others have filled it"
                     );
+                    older_than = registered.older_than;
+                    continue;
                 }
                 let mut images = node.controllers.images();
                 // The sender lives as long as the quorum.

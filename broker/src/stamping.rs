@@ -65,11 +65,12 @@ async fn stamp(node: &Arc<Node>, draw: &mut bool) -> Result<(), Untold> {
         *draw = false;
     }
     let stamps = node.stamps.clone();
-    let Some(newest) = stamps.known().last().copied() else { return Ok(()) };
+    let known = stamps.known();
+    let Some(newest) = known.last().copied() else { return Ok(()) };
     let image = node.controllers.image();
-    if image.broker(node.broker_id).is_none_or(|known| known.stamp != Some(newest)) {
+    if image.broker(node.broker_id).is_none_or(|broker| broker.stamp != Some(newest)) {
         let member = node.registry.member();
-        let request = StampFolderRequest { broker_id: member.broker, broker_epoch: member.epoch, stamp: newest };
+        let request = StampFolderRequest { broker_id: member.broker, broker_epoch: member.epoch, stamps: known };
         let _ = settle(node, request, Instant::now() + PATIENCE).await?;
     }
     *draw = true;

@@ -57,8 +57,8 @@ pub enum Command {
     StampFolder {
         /// The broker.
         broker: Registration,
-        /// The stamp.
-        stamp: FolderStamp,
+        /// All that the folder knows, the newest last.
+        stamps: Vec<FolderStamp>,
     },
     /// A broker wants to shut down: what it leads goes to others first. To be asked again until nothing is left to hand over.
     ShutDownBroker(Registration),
@@ -162,6 +162,8 @@ pub struct RegisterBroker {
     pub closed_cleanly: Option<BrokerEpoch>,
     /// The stamps that its data folder knows of and that the cluster may have heard last, the newest last.
     pub stamps: Vec<FolderStamp>,
+    /// It was told that its folder is older than this registration.
+    pub older_than: Option<BrokerEpoch>,
     /// Whether it serves at once.
     pub admission: Admission,
 }
@@ -287,8 +289,11 @@ pub enum Reply {
     BrokerRegistered {
         /// Its registration.
         epoch: BrokerEpoch,
-        /// Its data folder is an older copy: it counts as if it held nothing.
-        is_older_copy: bool,
+    },
+    /// The broker is not registered: its data folder does not know what the last registration knew.
+    FolderIsOlder {
+        /// That registration.
+        than: BrokerEpoch,
     },
     /// The broker's controller is in office.
     ControllerEpochBegun {

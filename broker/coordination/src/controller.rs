@@ -55,7 +55,7 @@ impl Controller {
             Command::BeginFeatureLevel { level } => Ok(begin_feature_level(image, *level)),
             Command::RegisterBroker(register) => registration::register(image, register),
             Command::FenceBroker(broker) => registration::fence(image, *broker),
-            Command::StampFolder { broker, stamp } => registration::stamp(image, *broker, *stamp),
+            Command::StampFolder { broker, stamps } => registration::stamp(image, *broker, stamps),
             Command::UnfenceBroker(broker) => registration::unfence(image, *broker),
             Command::ShutDownBroker(broker) => registration::shut_down(image, *broker),
             Command::AlterInSync(alter) => {

@@ -38,6 +38,12 @@ pub(crate) fn register(image: &ClusterImage, register: &RegisterBroker) -> Resul
     {
         return Err(id_is_taken(known, register));
     }
+    // What an earlier life of the folder asked, and what comes late of it, says the same as a copy does. Only a copy asks again.
+    if let Some(known) = known.filter(|known| is_older_copy(known, register))
+        && register.older_than != Some(known.epoch)
+    {
+        return Ok((Vec::new(), Reply::FolderIsOlder { than: known.epoch }));
+    }
     let fenced = register.admission == Admission::AfterHeartbeat;
     let RegisterBroker { incarnation, host, port, rack, .. } = register.clone();
     let draining = known.is_some_and(|known| known.draining);
@@ -53,13 +59,16 @@ pub(crate) fn register(image: &ClusterImage, register: &RegisterBroker) -> Resul
         let departure = departure(known, register, topic.config.durability);
         seating.look_again(broker_id).leave(broker_id, departure).elect()
     }));
-    let is_older_copy = known.is_some_and(|known| is_older_copy(known, register));
-    Ok((records, Reply::BrokerRegistered { epoch, is_older_copy }))
+    Ok((records, Reply::BrokerRegistered { epoch }))
 }
 
 /// Whether the folder is one of before: the cluster heard a stamp that it does not know, though each is noted there before it is told.
 fn is_older_copy(known: &BrokerImage, register: &RegisterBroker) -> bool {
-    known.incarnation == register.incarnation && known.stamp.is_some_and(|last| !register.stamps.contains(&last))
+    known.incarnation == register.incarnation && is_older(known, &register.stamps)
+}
+
+fn is_older(known: &BrokerImage, stamps: &[FolderStamp]) -> bool {
+    known.stamp.is_some_and(|last| !stamps.contains(&last))
 }
 
 /// What a broker that starts still holds of what it was known to hold.
@@ -108,13 +117,17 @@ fn fencing(image: &ClusterImage, asked: Registration) -> Vec<MetadataRecord> {
 }
 
 /// The folder of a broker knows another stamp.
-pub(crate) fn stamp(image: &ClusterImage, asked: Registration, stamp: FolderStamp) -> Result<Decided, Refusal> {
+pub(crate) fn stamp(image: &ClusterImage, asked: Registration, stamps: &[FolderStamp]) -> Result<Decided, Refusal> {
     let broker = registered(image, asked)?;
-    if broker.stamp == Some(stamp) {
-        return Ok((Vec::new(), Reply::Done));
-    }
     let Registration { broker_id, epoch } = asked;
-    Ok((vec![FolderStamped { broker_id, epoch, stamp }.into()], Reply::Done))
+    if is_older(broker, stamps) {
+        let message =
+            format!("the folder of broker {broker_id} has known another stamp since: only its newest may be told");
+        return Err(Refusal::new(ErrorCode::FencedBroker, message));
+    }
+    let newest = stamps.last().copied().filter(|newest| broker.stamp != Some(*newest));
+    let records = newest.map(|stamp| FolderStamped { broker_id, epoch, stamp }.into());
+    Ok((records.into_iter().collect(), Reply::Done))
 }
 
 /// A fenced broker is heard of again.

@@ -39,14 +39,16 @@ impl AtController for RegisterBrokerRequest {
             rack: self.rack,
             closed_cleanly: self.closed_cleanly,
             stamps: self.stamps,
+            older_than: self.older_than,
             admission: if is_own { Admission::AtOnce } else { Admission::AfterHeartbeat },
         });
         match node.controllers.submit(register).await? {
-            (Reply::BrokerRegistered { epoch, is_older_copy }, as_of) => {
-                if is_older_copy {
-                    warn!(broker = %self.broker_id, "a broker has come back with an older copy of its data folder: it is in sync with nothing until it has caught up");
-                }
-                Ok((RegisterBrokerResponse { broker_epoch: epoch, as_of, is_older_copy }, as_of))
+            (Reply::BrokerRegistered { epoch }, as_of) => {
+                Ok((RegisterBrokerResponse { broker_epoch: epoch, as_of, older_than: None }, as_of))
+            }
+            (Reply::FolderIsOlder { than }, as_of) => {
+                warn!(broker = %self.broker_id, "a broker has come back with an older copy of its data folder: it is in sync with nothing until it has caught up");
+                Ok((RegisterBrokerResponse { broker_epoch: than, as_of, older_than: Some(than) }, as_of))
             }
             (other, _) => Err(faults::unexpected(&other)),
         }

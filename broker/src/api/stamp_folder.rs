@@ -17,7 +17,7 @@ impl Change for StampFolderRequest {
 
     fn command(self, _: &Node) -> Command {
         let broker = Registration { broker_id: self.broker_id, epoch: self.broker_epoch };
-        Command::StampFolder { broker, stamp: self.stamp }
+        Command::StampFolder { broker, stamps: self.stamps }
     }
 
     fn answer(decided: Reply, _: MetadataIndex) -> Result<StampFolderResponse, WireError> {

@@ -286,6 +286,7 @@ mod tests {
             rack: None,
             closed_cleanly: None,
             stamps: Vec::new(),
+            older_than: None,
             admission: Admission::AtOnce,
         };
         let _ = controllers.submit(Command::RegisterBroker(register)).await.unwrap();

@@ -5,7 +5,7 @@ use tidelog_coordination::command::{
     Admission, AlterInSync, AlterPartition, Command, CreateTopic, RegisterBroker, Registration,
 };
 use tidelog_coordination::leases::{Answer, Heartbeat, Intent, Leases};
-use tidelog_coordination::records::{PartitionChanged, PartitionState};
+use tidelog_coordination::records::{FeatureLevel, PartitionChanged, PartitionState};
 use tidelog_coordination::{ClusterImage, Controller, Refusal, Reply};
 use tidelog_protocol::messages::ConfigEntry;
 use tidelog_protocol::{
@@ -40,6 +40,7 @@ impl ControlPlane {
         let leases = Leases::new(controller.image(), settings.lease_ms, now);
         let mut plane = Self { controller, leases, settings, is_away: false };
         plane.must(&Command::BeginControllerEpoch { broker_id: BrokerId(1) });
+        plane.must(&Command::BeginFeatureLevel { level: FeatureLevel::NEWEST });
         for broker in 1..=settings.brokers {
             let register = registration(BrokerId(broker), 0);
             plane.must(&Command::RegisterBroker(RegisterBroker { admission: Admission::AtOnce, ..register }));
@@ -97,11 +98,14 @@ impl ControlPlane {
             return None;
         }
         match message {
-            Message::Register { incarnation, closed_cleanly } => {
-                let register = RegisterBroker { closed_cleanly, ..registration(from, incarnation) };
+            Message::Register { incarnation, closed_cleanly, stamps, older_than } => {
+                let register = RegisterBroker { closed_cleanly, stamps, older_than, ..registration(from, incarnation) };
                 let reply = self.ask(&Command::RegisterBroker(register), now).ok()?;
-                let Reply::BrokerRegistered { epoch, .. } = reply else { return None };
-                Some(Message::Registered { epoch })
+                match reply {
+                    Reply::BrokerRegistered { epoch } => Some(Message::Registered { epoch }),
+                    Reply::FolderIsOlder { than } => Some(Message::FolderIsOlder { than }),
+                    _ => None,
+                }
             }
             Message::Heartbeat { broker, applied, sent_at } => {
                 let heartbeat = Heartbeat { broker, applied, intent: Intent::Serve, speaks: ProtocolVersion::CURRENT };
@@ -232,6 +236,7 @@ fn registration(broker_id: BrokerId, incarnation: u8) -> RegisterBroker {
         rack: None,
         closed_cleanly: None,
         stamps: Vec::new(),
+        older_than: None,
         admission: Admission::AfterHeartbeat,
     }
 }

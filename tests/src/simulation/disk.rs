@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidelog_protocol::{BrokerEpoch, LeaderEpoch, Offset};
+use tidelog_protocol::{BrokerEpoch, FolderStamp, LeaderEpoch, Offset};
 use tidelog_replication::{BatchSpan, EpochHistory, Flaws, PartitionOffsets, Producers};
 
 use super::producer::{self, Kind, Signature};
@@ -59,6 +59,8 @@ pub struct Disk {
     pub incarnation: u8,
     /// The registration under which it was closed cleanly.
     pub closed_cleanly: Option<BrokerEpoch>,
+    /// What the folder is known by, the newest last.
+    pub stamps: Vec<FolderStamp>,
 }
 
 impl Default for Disk {
@@ -73,6 +75,7 @@ impl Default for Disk {
             watermark: Offset::ZERO,
             incarnation: 0,
             closed_cleanly: None,
+            stamps: Vec::new(),
         }
     }
 }
@@ -179,6 +182,12 @@ impl Disk {
         self.batches.truncate(safe + kept);
         self.flushed_end = self.end().min(self.flushed_end);
         end.since(self.end())
+    }
+
+    /// The cluster heard `stamp` last: those before it are forgotten.
+    pub fn heard(&mut self, stamp: FolderStamp) {
+        let at = self.stamps.iter().position(|known| *known == stamp);
+        self.stamps.drain(..at.unwrap_or(0));
     }
 
     /// Another, empty disk takes its place.

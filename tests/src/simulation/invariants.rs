@@ -121,6 +121,8 @@ pub struct Events {
     pub tails_lost: u64,
     /// Disks that were replaced.
     pub wipes: u64,
+    /// Disks that were set back to an older copy, which held less.
+    pub set_back: u64,
     /// Flushes that failed.
     pub failed_flushes: u64,
     /// Leases that ended under a leader.
@@ -144,7 +146,7 @@ macro_rules! add_up {
         }
     };
 }
-add_up!(acked failed duplicates committed undone shown hidden markers_again leaderships cuts records_cut expansions shrinks refused_proposals crashes tails_lost wipes failed_flushes
+add_up!(acked failed duplicates committed undone shown hidden markers_again leaderships cuts records_cut expansions shrinks refused_proposals crashes tails_lost wipes set_back failed_flushes
     leases_ended fenced lost_messages pauses eligible_elected);
 
 impl Invariants {

@@ -2,7 +2,7 @@
 
 use tidelog_coordination::ClusterImage;
 use tidelog_coordination::command::Registration;
-use tidelog_protocol::{BrokerEpoch, BrokerId, LeaderEpoch, MetadataIndex, Monotonic, PartitionEpoch};
+use tidelog_protocol::{BrokerEpoch, BrokerId, FolderStamp, LeaderEpoch, MetadataIndex, Monotonic, PartitionEpoch};
 use tidelog_replication::{
     EpochEndAnswer, FollowAnswer, FollowTerms, InSyncProposal, Membership, Offer, ReplicaProgress,
 };
@@ -59,6 +59,15 @@ pub enum Message {
         incarnation: u8,
         /// See [`super::disk::Disk::closed_cleanly`].
         closed_cleanly: Option<BrokerEpoch>,
+        /// See [`super::disk::Disk::stamps`].
+        stamps: Vec<FolderStamp>,
+        /// What the controller said of it before.
+        older_than: Option<BrokerEpoch>,
+    },
+    /// The broker's folder is older than its last registration: nothing was done.
+    FolderIsOlder {
+        /// That registration.
+        than: BrokerEpoch,
     },
     /// It is registered.
     Registered {

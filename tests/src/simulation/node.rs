@@ -6,7 +6,9 @@ use std::mem::take;
 
 use tidelog_coordination::ClusterImage;
 use tidelog_coordination::command::Registration;
-use tidelog_protocol::{BrokerEpoch, BrokerId, LeaderEpoch, MetadataIndex, Monotonic, Offset, PartitionEpoch};
+use tidelog_protocol::{
+    BrokerEpoch, BrokerId, FolderStamp, LeaderEpoch, MetadataIndex, Monotonic, Offset, PartitionEpoch,
+};
 use tidelog_replication::{Effects, EpochHistory, Follower, Leader, Membership, PartitionOffsets, Word};
 
 use super::disk::{Disk, Value};
@@ -71,6 +73,8 @@ pub struct Process {
     broker_epoch: Option<BrokerEpoch>,
     /// It was told to register anew.
     registers: bool,
+    /// The registration that its folder is older than.
+    older_than: Option<BrokerEpoch>,
     image: ClusterImage,
     role: Role,
     /// By its own clock; `None` while it holds no lease.
@@ -94,10 +98,12 @@ impl Process {
     /// A start: recovers the disk, and registers once it ticks.
     pub fn start(life: Life, disk: &mut Disk, now: Monotonic) -> Self {
         let (offsets, epochs) = disk.recover();
+        disk.stamps.push(FolderStamp(u64::from(life.0.0) << 32 | u64::from(life.1)));
         Self {
             life,
             broker_epoch: None,
             registers: false,
+            older_than: None,
             image: ClusterImage::default(),
             role: Role::Idle(offsets, epochs),
             lease_until: None,
@@ -166,11 +172,15 @@ impl Process {
                     self.take_role(disk, cx);
                 }
             }
+            Message::FolderIsOlder { than } => self.older_than = Some(than),
             Message::RegisterAnew => self.registers = true,
             Message::HeartbeatAnswer { sent_at, fenced } => self.heartbeat_answered(sent_at, fenced, cx),
             Message::Image(image) => {
                 if image.as_of() > self.image.as_of() {
                     self.image = image;
+                    if let Some(stamp) = self.image.broker(self.life.0).and_then(|broker| broker.stamp) {
+                        disk.heard(stamp);
+                    }
                     self.take_role(disk, cx);
                 }
             }
@@ -249,8 +259,10 @@ impl Process {
 
     fn speak_to_the_controller(&mut self, disk: &Disk, cx: &mut Context<'_>) {
         let Some(epoch) = self.broker_epoch.filter(|_| !self.registers) else {
-            let (incarnation, closed_cleanly) = (disk.incarnation, disk.closed_cleanly);
-            cx.out.push(Out::Send(Place::Controller, Message::Register { incarnation, closed_cleanly }));
+            let Disk { incarnation, closed_cleanly, ref stamps, .. } = *disk;
+            let (stamps, older_than) = (stamps.clone(), self.older_than);
+            let register = Message::Register { incarnation, closed_cleanly, stamps, older_than };
+            cx.out.push(Out::Send(Place::Controller, register));
             return;
         };
         let broker = Registration { broker_id: self.life.0, epoch };

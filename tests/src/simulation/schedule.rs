@@ -171,7 +171,7 @@ impl Schedule {
         let broker = brokers[self.rng.usize(..brokers.len())];
         // Half of the time whoever leads.
         let broker = if self.rng.bool() { world.leader().unwrap_or(broker) } else { broker };
-        match self.rng.u32(..20) {
+        match self.rng.u32(..21) {
             0..3 => self.crash(broker, world),
             3..6 => self.cut_power(broker, world),
             6 => self.cut_everybodys_power(world),
@@ -190,6 +190,7 @@ impl Schedule {
             16 | 17 => world.network.heal(),
             18 if world.control().is_away() => world.controller_returns(),
             18 => world.controller_leaves(),
+            19 => self.set_back(broker, world),
             _ => match self.rng.u32(..3) {
                 0 => world.flush_takes(broker, self.rng.u64(1..900)),
                 1 => world.flush_takes(broker, 2),
@@ -245,6 +246,17 @@ impl Schedule {
             self.tail_at_risk = true;
             world.run_for(self.rng.u64(1..400));
             world.start(broker);
+        }
+    }
+
+    /// All lose power, and one comes up with an older copy of its folder. Survivable where a wiped disk is.
+    fn set_back(&mut self, broker: BrokerId, world: &mut World) {
+        let Settings { brokers, min_in_sync, durability, .. } = *world.settings();
+        let survivable = brokers > 2 && min_in_sync > 1 && durability == Durability::Flushed;
+        if survivable && self.is_safe(world) {
+            world.set_back(broker);
+            self.tail_at_risk = true;
+            self.all_lose_power(world);
         }
     }
 

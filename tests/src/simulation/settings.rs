@@ -35,6 +35,8 @@ pub enum ShellFlaw {
     StaleFlushBelieved,
     /// A broker that starts believes the metadata of its earlier life and goes on leading.
     OldMetadataBelieved,
+    /// A folder that was set back to an older copy is taken for the newest.
+    OlderCopyBelieved,
     /// What was known of producers is kept though the batches that said so were cut.
     ProducersOutliveCut,
     /// A batch that was sent again is acknowledged as soon as it is recognised, though the first one is not kept yet.

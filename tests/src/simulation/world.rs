@@ -9,6 +9,7 @@ use tidelog_protocol::{BrokerId, Monotonic, Offset};
 
 use super::control_plane::ControlPlane;
 use super::disk::Disk;
+use super::host::Host;
 use super::invariants::{Invariant, Invariants};
 use super::message::{Message, Place};
 use super::network::{Network, Weather};
@@ -20,24 +21,11 @@ pub const TRACE_VARIABLE: &str = "SIMULATION_TRACE";
 
 /// What happens at a time.
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Deliver { from: Place, to: Place, life: u32, message: Box<Message> },
     Tick { broker: BrokerId, life: u32 },
     ControllerTick,
     Flushed { broker: BrokerId, life: u32, end: Offset, generation: u32 },
-}
-
-/// A machine that a broker runs on.
-struct Host {
-    disk: Disk,
-    process: Option<Process>,
-    life: u32,
-    /// Its clock shows `offset + time × rate / 1000`.
-    clock: (u64, u64),
-    /// What arrives while the process stands still.
-    paused: Option<Vec<Event>>,
-    flush_ms: u64,
-    next_flush_fails: bool,
 }
 
 /// The cluster.
@@ -65,21 +53,12 @@ impl World {
     /// All brokers are just started.
     #[must_use]
     pub fn new(settings: Settings, weather: Weather, seed: u64) -> Self {
-        let host = |_| Host {
-            disk: Disk::flawed(settings.flaws),
-            process: None,
-            life: 0,
-            clock: (0, 1_000),
-            paused: None,
-            flush_ms: 2,
-            next_flush_fails: false,
-        };
         let mut world = Self {
             settings,
             now: 0,
             sequence: 0,
             queue: BTreeMap::new(),
-            hosts: (0..settings.brokers).map(host).collect(),
+            hosts: (0..settings.brokers).map(|_| Host::new(settings.flaws)).collect(),
             control: ControlPlane::new(settings, Monotonic(0)),
             network: Network::new(weather),
             checks: Invariants::default(),
@@ -196,6 +175,7 @@ impl World {
             return;
         }
         host.life += 1;
+        host.copy = Some(host.disk.clone());
         host.process = Some(Process::start((broker, host.life), &mut host.disk, now));
         let life = host.life;
         let believes = self.settings.shell_flaw == Some(ShellFlaw::OldMetadataBelieved);
@@ -228,6 +208,20 @@ impl World {
         self.kill(broker);
         self.host_mut(broker).disk.wipe();
         self.checks.events.wipes += 1;
+    }
+
+    /// Kills a broker and sets its disk back to what it was before the last start.
+    pub fn set_back(&mut self, broker: BrokerId) {
+        self.kill(broker);
+        let believes = self.settings.shell_flaw == Some(ShellFlaw::OlderCopyBelieved);
+        let host = self.host_mut(broker);
+        let Some(mut copy) = host.copy.clone() else { return };
+        let is_older = copy.end() < host.disk.end();
+        if believes {
+            copy.stamps.clone_from(&host.disk.stamps);
+        }
+        host.disk = copy;
+        self.checks.events.set_back += u64::from(is_older);
     }
 
     /// A broker's process stands still.

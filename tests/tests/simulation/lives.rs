@@ -62,7 +62,8 @@ fn no_life_of_a_replicated_partition_breaks_an_invariant() {
 /// A round in which nothing happened would prove nothing.
 fn assert_not_void(events: &Events) {
     let Events { acked, failed, leaderships, cuts, records_cut, expansions, shrinks, refused_proposals, .. } = *events;
-    let Events { crashes, tails_lost, wipes, failed_flushes, leases_ended, fenced, lost_messages, .. } = *events;
+    let Events { crashes, tails_lost, wipes, set_back, failed_flushes, leases_ended, fenced, lost_messages, .. } =
+        *events;
     let Events { pauses, eligible_elected, duplicates, committed, undone, shown, hidden, markers_again, .. } = *events;
     for (what, count) in [
         ("acked", acked),
@@ -82,6 +83,7 @@ fn assert_not_void(events: &Events) {
         ("crashes", crashes),
         ("tails_lost", tails_lost),
         ("wipes", wipes),
+        ("set_back", set_back),
         ("failed_flushes", failed_flushes),
         ("leases_ended", leases_ended),
         ("fenced", fenced),

@@ -107,6 +107,11 @@ fn electing_a_replica_that_is_not_eligible_is_caught() {
 }
 
 #[test]
+fn taking_an_older_copy_of_a_folder_for_the_newest_is_caught() {
+    assert!(is_loss(&found_around(ShellFlaw::OlderCopyBelieved)));
+}
+
+#[test]
 fn believing_metadata_of_an_earlier_life_is_caught() {
     assert!(is_loss(&found_around(ShellFlaw::OldMetadataBelieved)));
 }

@@ -50,6 +50,7 @@ fn command() -> impl Strategy<Value = Command> {
             rack: None,
             closed_cleanly: None,
             stamps: Vec::new(),
+            older_than: None,
             admission: Admission::AtOnce,
         })
     });

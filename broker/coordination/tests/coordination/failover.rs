@@ -2,9 +2,9 @@
 
 use crate::cluster;
 use crate::cluster::{Cluster, Folder, code, message};
-use tidelog_coordination::command::Command;
+use tidelog_coordination::command::{Command, RegisterBroker};
 use tidelog_coordination::{ClusterImage, Reply};
-use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, FolderStamp, LeaderEpoch};
+use tidelog_protocol::{BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, LeaderEpoch};
 
 const TWO: &[(&str, &str)] = &[("min.insync.replicas", "2")];
 const TWO_WRITTEN: &[(&str, &str)] = &[("durability", "written"), ("min.insync.replicas", "2")];
@@ -116,8 +116,7 @@ fn a_clean_end_keeps_eligibility_only_if_it_was_the_end_of_the_last_registration
     cluster.serve(2, Folder::Clean);
     assert_eq!(cluster.eligible("x"), [2]);
     // A folder from a backup carries the mark of an older life.
-    let stale =
-        tidelog_coordination::command::RegisterBroker { closed_cleanly: Some(first), ..cluster::registration_of(2, 0) };
+    let stale = RegisterBroker { closed_cleanly: Some(first), ..cluster::registration_of(2, 0) };
     cluster.ask(&Command::RegisterBroker(stale)).unwrap();
     assert!(cluster.eligible("x").is_empty());
 }
@@ -218,7 +217,7 @@ fn an_older_copy_of_a_folder_is_in_no_set_and_leads_nothing_until_it_has_caught_
             "some may not know stamps"
         );
         cluster.unfence(3);
-        cluster.stamp(3, 7).unwrap();
+        cluster.stamp(3, &[7]).unwrap();
         assert_eq!(cluster.controller.image().feature_level(), 11);
         // A start that was cut off before the cluster heard of it has drawn a stamp, too.
         assert!(!cluster.start_knowing(3, &[7, 8, 9]));
@@ -246,7 +245,7 @@ fn an_older_copy_of_a_folder_is_in_no_set_and_leads_nothing_until_it_has_caught_
 fn the_only_replica_is_an_older_copy_and_leads_by_order_only() {
     let mut cluster = Cluster::of(2);
     cluster.topic_on("x", [1], &[]);
-    cluster.stamp(1, 7).unwrap();
+    cluster.stamp(1, &[7]).unwrap();
     assert!(!cluster.start_knowing(1, &[7, 8]));
     assert!(cluster.start_knowing(1, &[7]));
     cluster.unfence(1);
@@ -264,16 +263,28 @@ fn the_only_replica_is_an_older_copy_and_leads_by_order_only() {
 }
 
 #[test]
-fn an_earlier_life_stamps_nothing() {
-    let mut cluster = Cluster::of(2);
+fn what_an_earlier_life_said_changes_nothing_however_late_it_comes() {
+    let mut cluster = Cluster::of(3);
+    cluster.topic_on("x", [1, 2, 3], TWO);
+    cluster.stamp(2, &[1]).unwrap();
     let earlier = cluster.registration(2);
-    cluster.start(2, Folder::Crashed);
-    let late = Command::StampFolder { broker: earlier, stamp: FolderStamp(1) };
+    assert!(!cluster.start_knowing(2, &[1, 2]));
+    cluster.unfence(2);
+    cluster.alter("x", &[1, 2, 3]).unwrap();
+    let late = Command::StampFolder { broker: earlier, stamps: cluster::folder_stamps(&[1, 3]) };
     assert_eq!(code(cluster.ask(&late)), ErrorCode::FencedBroker);
-    cluster.stamp(2, 2).unwrap();
+    cluster.stamp(2, &[2, 3]).unwrap();
     let log = cluster.log.len();
-    cluster.stamp(2, 2).unwrap();
-    assert_eq!(cluster.log.len(), log, "it is known");
+    cluster.stamp(2, &[3]).unwrap();
+    assert_eq!(code(cluster.stamp(2, &[2])), ErrorCode::FencedBroker);
+    // A registration, whether it was refused before or not.
+    let stamps = cluster::folder_stamps(&[1, 2]);
+    for older_than in [None, Some(earlier.epoch)] {
+        let register = RegisterBroker { stamps: stamps.clone(), older_than, ..cluster::registration_of(2, 0) };
+        let than = cluster.registration(2).epoch;
+        assert_eq!(cluster.ask(&Command::RegisterBroker(register)), Ok(Reply::FolderIsOlder { than }));
+    }
+    assert_eq!((cluster.log.len(), cluster.in_sync("x")), (log, vec![1, 2, 3]));
 }
 
 #[test]

@@ -72,18 +72,26 @@ impl Cluster {
 
     /// The broker starts after a crash with a folder that knows these stamps. Whether that is an older copy.
     pub fn start_knowing(&mut self, broker: u32, stamps: &[u64]) -> bool {
-        let stamps = stamps.iter().copied().map(FolderStamp).collect();
-        let admission = Admission::AfterHeartbeat;
-        let register = RegisterBroker { stamps, admission, ..registration_of(broker, 0) };
-        match self.ask(&Command::RegisterBroker(register)) {
-            Ok(Reply::BrokerRegistered { is_older_copy, .. }) => is_older_copy,
+        let mut register = RegisterBroker {
+            stamps: folder_stamps(stamps),
+            admission: Admission::AfterHeartbeat,
+            ..registration_of(broker, 0)
+        };
+        let before = self.log.len();
+        match self.ask(&Command::RegisterBroker(register.clone())) {
+            Ok(Reply::BrokerRegistered { .. }) => return false,
+            Ok(Reply::FolderIsOlder { than }) => register.older_than = Some(than),
             other => unreachable!("{other:?}"),
         }
+        assert_eq!(self.log.len(), before, "nothing is done yet");
+        let again = self.ask(&Command::RegisterBroker(register.clone()));
+        assert!(matches!(again, Ok(Reply::BrokerRegistered { .. })), "{again:?}");
+        true
     }
 
-    /// The folder of a broker knows another stamp.
-    pub fn stamp(&mut self, broker: u32, stamp: u64) -> Result<Reply, Refusal> {
-        self.ask(&Command::StampFolder { broker: self.registration(broker), stamp: FolderStamp(stamp) })
+    /// The folder of a broker knows these stamps.
+    pub fn stamp(&mut self, broker: u32, stamps: &[u64]) -> Result<Reply, Refusal> {
+        self.ask(&Command::StampFolder { broker: self.registration(broker), stamps: folder_stamps(stamps) })
     }
 
     /// The broker registers, and is fenced until it has caught up.
@@ -209,8 +217,13 @@ pub fn registration_of(broker: u32, incarnation: u8) -> RegisterBroker {
         rack: None,
         closed_cleanly: None,
         stamps: Vec::new(),
+        older_than: None,
         admission: Admission::AtOnce,
     }
+}
+
+pub fn folder_stamps(stamps: &[u64]) -> Vec<FolderStamp> {
+    stamps.iter().copied().map(FolderStamp).collect()
 }
 
 pub fn entries(pairs: &[(&str, &str)]) -> Vec<ConfigEntry> {
