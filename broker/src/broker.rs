@@ -18,6 +18,7 @@ use crate::catch_up::CatchUp;
 use crate::compactions::Compactions;
 use crate::config::Config;
 use crate::coordinators::{self, Coordinators};
+use crate::departed::Departed;
 use crate::files::Files;
 use crate::folder::{Notes, Storage, Whose, cluster_to_join, note_owner, open_storage, take_back};
 use crate::housekeeping;
@@ -38,8 +39,8 @@ use crate::stalls::{StallWatch, Stalls};
 use crate::start_error::StartError;
 use crate::vital::{BreakDown, Vital};
 use crate::{
-    admin_http, belonging, compactor, lease_watch, process, producer_ids, replica, scrubber, shutdown, stamping,
-    waiting,
+    admin_http, belonging, compactor, departed, lease_watch, process, producer_ids, replica, scrubber, shutdown,
+    stamping, waiting,
 };
 
 /// How long tasks that were told to end may take to let go of the data folder.
@@ -216,6 +217,7 @@ impl Broker {
             vital.spawn("belonging", notice_exclusion(node.clone(), contact, own, excluding));
             vital.spawn("folder stamps", stamping::run(node.clone()));
             vital.spawn("leases of all", lease_watch::run(node.clone()));
+            vital.spawn("departed brokers", departed::watch(node.clone()));
         }
         if let Some(listener) = listener {
             vital.spawn("connections", net::serve(node.clone(), listener));
@@ -391,6 +393,7 @@ fn assemble(
         metrics,
         registry,
         controllers: parts.controllers,
+        departed: Departed::default(),
         vital: Vital::default(),
         compactions: Compactions::default(),
         coordinators: Coordinators::default(),

@@ -11,7 +11,8 @@
 //! - [`coordinators`]: groups and their offsets, over partitions of internal topics.
 //! - [`quorum`]: metadata and the way to change it. [`peer`], [`member`]: the other brokers; `joining`, `registering`, `waiting`: becoming one of
 //!   them; `belonging`: being one still.
-//! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent.
+//! - [`lease`]: what lets this broker acknowledge; `lease_watch`: what the controller does about brokers that are silent; `departed`:
+//!   who serves no more, and since when.
 //! - `replica`: following leaders elsewhere.
 //! - `housekeeping`, `scrubber`, `scrub_plan`, `compactor`, `compactions`, `compaction_metrics`, `pulse`, [`stalls`], [`stall_rule`], `readiness`, `admin_http`, `admin_port`, `exposition`, [`metrics`], [`logging`], [`process`], [`clock`], [`budget`], [`pool`], `gait`, `turns`, [`files`], [`throttle`], [`catch_up`]: what runs beside.
 //! - [`dev_cluster`]: several brokers on one machine, as processes of their own.
@@ -37,6 +38,7 @@ mod compactor;
 pub mod config;
 pub mod config_sources;
 pub mod coordinators;
+mod departed;
 mod detour;
 pub mod dev_cluster;
 mod exposition;

@@ -14,6 +14,7 @@ use crate::catch_up::CatchUp;
 use crate::compactions::Compactions;
 use crate::config::Config;
 use crate::coordinators::Coordinators;
+use crate::departed::Departed;
 use crate::files::Files;
 use crate::folder_stamps::FolderStamps;
 use crate::lease::Lease;
@@ -51,6 +52,8 @@ pub struct Node {
     pub registry: Registry,
     /// Metadata, and the way to change it.
     pub controllers: Controllers,
+    /// Which brokers serve no more.
+    pub(crate) departed: Departed,
     /// The tasks that it cannot do without.
     pub(crate) vital: Vital,
     /// How the compaction of each log is.

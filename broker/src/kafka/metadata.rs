@@ -44,9 +44,12 @@ impl Handle for MetadataRequest {
         };
         let image = node.controllers.image();
         let is_live = |id| id == node.broker_id || image.broker(id).is_some_and(|broker| broker.is_live());
+        let now = Instant::now();
+        node.departed.note(&image, now);
+        let is_named = |id| is_live(id) || node.departed.is_named(id, now);
         let brokers = addresses(node, asker.client.session.local, &image);
         MetadataResponse {
-            brokers: (brokers.into_iter().filter(|broker| is_live(broker.broker_id)))
+            brokers: (brokers.into_iter().filter(|broker| is_named(broker.broker_id)))
                 .map(|broker| MetadataResponseBroker {
                     node_id: node_id(broker.broker_id),
                     host: broker.host,

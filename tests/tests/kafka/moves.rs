@@ -1,5 +1,7 @@
 //! What lies where, who leads it and where it moves, by Kafka's APIs, in every version.
 
+use std::time::{Duration, Instant};
+
 use tidelog_protocol::kafka::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
 };
@@ -279,4 +281,29 @@ async fn partitions_move_each_for_itself_and_can_be_taken_back() {
     assert_eq!(held(&mut kafka, "moved").await.1, [other]);
     cluster.resume(still);
     cluster.assert_alive();
+}
+
+/// The C library ends whatever it has to do with a broker that is not named, and may wait for it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_killed_is_named_for_a_while_though_others_lead() {
+    let mut cluster = Cluster::start(ClusterSettings::three()).await;
+    let mut kafka = RawKafka::open(cluster.address(1)).await;
+    create(&mut kafka, "led", 12, 3).await;
+    cluster.wait_healed("led").await;
+    let evidence = cluster.kill(3);
+    evidence.assert_happened();
+    let killed_at = Instant::now();
+    // Whether any partition is led by it, and whether it is named.
+    let look = async |kafka: &mut RawKafka| {
+        let told = kafka.make("led").await;
+        let leads = told.topics[0].partitions.iter().any(|partition| partition.leader_id == 3);
+        (leads, told.brokers.iter().any(|broker| broker.node_id == 3))
+    };
+    wait_until("others to lead", async || (!look(&mut kafka).await.0).then_some(())).await;
+    let moved_within = killed_at.elapsed();
+    assert!(look(&mut kafka).await.1 || moved_within > Duration::from_secs(9), "it went after {moved_within:?}");
+    wait_until("it to be named no more", async || (!look(&mut kafka).await.1).then_some(())).await;
+    assert!(killed_at.elapsed() >= Duration::from_secs(9), "it was named for {:?}", killed_at.elapsed());
+    cluster.restart(3);
+    wait_until("it to be named again", async || look(&mut kafka).await.1.then_some(())).await;
 }
