@@ -10,6 +10,7 @@ mod kcat;
 mod listener;
 mod moves;
 mod partitions;
+mod pipeline;
 mod python;
 mod python_admin;
 mod python_transactions;
