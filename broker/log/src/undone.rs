@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 
-use tidelog_protocol::messages::AbortedTransaction;
+use tidelog_protocol::messages::{AbortedTransaction, ProducerStanding};
 use tidelog_protocol::records::BatchHeader;
 use tidelog_protocol::{Offset, ProducerEpoch, ProducerId};
 use tidelog_replication::producers::ends;
@@ -69,6 +69,12 @@ impl LogReader {
     #[must_use]
     pub fn producers_known(&self) -> usize {
         self.state.producers.lock().len()
+    }
+
+    /// What is known of each of them, by their ids.
+    #[must_use]
+    pub fn producers(&self) -> Vec<ProducerStanding> {
+        self.state.producers.lock().snapshot().producers
     }
 
     /// Transactions that have been open for at least `ms` of the log being open, up to `count_max`: who wrote them, under which epoch; those of

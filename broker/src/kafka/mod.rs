@@ -26,6 +26,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_transactions;
 mod elect_leaders;
 mod end_txn;
@@ -76,6 +77,7 @@ use tidelog_protocol::kafka::describe_cluster::DescribeClusterRequest;
 use tidelog_protocol::kafka::describe_configs::DescribeConfigsRequest;
 use tidelog_protocol::kafka::describe_groups::DescribeGroupsRequest;
 use tidelog_protocol::kafka::describe_log_dirs::DescribeLogDirsRequest;
+use tidelog_protocol::kafka::describe_producers::DescribeProducersRequest;
 use tidelog_protocol::kafka::describe_transactions::DescribeTransactionsRequest;
 use tidelog_protocol::kafka::elect_leaders::ElectLeadersRequest;
 use tidelog_protocol::kafka::end_txn::EndTxnRequest;
@@ -208,6 +210,7 @@ pub(crate) fn dispatch(node: &Arc<Node>, client: &Arc<Client>, input: Input) -> 
         ApiKey::ListPartitionReassignments => run::<ListPartitionReassignmentsRequest>(asked),
         ApiKey::OffsetDelete => run::<OffsetDeleteRequest>(asked),
         ApiKey::DescribeCluster => run::<DescribeClusterRequest>(asked),
+        ApiKey::DescribeProducers => run::<DescribeProducersRequest>(asked),
         ApiKey::DescribeTransactions => run::<DescribeTransactionsRequest>(asked),
         ApiKey::ListTransactions => run::<ListTransactionsRequest>(asked),
         ApiKey::ConsumerGroupHeartbeat => run::<ConsumerGroupHeartbeatRequest>(asked),

@@ -10,10 +10,11 @@ use super::message::Message;
 use super::{
     add_offsets_to_txn, add_partitions_to_txn, alter_configs, alter_partition_reassignments, api_versions,
     consumer_group_describe, consumer_group_heartbeat, create_partitions, create_topics, delete_groups, delete_records,
-    delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_transactions,
-    elect_leaders, end_txn, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
-    join_group, leave_group, list_groups, list_offsets, list_partition_reassignments, list_transactions, metadata,
-    offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit,
+    delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_transactions, elect_leaders, end_txn, fetch, find_coordinator, heartbeat, incremental_alter_configs,
+    init_producer_id, join_group, leave_group, list_groups, list_offsets, list_partition_reassignments,
+    list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce,
+    sync_group, txn_offset_commit,
 };
 
 /// A request and what answers it.
@@ -189,6 +190,9 @@ api_table! {
     /// Which brokers there are.
     60 DescribeCluster 0..=2, flexible 0,
         describe_cluster::DescribeClusterRequest => describe_cluster::DescribeClusterResponse;
+    /// Which producers partitions know.
+    61 DescribeProducers 0..=0, flexible 0,
+        describe_producers::DescribeProducersRequest => describe_producers::DescribeProducersResponse;
     /// How transactional ids are.
     65 DescribeTransactions 0..=0, flexible 0,
         describe_transactions::DescribeTransactionsRequest => describe_transactions::DescribeTransactionsResponse;

@@ -14,9 +14,9 @@ use tidelog_protocol::kafka::{
     ApiKey, Message, Request, RequestHeader, add_offsets_to_txn, add_partitions_to_txn, alter_configs,
     alter_partition_reassignments, api_versions, consumer_group_describe, consumer_group_heartbeat, consumer_protocol,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
-    describe_groups, describe_log_dirs, describe_transactions, elect_leaders, end_txn, fetch, find_coordinator,
-    frame_of, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group, list_groups,
-    list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete,
+    describe_groups, describe_log_dirs, describe_producers, describe_transactions, elect_leaders, end_txn, fetch,
+    find_coordinator, frame_of, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group,
+    list_groups, list_offsets, list_partition_reassignments, list_transactions, metadata, offset_commit, offset_delete,
     offset_fetch, offset_for_leader_epoch, produce, request_frame, sync_group, txn_offset_commit,
 };
 
@@ -106,6 +106,8 @@ agreements! {
         later [];
     list_transactions_agrees ListTransactions list_transactions ListTransactionsRequest ListTransactionsResponse
         later ["transactional_id_pattern"];
+    describe_producers_agrees DescribeProducers describe_producers DescribeProducersRequest DescribeProducersResponse
+        later [];
     describe_transactions_agrees DescribeTransactions describe_transactions DescribeTransactionsRequest
         DescribeTransactionsResponse later [];
     consumer_group_heartbeat_agrees ConsumerGroupHeartbeat consumer_group_heartbeat ConsumerGroupHeartbeatRequest

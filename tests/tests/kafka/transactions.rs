@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tidelog_protocol::kafka::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use tidelog_protocol::kafka::add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnTopic};
+use tidelog_protocol::kafka::describe_producers::{DescribeProducersRequest, ProducerState, TopicRequest};
 use tidelog_protocol::kafka::describe_transactions::{DescribeTransactionsRequest, TopicData, TransactionState};
 use tidelog_protocol::kafka::end_txn::EndTxnRequest;
 use tidelog_protocol::kafka::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
@@ -342,4 +343,36 @@ async fn transactional_ids_are_listed_and_described() {
         (three.transactional_id.as_str(), three.error_code),
         ("gone", KafkaError::TransactionalIdNotFound.code())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_producers_of_a_partition_are_described() {
+    let broker = BrokerProcess::start();
+    let mut producer = Producer::started(&broker, "writer", 5).await;
+    assert_eq!((producer.add().await, producer.send("one").await, producer.send("two").await), (0, 0, 0));
+    let asked =
+        |name: &str, partitions: &[i32]| TopicRequest { name: name.into(), partition_indexes: partitions.into() };
+    let topics = vec![asked(TOPIC, &[0, 0, 7, -1]), asked("nowhere", &[0]), asked(TOPIC, &[0])];
+    let request = DescribeProducersRequest { topics };
+    let told = producer.call(&request).await.topics;
+    let codes: Vec<Vec<i16>> =
+        told.iter().map(|topic| topic.partitions.iter().map(|partition| partition.error_code).collect()).collect();
+    let unknown = KafkaError::UnknownTopicOrPartition.code();
+    assert_eq!(codes, [vec![0, unknown, unknown], vec![unknown], vec![]], "each once");
+    let expected = ProducerState {
+        producer_id: producer.id,
+        producer_epoch: producer.epoch.into(),
+        last_sequence: 1,
+        last_timestamp: 5,
+        coordinator_epoch: -1,
+        current_txn_start_offset: 0,
+    };
+    assert_eq!(told[0].partitions[0].active_producers, std::slice::from_ref(&expected));
+    assert_eq!(producer.end(true).await, 0);
+    wait_until("the marker", async || {
+        let told = producer.call(&request).await.topics.remove(0).partitions.remove(0);
+        let closed = ProducerState { current_txn_start_offset: -1, ..expected.clone() };
+        (told.active_producers == [closed]).then_some(())
+    })
+    .await;
 }

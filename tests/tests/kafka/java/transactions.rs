@@ -34,8 +34,23 @@ fn kafka_transactions_lists_and_describes_what_is_open_and_what_has_ended() {
     assert_ne!(stable, "invoices:0:0\n", "records are written before they are committed");
     assert_eq!(native(&broker, &["consume", "invoices", "--until-end"]), "", "and not read");
 
+    // What the partition knows of its producers. The transaction is open there and with its coordinator: it does not hang.
+    let of_partition = ["--topic", "invoices", "--partition", "0"];
+    let producers = |what: &[&str]| ask(&[what, &of_partition[..]].concat());
+    let writing = producers(&["describe-producers"]);
+    let columns = rows(&writing)[0].clone();
+    assert_eq!(columns[..3], ["ProducerId", "ProducerEpoch", "LatestCoordinatorEpoch"]);
+    assert_eq!(columns[3..], ["LastSequence", "LastTimestamp", "CurrentTransactionStartOffset"]);
+    let writer = &rows(&writing)[1];
+    assert_eq!([writer[0], writer[1], writer[5]], [rows(&open)[1][2], "0", "0"], "{writing}");
+    assert!(writer[3].parse::<u32>().is_ok() && writer[4].parse::<u64>().is_ok(), "{writing}");
+    let hanging = producers(&["find-hanging", "--max-transaction-timeout", "0"]);
+    assert_eq!(rows(&hanging).len(), 1, "only a heading: {hanging}");
+
     let report = String::from_utf8(producer.finish().success()).unwrap();
     assert!(report.lines().last().unwrap().starts_with("600 records sent"), "{report}");
+    let written = producers(&["describe-producers"]);
+    assert_eq!(rows(&written)[1][3..6], ["599", rows(&written)[1][4], "None"], "{written}");
     let ended = ask(&["list"]);
     assert_eq!(rows(&ended)[1], ["import-1", "1", row[2], "Empty"], "{ended}");
     assert_eq!(native(&broker, &["consume", "invoices", "--until-end"]).lines().count(), 600);
