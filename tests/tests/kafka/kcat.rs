@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use tidelog_client::{Client, Record};
 use tidelog_protocol::records::Batches;
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::command::CommandLine;
@@ -186,4 +187,36 @@ fn kcat_shares_a_topic_in_a_group_and_goes_on_where_the_group_stopped() {
     let lag = ["--server", &broker.server(), "--output", "json", "groups", "lag", "workers"].map(String::from);
     let lag: Value = serde_json::from_slice(&CommandLine::of("tidelog").args(lag).run().success()).unwrap();
     assert_eq!(lag["lag"], 0, "{lag}");
+}
+
+/// All that kcat is given is one transaction to it. It reads what is committed, unless it is told otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn kcat_writes_within_a_transaction_and_reads_what_is_committed() {
+    if !requires("kcat_writes_within_a_transaction_and_reads_what_is_committed", &[Need::Kcat]) {
+        return;
+    }
+    let broker = BrokerProcess::start();
+    let run = |arguments: &[&str], input: &str| tokio::task::block_in_place(|| kcat(&broker, arguments, input));
+    let read = |isolation: &[&str]| run(&[&["-C", "-t", "paid", "-e", "-q", "-f", "%o=%s "], isolation].concat(), "");
+    let uncommitted = ["-X", "isolation.level=read_uncommitted"];
+    run(&["-P", "-t", "paid", "-X", "transactional.id=kcat"], "one\ntwo\n");
+    let listed =
+        CommandLine::of("tidelog").args(["--server", &broker.server(), "transactions", "list"]).run().success();
+    assert!(String::from_utf8_lossy(&listed).contains("kcat"), "{listed:?}");
+    // Behind the records stands the marker, with an offset of its own.
+    assert_eq!(read(&[]), "0=one 1=two ");
+
+    let client = Client::connect(&broker.server()).await.unwrap();
+    let mut producer = client.transactional_producer("other").build().await.unwrap();
+    let transaction = producer.begin().await.unwrap();
+    let _delivery = transaction.send(Record::to("paid").value("undone")).await.unwrap();
+    transaction.flush().await.unwrap();
+    assert_eq!(read(&[]), "0=one 1=two ", "what is open");
+    assert_eq!(read(&uncommitted), "0=one 1=two 3=undone ");
+    transaction.abort().await.unwrap();
+    run(&["-P", "-t", "paid", "-X", "transactional.id=kcat"], "three\n");
+    wait_for("what comes behind the transaction that was undone", || {
+        (read(&[]) == "0=one 1=two 5=three ").then_some(())
+    });
+    assert_eq!(read(&uncommitted), "0=one 1=two 3=undone 5=three ");
 }
