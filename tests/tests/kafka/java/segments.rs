@@ -67,10 +67,15 @@ fn kafka_dump_log_reads_the_segments_and_indexes_of_the_broker() {
         let _ = native(&broker, &["produce", "logs", input, "--batch-size", "16KiB", "--compression", codec]);
     }
     let _ = native(&broker, &["produce", "logs", input, "--transactional-id", "import-1"]);
-    // The last segment is longer than what is in it as long as the broker runs.
+    let partition = broker.data().join("logs-0");
+    // The last segment is longer than what is in it as long as the broker runs: the program prints all, and complains of what comes then.
+    let running = dump(&files(&partition, "log"), &["--deep-iteration", "--print-data-log"]).expect_code(1);
+    let all = String::from_utf8(lines()).unwrap().lines().count() * 6;
+    assert_eq!(running.text().matches(" payload: ").count(), all);
+    let complaint = "CorruptRecordException: Found record size 0 smaller than minimum record overhead";
+    assert!(running.stderr.contains(complaint), "{}", running.stderr);
     assert!(broker.terminate().success());
 
-    let partition = broker.data().join("logs-0");
     let logs = files(&partition, "log");
     assert!(logs.len() > 1, "{logs:?}");
     let told = dumped(&logs, &["--deep-iteration", "--print-data-log"]);
