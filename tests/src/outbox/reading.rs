@@ -3,12 +3,14 @@
 use tidelog_client::{Client, Start};
 
 use super::claims::Read;
+use crate::transacting::until_settled;
 
-/// All events of the topic, each partition in its order.
+/// All events of the topic, each partition in its order, once no transaction is open there.
 ///
 /// # Panics
 /// Where the topic cannot be read, or holds what the shop does not write.
 pub async fn read_all(client: &Client, topic: &str) -> Vec<Read> {
+    until_settled(client, topic).await;
     let mut consumer = client.consumer().topic(topic).start(Start::Beginning).until_end().build().await.unwrap();
     let mut read = Vec::new();
     while let Some(record) = consumer.next().await {

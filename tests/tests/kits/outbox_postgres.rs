@@ -13,6 +13,7 @@ use tidelog_tests::outbox::reading::read_all;
 use tidelog_tests::patience::{wait_until, within_limit};
 use tidelog_tests::postgres_process::PostgresProcess;
 use tidelog_tests::requirements::{Need, requires};
+use tidelog_tests::transacting::until_settled;
 
 const TOPIC: &str = "outbox.event.order";
 
@@ -46,6 +47,7 @@ impl Shop {
 
     /// What stands in a topic.
     async fn values(&self, topic: &str) -> Vec<Option<String>> {
+        until_settled(&self.client, topic).await;
         let consumer = self.client.consumer().topic(topic).start(Start::Beginning).until_end();
         let mut consumer = consumer.build().await.unwrap();
         let mut values = Vec::new();
