@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -24,6 +25,8 @@ use crate::sql::{DatabaseError, Statement};
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     pool: SqlitePool,
+    /// One connection, for what writes: see [`SqliteStore::write`].
+    writer: SqlitePool,
     schema: Schema,
     leases: Leases,
     statements: std::sync::Arc<Statements>,
@@ -45,6 +48,10 @@ struct Statements {
     owners: Statement,
     reshard: Statement,
 }
+
+/// How long a turn to write is waited for, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(1);
 
 const TABLES: [&str; 4] = [
     "CREATE TABLE IF NOT EXISTS {table} (seq INTEGER PRIMARY KEY AUTOINCREMENT, {id} TEXT NOT NULL, {aggregate_type} TEXT NOT NULL, \
@@ -99,12 +106,27 @@ impl SqliteStore {
             reshard: statement("UPDATE {table}_meta SET value = ?1 WHERE name = 'shards'"),
         };
         let leases = Leases::of(&schema.leases());
-        Self { pool, schema, leases, statements: statements.into() }
+        let options = (*pool.connect_options()).clone();
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+        Self { pool, writer, schema, leases, statements: statements.into() }
     }
 
-    /// A transaction that is a writer's from its begin, so that what it reads stays so.
+    /// A transaction that is a writer's from its begin, so that what it reads stays so. Where others write all the time, SQLite looks ever more rarely
+    /// whether its turn has come, every tenth of a second in the end, and events would wait for that: so it is looked for here.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, DatabaseError> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+        let began = Instant::now();
+        loop {
+            // Behind the begin SQLite waits by itself again: readers may be in the way of a commit.
+            let begun = self
+                .writer
+                .begin_with("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; PRAGMA busy_timeout = 10000")
+                .await
+                .map_err(DatabaseError::from);
+            match begun {
+                Err(error) if error.is_retriable() && began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+                begun => return begun,
+            }
+        }
     }
 }
 

@@ -427,3 +427,36 @@ async fn sell_until_sold(pool: &Pool<Postgres>, key: &str) {
     })
     .await;
 }
+
+/// The application writes for longer than a relay takes to publish: what was published is settled once it is done, and that is no failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_waits_for_its_turn_to_write() {
+    let shop = Shop::open().await;
+    let relay = shop.relay();
+    let figures = relay.figures();
+    let running = tokio::spawn(relay.run(std::future::pending()));
+    wait_until("the relay to lead", async || (!figures.now().leads.is_empty()).then_some(())).await;
+    shop.sell("a").await;
+    wait_until("the topic to be made", async || (figures.now().published == 1).then_some(())).await;
+    let mut sold = 1;
+    // It has settled at once where it was faster than the application came to write again.
+    loop {
+        assert!(sold < 100, "the application never came first");
+        shop.sell("a").await;
+        sold += 1;
+        let writing = shop.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        if figures.now().published == sold {
+            continue;
+        }
+        let published = async || (read_all(&shop.client, TOPIC).await.len() as u64 == sold).then_some(());
+        wait_until("it to be published", published).await;
+        if figures.now().published < sold {
+            writing.rollback().await.unwrap();
+            break;
+        }
+    }
+    wait_until("it to be settled", async || (figures.now().published == sold).then_some(())).await;
+    assert_eq!(figures.now().trouble, None);
+    shop.assert_published().await;
+    running.abort();
+}
