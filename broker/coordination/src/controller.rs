@@ -77,6 +77,7 @@ impl Controller {
                 leadership::force(image, topic, *partition, *broker_id)
             }
         }?;
+        records.extend(registration::copies_that_count(image, &records));
         let level = records.iter().map(MetadataRecord::version).max();
         let is_said = matches!(records.first(), Some(MetadataRecord::FeatureLevel(_)));
         if let Some(level) = level.filter(|level| *level > image.feature_level() && !is_said) {

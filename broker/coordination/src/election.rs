@@ -68,9 +68,9 @@ pub(crate) enum Departure {
     Complete,
     /// It may lack a tail that was not flushed.
     TailLost,
-    /// Nothing that counts: another disk, or an older copy of its folder.
+    /// Nothing: another disk.
     Emptied,
-    /// Nothing that its broker can read, at least until that registers anew.
+    /// Nothing that its broker can read or that counts, at least until that registers anew.
     Unreadable,
 }
 

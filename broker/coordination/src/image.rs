@@ -221,7 +221,8 @@ impl ClusterImage {
                 self.registered_mut(*broker_id, *epoch).fenced = false;
             }
             MetadataRecord::FolderStamped(FolderStamped { broker_id, epoch, stamp }) => {
-                self.registered_mut(*broker_id, *epoch).stamp = Some(*stamp);
+                let broker = self.registered_mut(*broker_id, *epoch);
+                (broker.stamp, broker.copy) = (Some(*stamp), None);
             }
             MetadataRecord::BrokerLeaving(BrokerLeaving { broker_id, epoch }) => {
                 self.registered_mut(*broker_id, *epoch).leaving = true;

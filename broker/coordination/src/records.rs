@@ -68,6 +68,8 @@ message! {
         2 leaving: bool,
         /// What its data folder is to know; absent where none was drawn yet.
         11 stamp: Option<FolderStamp>,
+        /// The newest stamp of an older copy of that folder, on which it runs: the folder to be, once it is in sync with something.
+        11 copy: Option<FolderStamp>,
     }
 }
 
@@ -120,7 +122,7 @@ message! {
 }
 
 message! {
-    /// A broker drew another stamp for its data folder, which knows it.
+    /// From now on the data folder of a broker is the one that knows this stamp.
     pub struct FolderStamped {
         /// The broker.
         11 broker_id: BrokerId,
@@ -375,7 +377,7 @@ one_form!(11: FolderStamped);
 
 impl Form for BrokerRegistered {
     fn version(&self) -> u16 {
-        if self.stamp.is_some() {
+        if self.stamp.is_some() || self.copy.is_some() {
             return FOLDER_STAMPS;
         }
         if self.fenced || self.draining || self.leaving { 2 } else { 1 }

@@ -16,7 +16,7 @@ use crate::election::{Departure, Liveness, Standing};
 use crate::image::{BrokerImage, ClusterImage};
 use crate::records::{
     BrokerFenced, BrokerLeaving, BrokerRegistered, BrokerRemoved, BrokerUnfenced, ControllerEpochBegun, FOLDER_STAMPS,
-    FolderStamped, MetadataRecord, PartitionState,
+    FolderStamped, MetadataRecord, PartitionChanged, PartitionCreated, PartitionState,
 };
 
 /// A broker that leads the metadata quorum takes office. A restarted leader of the quorum may keep its term, so that alone
@@ -48,14 +48,21 @@ pub(crate) fn register(image: &ClusterImage, register: &RegisterBroker) -> Resul
     let RegisterBroker { incarnation, host, port, rack, .. } = register.clone();
     let draining = known.is_some_and(|known| known.draining);
     // Earlier releases could not read it.
-    let stamp = register.stamps.last().copied().filter(|_| image.feature_level() >= FOLDER_STAMPS);
+    let newest = register.stamps.last().copied().filter(|_| image.feature_level() >= FOLDER_STAMPS);
+    let older_than = known.filter(|known| is_older_copy(known, register));
+    // The newest folder may be put back, as long as nothing counts on the copy.
+    let (stamp, copy) = older_than.map_or((newest, None), |known| (known.stamp, newest));
+    let leaving = false;
     let registered =
-        BrokerRegistered { broker_id, epoch, incarnation, host, port, rack, fenced, draining, leaving: false, stamp };
+        BrokerRegistered { broker_id, epoch, incarnation, host, port, rack, fenced, draining, leaving, stamp, copy };
     let mut records: Vec<MetadataRecord> = vec![registered.into()];
 
     let standing = if fenced { Standing::Gone } else { Standing::Live };
     let live = Liveness::with(image, broker_id, standing);
     records.extend(everywhere(image, live, held_by(broker_id), |topic, seating| {
+        if older_than.is_some() {
+            return seating.leave(broker_id, Departure::Unreadable).elect();
+        }
         let departure = departure(known, register, topic.config.durability);
         seating.look_again(broker_id).leave(broker_id, departure).elect()
     }));
@@ -71,11 +78,29 @@ fn is_older(known: &BrokerImage, stamps: &[FolderStamp]) -> bool {
     known.stamp.is_some_and(|last| !stamps.contains(&last))
 }
 
+/// Brokers that come to be in sync with something though they run on an older copy of their folder: from then on that is their folder, and the one before would
+/// be the older one.
+pub(crate) fn copies_that_count(image: &ClusterImage, records: &[MetadataRecord]) -> Vec<MetadataRecord> {
+    let copies = image.brokers().filter_map(|broker| broker.copy.map(|copy| (broker.broker_id, broker.epoch, copy)));
+    let starts = |id: BrokerId| {
+        records.iter().any(|record| matches!(record, MetadataRecord::BrokerRegistered(new) if new.broker_id == id))
+    };
+    let counts = |id: BrokerId| {
+        let states = records.iter().filter_map(|record| match record {
+            MetadataRecord::PartitionCreated(PartitionCreated { state, .. })
+            | MetadataRecord::PartitionChanged(PartitionChanged { state, .. }) => Some(state),
+            _ => None,
+        });
+        states.into_iter().any(|state| state.in_sync.contains(&id) && state.unreadable != Some(id))
+    };
+    let now = copies.filter(|(id, ..)| !starts(*id) && counts(*id));
+    now.map(|(broker_id, epoch, stamp)| FolderStamped { broker_id, epoch, stamp }.into()).collect()
+}
+
 /// What a broker that starts still holds of what it was known to hold.
 fn departure(known: Option<&BrokerImage>, register: &RegisterBroker, durability: Durability) -> Departure {
     let Some(known) = known else { return Departure::Complete };
-    // What was acknowledged since the copy was made it does not hold.
-    if known.incarnation != register.incarnation || is_older_copy(known, register) {
+    if known.incarnation != register.incarnation {
         return Departure::Emptied;
     }
     // The mark of an older registration proves nothing: the folder may come from a backup.

@@ -29,7 +29,11 @@ impl AtController for RegisterBrokerRequest {
             let quorum = node.controllers.quorum();
             quorum.check_only_life(member, &address, &node.peers).await?;
             // One that was removed is told so, and does not come back by being started.
-            let _ = quorum.still_in(member).await?;
+            if self.older_than.is_some() {
+                quorum.still_in_as_a_copy(member).await?;
+            } else {
+                let _ = quorum.still_in(member).await?;
+            }
         }
         let register = Command::RegisterBroker(RegisterBroker {
             broker_id: self.broker_id,

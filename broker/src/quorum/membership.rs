@@ -31,6 +31,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 const FINISH_PAUSE: Duration = Duration::from_secs(1);
 /// How long somebody who may be there has to say so.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to see whether a member lacks what it had confirmed; whoever asks waits for two seconds at most.
+const COPY_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a new member is dialled in vain.
 const SEARCH: Duration = Duration::from_secs(3);
 /// Pause before it is dialled again.
@@ -85,11 +87,9 @@ impl Quorum {
     pub async fn still_in(&self, member: Member) -> Result<RaftMembership, WireError> {
         self.check_leads().await?;
         let (members, broker) = (self.members(), member.broker);
-        if self.shared.attendance.has_lost(member) {
-            let sentence = format!(
-                "the data folder of broker {broker} is an old copy: it lacks metadata that it had confirmed; start this broker with an empty data folder and --join, and give it its vote again, if it had one, by `tidelog cluster promote {broker}`"
-            );
-            return Err(WireError::new(ErrorCode::UnknownBroker, sentence));
+        // Its newest folder may be back: what it is sent next shows that.
+        if self.shared.attendance.has_lost(member) && !self.takes_something(member).await {
+            return Err(WireError::new(ErrorCode::UnknownBroker, self.old_copy(broker)));
         }
         if members.iter().any(|known| known.member == member) {
             return Ok(self.membership());
@@ -108,6 +108,43 @@ impl Quorum {
                 Err(WireError::new(ErrorCode::UnknownBroker, sentence))
             }
         }
+    }
+
+    /// As [`Quorum::still_in`], of a member whose data folder is an older copy: whether it lacks metadata that it had confirmed must have shown.
+    ///
+    /// # Errors
+    /// Besides, NoQuorum where it did not show in time.
+    pub async fn still_in_as_a_copy(&self, member: Member) -> Result<(), WireError> {
+        let takes = self.takes_something(member).await;
+        let _ = self.still_in(member).await?;
+        if takes {
+            return Ok(());
+        }
+        Err(WireError::new(ErrorCode::NoQuorum, format!("{member} has not taken the metadata yet; ask again")))
+    }
+
+    /// Whether a member takes what it is sent from now on, as far as that shows soon.
+    async fn takes_something(&self, member: Member) -> bool {
+        let answering = self.shared.attendance.answering(Instant::now(), COPY_PATIENCE, |took| took(&member));
+        answering.await.contains(&member)
+    }
+
+    /// What to do about an old copy.
+    fn old_copy(&self, broker: BrokerId) -> String {
+        let image = self.image();
+        let only = image
+            .borrow()
+            .topics()
+            .flat_map(|topic| &topic.partitions)
+            .filter(|held| held.in_sync == [broker] && held.eligible.is_empty())
+            .count();
+        let lost = match only {
+            0 => String::new(),
+            count => format!(" (of {count} partitions nobody else is known to have everything)"),
+        };
+        format!(
+            "the data folder of broker {broker} is an old copy: it lacks metadata that it had confirmed; put its newest data folder back; where that is gone, start this broker with an empty one and --join{lost}, and give it its vote again, if it had one, by `tidelog cluster promote {broker}`"
+        )
     }
 
     /// Promotes, demotes or removes the member that a broker is; what is so already stays so.

@@ -233,7 +233,7 @@ impl MemberClient {
         let Some(at) = at else { return };
         let broker = self.to.broker;
         if self.network.attendance.lacks(self.to, term, at) == Lacking::Since {
-            error!(%broker, entry = at, "a broker lacks metadata that it had confirmed, so it runs on an old copy of its data folder and counts no more: start it with an empty folder and --join; if it voted, `tidelog cluster promote {broker}` gives it its vote again");
+            error!(%broker, entry = at, "a broker lacks metadata that it had confirmed, so it runs on an old copy of its data folder and counts no more: put its newest folder back; where that is gone, start it with an empty one and --join; if it voted, `tidelog cluster promote {broker}` gives it its vote again");
         }
     }
 

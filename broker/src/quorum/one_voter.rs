@@ -57,6 +57,7 @@ fn registered(epoch: u64, host_bytes: usize) -> Vec<MetadataRecord> {
         leaving: false,
         draining: false,
         stamp: None,
+        copy: None,
     };
     vec![record.into()]
 }

@@ -76,6 +76,7 @@ mod tests {
                 leaving: false,
                 draining: false,
                 stamp: None,
+                copy: None,
             };
             image.apply(MetadataIndex(epoch), &record.into());
         };

@@ -189,3 +189,55 @@ fn a_voter_restored_from_an_old_copy_does_not_count_and_is_told_what_to_do() {
     assert!(!first.log_lines("a broker lacks metadata that it had confirmed").is_empty());
     assert_eq!(tidelog(&first, "topics create goes-on"), Some(0));
 }
+
+/// Started by mistake, and refused: nothing has changed by that, so the newest folder is as good as before.
+#[test]
+fn the_newest_folder_is_taken_back_after_an_older_copy_of_it_was_refused() {
+    let [first, second, mut third] = three();
+    let servers = [&first, &second, &third].map(BrokerProcess::server).join(",");
+    let ask = |line: &str| {
+        let asked = CommandLine::of("tidelog").args(["--server", &servers]).args(line.split(' ')).run();
+        String::from_utf8(asked.success()).unwrap()
+    };
+    let all_led = || (!ask("partitions describe only").contains("offline")).then_some(());
+    let home = tempfile::tempdir().unwrap();
+    let [saved, newest, lines] = ["saved", "newest", "lines"].map(|name| home.path().join(name));
+    let _ = ask("topics create only --replication-factor 1 --partitions 3");
+    third.terminate();
+    copy(third.data(), &saved);
+    let before = stamps(third.data());
+    third.restart();
+    wait_for("another stamp to be told", || {
+        let now = stamps(third.data());
+        (now.len() == 1 && now != before).then_some(())
+    });
+    for number in 0..5 {
+        let _ = ask(&format!("topics create confirmed-{number}"));
+    }
+    wait_for("all to be led", all_led);
+    fs::write(&lines, "1\n2\n3\n4\n5\n").unwrap();
+    for partition in 0..3 {
+        let _ = ask(&format!("produce only --partition {partition} {}", lines.display()));
+    }
+
+    third.kill();
+    let folder = third.data().to_owned();
+    fs::rename(&folder, &newest).unwrap();
+    for _ in 0..2 {
+        copy(&saved, &folder);
+        let text = match third.try_restart() {
+            Ok(()) => {
+                assert_eq!(third.wait_for_end().code(), Some(1));
+                third.log_text()
+            }
+            Err(refusal) => refusal.stderr,
+        };
+        assert!(text.contains("is an old copy") && text.contains("put its newest data folder back"), "{text}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    fs::rename(&newest, &folder).unwrap();
+    third.restart();
+    assert!(third.log_lines("this data folder is an older copy").is_empty());
+    wait_for("all to be led again", all_led);
+    assert_eq!(ask("consume only --from beginning --until-end").lines().count(), 15);
+}

@@ -242,24 +242,40 @@ fn an_older_copy_of_a_folder_is_in_no_set_and_leads_nothing_until_it_has_caught_
 }
 
 #[test]
-fn the_only_replica_is_an_older_copy_and_leads_by_order_only() {
+fn an_older_copy_of_the_only_replica_waits_for_the_newest_folder_or_for_an_order() {
     let mut cluster = Cluster::of(2);
     cluster.topic_on("x", [1], &[]);
     cluster.stamp(1, &[7]).unwrap();
     assert!(!cluster.start_knowing(1, &[7, 8]));
-    assert!(cluster.start_knowing(1, &[7]));
+    for stamps in [&[7, 9][..], &[7, 9, 10]] {
+        assert!(cluster.start_knowing(1, stamps), "starting again makes it no newer");
+        cluster.unfence(1);
+        assert_eq!((cluster.leader("x"), cluster.in_sync("x")), (None, vec![1]));
+        assert_eq!(code(cluster.stamp(1, stamps)), ErrorCode::FencedBroker);
+    }
+    assert!(!cluster.start_knowing(1, &[8, 11]), "the newest is put back");
     cluster.unfence(1);
-    assert_eq!((cluster.leader("x"), cluster.in_sync("x")), (None, vec![]));
-    assert!(!cluster.start_knowing(1, &[7, 9]), "the cluster has heard of it");
-    cluster.unfence(1);
-    assert_eq!(cluster.leader("x"), None, "starting again makes it no better");
-    let force = Command::ElectUnclean {
-        topic: "x".into(),
-        partition: tidelog_protocol::PartitionId(0),
-        broker_id: BrokerId(1),
-    };
-    cluster.ask(&force).unwrap();
     assert_eq!(cluster.leader("x"), Some(1));
+
+    assert!(cluster.start_knowing(1, &[8, 12]));
+    cluster.unfence(1);
+    let (topic, partition) = ("x".into(), tidelog_protocol::PartitionId(0));
+    cluster.ask(&Command::ElectUnclean { topic, partition, broker_id: BrokerId(1) }).unwrap();
+    assert_eq!(cluster.leader("x"), Some(1));
+    assert!(!cluster.start_knowing(1, &[12]), "what leads is the folder");
+    assert!(cluster.start_knowing(1, &[11]));
+}
+
+#[test]
+fn a_copy_that_gets_a_new_partition_is_the_folder() {
+    let mut cluster = Cluster::of(1);
+    cluster.stamp(1, &[7]).unwrap();
+    assert!(cluster.start_knowing(1, &[8]));
+    cluster.unfence(1);
+    cluster.topic_on("x", [1], &[]);
+    assert_eq!(cluster.leader("x"), Some(1));
+    assert!(!cluster.start_knowing(1, &[8, 9]));
+    assert!(cluster.start_knowing(1, &[7, 10]));
 }
 
 #[test]
