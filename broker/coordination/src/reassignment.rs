@@ -11,6 +11,7 @@ use tidelog_protocol::{BrokerId, ErrorCode, PartitionId};
 
 use crate::command::{Assignment, Refusal, Reply};
 use crate::controller::Decided;
+use crate::counted;
 use crate::election::{Liveness, Seating};
 use crate::image::{ClusterImage, TopicImage};
 use crate::placement::{Spread, seed};
@@ -70,8 +71,8 @@ fn check_target(
     }
     if target.len() < minimum.max(1) {
         return Err(Unfit::Because(format!(
-            "{} replicas are fewer than its min.insync.replicas, which is {minimum}: name more brokers, or lower that first",
-            target.len()
+            "{} would be fewer than its min.insync.replicas, which is {minimum}: name more brokers, or lower that first",
+            counted(target.len(), "replica")
         )));
     }
     for broker_id in target {

@@ -45,7 +45,8 @@ pub enum Serves {
     Leader,
     /// Any that keeps up.
     Nearby,
-    /// Any whose broker is out of touch with the controller, to one who finds no leader: what is settled stays so whoever leads next.
+    /// Any that knows of nobody who leads, as nobody does, or as its broker is out of touch with the controller, to one who finds no leader: what is
+    /// settled stays so whoever leads next.
     Survivor,
     /// The leader by its own view, whose broker is out of touch with the controller, to one who finds no other: it says what it knows, and is not
     /// asked for all there is.
@@ -63,7 +64,7 @@ impl Serves {
         match self {
             Self::Leader | Self::Adrift | Self::Nearby | Self::Peer => tail.ended.clone().or_else(elsewhere),
             Self::Survivor if tail.closed.is_some() => tail.closed.clone(),
-            // It leads, or a controller hears of it, which names a leader.
+            // It leads, or a controller hears of it and names a leader.
             Self::Survivor => tail.ended.is_none().then(refusals::is_led),
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use openraft::ChangeMembers;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
-use tidelog_coordination::BrokerImage;
+use tidelog_coordination::{BrokerImage, counted};
 use tidelog_protocol::messages::{RaftMembership, VoterChange};
 use tidelog_protocol::{BrokerId, ErrorCode, WireError};
 use tracing::{info, warn};
@@ -140,7 +140,7 @@ impl Quorum {
             .count();
         let lost = match only {
             0 => String::new(),
-            count => format!(" (of {count} partitions nobody else is known to have everything)"),
+            count => format!(" (nobody else is known to hold all of {})", counted(count as u64, "partition")),
         };
         format!(
             "the data folder of broker {broker} is an old copy: it lacks metadata that it had confirmed; put its newest data folder back; where that is gone, start this broker with an empty one and --join{lost}, and give it its vote again, if it had one, by `tidelog cluster promote {broker}`"

@@ -1,5 +1,5 @@
 //! Partitions whose leader cannot be reached, as after the loss of a majority: when a replica that is there is asked for what it knows to be
-//! settled, and which. Whether it may serve that says its broker, which refuses as long as a controller hears of it.
+//! settled, and which. Whether it may serve that says its broker, which refuses as long as a controller that hears of it names a leader.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -195,7 +195,7 @@ impl ConsumerBuilder {
     }
 
     /// Where the leader of a partition could not be reached for so long, reads from another replica what that knows to be settled, as far as its
-    /// broker is out of touch with the controller: where a majority of the brokers is lost nobody can lead, and what lies below the high watermark
+    /// broker knows of nobody who leads: where a majority of the brokers is lost nobody can lead, and what lies below the high watermark
     /// can be read all the same. There may be more that this replica does not know of, so with [`ConsumerBuilder::until_end`] the partition ends
     /// where the replica does. [`Consumer::take_survivors`] says where that is so. With [`Duration::ZERO`] such replicas are asked first, for the
     /// start positions as well. Default: never.

@@ -114,6 +114,7 @@ fn every_file_of_a_data_folder_can_be_dumped() {
         "broker-id",
         "metadata-seen",
         "closed-cleanly",
+        "folder-stamps",
     ] {
         assert!(seen.contains(expected), "{expected} was not there to be dumped: {seen:?}");
     }

@@ -36,8 +36,8 @@ Examples:
 #[derive(Debug, Args)]
 pub struct DumpArgs {
     /// The file: <offset>.log, .index, .timeindex or .producers, <offset>.<offset>.swap; checkpoint, log-start, leader-epochs, compaction,
-    /// identity or written-since of a partition; vote, purged, settled or snapshot of the metadata log; format, broker-id, metadata-seen, closed-cleanly or
-    /// high-watermarks of the data folder.
+    /// identity or written-since of a partition; vote, purged, settled or snapshot of the metadata log; format, broker-id, metadata-seen, closed-cleanly,
+    /// folder-stamps or high-watermarks of the data folder.
     file: PathBuf,
     /// Print the records of each batch too.
     #[arg(short, long)]

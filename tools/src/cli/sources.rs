@@ -171,7 +171,7 @@ fn tell(
     };
     match survivor {
         Some(Survivor { broker, end }) if before != survivor => eprintln!(
-            "partition {partition} of '{topic}' is read from broker {broker}, up to offset {end} as far as that knows: its leader cannot be reached, and broker {broker} hears of no controller that could name another"
+            "partition {partition} of '{topic}' is read from broker {broker}, up to offset {end} as far as that knows: its leader cannot be reached, and broker {broker} knows of nobody who leads"
         ),
         None if before.is_some() => eprintln!("partition {partition} of '{topic}' is read from its leader from now on"),
         _ => {}

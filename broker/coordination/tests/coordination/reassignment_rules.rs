@@ -158,11 +158,11 @@ fn an_impossible_list_is_refused_with_what_to_do_and_nothing_half_done() {
         (&[1, 1][..], "'x'-0 cannot be moved: a broker stands twice among its replicas; a broker holds one at most"),
         (
             &[1],
-            "'x'-0 cannot be moved: 1 replicas are fewer than its min.insync.replicas, which is 2: name more brokers, or lower that first",
+            "'x'-0 cannot be moved: 1 replica would be fewer than its min.insync.replicas, which is 2: name more brokers, or lower that first",
         ),
         (
             &[],
-            "'x'-0 cannot be moved: 0 replicas are fewer than its min.insync.replicas, which is 2: name more brokers, or lower that first",
+            "'x'-0 cannot be moved: 0 replicas would be fewer than its min.insync.replicas, which is 2: name more brokers, or lower that first",
         ),
         (&[1, 9], "there is no broker 9; registered are: 1, 2, 3, 4, 5"),
         (&[1, 3], "'x'-0 cannot be moved: broker 3 is fenced: start it first, or name another"),

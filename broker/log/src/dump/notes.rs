@@ -26,7 +26,7 @@ pub enum FieldValue {
 type Read = fn(&[u8]) -> Option<Vec<Vec<Field>>>;
 
 /// Name, kind and content of each file. Some have their kind where they are written, in the broker; a test dumps every file of a data folder.
-const FILES: [(&str, Kind, Read); 10] = [
+const FILES: [(&str, Kind, Read); 11] = [
     ("format", crate::data_dir::KIND, |body| {
         let mut fields = Fields(body);
         let (cluster, incarnation) = (ClusterId(fields.take()?), IncarnationId(fields.take()?));
@@ -36,6 +36,11 @@ const FILES: [(&str, Kind, Read); 10] = [
     ("written-since", crate::written_since::KIND, |body| number(body, "offset")),
     ("metadata-seen", kind(*b"TLms"), |body| number(body, "metadata_index")),
     ("closed-cleanly", kind(*b"TLCE"), |body| number(body, "broker_epoch")),
+    ("folder-stamps", kind(*b"TLFS"), |body| {
+        let (stamps, rest) = body.as_chunks();
+        let entry = |bytes: &[u8; 8]| vec![("stamp", FieldValue::Number(u64::from_be_bytes(*bytes)))];
+        rest.is_empty().then(|| stamps.iter().map(entry).collect())
+    }),
     ("broker-id", kind(*b"TLID"), |body| {
         let mut fields = Fields(body);
         let broker = fields.u32()?;
