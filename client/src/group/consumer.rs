@@ -5,18 +5,18 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_core::Stream;
 use tidelog_protocol::messages::Isolation;
-use tidelog_protocol::{ErrorCode, Offset, PartitionId, TopicId, WireError};
+use tidelog_protocol::{ErrorCode, Offset, PartitionId, WireError};
 
 use super::GroupError;
 use super::commits::{CommitTicket, Commits, GroupOffset};
 use super::member::Place;
 use super::record::GroupRecord;
 use super::shared::{Command, Shared, wake};
-use crate::{ClientError, ConsumeError, ConsumerRecord, Start, TopicPartition, consumer};
+use crate::{ConsumeError, ConsumerRecord, Start, TopicPartition, consumer};
 
 /// A member of a group: reads the partitions that the group's coordinator gives it, each in order, and goes on where the group stopped.
 ///
@@ -191,7 +191,7 @@ impl GroupConsumer {
 
     /// The id of the topic of which it has this partition, if it has it.
     #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
-    pub(crate) fn topic_id(&self, at: &TopicPartition) -> Option<TopicId> {
+    pub(crate) fn topic_id(&self, at: &TopicPartition) -> Option<tidelog_protocol::TopicId> {
         let found = self.shared.work.lock().find(at.topic.as_str(), at.partition);
         found.map(|((topic_id, _), _)| topic_id)
     }
@@ -199,20 +199,24 @@ impl GroupConsumer {
     /// Where the builder has a partition begin of which nothing is known, whatever the group has committed; `None` while the cluster says that another
     /// topic than `topic_id` has the name, or none.
     #[cfg(any(feature = "outbox-sqlite", feature = "outbox-postgres"))]
-    pub(crate) async fn beginning(&self, at: &TopicPartition, topic_id: TopicId) -> Result<Option<Offset>, GroupError> {
+    pub(crate) async fn beginning(
+        &self,
+        at: &TopicPartition,
+        topic_id: tidelog_protocol::TopicId,
+    ) -> Result<Option<Offset>, GroupError> {
         let Some(start) = self.shared.settings.start else {
             return Err(GroupError::NoOffset { topic: at.topic.clone(), partition: at.partition });
         };
         let (cluster, topic) = (&self.shared.cluster, at.topic.as_str());
         let found = async {
-            if cluster.refreshed(topic, Instant::now()).await?.id != topic_id {
+            if cluster.refreshed(topic, std::time::Instant::now()).await?.id != topic_id {
                 return Ok(None);
             }
             let isolation = self.shared.settings.reading.isolation;
             consumer::resolve(cluster, topic, at.partition, start, isolation).await.map(|(_, offset)| Some(offset))
         };
         match found.await {
-            Err(ClientError::UnknownTopic { .. } | ClientError::UnknownPartition { .. }) => Ok(None),
+            Err(crate::ClientError::UnknownTopic { .. } | crate::ClientError::UnknownPartition { .. }) => Ok(None),
             found => Ok(found?),
         }
     }
