@@ -14,7 +14,7 @@ use crate::change::settle;
 use crate::node::Node;
 
 /// Pause after it could not be told.
-const PAUSE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(5);
 /// How long the controller may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 

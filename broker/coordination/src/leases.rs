@@ -159,7 +159,8 @@ impl Leases {
     }
 
     /// May records of this feature level follow? A broker that does not know it would stop at the first of them. `own` runs the
-    /// controller. Of one that is fenced and has said nothing, nothing is known, and nobody waits for it: it may be gone for good.
+    /// controller. Of one that is fenced and has said nothing, nothing is known, and nobody waits for it, as it may be gone for good: but for a level
+    /// that begins by itself.
     ///
     /// # Errors
     /// Unsupported where a broker runs a release that is too old; NoQuorum where one that serves has not been heard of yet.
@@ -172,10 +173,12 @@ impl Leases {
             );
             return Err(Refusal::new(ErrorCode::Unsupported, sentence));
         }
-        if let Some((broker, _)) = others().find(|(_, lease)| lease.knows.is_none() && !lease.fenced) {
+        let is_asked_for = level != FeatureLevel::BEGINS_BY_ITSELF;
+        let is_unknown = |lease: &Lease| lease.knows.is_none() && !(lease.fenced && is_asked_for);
+        if let Some((broker, _)) = others().find(|(_, lease)| is_unknown(lease)) {
             let sentence = format!(
-                "the controller has just taken office and not heard yet which release broker {broker} runs, so it cannot tell whether that \
-                 knows feature level {level}; try again"
+                "the controller has not heard yet which release broker {broker} runs, so it cannot tell whether that knows feature level \
+                 {level}; try again"
             );
             return Err(Refusal::new(ErrorCode::NoQuorum, sentence));
         }

@@ -31,6 +31,9 @@ message! {
 impl FeatureLevel {
     /// The newest level that this code understands.
     pub const NEWEST: u16 = 11;
+    /// The level that no user asks for: it begins once every broker of the cluster is known to understand it, those that are away too. They
+    /// may come back with the release that they had.
+    pub const BEGINS_BY_ITSELF: u16 = 11;
 
     /// The newest level that a broker understands which speaks this version: both are counted alike, and a release with a new level has a new
     /// version.
@@ -43,7 +46,7 @@ impl FeatureLevel {
 const _: () = assert!(FeatureLevel::newest_of(ProtocolVersion::CURRENT) == FeatureLevel::NEWEST, "see `newest_of`");
 
 /// The feature level that stamps of data folders came with.
-pub(crate) const FOLDER_STAMPS: u16 = 11;
+pub(crate) const FOLDER_STAMPS: u16 = FeatureLevel::BEGINS_BY_ITSELF;
 
 message! {
     /// A broker started and can be reached.

@@ -4,6 +4,7 @@ use crate::cluster::{Cluster, Folder, code};
 use tidelog_coordination::command::{Command, Registration};
 use tidelog_coordination::confirmation::{HANDOVER_MS, OWN_LEASE_MS};
 use tidelog_coordination::leases::{Answer, Heartbeat, Intent, LEASE_MS, Leases};
+use tidelog_coordination::records::FeatureLevel;
 use tidelog_protocol::{BrokerId, ErrorCode, MetadataIndex, Monotonic, ProtocolVersion};
 
 /// A controller in office, with its leases.
@@ -183,8 +184,10 @@ fn a_feature_level_begins_once_every_broker_knows_it() {
     office.cluster.start(3, Folder::Crashed);
     office.leases.follow(office.cluster.controller.image(), Monotonic(1_300));
     assert_eq!(refused(&office, 5), None, "nobody waits for who does not serve");
+    let by_itself = FeatureLevel::BEGINS_BY_ITSELF;
+    assert_eq!(refused(&office, by_itself), Some(ErrorCode::NoQuorum), "but for what nobody asked for");
     let _ = office.beats(3, 1_400);
-    assert_eq!(refused(&office, 5), None);
+    assert_eq!((refused(&office, 5), refused(&office, by_itself)), (None, None));
 
     // The next controller knows nothing of what this one has heard.
     office.leases = Leases::new(office.cluster.controller.image(), LEASE_MS, Monotonic(1_500));
