@@ -119,6 +119,17 @@ fn three() -> [BrokerProcess; 3] {
     [first, second, third]
 }
 
+/// What a broker says that does not come back on its folder, though it may have served what it has for a moment.
+fn refusal_of(broker: &mut BrokerProcess) -> String {
+    match broker.try_restart() {
+        Ok(()) => {
+            assert_eq!(broker.wait_for_end().code(), Some(1));
+            broker.log_text()
+        }
+        Err(refusal) => refusal.stderr,
+    }
+}
+
 /// How a start ended that may have served what it has for a moment.
 fn end_of(started: Result<BrokerProcess, tidelog_tests::broker_process::StartRefusal>) -> (Option<i32>, String) {
     match started {
@@ -178,13 +189,7 @@ fn a_voter_restored_from_an_old_copy_does_not_count_and_is_told_what_to_do() {
     let folder = second.data().to_owned();
     fs::remove_dir_all(&folder).unwrap();
     copy(&saved, &folder);
-    let text = match second.try_restart() {
-        Ok(()) => {
-            assert_eq!(second.wait_for_end().code(), Some(1));
-            second.log_text()
-        }
-        Err(refusal) => refusal.stderr,
-    };
+    let text = refusal_of(&mut second);
     assert!(text.contains("is an old copy") && text.contains("promote 2"), "{text}");
     assert!(!first.log_lines("a broker lacks metadata that it had confirmed").is_empty());
     assert_eq!(tidelog(&first, "topics create goes-on"), Some(0));
@@ -225,13 +230,7 @@ fn the_newest_folder_is_taken_back_after_an_older_copy_of_it_was_refused() {
     fs::rename(&folder, &newest).unwrap();
     for _ in 0..2 {
         copy(&saved, &folder);
-        let text = match third.try_restart() {
-            Ok(()) => {
-                assert_eq!(third.wait_for_end().code(), Some(1));
-                third.log_text()
-            }
-            Err(refusal) => refusal.stderr,
-        };
+        let text = refusal_of(&mut third);
         assert!(text.contains("is an old copy") && text.contains("put its newest data folder back"), "{text}");
         fs::remove_dir_all(&folder).unwrap();
     }
