@@ -315,11 +315,6 @@ impl Lane {
         Step::Send { id, content, within: left.max(Duration::from_millis(1)) }
     }
 
-    /// Whether batches may leave to a leader that was found.
-    pub(super) fn is_linked(&self) -> bool {
-        self.mode == Mode::Linked
-    }
-
     /// The leader cannot be used any more, or does not want to be.
     pub(super) fn unlink(&mut self) {
         if self.mode == Mode::Linked {

@@ -114,10 +114,7 @@ impl Partition {
                 state.lane.unlink();
             }
             // Of what is sent without an answer, a refusal is all that is ever heard.
-            // The link stays until what went there is settled: the last handle of a connection must not go under this lock while that waits.
-            let is_in_doubt =
-                self.shared.settings.acks == Acks::None && state.link.as_ref().is_some_and(Link::is_in_doubt);
-            if is_in_doubt && state.lane.is_linked() {
+            if self.shared.settings.acks == Acks::None && state.link.take_if(|link| link.is_in_doubt()).is_some() {
                 state.lane.failed(self.no_leader(), Instant::now());
                 state.lane.unlink();
             }
