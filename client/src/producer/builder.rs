@@ -61,8 +61,7 @@ impl ProducerBuilder {
     }
 
     /// What must have happened before a record counts as delivered. With [`Acks::None`] a delivery resolves as the batch
-    /// goes to the socket, and a batch that the broker refuses is lost without a word, as is what is on its way while the lead moves; what is sent
-    /// after that goes to whoever leads then (brokers before protocol version 11 do not say that they refuse). Default: [`Acks::All`].
+    /// goes to the socket, and a batch that the broker refuses is lost without a word. Default: [`Acks::All`].
     pub const fn acks(mut self, acks: Acks) -> Self {
         self.settings.acks = acks;
         self

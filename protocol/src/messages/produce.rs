@@ -6,7 +6,7 @@ use crate::{message, wire_enum};
 wire_enum! {
     /// What must have happened before a produce is answered.
     pub enum Acks {
-        /// Nothing: there is no answer, but where it is refused (from version 11 on).
+        /// Nothing: there is no answer at all.
         0 None,
         /// The leader wrote it (to its page cache; a power loss may lose it).
         1 Leader,
