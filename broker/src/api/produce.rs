@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidelog_protocol::messages::{Acks, ProduceRequest, ProduceResponse};
-use tidelog_protocol::{ErrorCode, ProtocolVersion, WireError};
+use tidelog_protocol::{ErrorCode, WireError};
 
 use super::{Input, decode, gone, in_time};
 use crate::budget::Lent;
@@ -74,12 +74,9 @@ fn finish(node: &Arc<Node>, produce: Produce, checked: Result<Checked, WireError
             let appended_at = clock::now();
             append.deadline = reply.deadline;
             if silent {
-                let refusal = Refusal(Some(reply));
-                append.ticket = Box::new(move |result| {
-                    if let Err(error) = result {
-                        refusal.tell(error);
-                    }
-                });
+                reply.stay_silent();
+                // The ticket of acks=None is never called with an answer that somebody waits for.
+                append.ticket = Box::new(|_| {});
             } else {
                 append.ticket = Box::new(move |result| match result {
                     Ok(acked) => reply.send(&response(acked, appended_at)),
@@ -90,29 +87,7 @@ fn finish(node: &Arc<Node>, produce: Produce, checked: Result<Checked, WireError
         }
         Err(error) => {
             node.metrics.produce_refused.inc();
-            if silent { Refusal(Some(reply)).tell(error) } else { reply.fail(error) }
-        }
-    }
-}
-
-/// The answer to a request with acks=None: none, but where it is refused. Its client would go on sending to whoever leads no more.
-struct Refusal(Option<Reply>);
-
-/// From this version on clients expect that.
-const REFUSALS: ProtocolVersion = ProtocolVersion(11);
-
-impl Refusal {
-    fn tell(mut self, error: WireError) {
-        if let Some(reply) = self.0.take_if(|reply| reply.session.version >= REFUSALS) {
-            reply.fail(error);
-        }
-    }
-}
-
-impl Drop for Refusal {
-    fn drop(&mut self) {
-        if let Some(reply) = self.0.take() {
-            reply.stay_silent();
+            if silent { reply.stay_silent() } else { reply.fail(error) }
         }
     }
 }

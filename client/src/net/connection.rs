@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -101,8 +101,6 @@ pub(super) struct Wire {
     pub(super) started: Instant,
     /// Milliseconds after `started` at which bytes came last.
     pub(super) heard_ms: AtomicU64,
-    /// Refusals of requests that nobody waits for an answer to.
-    pub(super) unheard_refusals: AtomicU64,
     /// The broker asked to leave.
     pub(super) draining: CancellationToken,
     pub(super) state: Mutex<State>,
@@ -167,7 +165,6 @@ impl Connection {
             version,
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
-            unheard_refusals: AtomicU64::new(0),
             draining: CancellationToken::new(),
             state: Mutex::new(State { pending: HashMap::new(), next_correlation: 1, ..State::default() }),
             outgoing: Notify::new(),
@@ -200,11 +197,6 @@ impl Connection {
     /// True where nothing new should be sent here: the connection ended, or the broker asked to leave.
     pub(crate) fn is_leaving(&self) -> bool {
         self.wire().draining.is_cancelled() || self.wire().ended.is_cancelled()
-    }
-
-    /// How often the broker refused what nobody waits for an answer to, as what is sent with acks=None.
-    pub(crate) fn unheard_refusals(&self) -> u64 {
-        self.wire().unheard_refusals.load(Ordering::Acquire)
     }
 
     /// Resolves when the broker asked to leave.

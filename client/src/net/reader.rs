@@ -86,17 +86,11 @@ pub(super) fn without_trace(flags: Flags, body: &[u8]) -> &[u8] {
 fn dispatch(wire: &Wire, header: &Header, body: &[u8], payload: Bytes) -> Result<(), ClientError> {
     match header.kind {
         FrameKind::Response => {
+            // One whose caller has given up is nobody's.
             let pending = wire.state.lock().pending.remove(&header.correlation.0);
-            match pending {
-                Some(pending) => {
-                    let reply = Reply { version: wire.version, flags: header.flags, body, address: &wire.address };
-                    (pending.handler)(Ok(reply));
-                }
-                None if header.flags.contains(Flags::FAULT) => {
-                    wire.unheard_refusals.fetch_add(1, Ordering::Release);
-                }
-                // One whose caller has given up is nobody's.
-                None => {}
+            if let Some(pending) = pending {
+                let reply = Reply { version: wire.version, flags: header.flags, body, address: &wire.address };
+                (pending.handler)(Ok(reply));
             }
             Ok(())
         }

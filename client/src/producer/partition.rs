@@ -46,15 +46,6 @@ pub(super) struct Link {
     pub(super) batch_bytes_max: usize,
     /// Who the producer is there.
     pub(super) terms: LinkTerms,
-    /// As the leader was found, see [`Connection::unheard_refusals`].
-    pub(super) unheard_refusals: u64,
-}
-
-impl Link {
-    /// Something was refused since that nobody waits for: it may have been sent from here.
-    fn is_in_doubt(&self) -> bool {
-        self.connection.unheard_refusals() != self.unheard_refusals
-    }
 }
 
 /// The lane of one partition and its way to the leader.
@@ -111,11 +102,6 @@ impl Partition {
         loop {
             let mut state = self.state.lock();
             if state.link.as_ref().is_some_and(|link| link.connection.is_leaving()) {
-                state.lane.unlink();
-            }
-            // Of what is sent without an answer, a refusal is all that is ever heard.
-            if self.shared.settings.acks == Acks::None && state.link.take_if(|link| link.is_in_doubt()).is_some() {
-                state.lane.failed(self.no_leader(), Instant::now());
                 state.lane.unlink();
             }
             let step = state.lane.step(Instant::now());

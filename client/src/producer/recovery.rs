@@ -87,6 +87,5 @@ async fn find(partition: &Partition, failed_at: Option<Instant>) -> Result<Link,
             LinkTerms { identity, ..partition.shared.identity.terms(&connection, None).await? }
         }
     };
-    let unheard_refusals = connection.unheard_refusals();
-    Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch, batch_bytes_max, terms, unheard_refusals })
+    Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch, batch_bytes_max, terms })
 }

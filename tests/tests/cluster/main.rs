@@ -21,4 +21,3 @@ mod replication;
 mod rot;
 mod sole_replicas;
 mod stale_views;
-mod unanswered_sends;
