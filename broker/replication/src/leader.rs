@@ -101,7 +101,7 @@ pub struct Leader<T> {
     durability: Durability,
     offsets: PartitionOffsets,
     replicas: ReplicaSet,
-    /// acks=Leader; released at the written end.
+    /// acks=Leader and None; released at the written end.
     at_leader: PendingAcks<Waiting<T>>,
     /// acks=All; released at the watermark.
     at_watermark: PendingAcks<Waiting<T>>,
@@ -241,15 +241,15 @@ impl<T> Leader<T> {
         Ok(())
     }
 
-    /// An admitted append was given its offsets and is about to be written. With acks=None nobody waits and the ticket is dropped.
+    /// An admitted append was given its offsets and is about to be written. With acks=None the ticket hears of the write
+    /// too, as it may fail.
     pub fn appended(&mut self, range: AppendedRange, acks: Acks, ticket: T) {
         assert!(!self.poisoned, "nothing is appended to a poisoned log");
         assert!(range.base_offset == self.offsets.log_end(), "offsets have no gaps: {range:?} at {:?}", self.offsets);
         self.offsets.assign(range.next_offset);
         let waiting = Waiting { base_offset: range.base_offset, ticket };
         match acks {
-            Acks::None => drop(waiting),
-            Acks::Leader => self.at_leader.park(range.next_offset, range.bytes, waiting),
+            Acks::None | Acks::Leader => self.at_leader.park(range.next_offset, range.bytes, waiting),
             Acks::All => self.at_watermark.park(range.next_offset, range.bytes, waiting),
         }
     }
@@ -263,8 +263,7 @@ impl<T> Leader<T> {
     pub fn duplicated(&mut self, range: AppendedRange, acks: Acks, ticket: T, effects: &mut Effects<T>) {
         let waiting = Waiting { base_offset: range.base_offset, ticket };
         match acks {
-            Acks::None => drop(waiting),
-            Acks::Leader => self.at_leader.park_among(range.next_offset, range.bytes, waiting),
+            Acks::None | Acks::Leader => self.at_leader.park_among(range.next_offset, range.bytes, waiting),
             Acks::All => self.at_watermark.park_among(range.next_offset, range.bytes, waiting),
         }
         self.settle(effects);

@@ -89,8 +89,7 @@ impl Account {
 
     fn is_met(&self, promise: &Promise) -> bool {
         match promise.acks {
-            Acks::None => false,
-            Acks::Leader => self.ends[0].0 >= promise.next,
+            Acks::None | Acks::Leader => self.ends[0].0 >= promise.next,
             Acks::All => {
                 let flushed = !promise.needs_flush || self.common(Durability::Flushed) >= promise.next;
                 self.watermark >= promise.next && flushed
@@ -145,10 +144,8 @@ fn live(replicas: usize, durability: Durability, steps: &[Step]) -> Result<(), T
                 let base_offset = offsets.log_end();
                 let next_offset = base_offset.plus(records);
                 leader.appended(AppendedRange { base_offset, next_offset, bytes: 1 }, acks, id);
-                if acks != Acks::None {
-                    let needs_flush = account.durability == Durability::Flushed;
-                    account.open.insert(id, Promise { acks, next: next_offset.0, needs_flush });
-                }
+                let needs_flush = account.durability == Durability::Flushed;
+                account.open.insert(id, Promise { acks, next: next_offset.0, needs_flush });
             }
             Step::Append { .. } => {}
             Step::Write { share } => {

@@ -83,12 +83,12 @@ impl Partition {
 }
 
 #[test]
-fn a_flushed_topic_answers_all_after_the_flush_and_leader_after_the_write() {
+fn a_flushed_topic_answers_all_after_the_flush_and_others_after_the_write() {
     let mut partition = Partition::led_with(&[ME], Durability::Flushed);
     partition.append(3, Acks::All, "all");
     partition.append(2, Acks::Leader, "leader");
     partition.append(1, Acks::None, "none");
-    assert_eq!(partition.write(), ["leader"]);
+    assert_eq!(partition.write(), ["leader", "none"]);
     assert_eq!(partition.leader.offsets().high_watermark(), Offset(0));
     assert_eq!(partition.leader.flush_wanted(), Some(Offset(6)));
     assert_eq!(partition.flush(), ["all"]);
@@ -193,9 +193,11 @@ fn a_full_disk_fails_what_was_not_written_and_frees_its_offsets() {
     partition.write();
     partition.append(1, Acks::Leader, "lost");
     partition.append(1, Acks::All, "lost too");
+    partition.append(1, Acks::None, "lost unasked");
     partition.leader.append_abandoned(AckFailure::StorageFull, &mut partition.effects);
     let failed: Vec<_> = partition.effects.failed.iter().map(|f| (f.ticket, f.cause.code())).collect();
-    assert_eq!(failed, [("lost", ErrorCode::StorageFull), ("lost too", ErrorCode::StorageFull)]);
+    let lost = ["lost", "lost unasked", "lost too"].map(|ticket| (ticket, ErrorCode::StorageFull));
+    assert_eq!(failed, lost);
     partition.append(1, Acks::All, "after");
     assert_eq!(partition.leader.offsets().log_end(), Offset(2));
     partition.write();
