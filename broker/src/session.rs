@@ -141,6 +141,7 @@ impl Session {
             correlation: header.correlation,
             deadline,
             answered: false,
+            mute: false,
             _under_way: under_way,
         }
     }
@@ -191,6 +192,8 @@ pub struct Reply {
     api: u16,
     correlation: CorrelationId,
     answered: bool,
+    /// Whatever is said is not sent.
+    mute: bool,
     /// Held for its drop, which follows the answer.
     _under_way: UnderWay,
 }
@@ -214,6 +217,12 @@ impl Reply {
         self.answer(Flags::FAULT, &Fault::from(error));
     }
 
+    /// Nothing that is said from now on is sent, not even that it was dropped: the client takes no answer to this.
+    pub const fn mute(mut self) -> Self {
+        self.mute = true;
+        self
+    }
+
     /// Ends the duty of a request that wants no answer.
     pub fn stay_silent(mut self) {
         self.answered = true;
@@ -227,6 +236,9 @@ impl Reply {
 
     fn answer<M: Message>(&mut self, flags: Flags, message: &M) {
         self.answered = true;
+        if self.mute {
+            return;
+        }
         let stamp = FrameStamp { flags, ..self.session.stamp(FrameKind::Response, self.api, self.correlation) };
         let mut frame = OutFrame::encode(stamp, message, Vec::new());
         let (bytes, limit) = (frame.head.len() - HEADER_BYTES, FrameLimits::DEFAULT.body_bytes);

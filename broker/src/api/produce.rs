@@ -1,6 +1,8 @@
 //! Produce: checks the batches on the network thread, once, and hands them to the partition; those that are large once decompressed take
 //! a detour over the blocking pool, and what the same client sent after them waits behind them. The answer leaves when what was asked for
-//! has happened, in whatever order that is.
+//! has happened, in whatever order that is. One that wants none (acks=None) is answered only where it is refused, now or as it is written:
+//! its client would go on writing to a leader that is none any more. Closing the connection instead, as Kafka's brokers do, would take all
+//! else on it along; so clients of versions before 11, which look at no such answer, are not told.
 
 use std::sync::Arc;
 
@@ -64,6 +66,7 @@ fn detour(node: &Arc<Node>, produce: Produce, is_large: bool) {
 /// Hands the batches to the partition, or says why not.
 fn finish(node: &Arc<Node>, produce: Produce, checked: Result<Checked, WireError>) {
     let Produce { request, lent, reply, payload: _ } = produce;
+    let reply = if request.acks.hears_refusals(reply.session.version) { reply } else { reply.mute() };
     let silent = request.acks == Acks::None;
     let prepared = match checked {
         Ok(checked) => prepare(node, &request, (checked, Asking::ToTakeIn), lent),
@@ -73,21 +76,16 @@ fn finish(node: &Arc<Node>, produce: Produce, checked: Result<Checked, WireError
         Ok((partition, mut append)) => {
             let appended_at = clock::now();
             append.deadline = reply.deadline;
-            if silent {
-                reply.stay_silent();
-                // The ticket of acks=None is never called with an answer that somebody waits for.
-                append.ticket = Box::new(|_| {});
-            } else {
-                append.ticket = Box::new(move |result| match result {
-                    Ok(acked) => reply.send(&response(acked, appended_at)),
-                    Err(error) => reply.fail(error),
-                });
-            }
+            append.ticket = Box::new(move |result| match result {
+                Ok(_) if silent => reply.stay_silent(),
+                Ok(acked) => reply.send(&response(acked, appended_at)),
+                Err(error) => reply.fail(error),
+            });
             partition.append(append);
         }
         Err(error) => {
             node.metrics.produce_refused.inc();
-            if silent { reply.stay_silent() } else { reply.fail(error) }
+            reply.fail(error);
         }
     }
 }

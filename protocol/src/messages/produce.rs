@@ -1,17 +1,26 @@
 //! Produce: one partition per frame; its record batches are the frame's payload.
 
 use crate::ids::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
-use crate::{message, wire_enum};
+use crate::{ProtocolVersion, message, wire_enum};
 
 wire_enum! {
     /// What must have happened before a produce is answered.
     pub enum Acks {
-        /// Nothing: there is no answer at all.
+        /// Nothing: there is no answer, but to a refusal, from version 11 on.
         0 None,
         /// The leader wrote it (to its page cache; a power loss may lose it).
         1 Leader,
         /// Every in-sync replica has it as the topic's durability asks: on disk for `flushed`, in memory for `written`.
         2 All,
+    }
+}
+
+impl Acks {
+    /// True where a refusal is answered on a connection of this version: always, but for [`Acks::None`] before version 11. Those clients are
+    /// not told, as they look at no such answer.
+    #[must_use]
+    pub const fn hears_refusals(self, version: ProtocolVersion) -> bool {
+        !matches!(self, Self::None) || version.0 >= 11
     }
 }
 

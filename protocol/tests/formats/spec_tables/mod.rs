@@ -55,7 +55,9 @@ fn constants() -> String {
 fn kinds() -> String {
     let kinds = [FrameKind::Request, FrameKind::Response, FrameKind::Push, FrameKind::Signal];
     let meaning = |kind| match kind {
-        FrameKind::Request => "client to broker; answered by exactly one response (a Produce with acks None by none)",
+        FrameKind::Request => {
+            "client to broker; answered by exactly one response (a Produce with acks None only where it is refused)"
+        }
         FrameKind::Response => "broker to client, with the correlation id of its request",
         FrameKind::Push => "broker to client: an item of a stream, with the stream's id; or unasked, with id 0",
         FrameKind::Signal => "client to broker, never answered; correlation id 0",
