@@ -11,7 +11,8 @@ use crate::duration::parse_duration;
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProducerArgs {
     /// When a record counts as written: 'all' once every in-sync replica has it as the topic's durability asks, 'leader' once
-    /// the leader wrote it to its page cache, 'none' without asking.
+    /// the leader wrote it to its page cache, 'none' without asking: what is on its way when another broker takes the lead, or is
+    /// refused, is lost.
     #[arg(long, value_enum, default_value_t = AcksArg::All)]
     pub acks: AcksArg,
 
@@ -43,7 +44,7 @@ impl ProducerArgs {
 /// When a record counts as written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum AcksArg {
-    /// Without asking.
+    /// Without asking: what is on its way to a leader that is none any more is lost.
     None,
     /// Once the leader wrote it.
     Leader,

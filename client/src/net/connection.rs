@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::refusals::RefusalHandler;
 use super::{Greeting, cut_short, monitor, reader, writer};
 use crate::ClientError;
 use crate::address::Address;
@@ -66,8 +67,8 @@ pub(crate) enum Ticket {
     Answered(ReplyHandler),
     /// So is this, and it may be done twice where it is sent again.
     AnsweredOnce(ReplyHandler),
-    /// It is not; this hears when it was written.
-    Written(WrittenHandler),
+    /// It is not; this hears when it was written. The frame goes under the id of those refusals, where somebody hears them.
+    Written(WrittenHandler, Option<CorrelationId>),
 }
 
 /// A frame on its way out.
@@ -121,6 +122,7 @@ pub(super) struct State {
     pub(super) queued_bytes: usize,
     pub(super) pending: HashMap<u64, Pending>,
     pub(super) streams: HashMap<u64, Arc<dyn StreamHandler>>,
+    pub(super) refusals: HashMap<u64, RefusalHandler>,
     next_correlation: u64,
     closed: Option<ClientError>,
 }
@@ -306,6 +308,11 @@ impl Connection {
 }
 
 impl State {
+    pub(super) const fn next_correlation(&mut self) -> u64 {
+        self.next_correlation += 1;
+        self.next_correlation
+    }
+
     fn push(&mut self, frame: Outgoing) {
         self.queued_bytes += frame.bytes();
         self.queue.push_back(frame);
@@ -364,10 +371,9 @@ impl Wire {
         ticket: Ticket,
         stream: Option<Arc<dyn StreamHandler>>,
     ) -> u64 {
-        let correlation = {
-            let mut state = self.state.lock();
-            state.next_correlation += 1;
-            state.next_correlation
+        let correlation = match ticket {
+            Ticket::Written(_, Some(shared)) => shared.0,
+            _ => self.state.lock().next_correlation(),
         };
         let header = Header {
             kind: FrameKind::Request,
@@ -386,7 +392,7 @@ impl Wire {
             let error = ClientError::Unreachable { address: self.address.clone(), reason: error.to_string() };
             match ticket {
                 Ticket::Answered(handler) | Ticket::AnsweredOnce(handler) => handler(Err(error)),
-                Ticket::Written(handler) => handler(Err(error)),
+                Ticket::Written(handler, _) => handler(Err(error)),
             }
             return correlation;
         }
@@ -397,7 +403,7 @@ impl Wire {
                 state.pending.insert(correlation, pending);
                 None
             }
-            Ticket::Written(handler) => Some(handler),
+            Ticket::Written(handler, _) => Some(handler),
         };
         if let Some(handler) = stream {
             state.streams.insert(correlation, handler);
@@ -410,15 +416,18 @@ impl Wire {
 
     /// Ends the connection, once: everyone who waits hears why.
     pub(super) fn close(&self, reason: ClientError) {
-        let (pending, streams, queue) = {
+        let (pending, streams, queue, refusals) = {
             let mut state = self.state.lock();
             if state.closed.is_some() {
                 return;
             }
             state.closed = Some(reason.clone());
             state.queued_bytes = 0;
-            (std::mem::take(&mut state.pending), std::mem::take(&mut state.streams), std::mem::take(&mut state.queue))
+            let pending = std::mem::take(&mut state.pending);
+            let streams = std::mem::take(&mut state.streams);
+            (pending, streams, std::mem::take(&mut state.queue), std::mem::take(&mut state.refusals))
         };
+        drop(refusals);
         self.ended.cancel();
         self.drained.notify_waiters();
         // In the order they were sent, so that what is sent again is sent in that order too.

@@ -2,6 +2,7 @@
 //!
 //! - `handshake`: dial, preface, hello.
 //! - `connection`: the handle; requests, signals, streams, and what waits for an answer.
+//! - `refusals`: who hears that what wants no answer was refused.
 //! - `writer`, `reader`: the two tasks, frames out and frames in.
 //! - `receive_buffer`: large buffers that are used again once nobody holds a slice of them.
 //! - `monitor`: deadlines and keepalive; `quiet`: what silence says before they have passed.
@@ -12,7 +13,9 @@ mod monitor;
 mod quiet;
 mod reader;
 mod receive_buffer;
+mod refusals;
 mod writer;
 
 pub(crate) use connection::{Connection, Reply, StreamHandler, Ticket};
 pub(crate) use handshake::{Greeting, connect, cut_short};
+pub(crate) use refusals::Refusals;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Buf, Bytes};
 use tidelog_protocol::api::Api;
 use tidelog_protocol::frame::{Flags, FrameError, FrameKind, FrameLimits, HEADER_BYTES, Header, TRACE_BYTES, verify};
-use tidelog_protocol::messages::{Fault, GoAwayPush, StreamItemPush};
+use tidelog_protocol::messages::{Fault, GoAwayPush, ProduceRequest, StreamItemPush};
 use tidelog_protocol::{Message, WireError};
 
 use super::connection::{Reply, Wire};
@@ -86,11 +86,18 @@ pub(super) fn without_trace(flags: Flags, body: &[u8]) -> &[u8] {
 fn dispatch(wire: &Wire, header: &Header, body: &[u8], payload: Bytes) -> Result<(), ClientError> {
     match header.kind {
         FrameKind::Response => {
+            let reply = Reply { version: wire.version, flags: header.flags, body, address: &wire.address };
+            let mut state = wire.state.lock();
+            let pending = state.pending.remove(&header.correlation.0);
             // One whose caller has given up is nobody's.
-            let pending = wire.state.lock().pending.remove(&header.correlation.0);
+            let refused = if pending.is_none() { state.refusals.get(&header.correlation.0).cloned() } else { None };
+            drop(state);
             if let Some(pending) = pending {
-                let reply = Reply { version: wire.version, flags: header.flags, body, address: &wire.address };
                 (pending.handler)(Ok(reply));
+            } else if let Some(refused) = refused
+                && let Err(error) = reply.decode::<ProduceRequest>()
+            {
+                refused(error);
             }
             Ok(())
         }

@@ -60,8 +60,12 @@ impl ProducerBuilder {
         Self { cluster, settings }
     }
 
-    /// What must have happened before a record counts as delivered. With [`Acks::None`] a delivery resolves as the batch
-    /// goes to the socket, and a batch that the broker refuses is lost without a word. Default: [`Acks::All`].
+    /// What must have happened before a record counts as delivered. Default: [`Acks::All`].
+    ///
+    /// With [`Acks::None`] a delivery resolves as the batch goes to the socket, whatever becomes of it there. When another broker takes the
+    /// lead of a partition, what was sent since, until its refusal is heard, is lost: that of a round trip, or, where the leader was killed or cut off,
+    /// all that was under way to it. What is sent later goes to the next leader. A broker of a release before this one does not say what it
+    /// refuses: there, everything is lost until the connection ends and the leader is looked for.
     pub const fn acks(mut self, acks: Acks) -> Self {
         self.settings.acks = acks;
         self

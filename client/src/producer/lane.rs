@@ -12,6 +12,7 @@ mod abandonment;
 mod fit;
 mod numbering;
 mod settled;
+mod unacknowledged;
 
 pub(super) use numbering::{Belonging, LinkTerms, Wants, Who};
 use numbering::{Numbering, Stamp};
@@ -43,6 +44,8 @@ pub(super) struct Rules {
     pub(super) compression: Compression,
     /// Records are numbered where the leader can tell by it what comes twice.
     pub(super) idempotent: bool,
+    /// The leader says what it wrote.
+    pub(super) acknowledged: bool,
     /// Records belong to a transaction.
     pub(super) transaction: Option<Belonging>,
 }
@@ -355,7 +358,9 @@ impl Lane {
         let error = match answer {
             Ok(receipt) => {
                 self.careful = false;
-                self.failures = 0;
+                if self.is_success(now) {
+                    self.failures = 0;
+                }
                 let mut batch = self.in_flight.remove(at)?;
                 batch.content = Content::Sealed(payload);
                 let maybe_twice = batch.maybe_written && !self.numbering.tells_twice(&batch);

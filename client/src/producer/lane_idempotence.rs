@@ -31,6 +31,7 @@ const RULES: Rules = Rules {
     delivery_timeout: Duration::from_secs(10),
     compression: Compression::None,
     idempotent: true,
+    acknowledged: true,
     transaction: None,
 };
 

@@ -16,6 +16,7 @@ use super::memory::Memory;
 use super::{Receipt, RecordRef, SendError};
 use crate::ClientError;
 use crate::address::Address;
+use crate::backoff::Backoff;
 
 const RULES: Rules = Rules {
     max_in_flight: 3,
@@ -23,6 +24,7 @@ const RULES: Rules = Rules {
     delivery_timeout: Duration::from_secs(10),
     compression: Compression::None,
     idempotent: false,
+    acknowledged: true,
     transaction: None,
 };
 
@@ -427,4 +429,55 @@ fn a_batch_refused_as_too_large_within_the_limit_told_is_halved_until_it_fits_or
     for number in 0..4 {
         assert!(matches!(outcome(&model, number), Some(Err(SendError::Rejected(_)))), "{number}");
     }
+}
+
+/// A lane without acknowledgements that a leader was found for, and one record that went to the socket.
+fn unacknowledged() -> Model {
+    let mut model = Model::new(Rules { acknowledged: false, ..RULES });
+    model.append();
+    model.acknowledge();
+    model
+}
+
+/// What was written is refused. How long it takes until the leader is looked for, where it is.
+fn looked_for_after(model: &mut Model, code: ErrorCode) -> Option<Duration> {
+    model.lane.refused(refused(code), model.now);
+    model.lane.refused(refused(code), model.now);
+    if !model.lane.begin_drive() {
+        return None;
+    }
+    assert!(matches!(model.lane.step(model.now), Step::Recover));
+    let (pause, stale) = model.lane.recovery(Backoff::DEFAULT);
+    assert_eq!(stale, Some(model.now), "what was known of it before is not to be trusted");
+    model.lane.link(model.limit, LinkTerms::default());
+    Some(pause)
+}
+
+#[test]
+fn without_acknowledgement_a_refusal_has_the_leader_looked_for_where_it_is_in_doubt() {
+    for code in [ErrorCode::NotLeader, ErrorCode::FencedEpoch, ErrorCode::UnknownTopic, ErrorCode::TooLarge] {
+        let mut model = unacknowledged();
+        assert!(looked_for_after(&mut model, code).is_some(), "{code:?}");
+        model.append();
+        assert_eq!(model.wire.len(), 1, "the next goes to the next leader");
+    }
+    let mut model = unacknowledged();
+    assert_eq!(looked_for_after(&mut model, ErrorCode::KeyMissing), None, "it fares no better elsewhere");
+}
+
+#[test]
+fn without_acknowledgement_a_leader_that_refuses_everything_is_looked_for_ever_more_slowly() {
+    let mut model = unacknowledged();
+    for failures in 1..5 {
+        let pause = looked_for_after(&mut model, ErrorCode::NotLeader).unwrap();
+        let bound = Duration::from_millis(25 << failures);
+        assert!(pause <= bound && pause >= bound / 2, "{pause:?} after {failures}");
+        model.append();
+        model.acknowledge();
+    }
+    // Nothing was refused for long: that what is written arrives is believed again.
+    model.now += Duration::from_secs(3);
+    model.append();
+    model.acknowledge();
+    assert!(looked_for_after(&mut model, ErrorCode::NotLeader).unwrap() <= Duration::from_millis(50));
 }

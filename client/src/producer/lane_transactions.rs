@@ -23,6 +23,7 @@ const RULES: Rules = Rules {
     delivery_timeout: Duration::from_secs(10),
     compression: Compression::None,
     idempotent: false,
+    acknowledged: true,
     transaction: Some(Belonging::To(WHO)),
 };
 

@@ -18,7 +18,7 @@ use super::scope::Scope;
 use super::{Receipt, SendError, Settings};
 use crate::ClientError;
 use crate::cluster::Cluster;
-use crate::net::{Connection, Reply, Ticket};
+use crate::net::{Connection, Refusals, Reply, Ticket};
 
 /// What all lanes of a producer share.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct Link {
     pub(super) batch_bytes_max: usize,
     /// Who the producer is there.
     pub(super) terms: LinkTerms,
+    /// Hears of what is refused of what wants no acknowledgement, as long as this leader is held for one.
+    pub(super) refusals: Option<Arc<Refusals>>,
 }
 
 /// The lane of one partition and its way to the leader.
@@ -83,6 +85,7 @@ impl Partition {
             delivery_timeout: shared.settings.delivery_timeout,
             compression: shared.settings.compression,
             idempotent: shared.settings.is_idempotent(),
+            acknowledged: shared.settings.acks != Acks::None,
             transaction: shared
                 .transaction
                 .as_ref()
@@ -108,8 +111,10 @@ impl Partition {
             match step {
                 Step::Idle => return,
                 Step::Recover => {
-                    state.link = None;
+                    let former = state.link.take();
                     drop(state);
+                    // Not under the lock: with its last handle a connection ends, and all that waits on it hears of that.
+                    drop(former);
                     self.shared.cluster.runtime.spawn(super::recovery::run(Arc::clone(self)));
                     return;
                 }
@@ -141,10 +146,11 @@ impl Partition {
         let this = Arc::clone(self);
         let sent = payload.clone();
         let ticket = if request.acks == Acks::None {
-            Ticket::Written(Box::new(move |written| {
+            let written = move |written: Result<(), ClientError>| {
                 let receipt = written.map(|()| this.receipt_without_answer());
                 this.answered(id, receipt, sent);
-            }))
+            };
+            Ticket::Written(Box::new(written), link.refusals.as_ref().map(|refusals| refusals.id()))
         } else {
             let handler = Box::new(move |reply: Result<Reply<'_>, ClientError>| {
                 let answer = reply.and_then(|reply| reply.decode::<ProduceRequest>());
@@ -190,6 +196,34 @@ impl Partition {
         for settled in settled.into_iter().chain(given_up) {
             self.tell(settled);
         }
+        if drive {
+            self.drive();
+        }
+    }
+
+    /// Has the lane hear of what this leader refuses of what wants no acknowledgement, where it says so.
+    pub(super) fn hear_refusals(self: &Arc<Self>, connection: &Connection) -> Option<Arc<Refusals>> {
+        let acks = self.shared.settings.acks;
+        if acks != Acks::None || !acks.hears_refusals(connection.version()) {
+            return None;
+        }
+        // The link holds what is given here, and the partition the link.
+        let (this, told) = (Arc::downgrade(self), AtomicBool::new(false));
+        let refused = move |error: ClientError| {
+            let Some(this) = this.upgrade() else { return };
+            if !told.swap(true, Ordering::Relaxed) {
+                tracing::warn!(topic = %this.topic, partition = %this.id, %error, "records without acknowledgement were refused and are lost");
+            }
+            this.refused(error);
+        };
+        Some(Arc::new(connection.hear_refusals(Arc::new(refused))))
+    }
+
+    fn refused(self: &Arc<Self>, error: ClientError) {
+        let mut state = self.state.lock();
+        state.lane.refused(error, Instant::now());
+        let drive = state.lane.begin_drive();
+        drop(state);
         if drive {
             self.drive();
         }

@@ -67,7 +67,7 @@ async fn attempt(partition: &Arc<Partition>) -> Result<Link, ClientError> {
 }
 
 /// The leader as it is known, or, after a failure, as the cluster says since.
-async fn find(partition: &Partition, failed_at: Option<Instant>) -> Result<Link, ClientError> {
+async fn find(partition: &Arc<Partition>, failed_at: Option<Instant>) -> Result<Link, ClientError> {
     let cluster = &partition.shared.cluster;
     let image = match failed_at {
         Some(failed_at) => cluster.refreshed(&partition.topic, failed_at).await?,
@@ -87,5 +87,6 @@ async fn find(partition: &Partition, failed_at: Option<Instant>) -> Result<Link,
             LinkTerms { identity, ..partition.shared.identity.terms(&connection, None).await? }
         }
     };
-    Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch, batch_bytes_max, terms })
+    let refusals = partition.hear_refusals(&connection);
+    Ok(Link { connection, topic_id: image.id, leader_epoch: leader.epoch, batch_bytes_max, terms, refusals })
 }

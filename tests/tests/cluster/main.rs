@@ -21,3 +21,4 @@ mod replication;
 mod rot;
 mod sole_replicas;
 mod stale_views;
+mod unacknowledged;
