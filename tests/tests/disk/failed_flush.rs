@@ -2,11 +2,12 @@
 //! strace.
 
 use tidelog_client::NewTopic;
+use tidelog_protocol::messages::{Acks, ProduceRequest};
 use tidelog_protocol::records::Compression;
 use tidelog_protocol::{ErrorCode, TopicId};
 use tidelog_tests::broker_process::BrokerProcess;
 use tidelog_tests::contents::read_all;
-use tidelog_tests::raw_connection::{RawConnection, batch};
+use tidelog_tests::raw_connection::{RawConnection, batch, produce_request};
 use tidelog_tests::requirements::{Need, requires};
 use tidelog_tests::syscall_fault::SyscallFault;
 use tidelog_tests::workload::create_topic;
@@ -95,4 +96,26 @@ async fn a_failed_write_is_never_acknowledged_and_the_others_live_on() {
     assert_eq!(produce(&mut connection, unlucky, "again").await, Ok(1));
     let records = read_all(&server, "unlucky").await.remove(0).records;
     assert_eq!(records, [(0, "before".to_string()), (1, "again".to_string())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_is_told_though_no_acknowledgement_was_wanted() {
+    if !requires("a_failed_write_is_told_though_no_acknowledgement_was_wanted", &[Need::Strace]) {
+        return;
+    }
+    let broker = BrokerProcess::start();
+    create_topic(&broker.server(), &NewTopic::named("unlucky")).await.unwrap();
+    let mut connection = RawConnection::introduced(broker.address()).await;
+    let unlucky = connection.topic_id("unlucky").await;
+    assert_eq!(produce(&mut connection, unlucky, "before").await, Ok(0));
+
+    let request = ProduceRequest { acks: Acks::None, ..produce_request(unlucky) };
+    let fault = SyscallFault::on(broker.pid(), "pwritev,pwritev2,pwrite64:error=EIO");
+    // What it was admitted for did not come about.
+    let refused = connection.call(&request, &batch(&[b"hit"], Compression::None)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::StorageFailed, "{refused}");
+    assert!(fault.injected().iter().any(|call| call.contains("unlucky-0")), "{:?}", fault.injected());
+    drop(fault);
+    let refused = connection.call(&request, &batch(&[b"after"], Compression::None)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::OutOfService, "{refused}");
 }
