@@ -45,5 +45,12 @@ fn offsets_noted_after_their_transaction_has_ended_are_caught() {
 #[test]
 fn an_end_that_ends_a_later_transaction_is_caught() {
     let said = caught(GroupFlaw::EndUnfenced, 2_000);
-    assert!(said.contains("NothingOfAnUndoneTransaction") || said.contains("CommittedTransactionIsWhole"), "{said}");
+    // Such an end also takes the fence back, behind which comes, seldom, what was noted for a transaction that has ended long ago.
+    let broken = [
+        "NothingOfAnUndoneTransaction",
+        "CommittedTransactionIsWhole",
+        "NoHangingTransaction",
+        "NoCommitFromAnEarlierTenure",
+    ];
+    assert!(broken.iter().any(|invariant| said.contains(invariant)), "{said}");
 }
