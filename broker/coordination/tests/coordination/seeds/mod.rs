@@ -92,7 +92,8 @@ pub fn sweep<T: Happened>(usual: u64, run: impl Fn(u64) -> T) {
 pub fn caught(flaw: impl Debug, runs: u64, run: impl Fn(u64)) -> String {
     for seed in seeds(runs) {
         if let Err(said) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            return said.downcast_ref::<String>().cloned().unwrap_or_default();
+            let fixed = said.downcast_ref::<&str>().map(|text| String::from(*text));
+            return said.downcast_ref::<String>().cloned().or(fixed).unwrap_or_default();
         }
     }
     panic!("nothing was noticed of {flaw:?}");
