@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidelog_log::data_dir::DataDir;
 use tidelog_log::{Disk, Flusher, FlusherHandle, OsDisk, SpaceGuard};
-use tidelog_protocol::{BrokerId, ClusterId, WireError};
+use tidelog_protocol::{ClusterId, WireError};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -39,8 +39,8 @@ use crate::stalls::{StallWatch, Stalls};
 use crate::start_error::StartError;
 use crate::vital::{BreakDown, Vital};
 use crate::{
-    admin_http, belonging, compactor, departed, lease_watch, process, producer_ids, replica, scrubber, shutdown,
-    stamping, waiting,
+    admin_http, belonging, compactor, departed, lease_watch, own_id, process, producer_ids, replica, scrubber,
+    shutdown, stamping, waiting,
 };
 
 /// How long tasks that were told to end may take to let go of the data folder.
@@ -62,6 +62,9 @@ pub struct Broker {
     /// Dropped with the broker: its tasks end.
     _end_tasks: [DropGuard; 2],
 }
+
+/// So many others may join under the number that a broker is about to have, before it gives up.
+const RACES: u32 = 8;
 
 /// What a node is put together from.
 struct Parts {
@@ -102,6 +105,14 @@ impl Broker {
     /// # Errors
     /// [`StartError`].
     pub async fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Self, StartError> {
+        for _ in 0..RACES {
+            match Self::start_within(config.clone(), disk.clone(), None).await {
+                Err(error) if own_id::was_overtaken(&config, &*disk, &error) => {
+                    info!(%error, "another has the number that was free: asking for the next")
+                }
+                ended => return ended,
+            }
+        }
         Self::start_within(config, disk, None).await
     }
 
@@ -123,17 +134,17 @@ impl Broker {
         let admin = bind("admin_listen", config.admin_listen)?;
         let (address, admin_address) = (listener.address, admin.address);
         let own = advertised(&config, address);
-        let contact = contact(&config).filter(|_| shared.is_none());
+        let contact = joining::contact(&config).filter(|_| shared.is_none());
+        let is_itself = contact.as_ref().is_some_and(|contact| joining::is_itself(contact, address));
         let whose = match (&shared, &contact) {
             (Some(shared), _) => Whose::Elsewhere(shared.cluster),
-            (None, Some(contact)) => {
-                let is_itself = joining::is_itself(contact, address);
-                Whose::Here(cluster_to_join(&config, &*disk, contact, is_itself).await?)
-            }
+            (None, Some(contact)) => Whose::Here(cluster_to_join(&config, &*disk, contact, is_itself).await?),
             (None, None) => Whose::Here(None),
         };
-        let Storage { data, flusher, space, notes, quorum } = open_storage(&config, disk, &own, whose).await?;
-        let member = Member { broker: BrokerId(config.broker_id), incarnation: data.format().incarnation };
+        let broker = own_id::find(&config, &*disk, contact.as_ref().filter(|_| !is_itself)).await?;
+        let Storage { data, flusher, space, notes, quorum } =
+            open_storage(&config, disk, (broker, &own), whose).await?;
+        let member = Member { broker, incarnation: data.format().incarnation };
         let peers = Peers::new(PeerIdentity { cluster: data.format().cluster, member });
         // Who shares metadata with others in its process is told by them when its lease ends.
         let keeps_lease = shared.is_none();
@@ -316,10 +327,6 @@ fn advertised(config: &Config, address: SocketAddr) -> Address {
 }
 
 /// The broker whose cluster this one joins.
-fn contact(config: &Config) -> Option<Address> {
-    config.join.0.clone().map(|(host, port)| Address { host, port })
-}
-
 /// Takes part in the quorum; true where nobody else does, and this broker leads it.
 async fn start_quorum(
     storage: QuorumStorage,

@@ -1,11 +1,11 @@
 //! Which broker a data folder belongs to: noted at its first start. Under another id its replicas would count as somebody else's, and be
 //! removed as left over. Knows nothing of clusters.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tidelog_log::data_dir::DataDirError;
 use tidelog_log::small_file::{self, Kind, SmallFileError};
-use tidelog_log::{DataDir, StorageError};
+use tidelog_log::{DataDir, Disk, StorageError};
 use tidelog_protocol::BrokerId;
 
 const KIND: Kind = Kind { magic: *b"TLID", version: 1 };
@@ -49,7 +49,7 @@ pub enum BrokerMarkError {
 /// # Errors
 /// [`BrokerMarkError`].
 pub(crate) fn check(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError> {
-    match noted(data)? {
+    match noted(&*data.disk(), data.root())? {
         Some(noted) if noted != own => Err(BrokerMarkError::Another { data: data.root().to_owned(), noted, own }),
         _ => Ok(()),
     }
@@ -61,7 +61,7 @@ pub(crate) fn check(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError
 /// # Errors
 /// [`BrokerMarkError`].
 pub(crate) fn note(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError> {
-    if noted(data)?.is_some() {
+    if is_noted(data)? {
         return Ok(());
     }
     match small_file::replace(&*data.disk(), &data.root().join(FILE), KIND, &own.0.to_be_bytes()) {
@@ -76,12 +76,16 @@ pub(crate) fn note(data: &DataDir, own: BrokerId) -> Result<(), BrokerMarkError>
 /// # Errors
 /// [`BrokerMarkError`].
 pub(crate) fn is_noted(data: &DataDir) -> Result<bool, BrokerMarkError> {
-    Ok(noted(data)?.is_some())
+    Ok(noted(&*data.disk(), data.root())?.is_some())
 }
 
-fn noted(data: &DataDir) -> Result<Option<BrokerId>, BrokerMarkError> {
-    let path = data.root().join(FILE);
-    match small_file::read(&*data.disk(), &path, KIND) {
+/// Whose the folder is, where a cluster has taken it. Blocks.
+///
+/// # Errors
+/// [`BrokerMarkError`].
+pub(crate) fn noted(disk: &dyn Disk, folder: &Path) -> Result<Option<BrokerId>, BrokerMarkError> {
+    let path = folder.join(FILE);
+    match small_file::read(disk, &path, KIND) {
         Ok((_, body)) => Ok(body.first_chunk().map(|bytes| BrokerId(u32::from_be_bytes(*bytes)))),
         Err(SmallFileError::Missing) => Ok(None),
         Err(SmallFileError::Newer { found, newest }) => {

@@ -104,6 +104,26 @@ impl fmt::Display for Advertise {
     }
 }
 
+/// The number of a broker; empty means "as its folder knows, or the next".
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OwnId(pub Option<u32>);
+
+impl FromStr for OwnId {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().ok().filter(|number| *number <= i32::MAX as u32).map(|number| Self(Some(number))).ok_or(())
+    }
+}
+
+impl fmt::Display for OwnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |number| number.fmt(f))
+    }
+}
+
 /// A number with the suffixes that people write: `64KiB`, `1GiB`, `30s`, `5m`, `2h`, `7d`, or none.
 fn scaled(text: &str, unit: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
@@ -252,7 +272,7 @@ macro_rules! from_str_text {
         }
     )*};
 }
-from_str_text!(LogFormat, Advertise, Switch, String);
+from_str_text!(LogFormat, Advertise, OwnId, Switch, String);
 
 /// A name such as `localhost` stands for the first address it has, one of version 4 if there is any.
 impl FromText for SocketAddr {
@@ -285,8 +305,8 @@ config_table! {
     admin_timeout_ms: u64 = 10_000, number ["milliseconds" 10u64..=600000u64];
     /// Folder that holds everything the broker keeps. Created where it is missing; one broker at a time may use it.
     data: PathText = PathText("tidelog-data".into()), text ("a path");
-    /// Number of this broker in its cluster.
-    broker_id: u32 = 1, number ["a number" 0u64..=2147483647u64];
+    /// Number of this broker in its cluster. Empty: as its data folder knows; at its first start the next that no broker of the cluster has, or 1 where it makes a cluster of its own.
+    broker_id: OwnId = OwnId(None), text ("a number from 0 to 2147483647, or nothing");
     /// Where this broker stands: replicas are spread over racks, and consumers that name theirs read from the nearest replica. Empty: nowhere.
     rack: String = String::new(), text ("a name, or nothing");
     /// HOST:PORT that clients are told to connect to. Empty: the address that each client dialled.

@@ -90,6 +90,7 @@ fn set(config: &mut Config, key: &str, value: &str, source: impl Fn() -> String)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OwnId;
 
     fn environment(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
         pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Vec<_>>().into_iter()
@@ -102,7 +103,7 @@ mod tests {
         std::fs::write(&file, "connections_max = 10\nbroker_id = 7\nidle_timeout_ms = \"2m\"\n").unwrap();
         let env = environment(&[("TIDELOG_CONNECTIONS_MAX", "20"), ("HOME", "x"), ("TIDELOG_SERVER", "y")]);
         let config = layered(Some(&file), env, &[("broker_id".into(), "9".into())]).unwrap();
-        assert_eq!((config.connections_max, config.broker_id, config.idle_timeout_ms), (20, 9, 120_000));
+        assert_eq!((config.connections_max, config.broker_id, config.idle_timeout_ms), (20, OwnId(Some(9)), 120_000));
     }
 
     #[test]

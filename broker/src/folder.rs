@@ -63,7 +63,7 @@ pub(crate) enum Whose {
 pub(crate) async fn open_storage(
     config: &Config,
     disk: Arc<dyn Disk>,
-    address: &Address,
+    (broker, address): (BrokerId, &Address),
     whose: Whose,
 ) -> Result<Storage, StartError> {
     let (config, address) = (config.clone(), address.clone());
@@ -74,7 +74,7 @@ pub(crate) async fn open_storage(
         };
         let data = Arc::new(DataDir::open(disk.clone(), &config.data.0, cluster)?);
         let space = Arc::new(SpaceGuard::new(disk.clone(), &config.data.0, config.disk_free_min_bytes)?.with_reserve());
-        broker_mark::check(&data, BrokerId(config.broker_id))?;
+        broker_mark::check(&data, broker)?;
         // Noted before a broker is noted as the owner.
         let folder = if broker_mark::is_noted(&data)? { Folder::LivedIn } else { Folder::New };
         let watermarks = Arc::new(Watermarks::read(&data, folder)?);
@@ -88,7 +88,7 @@ pub(crate) async fn open_storage(
         let quorum = QuorumStorage::open(StorageOptions {
             data: data.clone(),
             flusher: flusher.handle().with_reserve(),
-            broker: BrokerId(config.broker_id),
+            broker,
             address,
         })?;
         let is_users = |folder: &PartitionDir| !folder.topic.as_str().starts_with(INTERNAL_PREFIX);

@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidelog_protocol::messages::{JoinClusterRequest, PingRequest, RegisterBrokerRequest};
+use tidelog_protocol::messages::{
+    BrokerDescription, DescribeClusterRequest, JoinClusterRequest, PingRequest, RegisterBrokerRequest,
+};
 use tidelog_protocol::{BrokerEpoch, ClusterId, ErrorCode, WireError};
 use tracing::{info, warn};
 
 use crate::change;
+use crate::config::Config;
 use crate::member::Address;
 use crate::node::Node;
 use crate::peer::{PeerError, dial_once};
@@ -61,6 +64,11 @@ pub enum JoinError {
     },
 }
 
+/// Whom the settings name.
+pub(crate) fn contact(config: &Config) -> Option<Address> {
+    config.join.0.clone().map(|(host, port)| Address { host, port })
+}
+
 /// Whether a broker that listens at `address` would ask itself at `contact`. What it tells others to dial says nothing of that: it may be wrong.
 pub(crate) fn is_itself(contact: &Address, address: SocketAddr) -> bool {
     let is_here = |ip: IpAddr| ip == address.ip() || (address.ip().is_unspecified() && ip.is_loopback());
@@ -84,11 +92,31 @@ pub(crate) async fn cluster_at(contact: &Address) -> Result<ClusterId, PeerError
 /// # Errors
 /// [`JoinError::Unreachable`] where nobody has answered for a minute.
 pub(crate) async fn find_cluster(contact: &Address) -> Result<ClusterId, JoinError> {
+    as_soon_as_answered(contact, async || cluster_at(contact).await).await
+}
+
+/// The brokers of the cluster that a broker at `contact` belongs to, those that are away included, as soon as it answers.
+///
+/// # Errors
+/// [`JoinError::Unreachable`] where nobody has answered for a minute.
+pub(crate) async fn brokers_at(contact: &Address) -> Result<Vec<BrokerDescription>, JoinError> {
+    as_soon_as_answered(contact, async || {
+        let (_, cluster) = dial_once(contact, None, &DescribeClusterRequest {}, PATIENCE).await?;
+        Ok(cluster.brokers)
+    })
+    .await
+}
+
+/// What a broker at `contact` is asked, again and again for a minute.
+async fn as_soon_as_answered<T>(
+    contact: &Address,
+    ask: impl AsyncFn() -> Result<T, PeerError>,
+) -> Result<T, JoinError> {
     let give_up_at = Instant::now() + SEARCH;
     let mut told = Told::default();
     loop {
-        match cluster_at(contact).await {
-            Ok(cluster) => return Ok(cluster),
+        match ask().await {
+            Ok(answer) => return Ok(answer),
             Err(error @ PeerError::Refused(_)) if is_stranger(&error) => {
                 return Err(JoinError::Unreachable { contact: contact.clone(), error });
             }

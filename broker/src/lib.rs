@@ -58,6 +58,7 @@ mod net;
 pub mod node;
 mod operations;
 pub mod outbox;
+mod own_id;
 pub mod partition;
 pub mod peer;
 pub mod pool;

@@ -39,7 +39,7 @@ struct Flags {
     /// Folder that holds everything the broker keeps [default: ./tidelog-data]
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
-    /// Broker whose cluster this one joins at its first start, with a --set broker_id of its own
+    /// Broker whose cluster this one joins at its first start, under the next number that is free, or a --set broker_id
     #[arg(long, value_name = "HOST:PORT")]
     join: Option<String>,
     /// Config file (TOML); --print-config shows every key

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use tempfile::TempDir;
-use tidelog_broker::config::{Advertise, PathText};
+use tidelog_broker::config::{Advertise, OwnId, PathText};
 use tidelog_broker::{Broker, Config};
 use tidelog_protocol::api::Request;
 use tidelog_protocol::messages::{ChangeVotersRequest, VoterChange};
@@ -172,7 +172,7 @@ fn config(folder: &Path, broker_id: u32, join: Option<SocketAddr>) -> Config {
         admin_listen: ([127, 0, 0, 1], 0).into(),
         data: PathText(folder.join(format!("broker-{broker_id}"))),
         disk_free_min_bytes: 0,
-        broker_id,
+        broker_id: OwnId(Some(broker_id)),
         join: Advertise(join.map(|address| (address.ip().to_string(), address.port()))),
         ..Config::default()
     }

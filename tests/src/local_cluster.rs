@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidelog_broker::broker::SharedMetadata;
-use tidelog_broker::config::{Advertise, PathText};
+use tidelog_broker::config::{Advertise, OwnId, PathText};
 use tidelog_broker::member::{Address, Member as QuorumMember};
 use tidelog_broker::peer::{PeerIdentity, Peers};
 use tidelog_broker::quorum::{Beginning, Controllers, Quorum, QuorumStorage, StorageOptions};
@@ -85,7 +85,7 @@ impl LocalCluster {
         let member = &mut self.members[id as usize - 1];
         let link = member.link.address();
         let mut config = Config {
-            broker_id: id,
+            broker_id: OwnId(Some(id)),
             data: PathText(data),
             listen: member.listen,
             admin_listen: SocketAddr::new(member.listen.ip(), 0),

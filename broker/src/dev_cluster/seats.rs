@@ -114,7 +114,7 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Advertise, PathText};
+    use crate::config::{Advertise, OwnId, PathText};
 
     fn config(listen: &str) -> Config {
         let mut config = Config { data: PathText("nowhere-at-all".into()), ..Config::default() };
@@ -165,7 +165,7 @@ mod tests {
         assert!(refused(&config("127.0.0.1:9638")).contains("too close"));
         let joins = Config { join: Advertise(Some(("a".into(), 1))), ..config("127.0.0.1:9092") };
         assert!(refused(&joins).contains("leave them out"));
-        let numbered = Config { broker_id: 2, ..config("127.0.0.1:9092") };
+        let numbered = Config { broker_id: OwnId(Some(2)), ..config("127.0.0.1:9092") };
         assert!(refused(&numbered).contains("broker_id of its own"));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FORMAT), b"x").unwrap();

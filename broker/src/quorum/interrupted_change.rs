@@ -9,7 +9,7 @@ use tidelog_protocol::BrokerId;
 use tidelog_protocol::messages::VoterChange;
 
 use super::{Quorum, Role};
-use crate::config::{Advertise, PathText};
+use crate::config::{Advertise, OwnId, PathText};
 use crate::member::Member;
 use crate::{Broker, Config};
 
@@ -19,7 +19,15 @@ fn config(folder: &Path, broker_id: u32, join: Option<SocketAddr>) -> Config {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let data = PathText(folder.join(broker_id.to_string()));
     let join = Advertise(join.map(|at| (at.ip().to_string(), at.port())));
-    Config { listen: any, admin_listen: any, data, disk_free_min_bytes: 0, broker_id, join, ..Config::default() }
+    Config {
+        listen: any,
+        admin_listen: any,
+        data,
+        disk_free_min_bytes: 0,
+        broker_id: OwnId(Some(broker_id)),
+        join,
+        ..Config::default()
+    }
 }
 
 fn quorum(broker: &Broker) -> &Quorum {

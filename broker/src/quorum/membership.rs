@@ -208,7 +208,9 @@ impl Quorum {
         let ping = tidelog_protocol::messages::PingRequest {};
         let is_there = *member == self.member() || link.request(ping, Vec::new(), PING_PATIENCE).await.is_ok();
         if is_there {
-            let sentence = format!("{member} is there at {address}: give the new broker another broker_id");
+            let sentence = format!(
+                "{member} is there at {address}: give the new broker another broker_id, or none, and it gets the next"
+            );
             return Err(WireError::new(ErrorCode::BrokerIdTaken, sentence));
         }
         let serves = |known: &BrokerImage| known.incarnation == member.incarnation && !known.fenced;

@@ -1,6 +1,7 @@
 //! Becoming part of a cluster and ceasing to be: who cannot be reached is refused and leaves nothing behind, whose place was taken says so and
 //! ends, and who waits says for whom.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -30,6 +31,41 @@ fn refused(settings: BrokerSettings) -> StartRefusal {
         Ok(broker) => panic!("it started: {broker:?}"),
         Err(refusal) => refusal,
     }
+}
+
+/// The number under which a broker answers.
+fn number(of: &BrokerProcess) -> String {
+    let told = CommandLine::of("tidelog").args(["--server", &of.server(), "--output", "json", "ping"]).run().success();
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    told["broker_id"].to_string()
+}
+
+#[test]
+fn brokers_that_nobody_numbers_get_the_next_numbers_though_they_join_together_and_keep_them() {
+    let home = tempfile::tempdir().unwrap();
+    let data: Vec<_> = ["a", "b", "c", "d"].map(|name| home.path().join(name)).into();
+    let founder = BrokerSettings::new().data(&data[0]).start();
+    assert_eq!(number(&founder), "1");
+    let contact = founder.server();
+    let unnumbered = |at: &Path| BrokerSettings::new().data(at).arg("--join").arg(contact.clone());
+    let started: Vec<_> = std::thread::scope(|scope| {
+        let joins: Vec<_> = data[1..3].iter().map(|data| scope.spawn(move || unnumbered(data).start())).collect();
+        joins.into_iter().map(|join| join.join().unwrap()).collect()
+    });
+    let numbers: Vec<_> = started.iter().map(number).collect();
+    assert_eq!(BTreeSet::from_iter(numbers.iter().map(String::as_str)), BTreeSet::from(["2", "3"]));
+    // One above the highest, whatever is free below; and a number that is told holds.
+    let told = joiner(7, &founder).start();
+    let next = unnumbered(&data[3]).start();
+    assert_eq!([number(&told), number(&next)], ["7", "8"]);
+    // They are who they were, whether they are told again whom to join or not.
+    let addresses: Vec<_> = started.iter().map(BrokerProcess::address).collect();
+    drop((next, started));
+    let refusal = refused(BrokerSettings::new().data(&data[3]).set("broker_id", "2"));
+    assert!(refusal.sentence().contains("belongs to broker 8"), "{}", refusal.sentence());
+    let told_again = unnumbered(&data[1]).listen(addresses[0]).start();
+    let not_told = BrokerSettings::new().data(&data[2]).listen(addresses[1]).start();
+    assert_eq!([number(&told_again), number(&not_told)], numbers[..]);
 }
 
 #[test]

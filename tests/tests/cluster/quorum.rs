@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidelog_broker::config::{Advertise, PathText};
+use tidelog_broker::config::{Advertise, OwnId, PathText};
 use tidelog_broker::{Broker, Config, StartError};
 use tidelog_client::{Client, NewTopic, Offset, PartitionId, RecordRef, Start};
 use tidelog_protocol::messages::{
@@ -29,7 +29,7 @@ fn config(data: &Path, broker_id: u32, join: Option<&Broker>) -> Config {
         data: PathText(data.join(format!("broker-{broker_id}"))),
         disk_free_min_bytes: 0,
         housekeeping_interval_ms: 100,
-        broker_id,
+        broker_id: OwnId(Some(broker_id)),
         join: Advertise(join.map(|broker| (broker.address().ip().to_string(), broker.address().port()))),
         ..Config::default()
     }
