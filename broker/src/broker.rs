@@ -63,9 +63,6 @@ pub struct Broker {
     _end_tasks: [DropGuard; 2],
 }
 
-/// So many others may join under the number that a broker is about to have, before it gives up.
-const RACES: u32 = 8;
-
 /// What a node is put together from.
 struct Parts {
     data: Arc<DataDir>,
@@ -105,7 +102,7 @@ impl Broker {
     /// # Errors
     /// [`StartError`].
     pub async fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Self, StartError> {
-        for _ in 0..RACES {
+        for _ in 0..own_id::RACES {
             match Self::start_within(config.clone(), disk.clone(), None).await {
                 Err(error) if own_id::was_overtaken(&config, &*disk, &error) => {
                     info!(%error, "another has the number that was free: asking for the next")

@@ -15,6 +15,8 @@ use crate::start_error::StartError;
 
 /// Who founds a cluster.
 const FIRST: BrokerId = BrokerId(1);
+/// So many others may join under the number that a broker is about to have, before it gives up.
+pub(crate) const RACES: u32 = 8;
 
 /// The broker that this one is from now on. Only a folder that no cluster has taken yet, and that nobody gave a number, has the cluster at
 /// `contact` asked for one.
