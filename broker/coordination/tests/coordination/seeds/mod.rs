@@ -88,6 +88,12 @@ pub fn sweep<T: Happened>(usual: u64, run: impl Fn(u64) -> T) {
     }
 }
 
+/// Whether it was one of these invariants that broke. A bug breaks more than one, and seldom not the most likely first.
+#[track_caller]
+pub fn assert_broken(said: &str, invariants: &[&str]) {
+    assert!(invariants.iter().any(|invariant| said.contains(invariant)), "{said}");
+}
+
 /// What the first of so many runs says that fails, with a bug planted on purpose.
 pub fn caught(flaw: impl Debug, runs: u64, run: impl Fn(u64)) -> String {
     for seed in seeds(runs) {
