@@ -67,12 +67,14 @@ impl TopicImage {
         }
     }
 
-    /// The brokers that led partitions of it here and that others have followed in `newer`.
+    /// The brokers that are in `newer` no more what they were here: others have followed them as leaders of partitions of it, or their replicas
+    /// keep up no longer, so that nobody nearby is to read from them.
     pub(super) fn deposed_in(&self, newer: &Self) -> impl Iterator<Item = BrokerId> {
         let pairs = self.partitions.iter().zip(&newer.partitions).filter(|_| self.id == newer.id);
-        pairs.filter_map(|(before, now)| {
+        pairs.flat_map(|(before, now)| {
             let follows = now.leader_epoch > before.leader_epoch && now.leader.is_some() && now.leader != before.leader;
-            before.leader.filter(|_| follows)
+            let fell_behind = before.in_sync.iter().filter(|broker| !now.in_sync.contains(broker)).copied();
+            before.leader.filter(|_| follows).into_iter().chain(fell_behind)
         })
     }
 

@@ -72,7 +72,7 @@ struct Everything {
     as_of: MetadataIndex,
     brokers: HashMap<BrokerId, Known>,
     topics: HashMap<TopicName, Arc<TopicImage>>,
-    /// Who was heard to lead something no more that another leads now, and when.
+    /// Who was heard to lead something no more that another leads now, or to keep up with its leader no more, and when.
     deposed: HashMap<Address, Instant>,
 }
 

@@ -1,5 +1,5 @@
-//! Brokers that say nothing while others have taken over what they led: another broker is asked as soon as an answer is overdue, and where it
-//! names newer leaders, whoever waits for the silent one is told to go on there. Without that a broker that hangs, whose connections
+//! Brokers that say nothing while others have taken over what they did: another broker is asked as soon as an answer is overdue, and where it
+//! names newer leaders, or replicas that keep up no longer, whoever waits for the silent one is told to go on elsewhere. Without that a broker that hangs, whose connections
 //! stay open, would be waited for until the keepalive has given it up; and one that hangs while it is dialled, for the whole time that a
 //! dial may take. Knows nothing of what is waited for.
 
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 /// Questions of the beginning.
 const EAGER: u32 = 6;
-/// Of a broker whose partitions others lead, a sign of life is asked for after so much silence.
+/// Of a broker whose partitions are others', a sign of life is asked for after so much silence.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// Looks after the connections of a cluster as long as anybody has it.
@@ -59,7 +59,7 @@ impl Doubt {
 }
 
 impl Cluster {
-    /// Gives up the connections to brokers that are silent while others lead what they led. Says where silence is not explained yet.
+    /// Gives up the connections to brokers that are silent while others have taken over what they did. Says where silence is not explained yet.
     fn silent(&self, now: Instant) -> Vec<Address> {
         let mut silent = self.silent_dials(now);
         for connection in self.pool.open() {
@@ -89,7 +89,7 @@ impl Cluster {
         for dial in self.pool.dials().into_iter().filter(|dial| dial.is_silent(now)) {
             self.pool.shun(&dial.address);
             if self.is_deposed_since(&dial.address, dial.began) {
-                tracing::info!(address = %dial.address, "this broker answers no dial and others lead what it led: going on there");
+                tracing::info!(address = %dial.address, "this broker answers no dial and others have taken over from it: going on there");
                 dial.give_up();
             } else if !silent.contains(&dial.address) {
                 silent.push(dial.address);
@@ -122,6 +122,6 @@ impl Cluster {
 }
 
 fn leave(connection: &Connection) {
-    tracing::info!(address = %connection.address(), "this broker is silent and others lead what it led: going on there");
-    connection.give_up("the broker is silent, and others lead what it led");
+    tracing::info!(address = %connection.address(), "this broker is silent and others have taken over from it: going on there");
+    connection.give_up("the broker is silent, and others have taken over from it");
 }

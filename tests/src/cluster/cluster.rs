@@ -77,6 +77,9 @@ impl Cluster {
         let parent = disk.as_ref().map_or_else(|| self._folder.path().to_owned(), |disk| disk.path().to_owned());
         let mut broker = BrokerSettings::new().data(parent.join(format!("broker-{id}")));
         broker = broker.set("broker_id", &id.to_string());
+        if settings.racks {
+            broker = broker.set("rack", &format!("rack-{id}"));
+        }
         let named = settings.preloads.iter().filter(|(named, _)| *named == id).flat_map(|(_, variables)| variables);
         broker = named.fold(broker, |broker, (name, value)| broker.env(name, value));
         broker = settings.keys.iter().fold(broker, |broker, (key, value)| broker.set(key, value));

@@ -28,6 +28,7 @@ pub struct ClusterSettings {
     pub(super) voters: u32,
     pub(super) wiring: Wiring,
     pub(super) disks: Disks,
+    pub(super) racks: bool,
     pub(super) keys: Vec<(String, String)>,
     pub(super) preloads: Vec<(u32, Vec<(String, String)>)>,
 }
@@ -43,7 +44,7 @@ impl ClusterSettings {
     #[must_use]
     pub fn of(brokers: u32) -> Self {
         let (wiring, disks) = (Wiring::Loopback, Disks::Folders);
-        Self { brokers, voters: brokers, wiring, disks, keys: Vec::new(), preloads: Vec::new() }
+        Self { brokers, voters: brokers, wiring, disks, racks: false, keys: Vec::new(), preloads: Vec::new() }
     }
 
     /// With so many voters; the other brokers only learn.
@@ -64,6 +65,13 @@ impl ClusterSettings {
     #[must_use]
     pub fn disks(mut self, disks: Disks) -> Self {
         self.disks = disks;
+        self
+    }
+
+    /// Each in a rack of its own, `rack-1` and so on.
+    #[must_use]
+    pub fn racks(mut self) -> Self {
+        self.racks = true;
         self
     }
 

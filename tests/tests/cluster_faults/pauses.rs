@@ -146,3 +146,38 @@ async fn leave_a_leader_that_hangs(topic: &str, settings: ClientBuilder) {
     // It hung until now, or this panics.
     cluster.resume(leader);
 }
+
+/// Its leader goes on, so nobody names another; that its replica keeps up no longer says enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_leaves_a_replica_nearby_that_hangs() {
+    let topic = "hanging-nearby";
+    let cluster = Cluster::start(ClusterSettings::three().racks()).await;
+    let writing = Client::connect(&cluster.servers()).await.unwrap();
+    writing.admin().create_topic(&NewTopic::named(topic).partitions(1).replication_factor(3)).await.unwrap();
+    let (leader, _) = cluster.leader(topic, 0).await;
+    cluster.wait_in_sync((topic, 0), &[1, 2, 3], leader).await;
+    let producer = writing.producer().build().unwrap().topic(topic).await.unwrap();
+    let near = leader % 3 + 1;
+    // A connection is asked for a sign of life after half of it, and given up for the lack of one after all of it more.
+    let keepalive = Duration::from_secs(16);
+    let reading = Client::builder().keepalive(keepalive).connect(&cluster.servers()).await.unwrap();
+    let reader = reading.consumer().topic(topic).start(Start::Beginning).rack(&format!("rack-{near}"));
+    let mut consumer = reader.build().await.unwrap();
+    producer.send(None, b"before").await.unwrap().await.unwrap();
+    let record = within_limit("a record", consumer.next()).await.unwrap().unwrap();
+    assert_eq!(record.value.as_deref(), Some(&b"before"[..]));
+    let pushed = format!("tidelog_topic_out_bytes_total{{topic=\"{topic}\"}} ");
+    let metrics = cluster.process(near).http("/metrics").body;
+    assert!(metrics.contains(&pushed) && !metrics.contains(&format!("{pushed}0\n")), "it reads nearby");
+
+    let _ = cluster.pause(near);
+    let began = Instant::now();
+    within_limit("the others to go on", producer.send(None, b"after").await.unwrap()).await.unwrap();
+    let record = within_limit("what the leader has", consumer.next()).await.unwrap().unwrap();
+    assert_eq!(record.value.as_deref(), Some(&b"after"[..]));
+    let took = began.elapsed();
+    assert!(took < keepalive * 5 / 4, "it took {took:?}");
+    println!("it went on {took:?} after the replica nearby hung");
+    // It hung until now, or this panics.
+    cluster.resume(near);
+}
