@@ -22,6 +22,7 @@ pub(crate) async fn drain_and_close(node: &Arc<Node>) -> Result<(), WireError> {
     let began = Instant::now();
     let patience = Duration::from_millis(node.config.shutdown_timeout_ms);
     hand_over(node, patience / 2).await;
+    node.controllers.quorum().leave();
     let patience = patience.saturating_sub(began.elapsed());
     node.draining.cancel();
     if !drained_within(node, patience / 2).await {

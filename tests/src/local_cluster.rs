@@ -204,6 +204,16 @@ impl LocalCluster {
         self.members[id as usize - 1].running.as_ref().expect("it runs").0.metrics().ranges_repaired.get()
     }
 
+    /// Makes sure that a broker has repaired one range: it counts a moment after the range can be read again.
+    ///
+    /// # Panics
+    /// Where it does not, or repaired more.
+    #[track_caller]
+    pub fn assert_repaired_one(&self, id: u32) {
+        wait_for("a repair to be counted", || (self.repaired(id) > 0).then_some(()));
+        assert_eq!(self.repaired(id), 1, "broker {id}");
+    }
+
     /// The metadata.
     #[must_use]
     pub fn image(&self) -> Arc<ClusterImage> {

@@ -69,7 +69,7 @@ impl Replica {
             asked_for: false,
             refused: None,
             is_heard: false,
-            is_barred: false,
+            is_barred: true,
             broker_epoch: None,
             ends: None,
             lagging: false,
@@ -137,6 +137,8 @@ impl ReplicaSet {
                 // It left because it died, most likely: only a fresh report shows that it lives. Otherwise a dead replica of a log that
                 // rests would be proposed again at once, and hold the watermark back until it lags.
                 (replica.ends, replica.is_heard) = (None, false);
+                // Or it is about to: one that is shutting down reports to the last, and to propose it would count it until it is gone.
+                replica.is_barred = true;
             }
             (replica.in_sync, replica.proposed, replica.asked_for) = (joins, false, false);
             if joins {

@@ -75,7 +75,7 @@ pub(super) async fn run(
             lead(&shared, &mut abdication, &mut journal);
         } else {
             abdication = Abdication::default();
-            shared.raft.runtime_config().heartbeat(true);
+            shared.speaks(true);
             shared.misses_leader(misses_leader);
         }
         drop(shared);
@@ -99,7 +99,7 @@ fn lead(shared: &Shared, abdication: &mut Abdication, journal: &mut JournalQuest
     let are_others = voters.iter().any(|voters| voters.len() > 1);
     let (is_unreachable, hangs) = (is_unreachable(voters, says_so), are_others && journal.hangs(shared));
     let change = abdication.look(is_unreachable || hangs, Instant::now());
-    shared.raft.runtime_config().heartbeat(!abdication.is_silent());
+    shared.speaks(!abdication.is_silent());
     shared.misses_leader(abdication.is_silent());
     let why = match hangs {
         true => "its metadata log does not answer",

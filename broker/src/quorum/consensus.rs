@@ -2,6 +2,7 @@
 //! the records mean, nor of how the other members are reached.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -89,12 +90,19 @@ pub(super) struct Shared {
     pub(super) attendance: Attendance,
     /// Where members told that they are.
     pub(super) whereabouts: Whereabouts,
+    /// It is about to stop: where it leads it keeps silent.
+    is_leaving: AtomicBool,
 }
 
 impl Shared {
     /// Whether the leader is missed from now on, or is this broker and keeps silent.
     pub(super) fn misses_leader(&self, misses: bool) {
         self.misses_leader.send_if_modified(|missed| std::mem::replace(missed, misses) != misses);
+    }
+
+    /// Whether a leader lets the others know that it is there, which keeps them from electing another.
+    pub(super) fn speaks(&self, speaks: bool) {
+        self.raft.runtime_config().heartbeat(speaks && !self.is_leaving.load(Ordering::Relaxed));
     }
 
     /// The log here.
@@ -176,6 +184,7 @@ impl Quorum {
             reach: parking_lot::Mutex::default(),
             attendance,
             whereabouts,
+            is_leaving: AtomicBool::new(false),
         });
         let weak = Arc::downgrade(&shared);
         let (follow, campaign) = (
@@ -350,6 +359,13 @@ impl Quorum {
             }
         }
         Ok(())
+    }
+
+    /// This broker is about to stop: where it leads, the others shall elect another while the leases that it gave still hold. What is settled already
+    /// they have heard.
+    pub fn leave(&self) {
+        self.shared.is_leaving.store(true, Ordering::Relaxed);
+        self.shared.speaks(false);
     }
 
     /// Takes no part any more; flushes and closes what lies in the data folder.

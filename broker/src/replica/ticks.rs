@@ -27,6 +27,8 @@ pub(super) async fn run(node: Arc<Node>) {
     let mut barred = Arc::default();
     loop {
         tokio::select! {
+            // Whoever is barred by now is so before the next tick says that it is not.
+            biased;
             () = node.connections_close.cancelled() => return,
             Ok(()) = images.changed() => {
                 let image = images.borrow_and_update().clone();

@@ -166,7 +166,7 @@ fn what_cannot_be_fetched_is_not_waited_for_without_a_word_nor_an_end() {
         assert_eq!(consumed.text().lines().count() as u64, RECORDS, "{consumed:?}");
         ledger.last_reading(broker, Duration::from_millis(500)).await.unwrap();
     });
-    assert_eq!(ledger.cluster.repaired(broker), 1);
+    ledger.cluster.assert_repaired_one(broker);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_replica_that_was_away_is_named_and_mends_the_others_when_it_comes_back() {
     on_its_own(async {
         for broker in damaged {
             wait_until("the range to be mended", async || ledger.read(broker, 0).await.ok()).await;
-            assert_eq!(ledger.cluster.repaired(broker), 1, "broker {broker}");
+            ledger.cluster.assert_repaired_one(broker);
         }
     });
 }

@@ -375,7 +375,7 @@ fn rot_on_a_replica_is_found_never_served_and_mended_from_another() {
             .await
         });
         assert_eq!(self::values(&read), values, "{rots}");
-        assert_eq!(cluster.repaired(rotten), 1, "{rots}");
+        cluster.assert_repaired_one(rotten);
         assert_eq!(same_everywhere(&mut cluster), values, "{rots}");
     }
 }

@@ -177,7 +177,7 @@ fn a_replica_that_is_copied_from_what_has_rotted_lets_its_source_know() {
     ledger.rot(leader, ROTTEN);
     ledger.cluster.start_broker(copied);
     ledger.cluster.wait_in_sync(TOPIC, &[1, 2, 3]);
-    assert_eq!(ledger.cluster.repaired(leader), 1, "it was mended by the one that is whole");
+    ledger.cluster.assert_repaired_one(leader);
     let expected = ledger.batches(whole);
     assert!(ledger.batches(leader) == expected && ledger.batches(copied) == expected);
 }
@@ -203,7 +203,7 @@ fn what_rots_at_the_leader_under_cold_pages_is_never_served_but_mended() {
         })
         .await;
         assert!(refusals > 0, "the first who reads finds it");
-        assert_eq!(ledger.cluster.repaired(leader), 1);
+        ledger.cluster.assert_repaired_one(leader);
     });
     let [whole, _] = ledger.followers();
     assert!(ledger.batches(leader) == ledger.batches(whole));

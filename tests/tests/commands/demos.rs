@@ -90,7 +90,9 @@ fn every_order_is_shipped_or_undone_in_all_databases_whoever_is_killed() {
 fn services_that_do_not_recognise_what_is_asked_again_do_it_again() {
     let (code, said) = play("orders", "7", &["--without-keys"]);
     assert!(code == Some(1) && said.contains("Verdict: BAD."), "{code:?} {said}");
-    assert!(said.contains("was done 2 times by"), "what is bad is not what was taken away: {said}");
+    // Of many faults the first are told.
+    let is_double = said.contains("was done 2 times by") || said.contains("was placed 2 times");
+    assert!(is_double, "what is bad is not what was taken away: {said}");
 }
 
 #[test]

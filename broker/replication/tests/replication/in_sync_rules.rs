@@ -29,7 +29,8 @@ impl Partition {
             Membership { replicas: vec![A, B, C], in_sync: in_sync.to_vec(), partition_epoch: PartitionEpoch(0) };
         let leadership =
             Leadership { leader: A, epoch: EPOCH, membership, lag_max_ms: LAG_MAX_MS, min_in_sync, durability };
-        let leader = Leader::new(offsets, epochs, &leadership);
+        let mut leader = Leader::new(offsets, epochs, &leadership);
+        leader.bar(&[]);
         Self { leader, effects: Effects::new(), partition_epoch: 0 }
     }
 
@@ -81,6 +82,7 @@ impl Partition {
         let partition_epoch = PartitionEpoch(self.partition_epoch);
         let membership = Membership { replicas: vec![A, B, C], in_sync: in_sync.to_vec(), partition_epoch };
         self.leader.membership_changed(&membership, &mut self.effects);
+        self.leader.bar(&[]);
     }
 
     fn controller_refuses(&mut self) {
@@ -339,10 +341,47 @@ fn who_is_fenced_or_shutting_down_is_not_proposed_until_it_is_no_more() {
     }
     assert_eq!(partition.asks(), Some(vec![A, B]));
     partition.controller_holds(&[A, B]);
+    partition.leader.bar(&[C]);
     partition.reports(C, 10, 10);
     assert_eq!((partition.asks(), partition.ticks(0)), (None, None));
     partition.leader.bar(&[]);
     assert_eq!(partition.ticks(500), Some(vec![A, B, C]));
+}
+
+/// Who shuts down reports to the last. To propose it would count it until the controller answers, which may be what stops.
+#[test]
+fn whoever_leaves_is_not_proposed_before_it_is_known_that_it_is_not_shutting_down() {
+    let mut partition = Partition::written(&[A, B, C]);
+    partition.follows(C, 10);
+    let membership = Membership { replicas: vec![A, B, C], in_sync: vec![A, B], partition_epoch: PartitionEpoch(1) };
+    partition.leader.membership_changed(&membership, &mut partition.effects);
+    partition.reports(C, 10, 10);
+    assert_eq!(partition.asks(), None);
+    partition.leader.bar(&[C]);
+    assert_eq!(partition.ticks(0), None);
+    partition.leader.bar(&[]);
+    assert_eq!(partition.ticks(500), Some(vec![A, B, C]));
+}
+
+/// A new leader knows of nobody who is away.
+#[test]
+fn a_new_leader_proposes_nobody_before_it_is_known_who_is_shutting_down() {
+    let membership = Membership { replicas: vec![A, B, C], in_sync: vec![A, B], partition_epoch: PartitionEpoch(0) };
+    let leadership = Leadership {
+        leader: A,
+        epoch: EPOCH,
+        membership,
+        lag_max_ms: LAG_MAX_MS,
+        min_in_sync: 1,
+        durability: Durability::Written,
+    };
+    let leader = Leader::new(PartitionOffsets::default(), EpochHistory::default(), &leadership);
+    let mut partition = Partition { leader, effects: Effects::new(), partition_epoch: 0 };
+    partition.follows(C, 0);
+    partition.reports(C, 0, 0);
+    assert_eq!(partition.asks(), None);
+    partition.leader.bar(&[]);
+    assert_eq!(partition.ticks(0), Some(vec![A, B, C]));
 }
 
 #[test]
