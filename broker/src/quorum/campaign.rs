@@ -5,6 +5,7 @@ use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use openraft::{RaftMetrics, RaftState, ServerState};
+use tidelog_coordination::ClusterImage;
 use tidelog_coordination::confirmation::FAITHFUL_MS;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -33,21 +34,24 @@ pub(super) async fn run(
 ) {
     let (mut candidacy, mut abdication, mut journal) =
         (Candidacy::default(), Abdication::default(), JournalQuestion::default());
+    let Some(mut images) = quorum.upgrade().map(|shared| shared.image()) else { return };
     loop {
         let (vote, state) = {
             let metrics = metrics.borrow_and_update();
             (metrics.vote, metrics.state)
         };
         let Some(shared) = quorum.upgrade() else { return };
+        let followed = vote.leader_id.voted_for();
+        let is_leaving = followed.is_some_and(|leader| is_leaving(&images.borrow_and_update(), leader));
         let (due, misses_leader) = match state {
             ServerState::Follower | ServerState::Candidate => {
-                let Ok(seen) = shared.raft.with_raft_state(standing(member)).await else { return };
+                let Ok(seen) = shared.raft.with_raft_state(standing(member, is_leaving)).await else { return };
                 let due = candidacy.stands_at(seen, fastrand::f64());
                 let misses = candidacy.misses_leader(seen, Instant::now());
                 if due <= Instant::now() {
                     shared.misses_leader(misses);
                     let would_win = canvass(&shared, member, &network).await;
-                    let Ok(meanwhile) = shared.raft.with_raft_state(standing(member)).await else { return };
+                    let Ok(meanwhile) = shared.raft.with_raft_state(standing(member, is_leaving)).await else { return };
                     let now = Instant::now();
                     if !would_win {
                         candidacy.would_lose(now, fastrand::f64());
@@ -65,7 +69,7 @@ pub(super) async fn run(
             ServerState::Leader => (Some(Instant::now() + LOOKS_EVERY), false),
             // It never stands, but misses a leader as a voter does.
             ServerState::Learner => {
-                let Ok(seen) = shared.raft.with_raft_state(standing(member)).await else { return };
+                let Ok(seen) = shared.raft.with_raft_state(standing(member, is_leaving)).await else { return };
                 let (_, now) = (candidacy.stands_at(seen, fastrand::f64()), Instant::now());
                 (Some(now + LOOKS_EVERY), candidacy.misses_leader(seen, now))
             }
@@ -80,10 +84,15 @@ pub(super) async fn run(
         }
         drop(shared);
         // A leader that is heard of puts it off, of which nobody is told: it is looked at again when it is due.
-        let changed = metrics.wait_for(|metrics| (metrics.vote, metrics.state) != (vote, state));
+        let changed = async {
+            tokio::select! {
+                changed = metrics.wait_for(|metrics| (metrics.vote, metrics.state) != (vote, state)) => changed.is_err(),
+                changed = images.changed() => changed.is_err(),
+            }
+        };
         let ended = match due {
-            None => changed.await.is_err(),
-            Some(due) => tokio::time::timeout_at(due.into(), changed).await.is_ok_and(|changed| changed.is_err()),
+            None => changed.await,
+            Some(due) => tokio::time::timeout_at(due.into(), changed).await.unwrap_or(false),
         };
         if ended {
             return;
@@ -159,13 +168,22 @@ async fn canvass(shared: &Shared, member: Member, network: &PeerNetwork) -> bool
     }
 }
 
+/// Whether a leader has said that it stops, or is fenced.
+fn is_leaving(image: &ClusterImage, leader: Member) -> bool {
+    image.broker(leader.broker).is_some_and(|known| known.incarnation == leader.incarnation && !known.is_live())
+}
+
 /// What the library of this `member` knows of who leads.
-fn standing(member: Member) -> impl FnOnce(&RaftState<Member, Address, tokio::time::Instant>) -> Standing + Send {
+fn standing(
+    member: Member,
+    is_leaving: bool,
+) -> impl FnOnce(&RaftState<Member, Address, tokio::time::Instant>) -> Standing + Send {
     move |state| {
         let (vote, mut voters) = (state.vote_ref(), state.membership_state.effective().voter_ids());
         Standing {
             term: vote.leader_id.term,
             is_led: vote.is_committed(),
+            is_leaving,
             heard: state.vote_last_modified().map_or_else(Instant::now, tokio::time::Instant::into_std),
             has_rivals: voters.any(|voter| voter != member),
         }

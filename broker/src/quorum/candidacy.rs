@@ -10,6 +10,8 @@ use tidelog_coordination::confirmation::FAITHFUL_MS;
 /// A voter that hears nothing from a leader waits until the others would vote again, and then for a time between these: long enough to bear a
 /// disk that holds the leader up, and so different that one of two voters has won before the other stands.
 const MISSES_LEADER_MS: (u64, u64) = (FAITHFUL_MS + 200, FAITHFUL_MS + 600);
+/// One that is leaving is not missed by a slow disk: it said that it stops, and its leases are to be followed by another's before they end.
+const LETS_GO_MS: (u64, u64) = (FAITHFUL_MS + 50, FAITHFUL_MS + 250);
 /// Where nobody leads, it waits for a time between these: for what comes of its vote, its own or another's.
 const WAITS_FOR_WINNER_MS: (u64, u64) = (300, 900);
 /// As many times as nobody won is that doubled: where the disks take their time, votes are on their way for longer.
@@ -22,6 +24,8 @@ pub(super) struct Standing {
     pub(super) term: u64,
     /// Whether that one leads.
     pub(super) is_led: bool,
+    /// Whether that one is shutting down, or fenced, as the metadata have it.
+    pub(super) is_leaving: bool,
     /// When it gave the vote, or heard last of whom it gave it to.
     pub(super) heard: Instant,
     /// Others vote besides.
@@ -31,7 +35,7 @@ pub(super) struct Standing {
 /// The patience of a voter.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Candidacy {
-    drawn_for: Option<(u64, bool)>,
+    drawn_for: Option<(u64, bool, bool)>,
     patience: Duration,
     /// Votes in a row by which nobody has come to lead.
     in_vain: u32,
@@ -42,17 +46,22 @@ pub(super) struct Candidacy {
 impl Candidacy {
     /// When it asks the others whether it would win, and stands where that is so, if nothing changes until then; `drawn` lies between 0 and 1.
     pub(super) fn stands_at(&mut self, standing: Standing, drawn: f64) -> Instant {
-        let Standing { term, is_led, heard, has_rivals } = standing;
+        let Standing { term, is_led, is_leaving, heard, has_rivals } = standing;
         if !has_rivals {
             // One alone has nobody to wait for but the leases that a leader gave of whom it heard, and its own disk.
             let faithful = if is_led { heard + Duration::from_millis(FAITHFUL_MS) } else { heard };
             return self.asks_again.map_or(faithful, |again| faithful.max(again));
         }
-        if self.drawn_for != Some((term, is_led)) {
-            self.drawn_for = Some((term, is_led));
+        let is_leaving = is_led && is_leaving;
+        if self.drawn_for != Some((term, is_led, is_leaving)) {
+            self.drawn_for = Some((term, is_led, is_leaving));
             self.in_vain = if is_led { 0 } else { self.in_vain.saturating_add(1) };
             let doublings = self.in_vain.saturating_sub(1).min(DOUBLINGS_MAX);
-            let (least, most) = if is_led { MISSES_LEADER_MS } else { WAITS_FOR_WINNER_MS };
+            let (least, most) = match is_led {
+                true if is_leaving => LETS_GO_MS,
+                true => MISSES_LEADER_MS,
+                false => WAITS_FOR_WINNER_MS,
+            };
             let spread = Duration::from_millis(most - least).mul_f64(drawn);
             self.patience = (Duration::from_millis(least) + spread) * 2_u32.pow(doublings);
         }
@@ -80,10 +89,12 @@ impl Candidacy {
 
 #[cfg(test)]
 mod tests {
+    use tidelog_coordination::leases::LEASE_MS;
+
     use super::*;
 
     const fn standing(term: u64, is_led: bool, heard: Instant) -> Standing {
-        Standing { term, is_led, heard, has_rivals: true }
+        Standing { term, is_led, is_leaving: false, heard, has_rivals: true }
     }
 
     #[test]
@@ -95,6 +106,20 @@ mod tests {
         assert_eq!(candidacy.stands_at(standing(5, true, heard), 1.0), after(500 + FAITHFUL_MS + 200));
         let heard = after(600);
         assert_eq!(candidacy.stands_at(standing(6, true, heard), 1.0), after(600 + FAITHFUL_MS + 600), "another");
+    }
+
+    #[test]
+    fn a_leader_that_is_leaving_is_followed_before_its_leases_end() {
+        let (start, mut candidacy) = (Instant::now(), Candidacy::default());
+        let there = standing(5, true, start);
+        assert!(candidacy.stands_at(there, 1.0) - start > Duration::from_millis(FAITHFUL_MS + 500));
+        let leaving = Standing { is_leaving: true, ..there };
+        for drawn in [0.0, 1.0] {
+            let stands = Candidacy::default().stands_at(leaving, drawn) - start;
+            assert!(stands > Duration::from_millis(FAITHFUL_MS), "nobody would vote yet");
+            assert!(stands < Duration::from_millis(LEASE_MS - 400), "one of the last leases is that old");
+        }
+        assert!(candidacy.stands_at(leaving, 1.0) < candidacy.stands_at(there, 1.0), "it is drawn anew");
     }
 
     #[test]

@@ -105,6 +105,11 @@ impl Shared {
         self.raft.runtime_config().heartbeat(speaks && !self.is_leaving.load(Ordering::Relaxed));
     }
 
+    /// The metadata as they stand here.
+    pub(super) fn image(&self) -> watch::Receiver<Arc<ClusterImage>> {
+        self.storage.machine.image()
+    }
+
     /// The log here.
     pub(super) fn journal(&self) -> JournalHandle {
         self.storage.journal.clone()
@@ -200,7 +205,7 @@ impl Quorum {
     /// The image and its changes.
     #[must_use]
     pub fn image(&self) -> watch::Receiver<Arc<ClusterImage>> {
-        self.shared.storage.machine.image()
+        self.shared.image()
     }
 
     /// Which member this is.
