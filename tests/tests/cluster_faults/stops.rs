@@ -144,3 +144,45 @@ async fn what_waits_for_a_follower_is_answered_as_its_leader_stops_though_nobody
 async fn what_waits_for_a_follower_is_answered_as_its_leader_stops_though_no_other_broker_is_there() {
     stops_while_acks_wait("left-alone", 2, ClusterSettings::of(2).voters(1)).await;
 }
+
+/// Until others have elected one, which takes a second, there is no controller to ask: so nobody may need it.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_acknowledged_though_the_controller_has_stopped_and_there_is_no_other_yet() {
+    let topic: &str = "stopped-controller";
+    let mut cluster = Cluster::start(ClusterSettings::three()).await;
+    let client = Client::connect(&cluster.servers()).await.unwrap();
+    client.admin().create_topic(&NewTopic::named(topic).partitions(3).replication_factor(3)).await.unwrap();
+    cluster.wait_healed(topic).await;
+    let producer = client.producer().build().unwrap();
+    let to = move |partition| Record::to(topic).value("a value").partition(PartitionId(partition));
+    // Followers have something to report up to the last moment.
+    let busy = producer.clone();
+    let traffic = tokio::spawn(async move {
+        for partition in (0..3).cycle() {
+            let sent = busy.send(to(partition)).await.unwrap();
+            within_limit("an acknowledgement", sent).await.unwrap();
+        }
+    });
+    let mut late = Vec::new();
+    for _ in 0..10 {
+        let controller = cluster.controller().await;
+        let other = controller % 3 + 1;
+        cluster.stop(controller).assert_happened();
+        for partition in 0..3 {
+            let sent = producer.send(to(partition)).await.unwrap();
+            within_limit("an acknowledgement", sent).await.unwrap();
+        }
+        // Asked afterwards: where this is still the one that has stopped, or nobody, no other can have helped.
+        let asked = metadata(cluster.address(other)).await.unwrap();
+        if asked.controller.is_none_or(|known| known.0 == controller) {
+            assert!(!traffic.is_finished(), "no send failed");
+            traffic.abort();
+            return;
+        }
+        late.push(asked.controller);
+        cluster.next_controller(controller).await;
+        cluster.restart(controller);
+        cluster.wait_healed(topic).await;
+    }
+    panic!("there was a controller again each time: {late:?}");
+}
