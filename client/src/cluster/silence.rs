@@ -1,7 +1,7 @@
 //! Brokers that say nothing while others have taken over what they did: another broker is asked as soon as an answer is overdue, and where it
-//! names newer leaders, or replicas that keep up no longer, whoever waits for the silent one is told to go on elsewhere. Without that a broker that hangs, whose connections
-//! stay open, would be waited for until the keepalive has given it up; and one that hangs while it is dialled, for the whole time that a
-//! dial may take. Knows nothing of what is waited for.
+//! names newer leaders, or replicas that keep up no longer, whoever waits for the silent one is told to go on elsewhere. Without that a broker
+//! that hangs, whose connections stay open, would be waited for until the keepalive has given it up; and one that hangs while it is dialled, for
+//! the whole time that a dial may take. Knows nothing of what is waited for.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
