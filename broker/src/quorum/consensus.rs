@@ -373,6 +373,12 @@ impl Quorum {
         self.shared.speaks(false);
     }
 
+    /// Whether this broker is about to stop.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.shared.is_leaving.load(Ordering::Relaxed)
+    }
+
     /// Takes no part any more; flushes and closes what lies in the data folder.
     ///
     /// # Errors

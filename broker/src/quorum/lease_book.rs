@@ -83,7 +83,8 @@ impl Controllers {
     /// Makes sure that this broker still runs the controller, and says who was not heard of. `here` is heard of by being
     /// asked; `None` where this broker cannot serve.
     pub async fn look_at_leases(&self, here: Option<BrokerId>) -> Silent {
-        if self.take_office().await.is_err() || !self.quorum().confirm().await {
+        // Whoever is asked to confirm it has heard of it.
+        if self.quorum().is_leaving() || self.take_office().await.is_err() || !self.quorum().confirm().await {
             return Silent::default();
         }
         let (image, now) = (self.image(), clock::monotonic());

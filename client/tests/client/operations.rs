@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidelog_broker::config::{Advertise, PathText};
+use tidelog_broker::config::{Advertise, OwnId, PathText};
 use tidelog_broker::{Broker, Config};
 use tidelog_client::messages::{BrokerStanding, PartitionFilter, ReplicaAssignment, VoterChange};
 use tidelog_client::*;
@@ -36,7 +36,7 @@ async fn launch(folder: &Path, broker_id: u32, join: Advertise) -> Broker {
         admin_listen: ([127, 0, 0, 1], 0).into(),
         data: PathText(folder.join(format!("broker-{broker_id}"))),
         disk_free_min_bytes: 0,
-        broker_id,
+        broker_id: OwnId(Some(broker_id)),
         join,
         ..Config::default()
     };
