@@ -64,8 +64,8 @@ impl ProducerBuilder {
     ///
     /// With [`Acks::None`] a delivery resolves as the batch goes to the socket, whatever becomes of it there. When another broker takes the
     /// lead of a partition, what was sent since, until its refusal is heard, is lost: that of a round trip, or, where the leader was killed or cut off,
-    /// all that was under way to it. What is sent later goes to the next leader. A broker of a release before this one does not say what it
-    /// refuses: there, everything is lost until the connection ends and the leader is looked for.
+    /// all that was under way to it. What is sent later goes to the next leader. A broker of protocol version 10 or older does not say
+    /// what it refuses: there, everything is lost until the connection ends and the leader is looked for.
     pub const fn acks(mut self, acks: Acks) -> Self {
         self.settings.acks = acks;
         self
