@@ -24,10 +24,16 @@ pub(crate) async fn find(config: &Config, disk: &dyn Disk, contact: Option<&Addr
     if let Some(told) = config.broker_id.0 {
         return Ok(BrokerId(told));
     }
-    if let Some(noted) = broker_mark::noted(disk, &config.data.0)? {
-        return Ok(noted);
-    }
-    let Some(contact) = contact else { return Ok(FIRST) };
+    let noted = match broker_mark::noted(disk, &config.data.0) {
+        Ok(noted) => noted,
+        // What is wrong with the folder is told as it is opened.
+        Err(_) => Some(FIRST),
+    };
+    let contact = match (noted, contact) {
+        (Some(noted), _) => return Ok(noted),
+        (None, None) => return Ok(FIRST),
+        (None, Some(contact)) => contact,
+    };
     let known = joining::brokers_at(contact).await?;
     // A start that was killed before it could note who it is.
     let own = format_of(disk, &config.data.0).map(|format| format.incarnation);
