@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use crate::budget::Budget;
 use crate::catch_up::CatchUp;
 use crate::compactions::Compactions;
-use crate::config::Config;
+use crate::config::{Config, OwnId};
 use crate::coordinators::{self, Coordinators};
 use crate::departed::Departed;
 use crate::files::Files;
@@ -139,6 +139,7 @@ impl Broker {
             (None, None) => Whose::Here(None),
         };
         let broker = own_id::find(&config, &*disk, contact.as_ref().filter(|_| !is_itself)).await?;
+        let config = Config { broker_id: OwnId(Some(broker.0)), ..config };
         let Storage { data, flusher, space, notes, quorum } =
             open_storage(&config, disk, (broker, &own), whose).await?;
         let member = Member { broker, incarnation: data.format().incarnation };

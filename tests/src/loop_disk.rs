@@ -59,14 +59,15 @@ impl LoopDisk {
         figures.f_bavail * figures.f_frsize
     }
 
-    /// Takes space until `left` bytes or less are free.
+    /// Takes space until `left` bytes or less are free, besides what was taken before.
     ///
     /// # Panics
     /// Where the disk refuses for another reason than being full.
     #[must_use]
     pub fn fill(&self, left: u64) -> Ballast {
-        let path = self.mount.join("ballast");
-        let file = File::create(&path).unwrap();
+        let mut paths = (0_u32..).map(|number| self.mount.join(format!("ballast-{number}")));
+        let path = paths.find(|path| !path.exists()).unwrap();
+        let file = File::create_new(&path).unwrap();
         let (mut position, mut step) = (0, 64 << 20);
         // Ever smaller pieces: a file system's own bookkeeping takes some of what is free.
         while step >= 1024 && self.free_bytes() > left {

@@ -221,7 +221,6 @@ impl Process {
                     self.proposal = None;
                     leads.leader.alteration_failed(partition_epoch);
                 }
-                leads.leader.bar(&[]);
                 leads.leader.tick(cx.now, &mut leads.effects);
             }
             Role::Follows(follower) => {

@@ -160,9 +160,10 @@ async fn the_brokers_own_topics_are_weighed_against_free_space_as_any_other() {
     let patience = Duration::from_secs(3);
     let client = Client::builder().request_timeout(patience).connect(&server).await.unwrap();
 
-    // Enough for what is there, and not for a topic more; then not a block.
+    // Enough for what is there, and not for a topic more; then not a block. Nothing is given back between: somebody may still ask for a topic.
+    let mut ballast = Vec::new();
     for left in [LOW_WATER + (600 << 10), 0] {
-        let ballast = disk.fill(left);
+        ballast.push(disk.fill(left));
         let group = client.group("readers").topics(["logs"]).build().await.unwrap_err();
         let transactional = client.transactional_producer("writer").end_timeout(patience).build().await.unwrap_err();
         for refusal in [group.to_string(), transactional.to_string()] {
@@ -174,8 +175,8 @@ async fn the_brokers_own_topics_are_weighed_against_free_space_as_any_other() {
             wait_until_produced(&mut connection, topic).await;
             assert_eq!(broker.http("/readyz").status, 200, "a reader took what the writers need");
         }
-        drop(ballast);
     }
+    drop(ballast);
     wait_until_ready(&broker).await;
     drop(client.group("readers").topics(["logs"]).build().await.unwrap());
     drop(client.transactional_producer("writer").build().await.unwrap());

@@ -136,6 +136,8 @@ impl Process {
         if self.lease_until.is_none_or(|until| cx.now >= until) {
             leader.lease_ended(&mut effects);
         }
+        // Whoever is fenced is dead here, or soon heard of again.
+        leader.bar(&[]);
         let streams = std::collections::BTreeMap::new();
         self.role = Role::Leads(Box::new(Leads { leader, effects, streams }));
     }
@@ -144,6 +146,7 @@ impl Process {
         if let Role::Leads(leads) = &mut self.role {
             let Leads { leader, effects, streams } = &mut **leads;
             leader.membership_changed(membership, effects);
+            leader.bar(&[]);
             streams.retain(|follower, _| membership.replicas.contains(follower));
         }
     }
