@@ -16,7 +16,8 @@ use super::told::Tally;
 /// How long everything may take to come to rest.
 const REST: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(500);
-/// For how long nothing may be told before it is over: longer than the partitions of a service that was killed wait for it.
+/// For how long nothing may be told, or begun, before it is over: longer than the partitions of a service that was killed wait for it, and than an
+/// order that the clerk left on its way waits for the next leader.
 const SILENCE: Duration = Duration::from_secs(4);
 
 /// An order, and how it ended.
@@ -36,9 +37,10 @@ pub enum End {
     Never(String),
 }
 
-/// Waits until every saga has ended; those that are parked are tried again, as an operator would.
+/// Waits until every saga has ended and no more begin; those that are parked are tried again, as an operator would.
 pub async fn of_sagas(sagas: &Sagas, cast: &mut [Actor]) -> Result<Vec<Ended>, Failure> {
     let began = Instant::now();
+    let (mut known, mut since) = (0, began);
     loop {
         let all = match sagas.list(|_| true).await {
             Ok(all) => all,
@@ -48,7 +50,11 @@ pub async fn of_sagas(sagas: &Sagas, cast: &mut [Actor]) -> Result<Vec<Ended>, F
             }
             Err(error) => return Err(error.into()),
         };
-        if all.iter().all(|listing| listing.saga.phase.is_end()) || began.elapsed() > REST {
+        if all.len() != known {
+            (known, since) = (all.len(), Instant::now());
+        }
+        let is_over = since.elapsed() > SILENCE && all.iter().all(|listing| listing.saga.phase.is_end());
+        if is_over || began.elapsed() > REST {
             return all.iter().map(ended).collect();
         }
         for Listing { id, .. } in all.iter().filter(|listing| listing.saga.parked.is_some()) {
